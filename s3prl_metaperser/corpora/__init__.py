@@ -1,0 +1,26 @@
+"""Corpus readers, one file each, behind one registry.
+
+A reader is a callable ``read(root: pathlib.Path, **options) -> Corpus``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.registry import Registry
+
+__all__ = ["CLASSES", "CORPORA", "Corpus", "Problem", "Rating", "Utterance", "load_corpus"]
+
+CORPORA = Registry("corpus", "s3prl_metaperser.corpora")
+CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release (IEMOCAP_full_release/)")
+CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:read", "ratings.csv: file,rater,label")
+
+
+def load_corpus(name: str, root: str | Path, **options) -> Corpus:
+    """Read the corpus ``name`` from ``root``.
+
+    Raises:
+        UserError: unknown name, missing folder, or nothing usable in it.
+    """
+    return CORPORA.get(name)(Path(root), **options)

@@ -1,0 +1,118 @@
+"""What every corpus reader returns: utterances, and each rater's ticks on them. Annotators are first-class."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: The nine classes, in EMO-SUPERB's order. "Other" is not a class (Meta-PerSER, section 3.1).
+CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording.
+
+    Attributes:
+        id: unique in the corpus.
+        path: the audio file.
+        speaker: who speaks, e.g. ``Ses01F``.
+        session: the recording session, e.g. ``Ses01``; empty where the corpus has none.
+        seconds: duration by the file's header; NaN where the header cannot be read.
+    """
+
+    id: str
+    path: Path
+    speaker: str
+    session: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What one rater ticked for one utterance: class names, without "other", never empty."""
+
+    utterance: str
+    rater: str
+    ticks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a corpus on disk.
+
+    Attributes:
+        path: the file (with ``:line`` where a line is at fault).
+        what: what is wrong and what to do.
+        serious: whether it would change results; training refuses a corpus with a serious problem.
+    """
+
+    path: str
+    what: str
+    serious: bool = True
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as read.
+
+    Attributes:
+        name: the reader's registered name.
+        root: the folder that was read.
+        classes: class names; their order is the order of every array with a class axis.
+        utterances: sorted by id.
+        ratings: sorted by (utterance, rater); one per pair.
+        dropped: reason -> how many ratings, ticks or files were left out for it. Nothing is dropped uncounted.
+        problems: what is wrong with the files.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    utterances: tuple[Utterance, ...]
+    ratings: tuple[Rating, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def raters(self) -> list[str]:
+        """Ids of all raters with at least one rating, sorted."""
+        return sorted({rating.rater for rating in self.ratings})
+
+    def ratings_of(self, rater: str) -> dict[str, tuple[str, ...]]:
+        """Utterance id -> ticks, for one rater."""
+        return {r.utterance: r.ticks for r in self.ratings if r.rater == rater}
+
+    def utterance(self, utterance_id: str) -> Utterance:
+        """The utterance with this id (``KeyError`` where there is none)."""
+        return self._by_id[utterance_id]
+
+    @property
+    def _by_id(self) -> dict[str, Utterance]:
+        if "_index" not in self.__dict__:
+            object.__setattr__(self, "_index", {u.id: u for u in self.utterances})
+        return self.__dict__["_index"]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over classes, utterances (id, speaker, session) and ratings; not over where the files lie.
+
+        Audio content is not part of it: the feature store hashes every audio file on its own.
+        """
+        content = {
+            "classes": list(self.classes),
+            "utterances": [[u.id, u.speaker, u.session] for u in self.utterances],
+            "ratings": [[r.utterance, r.rater, list(r.ticks)] for r in self.ratings],
+        }
+        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+    def rater_summary(self) -> dict[str, dict]:
+        """Rater id -> ``{"utterances": n, "ticks": {class: n}}``."""
+        summary: dict[str, dict] = {}
+        for rater in self.raters():
+            ratings = self.ratings_of(rater)
+            ticks = Counter(tick for chosen in ratings.values() for tick in chosen)
+            summary[rater] = {"utterances": len(ratings), "ticks": {c: ticks.get(c, 0) for c in self.classes}}
+        return summary

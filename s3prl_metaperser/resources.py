@@ -1,0 +1,28 @@
+"""Where the project's own data files lie, in a checkout and after an install alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+# folder in a checkout -> folder inside the installed package (setup.cfg, package_dir)
+_INSTALLED = {"upstream_configs": "upstream_configs", "benchmarks/paper": "paper"}
+
+
+def folder(name: str) -> Path:
+    """The folder ``upstream_configs`` or ``benchmarks/paper``, from the checkout if there is one."""
+    in_checkout = PACKAGE.parent / name
+    if (PACKAGE.parent / "setup.cfg").is_file() and in_checkout.is_dir():
+        return in_checkout
+    return PACKAGE / _INSTALLED[name]
+
+
+def downstream_folder() -> Path:
+    """The folder ``downstream/personalized_emotion`` that s3prl imports the expert from."""
+    in_checkout = PACKAGE.parent / "downstream" / "personalized_emotion"
+    if in_checkout.is_dir():
+        return in_checkout
+    import s3prl
+
+    return Path(s3prl.__file__).resolve().parent / "downstream" / "personalized_emotion"
