@@ -40,9 +40,9 @@ class Registry:
     def names(self) -> list[str]:
         """All registered names, in the order of registration."""
         if not self._plugins_read:
-            self._plugins_read = True
             for point in entry_points(group=self.group):
                 self.register(point.name, point.value, f"from {point.dist.name}" if point.dist else "")
+            self._plugins_read = True
         return list(self._targets)
 
     def summary(self, name: str) -> str:

@@ -5,15 +5,18 @@ A reader is a callable ``read(root: pathlib.Path, **options) -> Corpus``.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.registry import Registry
 
 __all__ = ["CLASSES", "CORPORA", "Corpus", "Problem", "Rating", "Utterance", "load_corpus"]
 
 CORPORA = Registry("corpus", "s3prl_metaperser.corpora")
-CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release (IEMOCAP_full_release/)")
+CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release")
+CORPORA.register("demo", "s3prl_metaperser.corpora.demo:read", "synthetic speech, made on first use")
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:read", "ratings.csv: file,rater,label")
 
 
@@ -21,6 +24,11 @@ def load_corpus(name: str, root: str | Path, **options) -> Corpus:
     """Read the corpus ``name`` from ``root``.
 
     Raises:
-        UserError: unknown name, missing folder, or nothing usable in it.
+        UserError: unknown name or option, missing folder, or nothing usable in it.
     """
-    return CORPORA.get(name)(Path(root), **options)
+    read = CORPORA.get(name)
+    known = list(inspect.signature(read).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
+    return read(Path(root), **options)

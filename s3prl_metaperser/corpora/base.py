@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,9 +109,12 @@ class Corpus:
 
     def rater_summary(self) -> dict[str, dict]:
         """Rater id -> ``{"utterances": n, "ticks": {class: n}}``."""
-        summary: dict[str, dict] = {}
-        for rater in self.raters():
-            ratings = self.ratings_of(rater)
-            ticks = Counter(tick for chosen in ratings.values() for tick in chosen)
-            summary[rater] = {"utterances": len(ratings), "ticks": {c: ticks.get(c, 0) for c in self.classes}}
+        summary: dict[str, dict] = {
+            rater: {"utterances": 0, "ticks": dict.fromkeys(self.classes, 0)} for rater in self.raters()
+        }
+        for rating in self.ratings:  # once over all, since a crowd has thousands of raters
+            entry = summary[rating.rater]
+            entry["utterances"] += 1
+            for tick in rating.ticks:
+                entry["ticks"][tick] += 1
         return summary

@@ -1,0 +1,261 @@
+"""The IEMOCAP release as it is on disk.
+
+Ratings come from the summary files ``Session<n>/dialog/EmoEvaluation/<dialog>.txt`` alone; the folders beside
+them (``Categorical``, ``Attribute``, ``Self-evaluation``) say the same again. A summary file is a sequence of
+blocks::
+
+    [6.2901 - 8.2357]<TAB>Ses01F_impro01_F000<TAB>neu<TAB>[2.5000, 2.5000, 2.5000]
+    C-E2:<TAB>Neutral;<TAB>()
+    C-F1:<TAB>Neutral; Anger;<TAB>(free text of the rater)
+    A-E3:<TAB>val 3; act 2; dom  2;<TAB>()
+
+``C-`` lines are categorical ratings, by observers (``E1`` to ``E6``) and by the actors themselves (``F1``,
+``M3``); ``A-`` lines are not used.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s3prl_metaperser.audio import BadAudio, audio_seconds
+from s3prl_metaperser.corpora import labels
+from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.errors import UserError
+
+RELEASE = "IEMOCAP_full_release"
+SESSIONS = (1, 2, 3, 4, 5)
+
+DROPPED_LABEL = "ticks: unknown label"
+DROPPED_RATER = "ratings: unknown rater"
+DROPPED_CUT = "ratings: line cut short"
+DROPPED_BLOCK = "ratings: in a block without a usable header"
+DROPPED_LINE = "lines: not understood"
+DROPPED_FILE = "files: summary not read"
+DROPPED_WAV = "files: wav without a rating"
+
+_DIALOG = re.compile(r"Ses0([1-5])[FM]_\S+")
+#: The letter after the session says whose face wore the markers; the speaker is the letter of the last token.
+_UTTERANCE = re.compile(r"(?P<dialog>(?P<session>Ses0[1-5])[FM]_\S+)_(?P<gender>[FM])\d{3,}")
+_HEADER = re.compile(r"\[[^\]]*\]\s+(?P<utterance>\S+)\s+\S+\s+\[.*\]")
+_CATEGORICAL = re.compile(r"(?P<rater>C-[^\s:]*)\s*:(?P<rest>.*)")
+_RATER = re.compile(r"C-(E[1-6]|[FM][1-5])")
+_NEWLINE = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass
+class _Release:
+    """What has been read so far."""
+
+    wavs: dict[str, Path] = field(default_factory=dict)  # utterance with a block -> where its audio belongs
+    ticks: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # (utterance, rater) -> classes
+    dropped: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, where: str | Path, what: str, serious: bool = True) -> None:
+        self.problems.append(Problem(str(where), what, serious))
+
+
+def read(root: Path) -> Corpus:
+    """Read an IEMOCAP release.
+
+    Rater ids are as written, e.g. ``C-E1`` (an observer) and ``C-F1`` (the actress of session 1, of herself).
+    Two lines of one rater for one utterance are united. A session that is not there is noted, not refused.
+
+    Args:
+        root: the folder ``IEMOCAP_full_release``, whatever its name, or the folder that it lies in.
+
+    Returns:
+        The utterances that have a rating with at least one class left, and these ratings.
+
+    Raises:
+        UserError: no such folder, no ``Session<n>`` in it, or nothing rated.
+    """
+    folder = _find_release(Path(root))
+    release = _Release()
+    for number in SESSIONS:
+        session = folder / f"Session{number}"
+        if session.is_dir():
+            _read_session(session, number, release)
+        else:
+            release.problem(
+                session, "this session is not there; the corpus is read without it.", serious=False
+            )
+    ratings = [
+        Rating(utterance, rater, labels.in_class_order(ticks))
+        for (utterance, rater), ticks in sorted(release.ticks.items())
+        if ticks
+    ]
+    release.dropped[labels.DROPPED_NOTHING_LEFT] += len(release.ticks) - len(ratings)
+    if not ratings:
+        raise UserError(
+            f"{folder}: empty corpus, no rating in Session*/dialog/EmoEvaluation/*.txt. Is it all unpacked?"
+        )
+    rated = sorted({rating.utterance for rating in ratings})
+    release.dropped[labels.DROPPED_UNRATED] += len(release.wavs) - len(rated)
+    return Corpus(
+        name="iemocap",
+        root=folder,
+        classes=CLASSES,
+        utterances=tuple(_utterance(name, release) for name in rated),
+        ratings=tuple(ratings),
+        dropped={reason: count for reason, count in sorted(release.dropped.items()) if count},
+        problems=tuple(release.problems),
+    )
+
+
+def _find_release(root: Path) -> Path:
+    root = root.expanduser()
+    if not root.is_dir():
+        fault = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {fault}. Give the folder {RELEASE} or the one that it lies in.")
+    for folder in (root, root / RELEASE):
+        if any((folder / f"Session{number}").is_dir() for number in SESSIONS):
+            return folder
+    raise UserError(
+        f"{root} holds neither Session1 ... Session5 nor {RELEASE} with them. "
+        f"Give the folder {RELEASE} or the one that it lies in."
+    )
+
+
+def _read_session(session: Path, number: int, release: _Release) -> None:
+    summaries, wavs = session / "dialog" / "EmoEvaluation", session / "sentences" / "wav"
+    if not summaries.is_dir():
+        release.problem(
+            summaries, "this folder is missing, so the session has no ratings. Unpack the release again."
+        )
+    for path in sorted(summaries.glob("*.txt")):
+        if path.name.startswith(".") or not path.is_file():
+            continue  # macOS leaves ._<name> files with binary content beside the real ones
+        dialog = _DIALOG.fullmatch(path.stem)
+        if dialog is None:
+            release.dropped[DROPPED_FILE] += 1
+            release.problem(path, "not named like a dialog (Ses01F_impro01.txt); not read.", serious=False)
+        elif int(dialog[1]) != number:
+            release.dropped[DROPPED_FILE] += 1
+            release.problem(
+                path, f"a dialog of session {dialog[1]} in the folder of session {number}; not read."
+            )
+        else:
+            _Summary(path, wavs / path.stem, release).read()
+    release.dropped[DROPPED_WAV] += sum(1 for name in _wav_names(wavs) if name not in release.wavs)
+
+
+def _wav_names(folder: Path) -> list[str]:
+    names = []
+    for _, _, files in os.walk(folder):
+        names += [name[:-4] for name in files if name.endswith(".wav") and not name.startswith(".")]
+    return names
+
+
+def _utterance(name: str, release: _Release) -> Utterance:
+    path, parts = release.wavs[name], _UTTERANCE.fullmatch(name)
+    try:
+        seconds = audio_seconds(path)
+    except BadAudio as fault:
+        release.problem(path, fault.what)
+        seconds = math.nan
+    return Utterance(name, path, parts["session"] + parts["gender"], parts["session"], seconds)
+
+
+class _Summary:
+    """One summary file on its way into the release, line by line."""
+
+    def __init__(self, path: Path, wavs: Path, release: _Release):
+        self.path, self.wavs, self.release = path, wavs, release
+        self.utterance: str | None = None  # of the current block; None outside a usable one
+        self.header_line = 0
+        self.lines = Counter()  # kinds of lines in the current block: "C", "A"
+        self.attributes_seen = False
+
+    def read(self) -> None:
+        # Latin-1 decodes any byte; only comments hold other than ASCII.
+        text = self.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+        blocks = 0
+        for number, line in enumerate(map(str.strip, _NEWLINE.split(text)), 1):
+            if line.startswith("["):
+                self._end_block()
+                self._header(line, number)
+                blocks += 1
+            elif line.startswith("C-") or line == "C":
+                self.lines["C"] += 1
+                self._categorical(line, number)
+            elif line.startswith("A-") or line == "A":
+                self.lines["A"] += 1
+                self.attributes_seen = True
+            elif line and not line.startswith("%"):
+                self.release.dropped[DROPPED_LINE] += 1
+                self._problem(number, f"line not understood, left out: {line[:60]!r}", serious=False)
+        self._end_block()
+        if not blocks:
+            self.release.problem(
+                self.path, "no block of ratings in this file. Unpack it again from the release."
+            )
+        elif self.attributes_seen and not self.lines["A"]:
+            what = "the last block has no attribute (A-) lines: the file may have been cut short."
+            self._problem(self.header_line, what, serious=False)
+
+    def _header(self, line: str, number: int) -> None:
+        self.utterance, self.header_line = None, number
+        self.lines.clear()
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            self._problem(
+                number, f"block header damaged or cut short, its ratings are left out: {line[:60]!r}"
+            )
+            return
+        name = header["utterance"]
+        parts = _UTTERANCE.fullmatch(name)
+        if parts is None:
+            self._problem(
+                number, f"{name!r} is no utterance name (Ses01F_impro01_F000), its ratings are left out."
+            )
+        elif parts["dialog"] != self.path.stem:
+            session = "another session" if parts["session"] != self.path.stem[:5] else "another dialog"
+            self._problem(number, f"{name} belongs to {session} than this file, its ratings are left out.")
+        else:
+            self.utterance = name
+            self.release.wavs[name] = self.wavs / f"{name}.wav"
+
+    def _categorical(self, line: str, number: int) -> None:
+        release = self.release
+        if self.utterance is None:
+            release.dropped[DROPPED_BLOCK] += 1
+            if not self.header_line:
+                self._problem(number, "a rating before the first block header, left out.")
+            return
+        match = _CATEGORICAL.fullmatch(line)
+        # The labels end at the comment's parenthesis, which no label contains; a comment contains anything.
+        cell, parenthesis, _ = match["rest"].partition("(") if match else ("", "", "")
+        if not parenthesis and not cell.rstrip().endswith(";"):
+            release.dropped[DROPPED_CUT] += 1
+            self._problem(number, f"rating cut short, left out: {line[:60]!r}. Unpack the file again.")
+            return
+        rater = match["rater"]
+        if not _RATER.fullmatch(rater):
+            release.dropped[DROPPED_RATER] += 1
+            known = "C-E1 to C-E6, C-F1 to C-F5, C-M1 to C-M5"
+            self._problem(number, f"unknown rater {rater!r} ({known}), left out.", serious=False)
+            return
+        ticks, others, unknown = labels.parse(cell, labels.by_code)
+        release.dropped[labels.DROPPED_OTHER] += others
+        release.dropped[DROPPED_LABEL] += len(unknown)
+        for label in unknown:
+            self._problem(number, f"unknown label {label[:60]!r}, left out.", serious=False)
+        key = (self.utterance, rater)
+        if key in release.ticks:
+            what = f"a second line of {rater} for {self.utterance}: their labels are united (not serious)."
+            self._problem(number, what, serious=False)
+        release.ticks.setdefault(key, set()).update(ticks)
+
+    def _end_block(self) -> None:
+        if self.utterance is not None and not self.lines["C"]:
+            what = f"{self.utterance} has no categorical (C-) line: the file was cut short. Unpack it again."
+            self._problem(self.header_line, what)
+
+    def _problem(self, line: int, what: str, serious: bool = True) -> None:
+        self.release.problem(f"{self.path}:{line}", what, serious)

@@ -1,0 +1,242 @@
+"""Any own corpus as a folder with ``ratings.csv``, one row per recording and rater::
+
+    file,rater,label
+    audio/utt01.wav,anna,happy
+    audio/utt01.wav,ben,neutral;happy
+
+Columns go by name, in any order; others are ignored. ``task,worker,label`` (crowd-kit) and
+``name,rater,label`` will do too. A file with neither a ``rater`` nor a ``label`` column is wide (audformat):
+every column but ``file``, ``start`` and ``end`` is a rater, and an empty cell means "not rated". An optional
+``files.csv`` beside it says ``file,speaker`` and, where there are recording sessions, ``session``.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from s3prl_metaperser.audio import BadAudio, audio_seconds
+from s3prl_metaperser.corpora import csv_rows, labels
+from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
+
+DUPLICATES = ("error", "union", "first")
+UNKNOWN_SPEAKER = "unknown"
+
+DROPPED_BLANK = "ratings: blank label"
+DROPPED_REPEATED = "ratings: repeated, the first is used"
+DROPPED_FILE = "files: in files.csv without a rating"
+
+_FILE, _RATER, _LABEL = ("file", "task", "name"), ("rater", "worker", "performer"), ("label",)
+_TIMES = ("start", "end")
+_COLUMNS = {*_FILE, *_RATER, *_LABEL, *_TIMES, "speaker", "session"}
+_WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
+_WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
+
+_Raters = dict[str, tuple[int, tuple[str, ...]]]  # rater -> (line, ticks)
+
+
+def read(root: Path, *, duplicates: str = "error") -> Corpus:
+    """Read ``ratings.csv``.
+
+    Labels are the names of ``CLASSES`` in any case, common synonyms, IEMOCAP's spellings or its three-letter
+    codes. "Other" is dropped and counted, and so is a rating with nothing left. An utterance's id is its path
+    without the extension; where two files differ in nothing but that, they keep it.
+
+    Args:
+        root: the folder, or the CSV file itself.
+        duplicates: what to do with a second row for the same file and rater: ``"error"``, ``"union"`` of the
+            labels, or ``"first"``, which leaves later rows out and counts them.
+
+    Returns:
+        The files that have a rating with at least one class left, and these ratings.
+
+    Raises:
+        UserError: no such file, not UTF-8, a row or a label that cannot be read, a path that leads out of the
+            folder (all with file and line), or nothing rated.
+    """
+    if duplicates not in DUPLICATES:
+        raise unknown_name("value of duplicates", duplicates, DUPLICATES)
+    root = Path(root).expanduser()
+    path = root / "ratings.csv" if root.is_dir() else root
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. Give a folder with ratings.csv, or the CSV file itself.")
+    dropped: Counter[str] = Counter()
+    problems: list[Problem] = []
+    rated = _read_ratings(path, duplicates, dropped, problems)
+    kept = {file: left for file, raters in sorted(rated.items()) if (left := _with_ticks(raters))}
+    if not kept:
+        raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(CLASSES)}.")
+    dropped[labels.DROPPED_NOTHING_LEFT] += sum(map(len, rated.values())) - sum(map(len, kept.values()))
+    dropped[labels.DROPPED_UNRATED] += len(rated) - len(kept)
+    utterances = _utterances(path.parent, list(kept), dropped, problems)
+    ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
+    ratings = [Rating(ids[file], rater, ticks) for file, left in kept.items() for rater, ticks in left]
+    return Corpus(
+        name="ratings_csv",
+        root=path.parent,
+        classes=CLASSES,
+        utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
+        ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
+        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+        problems=tuple(problems),
+    )
+
+
+def _with_ticks(raters: _Raters) -> list[tuple[str, tuple[str, ...]]]:
+    return sorted((rater, ticks) for rater, (_, ticks) in raters.items() if ticks)
+
+
+def _read_ratings(
+    path: Path, duplicates: str, dropped: Counter[str], problems: list[Problem]
+) -> dict[str, _Raters]:
+    """File -> what its raters ticked, "other" left out."""
+    rated: dict[str, _Raters] = {}
+    files: dict[str, str] = {}  # as written -> as checked
+    parsed: dict[str, labels.Cell] = {}
+    united = 0
+    for line, file, rater, label in _cells(path):
+        if file not in files:
+            files[file] = _checked_file(file, path, line)
+        if label not in parsed:
+            parsed[label] = _parsed_label(label, rater, path, line)
+        ticks, others, _ = parsed[label]
+        if not ticks and not others:
+            dropped[DROPPED_BLANK] += 1
+            continue
+        raters = rated.setdefault(files[file], {})
+        if rater in raters:
+            first, before = raters[rater]
+            if duplicates == "error":
+                raise UserError(
+                    f"{path}:{line}: a second row for {files[file]!r} by {rater!r}; "
+                    f"the first is line {first}. Remove one, or set duplicates to 'union' or 'first'."
+                )
+            if duplicates == "first":
+                dropped[DROPPED_REPEATED] += 1
+                continue
+            united += 1
+            raters[rater] = (first, labels.in_class_order(before + ticks))
+        else:
+            raters[rater] = (line, ticks)
+        if others:
+            dropped[labels.DROPPED_OTHER] += others
+    if united:
+        what = f"{united} repeated rows were united with the first row for their file and rater."
+        problems.append(Problem(str(path), what, serious=False))
+    return rated
+
+
+def _cells(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
+    rows = csv_rows.rows(path)
+    header = csv_rows.read_header(path, rows, _COLUMNS)
+    file = csv_rows.column(path, header, _FILE)
+    times = [header.index(name) for name in _TIMES if name in header]
+    wide = csv_rows.find_column(header, _RATER + _LABEL) is None
+    if wide:
+        raters = [n for n in range(len(header)) if n != file and n not in times]
+        _check_wide(path, header, raters)
+    else:
+        rater_column, label = (csv_rows.column(path, header, names) for names in (_RATER, _LABEL))
+    for line, row in rows:
+        if times and any(row[n].strip().lower() not in _WHOLE_FILE for n in times):
+            raise UserError(f"{path}:{line}: start and end are not supported. Cut the segments into files.")
+        if wide:
+            for n in raters:
+                yield line, row[file], header[n], row[n]
+        else:
+            rater = row[rater_column].strip()
+            if not rater or "\0" in rater:
+                fault = "holds a NUL character" if rater else "is blank"
+                raise UserError(f"{path}:{line}: the rater {fault}. Name who gave this label.")
+            yield line, row[file], rater, row[label]
+
+
+def _check_wide(path: Path, header: list[str], raters: list[int]) -> None:
+    if not raters:
+        raise UserError(
+            f"{path}:1: no ratings, only {', '.join(header)}. "
+            "Expected the columns file,rater,label, or file and one for each rater."
+        )
+    for n in raters:
+        if not header[n]:
+            raise UserError(f"{path}:1: column {n + 1} has no name. Name its rater, or remove it.")
+
+
+def _checked_file(file: str, path: Path, line: int) -> str:
+    """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``."""
+    plain = file.strip().replace("\\", "/")
+    if not plain or "\0" in plain:
+        fault = "holds a NUL character" if plain else "is blank"
+        raise UserError(f"{path}:{line}: the file {fault}. Give the path of an audio file.")
+    if plain.startswith("/") or _WINDOWS_ROOT.match(plain):
+        raise UserError(f"{path}:{line}: {file!r} is absolute. Give the path relative to {path.parent}.")
+    plain = posixpath.normpath(plain)
+    if plain == "." or plain.split("/")[0] == "..":
+        raise UserError(
+            f"{path}:{line}: {file!r} leads out of the folder {path.parent}. Move or link the audio into it."
+        )
+    return plain
+
+
+def _parsed_label(label: str, rater: str, path: Path, line: int) -> labels.Cell:
+    cell = labels.parse(label, labels.by_name)
+    if cell.unknown:
+        value = cell.unknown[0][:60]
+        near = did_you_mean(value.lower(), labels.known_names())
+        raise UserError(
+            f"{path}:{line}: unknown label {value!r} of rater {rater[:60]!r}.{near} "
+            f"Available: {', '.join(CLASSES)}, other; several are joined by ';'."
+        )
+    return cell
+
+
+def _utterances(
+    folder: Path, files: list[str], dropped: Counter[str], problems: list[Problem]
+) -> list[Utterance]:
+    """One utterance per file, in the order of ``files``."""
+    table = folder / "files.csv"
+    described = _read_files(table) if table.is_file() else {}
+    if table.is_file():
+        dropped[DROPPED_FILE] += len(described.keys() - set(files))
+        if missing := [file for file in files if file not in described]:
+            what = f"{len(missing)} rated files are not in it, e.g. {missing[0]!r}; their speaker is unknown."
+            problems.append(Problem(str(table), what, serious=False))
+    stems = [str(PurePosixPath(file).with_suffix("")) for file in files]
+    # A stem may also be the whole name of another file: a.wav beside a.wav.flac.
+    taken = Counter(stems) + Counter(file for file, stem in zip(files, stems, strict=True) if file != stem)
+    utterances = []
+    for file, stem in zip(files, stems, strict=True):
+        speaker, session = described.get(file, (UNKNOWN_SPEAKER, ""))
+        try:
+            seconds = audio_seconds(folder / file)
+        except BadAudio as fault:
+            problems.append(Problem(fault.path, fault.what))
+            seconds = math.nan
+        name = stem if taken[stem] == 1 else file
+        utterances.append(Utterance(name, folder / file, speaker, session, seconds))
+    return utterances
+
+
+def _read_files(path: Path) -> dict[str, tuple[str, str]]:
+    """File -> (speaker, session)."""
+    rows = csv_rows.rows(path)
+    header = csv_rows.read_header(path, rows, _COLUMNS)
+    file, speaker = (csv_rows.column(path, header, names) for names in (_FILE, ("speaker",)))
+    session = csv_rows.find_column(header, ("session",))
+    described: dict[str, tuple[str, str]] = {}
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        name = _checked_file(row[file], path, line)
+        if name in described:
+            raise UserError(
+                f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one."
+            )
+        where = row[session].strip() if session is not None else ""
+        described[name], lines[name] = (row[speaker].strip() or UNKNOWN_SPEAKER, where), line
+    return described

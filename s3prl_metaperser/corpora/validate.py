@@ -1,0 +1,127 @@
+"""Is a corpus fit to train on? What is in it, per rater, and what is wrong with it, down to the audio."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from tqdm import tqdm
+
+from s3prl_metaperser.audio import RATE, BadAudio, decode
+from s3prl_metaperser.corpora.base import Corpus, Problem
+
+#: ``format_report`` lists so many problems of each kind; the report itself holds all.
+LISTED = 20
+
+
+def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool = True) -> dict:
+    """What is in a corpus, what was left out, and what is wrong with it.
+
+    A file that training could not use (missing, unreadable, truncated, empty, shorter than 25 ms, NaN or
+    infinite samples) is a serious problem. Silence is not, nor are a sampling rate other than 16000 Hz and
+    more than one channel, which are noted once each.
+
+    Args:
+        corpus: as a reader returned it.
+        decode_audio: decode every audio file, rather than trust the headers that the reader saw.
+        progress: show a progress bar on stderr meanwhile.
+
+    Returns:
+        Plain data, ready for JSON, with the keys
+
+        - ``utterances``, ``speakers``: how many
+        - ``raters``: id -> ``{"utterances": n, "ticks": {class: n}}``
+        - ``dropped``: reason -> how many were left out
+        - ``problems``: list of ``{"path": file or file:line, "what": text, "serious": bool}``
+    """
+    problems = list(corpus.problems)
+    if decode_audio:
+        problems += _audio_problems(corpus, progress)
+    return {
+        "utterances": len(corpus.utterances),
+        "speakers": len({utterance.speaker for utterance in corpus.utterances}),
+        "raters": corpus.rater_summary(),
+        "dropped": dict(corpus.dropped),
+        "problems": [{"path": p.path, "what": p.what, "serious": p.serious} for p in problems],
+    }
+
+
+def exit_status(report: dict) -> int:
+    """1 where a problem is serious, else 0."""
+    return int(any(problem["serious"] for problem in report["problems"]))
+
+
+def format_report(corpus: Corpus, report: dict) -> str:
+    """The report as text for a terminal."""
+    blocks = [
+        f"{_plain(corpus.name)} at {_plain(str(corpus.root))}: {report['utterances']} utterances, "
+        f"{report['speakers']} speakers, {len(report['raters'])} raters",
+        _rater_table(corpus.classes, report["raters"]),
+    ]
+    if report["dropped"]:
+        width = max(len(str(count)) for count in report["dropped"].values())
+        lines = [f"  {count:>{width}}  {_plain(reason)}" for reason, count in report["dropped"].items()]
+        blocks.append("\n".join(["Left out", *lines]))
+    for serious, title in ((True, "Serious problems"), (False, "Notes")):
+        found = [problem for problem in report["problems"] if problem["serious"] == serious]
+        lines = [f"  {_plain(problem['path'])}: {_plain(problem['what'])}" for problem in found[:LISTED]]
+        if len(found) > LISTED:
+            lines.append(f"  ... and {len(found) - LISTED} more")
+        if found:
+            blocks.append("\n".join([f"{title} ({len(found)})", *lines]))
+    if exit_status(report):
+        blocks.append("Not fit for training: mend the serious problems first.")
+    else:
+        blocks.append("No serious problems.")
+    return "\n\n".join(blocks)
+
+
+def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
+    known = {
+        problem.path for problem in corpus.problems
+    }  # what the reader has already said is not said again
+    problems: list[Problem] = []
+    rates: Counter[int] = Counter()
+    channels: Counter[int] = Counter()
+    for utterance in tqdm(corpus.utterances, desc="decoding", unit="file", disable=not progress):
+        try:
+            samples, rate = decode(utterance.path)
+        except BadAudio as fault:
+            if fault.path not in known:
+                problems.append(Problem(fault.path, fault.what))
+            continue
+        rates[rate] += 1
+        channels[samples.shape[1]] += 1
+        if not np.any(samples):
+            problems.append(Problem(str(utterance.path), "silence: all samples are zero.", serious=False))
+    del rates[RATE], channels[1]
+    if rates:
+        what = f"sampling rate other than {RATE} Hz, will be resampled: {_files(rates, 'Hz')}."
+        problems.append(Problem(str(corpus.root), what, serious=False))
+    if channels:
+        what = f"more than one channel, will be down-mixed to mono: {_files(channels, 'channels')}."
+        problems.append(Problem(str(corpus.root), what, serious=False))
+    return problems
+
+
+def _files(counts: Counter[int], unit: str) -> str:
+    each = ", ".join(f"{count} with {value} {unit}" for value, count in sorted(counts.items()))
+    total = sum(counts.values())
+    return f"{total} {'file' if total == 1 else 'files'} ({each})"
+
+
+def _rater_table(classes: tuple[str, ...], raters: dict[str, dict]) -> str:
+    head = ["rater", "utterances", *classes]
+    rows = [
+        [_plain(rater), str(entry["utterances"]), *(str(entry["ticks"][name]) for name in classes)]
+        for rater, entry in raters.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in [head, *rows]
+    )
+
+
+def _plain(text: str) -> str:
+    """File names and labels come from elsewhere: no control sequences reach the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

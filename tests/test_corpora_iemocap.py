@@ -1,0 +1,376 @@
+import math
+from pathlib import Path
+
+import pytest
+from corpora_fixtures import block, rating, wav_path, write_iemocap, write_summary, write_wav
+
+from s3prl_metaperser.corpora import CLASSES, load_corpus
+from s3prl_metaperser.errors import UserError
+
+UTTERANCE = "Ses01F_impro01_F000"
+
+
+def read_lines(folder: Path, *lines: str):
+    """A release whose one utterance has these lines, and its ratings: rater -> ticks."""
+    corpus = load_corpus("iemocap", write_iemocap(folder, {UTTERANCE: lines}))
+    return corpus, {r.rater: r.ticks for r in corpus.ratings}
+
+
+def serious(corpus) -> list[str]:
+    return [problem.what for problem in corpus.problems if problem.serious]
+
+
+def test_sample_block_of_the_release_reads_as_written(tmp_path):
+    corpus, ticks = read_lines(
+        tmp_path,
+        rating("C-E2", "Neutral;"),
+        rating("C-E3", "Neutral;"),
+        rating("C-E4", "Neutral;"),
+        rating("C-F1", "Neutral; Anger;", "curious"),
+    )
+    neutral = ("neutral",)
+    assert ticks == {"C-E2": neutral, "C-E3": neutral, "C-E4": neutral, "C-F1": ("angry", "neutral")}
+    (utterance,) = corpus.utterances
+    assert utterance.id == UTTERANCE
+    assert utterance.path == wav_path(tmp_path, UTTERANCE)
+    assert utterance.seconds == pytest.approx(0.05)
+    assert corpus.name == "iemocap"
+    assert corpus.classes == CLASSES
+    assert corpus.dropped == {}
+    assert corpus.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "speaker", "session"),
+    [
+        ("Ses01F_impro01_M003", "Ses01M", "Ses01"),
+        ("Ses01M_impro01_F003", "Ses01F", "Ses01"),
+        ("Ses03M_impro05a_M010", "Ses03M", "Ses03"),
+        ("Ses05M_script01_1b_F021", "Ses05F", "Ses05"),
+    ],
+)
+def test_speaker_is_the_last_letter_never_the_motion_capture_letter(tmp_path, name, speaker, session):
+    corpus = load_corpus("iemocap", write_iemocap(tmp_path, {name: [rating("C-E1", "Sadness;")]}))
+    assert (corpus.utterance(name).speaker, corpus.utterance(name).session) == (speaker, session)
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("Neutral", "neutral"),
+        ("Neutral state", "neutral"),
+        ("NEUTRAL", "neutral"),
+        ("Happiness", "happy"),
+        ("Excited", "excited"),
+        ("exc", "excited"),
+        ("Frustration", "frustrated"),
+        ("Anger", "angry"),
+        ("Sadness", "sad"),
+        ("Surprise", "surprise"),
+        ("Fear", "fear"),
+        ("Disgust", "disgust"),
+    ],
+)
+def test_every_spelling_of_a_label_is_its_class(tmp_path, spelling, name):
+    _, ticks = read_lines(tmp_path, rating("C-E1", f"{spelling};"))
+    assert ticks == {"C-E1": (name,)}
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "",
+        "mildly aggravated but staying polite, attitude",
+        "tab\there; Anger; semicolon",
+        "nested (sad; (very)) parentheses",
+        "ends with Happiness;",
+        "unclosed (parenthesis",
+        "caf\xe9 \x85 \x96 Latin-1",
+    ],
+)
+def test_a_comment_is_never_taken_for_a_label(tmp_path, comment):
+    corpus, ticks = read_lines(tmp_path, rating("C-E1", "Fear; Surprise;", comment))
+    assert ticks == {"C-E1": ("fear", "surprise")}
+    assert corpus.problems == ()
+
+
+def test_labels_come_in_class_order_and_once(tmp_path):
+    _, ticks = read_lines(tmp_path, rating("C-E1", "Happiness; Anger; Happiness;"))
+    assert ticks == {"C-E1": ("angry", "happy")}
+
+
+def test_the_last_semicolon_may_be_missing(tmp_path):
+    _, ticks = read_lines(tmp_path, "C-E1: Anger; Sadness (x)", "C-E2:\tFear;")
+    assert ticks == {"C-E1": ("angry", "sad"), "C-E2": ("fear",)}
+
+
+def test_windows_line_ends_and_a_byte_order_mark_change_nothing(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Neutral;")]})
+    plain = load_corpus("iemocap", root)
+    path = next((root / "Session1/dialog/EmoEvaluation").glob("*.txt"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_corpus("iemocap", root) == plain
+
+
+def test_other_is_dropped_and_counted(tmp_path):
+    corpus, ticks = read_lines(
+        tmp_path,
+        rating("C-E1", "Other; Anger;"),
+        rating("C-E2", "Other;", "curious"),
+        rating("C-E3", ";"),
+        rating("C-E4", "Sadness;"),
+    )
+    assert ticks == {"C-E1": ("angry",), "C-E4": ("sad",)}
+    assert corpus.dropped == {"ticks: other": 2, "ratings: no class left": 2}
+
+
+def test_an_utterance_without_a_class_left_is_left_out_and_counted(tmp_path):
+    root = write_iemocap(
+        tmp_path, {UTTERANCE: [rating("C-E1", "Other;")], "Ses01F_impro01_F001": [rating("C-E1", "Fear;")]}
+    )
+    corpus = load_corpus("iemocap", root)
+    assert [u.id for u in corpus.utterances] == ["Ses01F_impro01_F001"]
+    assert corpus.dropped == {
+        "ratings: no class left": 1,
+        "ticks: other": 1,
+        "utterances: no rating left": 1,
+    }
+
+
+def test_self_raters_are_raters(tmp_path):
+    _, ticks = read_lines(tmp_path, rating("C-F1", "Neutral;"), rating("C-M3", "Excited;"))
+    assert ticks == {"C-F1": ("neutral",), "C-M3": ("excited",)}
+
+
+@pytest.mark.parametrize("rater", ["C-E7", "C-X1", "C-E", "C-F6", "C-e1"])
+def test_an_unknown_rater_is_noted_dropped_and_counted(tmp_path, rater):
+    corpus, ticks = read_lines(tmp_path, rating(rater, "Neutral;"), rating("C-E1", "Fear;"))
+    assert ticks == {"C-E1": ("fear",)}
+    assert corpus.dropped == {"ratings: unknown rater": 1}
+    (problem,) = corpus.problems
+    assert repr(rater) in problem.what
+    assert problem.path.endswith("Ses01F_impro01.txt:4")
+    assert not problem.serious
+
+
+def test_an_unknown_label_is_noted_dropped_and_counted(tmp_path):
+    corpus, ticks = read_lines(tmp_path, rating("C-E1", "Boredom; Fear;"))
+    assert ticks == {"C-E1": ("fear",)}
+    assert corpus.dropped == {"ticks: unknown label": 1}
+    (problem,) = corpus.problems
+    assert "'Boredom'" in problem.what
+    assert not problem.serious
+
+
+def test_two_lines_of_one_rater_are_united_and_noted(tmp_path):
+    corpus, ticks = read_lines(tmp_path, rating("C-E1", "Neutral;"), rating("C-E1", "Anger;"))
+    assert ticks == {"C-E1": ("angry", "neutral")}
+    (problem,) = corpus.problems
+    assert "C-E1" in problem.what
+    assert "united" in problem.what
+    assert "not serious" in problem.what
+    assert problem.path.endswith("Ses01F_impro01.txt:5")
+    assert not problem.serious
+
+
+@pytest.mark.parametrize("rest", ["C-E2:\tNeu", "C-E2:", "C-E2", "C"])
+def test_a_rating_that_is_cut_short_is_serious_and_dropped(tmp_path, rest):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    cut = block("Ses01F_impro01_F001", rating("C-E1", "Fear;"), rest, attributes=()).rstrip("\n")
+    write_wav(wav_path(root, "Ses01F_impro01_F001"))
+    write_summary(root, "Ses01F_impro01", block(UTTERANCE, rating("C-E1", "Fear;")), cut)
+    corpus = load_corpus("iemocap", root)
+    assert {(r.utterance[-4:], r.rater) for r in corpus.ratings} == {("F000", "C-E1"), ("F001", "C-E1")}
+    assert corpus.dropped == {"ratings: line cut short": 1}
+    assert any("cut short" in what for what in serious(corpus))
+
+
+@pytest.mark.parametrize(
+    "header", ["[6.29 - 8.2", "[6.29 - 8.23]\tSes01F_impro01_F0", "[6.29 - 8.23]\tSes01F\tneu"]
+)
+def test_a_header_that_is_cut_short_is_serious(tmp_path, header):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    write_summary(root, "Ses01F_impro01", block(UTTERANCE, rating("C-E1", "Fear;")), header)
+    corpus = load_corpus("iemocap", root)
+    assert [r.utterance for r in corpus.ratings] == [UTTERANCE]
+    assert any("header damaged" in what for what in serious(corpus))
+
+
+def test_ratings_under_a_damaged_header_do_not_go_to_the_block_before(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    damaged = block("x", rating("C-E2", "Anger;"), attributes=()).replace("[2.5000", "2.5000")
+    write_summary(root, "Ses01F_impro01", block(UTTERANCE, rating("C-E1", "Fear;")), damaged)
+    corpus = load_corpus("iemocap", root)
+    assert [(r.rater, r.ticks) for r in corpus.ratings] == [("C-E1", ("fear",))]
+    assert corpus.dropped == {"ratings: in a block without a usable header": 1}
+
+
+def test_a_block_without_ratings_is_serious(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")], "Ses01F_impro01_F001": []})
+    corpus = load_corpus("iemocap", root)
+    assert [u.id for u in corpus.utterances] == [UTTERANCE]
+    assert corpus.dropped == {"utterances: no rating left": 1}
+    assert any("Ses01F_impro01_F001 has no categorical" in what for what in serious(corpus))
+
+
+def test_a_last_block_without_attributes_is_noted(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    last = block("Ses01F_impro01_F001", rating("C-E1", "Fear;"), attributes=())
+    write_wav(wav_path(root, "Ses01F_impro01_F001"))
+    write_summary(root, "Ses01F_impro01", block(UTTERANCE, rating("C-E1", "Fear;")), last)
+    (problem,) = load_corpus("iemocap", root).problems
+    assert "may have been cut short" in problem.what
+    assert not problem.serious
+
+
+def test_a_rating_before_the_first_header_is_serious(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    write_summary(root, "Ses01F_impro01", rating("C-E2", "Anger;"), block(UTTERANCE, rating("C-E1", "Fear;")))
+    corpus = load_corpus("iemocap", root)
+    assert corpus.raters() == ["C-E1"]
+    assert serious(corpus) == ["a rating before the first block header, left out."]
+
+
+def test_a_line_that_is_no_line_of_a_summary_is_noted_and_counted(tmp_path):
+    corpus, ticks = read_lines(tmp_path, rating("C-E1", "Fear;"), "of two lines)")
+    assert ticks == {"C-E1": ("fear",)}
+    assert corpus.dropped == {"lines: not understood": 1}
+    assert [problem.serious for problem in corpus.problems] == [False]
+
+
+def test_only_summary_files_are_read(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    folder = root / "Session1/dialog/EmoEvaluation"
+    (folder / "._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07\x00")
+    (folder / ".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
+    (folder / "Ses01F_impro01.anvil").write_text("<annotation/>")
+    for name in ("Categorical/Ses01F_impro01_e2_cat.txt", "Self-evaluation/Ses01F_impro01_f1_cat.txt"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(f"{UTTERANCE} :Anger; ()\n")
+    write_wav(root / "Session1/sentences/wav/Ses01F_impro01/other.wav").rename(
+        root / f"Session1/sentences/wav/Ses01F_impro01/._{UTTERANCE}.wav"
+    )
+    corpus = load_corpus("iemocap", root)
+    assert [(r.rater, r.ticks) for r in corpus.ratings] == [("C-E1", ("fear",))]
+    assert corpus.dropped == {}
+    assert corpus.problems == ()
+
+
+def test_a_file_not_named_like_a_dialog_is_noted_and_counted(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    home_made = root / "Session1/dialog/EmoEvaluation/IEMOCAP_EmoEvaluation.txt"
+    home_made.write_text(block(UTTERANCE, rating("C-E1", "Anger;")))
+    corpus = load_corpus("iemocap", root)
+    assert corpus.ratings[0].ticks == ("fear",)
+    assert corpus.dropped == {"files: summary not read": 1}
+    assert [(p.path, p.serious) for p in corpus.problems] == [(str(home_made), False)]
+
+
+def test_a_summary_in_another_sessions_folder_is_serious(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    write_summary(root, "Ses02F_impro01", block("Ses02F_impro01_F000", rating("C-E1", "Anger;")), session=1)
+    corpus = load_corpus("iemocap", root)
+    assert [u.id for u in corpus.utterances] == [UTTERANCE]
+    assert serious(corpus) == ["a dialog of session 2 in the folder of session 1; not read."]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("Ses02F_impro01_F000", "another session"),
+        ("Ses01F_impro02_F000", "another dialog"),
+        ("Ses01F_impro01_X000", "no utterance name"),
+    ],
+)
+def test_a_block_that_does_not_belong_to_its_file_is_serious(tmp_path, name, what):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    blocks = [block(UTTERANCE, rating("C-E1", "Fear;")), block(name, rating("C-E1", "Anger;"))]
+    write_summary(root, "Ses01F_impro01", *blocks)
+    corpus = load_corpus("iemocap", root)
+    assert [u.id for u in corpus.utterances] == [UTTERANCE]
+    assert corpus.dropped == {"ratings: in a block without a usable header": 1}
+    assert len(serious(corpus)) == 1
+    assert what in serious(corpus)[0]
+
+
+def test_a_rated_utterance_without_audio_is_serious_and_kept(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    wav_path(root, UTTERANCE).unlink()
+    corpus = load_corpus("iemocap", root)
+    assert math.isnan(corpus.utterance(UTTERANCE).seconds)
+    (problem,) = corpus.problems
+    assert problem.path == str(wav_path(root, UTTERANCE))
+    assert "no such audio file" in problem.what
+    assert problem.serious
+
+
+def test_an_audio_header_that_cannot_be_read_is_serious(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    wav_path(root, UTTERANCE).write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    corpus = load_corpus("iemocap", root)
+    assert math.isnan(corpus.utterance(UTTERANCE).seconds)
+    assert [p.path for p in corpus.problems if p.serious] == [str(wav_path(root, UTTERANCE))]
+
+
+def test_audio_without_a_rating_is_counted(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    write_wav(wav_path(root, "Ses01F_impro01_F001"))
+    write_wav(wav_path(root, "Ses01F_impro09_F001"))
+    corpus = load_corpus("iemocap", root)
+    assert corpus.dropped == {"files: wav without a rating": 2}
+    assert corpus.problems == ()
+
+
+def test_an_empty_summary_file_is_serious(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    (root / "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt").write_bytes(b"")
+    assert serious(load_corpus("iemocap", root)) == [
+        "no block of ratings in this file. Unpack it again from the release."
+    ]
+
+
+def test_missing_sessions_are_noted_and_the_rest_is_read(tmp_path):
+    write_summary(tmp_path, "Ses04F_impro01", block("Ses04F_impro01_F000", rating("C-E1", "Fear;")))
+    write_wav(wav_path(tmp_path, "Ses04F_impro01_F000"))
+    corpus = load_corpus("iemocap", tmp_path)
+    assert [u.session for u in corpus.utterances] == ["Ses04"]
+    assert [(Path(p.path).name, p.serious) for p in corpus.problems] == [
+        (f"Session{n}", False) for n in (1, 2, 3, 5)
+    ]
+
+
+def test_a_session_without_its_ratings_folder_is_serious(tmp_path):
+    root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
+    (root / "Session3/dialog/EmoEvaluation").rmdir()
+    assert len(serious(load_corpus("iemocap", root))) == 1
+
+
+def test_the_folder_around_the_release_will_do(tmp_path):
+    release = write_iemocap(tmp_path / "IEMOCAP_full_release", {UTTERANCE: [rating("C-E1", "Fear;")]})
+    assert load_corpus("iemocap", tmp_path) == load_corpus("iemocap", release)
+    assert load_corpus("iemocap", tmp_path).root == release
+
+
+def test_a_wrong_folder_says_what_to_give(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist.*IEMOCAP_full_release"):
+        load_corpus("iemocap", tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"neither Session1.*IEMOCAP_full_release"):
+        load_corpus("iemocap", tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is not a folder"):
+        load_corpus("iemocap", tmp_path / "file")
+
+
+def test_nothing_rated_is_an_empty_corpus(tmp_path):
+    with pytest.raises(UserError, match="empty corpus"):
+        load_corpus("iemocap", write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Other;")]}))
+
+
+def test_utterances_and_ratings_are_sorted(tmp_path):
+    names = ["Ses02M_impro01_M000", "Ses01M_impro01_F000", "Ses01F_impro02_F001", UTTERANCE]
+    lines = [rating("C-M1", "Fear;"), rating("C-E2", "Fear;")]
+    corpus = load_corpus("iemocap", write_iemocap(tmp_path, dict.fromkeys(names, lines)))
+    assert [u.id for u in corpus.utterances] == sorted(names)
+    keys = [(r.utterance, r.rater) for r in corpus.ratings]
+    assert keys == sorted(keys)
+    assert len(keys) == 8

@@ -1,0 +1,78 @@
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from s3prl_metaperser import registry
+from s3prl_metaperser.corpora import CORPORA
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.registry import Registry
+
+
+@pytest.fixture
+def colours() -> Registry:
+    colours = Registry("colour", "s3prl_metaperser.no_such_group")
+    colours.register("red", "colorsys:rgb_to_hsv", "warm")
+    colours.register("blue", "colorsys:hsv_to_rgb")
+    return colours
+
+
+def test_names_come_in_the_order_of_registration(colours):
+    assert colours.names() == ["red", "blue"]
+    assert colours.summary("red") == "warm"
+    assert colours.summary("blue") == ""
+
+
+def test_nothing_is_imported_before_it_is_asked_for(colours, monkeypatch):
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    colours.names()
+    colours.summary("red")
+    assert "colorsys" not in sys.modules
+    import colorsys
+
+    assert colours.get("red") is colorsys.rgb_to_hsv
+
+
+@pytest.mark.parametrize("ask", [Registry.get, Registry.summary])
+def test_an_unknown_name_is_answered_with_the_nearest_and_all(colours, ask):
+    with pytest.raises(
+        UserError, match=r"^Unknown colour 'bleu'\. Did you mean 'blue'\? Available: blue, red\.$"
+    ):
+        ask(colours, "bleu")
+
+
+def test_a_name_taken_by_another_target_is_refused(colours):
+    with pytest.raises(ValueError, match=r"'red' is registered twice: colorsys:rgb_to_hsv and x:y"):
+        colours.register("red", "x:y")
+
+
+def test_the_same_registration_twice_is_no_error(colours):
+    colours.register("red", "colorsys:rgb_to_hsv", "warm")
+    assert colours.names() == ["red", "blue"]
+
+
+def test_other_packages_add_by_entry_point(monkeypatch):
+    groups = []
+
+    def entry_points(group):
+        groups.append(group)
+        return [EntryPoint("green", "colorsys:rgb_to_yiq", group)]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    colours = Registry("colour", "a.group")
+    assert colours.names() == ["green"]
+    assert colours.names() == ["green"]
+    assert groups == ["a.group"]
+    assert colours.get("green").__name__ == "rgb_to_yiq"
+
+
+def test_an_entry_point_cannot_replace_what_is_registered(colours, monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("red", "x:y", group)])
+    with pytest.raises(ValueError, match="registered twice"):
+        colours.names()
+
+
+@pytest.mark.parametrize("name", CORPORA.names())
+def test_every_registered_corpus_has_a_reader_and_a_summary(name):
+    assert callable(CORPORA.get(name))
+    assert CORPORA.summary(name)
