@@ -1,0 +1,135 @@
+"""Frozen episode lists: which K support and Q query utterances every system gets, so that comparisons are paired.
+
+An episode list is a function of (corpus, scenario, fold, rater, K, Q, seeds) alone. It is made once, written as a
+file, and read by every system.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from s3prl_metaperser.atomic import write_json
+from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.seeding import numpy_generator, seed_from
+
+
+@dataclass(frozen=True)
+class Episode:
+    """K support and Q query utterances of one rater; no utterance is in both."""
+
+    seed: int
+    support: tuple[str, ...]
+    query: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeList:
+    """The episodes of one rater.
+
+    Attributes:
+        shots: K as asked for, and as used: K never shrinks.
+        queries: Q as asked for; Q as used is the length of each episode's query, less where the rater has fewer
+            than K + Q rated utterances.
+        corpus: the corpus's fingerprint.
+        pool: hash of the rated utterances that the draws choose from; other test sessions give another pool.
+    """
+
+    corpus: str
+    scenario: str
+    fold: str
+    rater: str
+    pool: str
+    shots: int
+    queries: int
+    episodes: tuple[Episode, ...]
+
+    @property
+    def key(self) -> str:
+        """Names the file; no two different requests share it."""
+        seeds = [episode.seed for episode in self.episodes]
+        return _key(self.corpus, self.scenario, self.fold, self.rater, self.pool, self.shots, self.queries, seeds)
+
+    @property
+    def queries_used(self) -> int:
+        """Q as used."""
+        return len(self.episodes[0].query)
+
+    def shrink_note(self) -> str:
+        """In words, that Q was shrunk; empty where it was not."""
+        if self.queries_used == self.queries:
+            return ""
+        rated = self.shots + self.queries_used
+        return (
+            f"rater {self.rater} has {rated} rated utterances in {self.scenario}/{self.fold}, fewer than K + Q = "
+            f"{self.shots + self.queries}: K stays {self.shots}, Q shrinks to {self.queries_used}"
+        )
+
+
+def make_episodes(
+    ratings: Sequence[Rating],
+    *,
+    corpus: str,
+    scenario: str,
+    fold: str,
+    shots: int,
+    queries: int,
+    seeds: Sequence[int],
+) -> EpisodeList:
+    """Draw one episode a seed from one rater's ratings, without replacement and without overlap.
+
+    Raises:
+        UserError: the rater has K ratings or fewer, so that nothing is left to test on.
+    """
+    rater = ratings[0].rater
+    rated = sorted(rating.utterance for rating in ratings)
+    if len(rated) <= shots:
+        raise UserError(
+            f"Rater {rater} has {len(rated)} rated utterance(s) in {scenario}/{fold}; K={shots} support utterances and at "
+            "least one query utterance are needed. Lower evalrc.shots, or choose other test_raters."
+        )
+    used = min(queries, len(rated) - shots)
+    episodes = []
+    for seed in seeds:
+        draw = numpy_generator("episode", corpus, scenario, fold, rater, shots, queries, seed).permutation(len(rated))
+        chosen = [rated[index] for index in draw[: shots + used]]
+        episodes.append(Episode(seed=seed, support=tuple(chosen[:shots]), query=tuple(chosen[shots:])))
+    return EpisodeList(corpus, scenario, fold, rater, _key(*rated), shots, queries, tuple(episodes))
+
+
+def frozen_episodes(folder: Path, ratings: Sequence[Rating], **request) -> EpisodeList:
+    """The episode list for a request (the arguments of :func:`make_episodes`), from its file if there is one.
+
+    Raises:
+        UserError: the file is not what the request makes; it was edited or is damaged.
+    """
+    made = make_episodes(ratings, **request)
+    path = folder / f"{made.scenario}-{made.fold}-{made.rater.replace('/', '_')}-k{made.shots}-{made.key[:12]}.json"
+    if not path.exists():
+        write_json(path, asdict(made))
+        return made
+    try:
+        stored = _read(path)
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is not an episode list ({error}). Delete it; it will be made again.") from None
+    if stored != made:
+        raise UserError(
+            f"{path} differs from the episodes that its request draws: it was edited or made by another version. "
+            "Delete it to make it again, or keep to the version that made it."
+        )
+    return stored
+
+
+def _read(path: Path) -> EpisodeList:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    episodes = tuple(
+        Episode(seed=e["seed"], support=tuple(e["support"]), query=tuple(e["query"])) for e in content.pop("episodes")
+    )
+    return EpisodeList(**content, episodes=episodes)
+
+
+def _key(*request) -> str:
+    return f"{seed_from('episode list', *request):016x}"

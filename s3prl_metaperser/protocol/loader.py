@@ -1,0 +1,203 @@
+"""The per-annotator episodic data loader: one batch is one outer step, one episode for each training rater.
+
+Which utterances an outer step draws is a function of (seed, step, rater) alone: any number of workers, and a run that
+resumes in the middle of an epoch, get the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from s3prl_metaperser.protocol.episodes import EpisodeList
+from s3prl_metaperser.protocol.labels import label_distribution
+from s3prl_metaperser.seeding import numpy_generator, torch_generator
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labelled utterances.
+
+    Attributes:
+        utterances: ids, n of them.
+        rows: their rows in the corpus's feature array, int64 [n].
+        ticks: how often each class is ticked, int64 [n, C].
+        targets: smoothed label distributions, float32 [n, C].
+    """
+
+    utterances: tuple[str, ...]
+    rows: np.ndarray
+    ticks: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def from_ticks(
+        cls, ticks: Mapping[str, Sequence[str]], rows: Mapping[str, int], classes: Sequence[str], smoothing: float
+    ) -> LabelTable:
+        """From utterance id -> ticks; ``rows`` gives each utterance's row."""
+        utterances = tuple(sorted(ticks))
+        place = {name: index for index, name in enumerate(classes)}
+        counts = np.zeros((len(utterances), len(classes)), dtype=np.int64)
+        for row, utterance in enumerate(utterances):
+            for tick in ticks[utterance]:
+                counts[row, place[tick]] += 1
+        targets = [label_distribution(ticks[utterance], classes, smoothing) for utterance in utterances]
+        return cls(
+            utterances=utterances,
+            rows=np.array([rows[utterance] for utterance in utterances], dtype=np.int64),
+            ticks=counts,
+            targets=np.asarray(targets, dtype=np.float32).reshape(len(utterances), len(classes)),
+        )
+
+    def select(self, utterances: Sequence[str]) -> LabelTable:
+        """These utterances, in this order."""
+        place = {utterance: index for index, utterance in enumerate(self.utterances)}
+        chosen = [place[utterance] for utterance in utterances]
+        return LabelTable(tuple(utterances), self.rows[chosen], self.ticks[chosen], self.targets[chosen])
+
+
+class EpisodeBatch(NamedTuple):
+    """The training raters' episodes of one outer step.
+
+    Attributes:
+        wavs: s3prl's contract: the support (then the query) utterances' waveforms, each float32 [n]; empty where
+            pooled features are used and no audio is needed.
+        raters: ids, A of them.
+        support_rows: rows in the feature array, int64 [A, K]; a rater with fewer than K ratings is filled up with
+            copies of its first row.
+        support_targets: float32 [A, K, C]; zero where filled up, and the others scaled by K / n, so that a mean over K
+            is the mean over the rater's n samples.
+        query_rows: as ``support_rows``; the same array under combined-set meta-training.
+        query_targets: as ``support_targets``.
+    """
+
+    wavs: list
+    raters: list[str]
+    support_rows: torch.Tensor
+    support_targets: torch.Tensor
+    query_rows: torch.Tensor
+    query_targets: torch.Tensor
+
+
+class EpisodicDataset(Dataset):
+    """Outer steps ``first_step`` .. ``first_step + steps - 1``, one item each.
+
+    Args:
+        labels: training rater -> labelled utterances.
+        shots: K.
+        combined_set: CSMT: the outer loss is taken on the support samples. Otherwise on K others of the same rater
+            (half of its ratings each, if it has fewer than 2 K).
+        seed: of all draws.
+        audio: utterance id -> waveform, float32 [n]; without it batches carry rows alone.
+    """
+
+    def __init__(
+        self,
+        labels: Mapping[str, LabelTable],
+        *,
+        shots: int,
+        combined_set: bool,
+        seed: int,
+        first_step: int,
+        steps: int,
+        audio: Callable[[str], np.ndarray] | None = None,
+    ):
+        self.labels = dict(labels)
+        self.shots = shots
+        self.combined_set = combined_set
+        self.seed = seed
+        self.first_step = first_step
+        self.steps = steps
+        self.audio = audio
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, index: int) -> EpisodeBatch:
+        if not 0 <= index < self.steps:
+            raise IndexError(index)
+        parts = [self._draw(rater, table, self.first_step + index) for rater, table in self.labels.items()]
+        support = [self._filled(table, chosen) for (table, chosen, _) in parts]
+        query = support if self.combined_set else [self._filled(table, chosen) for (table, _, chosen) in parts]
+        wavs: list = []
+        if self.audio is not None:
+            sets = [0] if self.combined_set else [0, 1]
+            wavs = [self.audio(p[0].utterances[i]) for which in sets for p in parts for i in p[1 + which]]
+        stacked = _stack(support)
+        return EpisodeBatch(wavs, list(self.labels), *stacked, *(stacked if self.combined_set else _stack(query)))
+
+    def _draw(self, rater: str, table: LabelTable, step: int) -> tuple[LabelTable, np.ndarray, np.ndarray]:
+        order = numpy_generator("meta-training", self.seed, step, rater).permutation(len(table.utterances))
+        if self.combined_set:
+            chosen = order[: self.shots]
+            return table, chosen, chosen
+        half = max(1, min(self.shots, len(order) // 2))
+        return table, order[:half], order[half : 2 * half] if len(order) > 1 else order[:half]
+
+    def _filled(self, table: LabelTable, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.full(self.shots, table.rows[chosen[0]])
+        targets = np.zeros((self.shots, table.targets.shape[1]), dtype=np.float32)
+        rows[: len(chosen)] = table.rows[chosen]
+        targets[: len(chosen)] = table.targets[chosen]
+        if len(chosen) < self.shots:
+            targets *= np.float32(self.shots / len(chosen))
+        return rows, targets
+
+
+class FrozenEpisodeDataset(Dataset):
+    """The episodes of a frozen list, one batch each, with a single rater.
+
+    Args:
+        episodes: of one rater.
+        labels: that rater's labelled utterances.
+        audio: as in :class:`EpisodicDataset`.
+    """
+
+    def __init__(
+        self, episodes: EpisodeList, labels: LabelTable, *, audio: Callable[[str], np.ndarray] | None = None
+    ):
+        self.episodes = episodes
+        self.labels = labels
+        self.audio = audio
+        self.seed = 0
+
+    def __len__(self) -> int:
+        return len(self.episodes.episodes)
+
+    def __getitem__(self, index: int) -> EpisodeBatch:
+        episode = self.episodes.episodes[index]
+        support, query = self.labels.select(episode.support), self.labels.select(episode.query)
+        wavs = [self.audio(u) for u in (*episode.support, *episode.query)] if self.audio is not None else []
+        parts = [(t.rows, t.targets) for t in (support, query)]
+        return EpisodeBatch(wavs, [self.episodes.rater], *_stack(parts[:1]), *_stack(parts[1:]))
+
+
+def _stack(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, targets = zip(*parts, strict=True)
+    return torch.from_numpy(np.stack(rows)), torch.from_numpy(np.stack(targets))
+
+
+def steps_per_epoch(labels: Mapping[str, LabelTable], shots: int) -> int:
+    """Outer steps until the rater with the most ratings has, on average, been drawn from once over."""
+    return max(-(-len(table.utterances) // shots) for table in labels.values())
+
+
+def episodic_loader(dataset: EpisodicDataset | FrozenEpisodeDataset, num_workers: int = 0) -> DataLoader:
+    """A DataLoader over outer steps, in order; its generator is its own, so that global random state is left alone."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        shuffle=False,
+        num_workers=num_workers,
+        generator=torch_generator("loader", dataset.seed),
+        collate_fn=_as_is,
+    )
+
+
+def _as_is(batch: EpisodeBatch) -> EpisodeBatch:
+    return batch

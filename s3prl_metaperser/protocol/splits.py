@@ -1,0 +1,184 @@
+"""Seen and Unseen, folds by test rater, and the check that nothing leaks (Meta-PerSER, section 3.2).
+
+Each fold tests one rater. The validation rater is the next test rater in cyclic order; all other raters train.
+Seen: the raters are split, the utterances are not. Unseen: training and validation keep to the training sessions,
+the test rater's support and query utterances both come from the test sessions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s3prl_metaperser.corpora.base import Corpus, Rating
+from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.protocol.labels import consensus_ticks
+
+SCENARIOS = ("seen", "unseen")
+#: fold1 .. fold5 of the paper, in this order.
+PAPER_TEST_RATERS = ("C-E1", "C-E2", "C-E4", "C-E5", "C-E6")
+#: "One annotator was excluded due to insufficient data" (section 3.1): the observer that is not a test rater.
+PAPER_EXCLUDED_RATERS = ("C-E3",)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One fold of one scenario.
+
+    Attributes:
+        train: ratings of the training raters that may be learned from, sorted as in the corpus.
+        validation: the validation rater's ratings; only for choosing a step.
+        test: the test rater's ratings; touched in meta-testing alone.
+        notes: what was left out and why, with counts; for the log.
+    """
+
+    scenario: str
+    fold: str
+    test_rater: str
+    validation_rater: str
+    train_raters: tuple[str, ...]
+    train: tuple[Rating, ...]
+    validation: tuple[Rating, ...]
+    test: tuple[Rating, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def consensus(self) -> dict[str, tuple[str, ...]]:
+        """Utterance id -> pooled ticks of the training raters."""
+        return consensus_ticks(self.train)
+
+    def train_ratings_of(self, rater: str) -> tuple[Rating, ...]:
+        """The training ratings of one rater."""
+        return tuple(r for r in self.train if r.rater == rater)
+
+
+def default_test_raters(corpus: Corpus, excluded: Sequence[str]) -> tuple[str, ...]:
+    """The paper's five where the corpus has them all, else the (up to) five raters with the most ratings."""
+    counts = Counter(rating.rater for rating in corpus.ratings)
+    if all(counts[rater] for rater in PAPER_TEST_RATERS):
+        return PAPER_TEST_RATERS
+    usable = [rater for rater in counts if rater not in excluded]
+    return tuple(sorted(usable, key=lambda rater: (-counts[rater], rater))[:5])
+
+
+def make_split(
+    corpus: Corpus,
+    *,
+    scenario: str,
+    fold: str,
+    test_raters: Sequence[str] | None = None,
+    exclude_raters: Sequence[str] | None = None,
+    test_sessions: Sequence[str] = ("Ses05",),
+) -> Split:
+    """The split of one scenario and fold.
+
+    Args:
+        fold: ``fold1`` .. ``foldN``, N the number of test raters.
+        test_raters: in the order of the folds; by default the paper's, or the raters with the most ratings.
+        exclude_raters: raters that take no part; by default C-E3 in corpora with the paper's raters.
+        test_sessions: the sessions that Unseen tests on.
+
+    Raises:
+        UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split.
+    """
+    if scenario not in SCENARIOS:
+        raise unknown_name("scenario", scenario, SCENARIOS)
+    raters = corpus.raters()
+    if exclude_raters is None:
+        exclude_raters = [r for r in PAPER_EXCLUDED_RATERS if r in raters and PAPER_TEST_RATERS[0] in raters]
+    if test_raters is None:
+        test_raters = default_test_raters(corpus, exclude_raters)
+    for rater in [*test_raters, *exclude_raters]:
+        if rater not in raters:
+            raise unknown_name("rater", rater, raters)
+    both = sorted(set(test_raters) & set(exclude_raters))
+    if both:
+        raise UserError(f"Rater {both[0]!r} is both in test_raters and in exclude_raters; take it out of one of them.")
+    remaining = [rater for rater in raters if rater not in exclude_raters]
+    if len(remaining) < 3 or len(test_raters) < 2:
+        raise UserError(
+            f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) and "
+            f"{len(test_raters)} test rater(s); a split needs at least 3 raters (one to test, one to validate, one to "
+            "train) and 2 test raters. Add ratings of other raters, or name test_raters."
+        )
+    folds = {f"fold{number}": rater for number, rater in enumerate(test_raters, start=1)}
+    if fold not in folds:
+        raise unknown_name("fold", fold, folds)
+    test_rater = folds[fold]
+    validation_rater = test_raters[(list(folds).index(fold) + 1) % len(test_raters)]
+
+    train_utterances, test_utterances = _utterances(corpus, scenario, test_sessions)
+    held_out = {test_rater, validation_rater, *exclude_raters}
+    train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
+    trainers = tuple(sorted({rating.rater for rating in train}))
+    notes = [
+        f"rater {rater} takes no part: {sum(r.rater == rater for r in corpus.ratings)} ratings left out"
+        for rater in exclude_raters
+    ]
+    notes += [
+        f"rater {rater} has no rating in the training sessions and does not train"
+        for rater in remaining
+        if rater not in held_out and rater not in trainers
+    ]
+    split = Split(
+        scenario=scenario,
+        fold=fold,
+        test_rater=test_rater,
+        validation_rater=validation_rater,
+        train_raters=trainers,
+        train=train,
+        validation=tuple(
+            r for r in corpus.ratings if r.rater == validation_rater and r.utterance in train_utterances
+        ),
+        test=tuple(r for r in corpus.ratings if r.rater == test_rater and r.utterance in test_utterances),
+        notes=tuple(notes),
+    )
+    for role in ("train", "validation", "test"):
+        if not getattr(split, role):
+            raise UserError(
+                f"{scenario}/{fold} of corpus {corpus.name!r} has no {role} ratings (test rater {test_rater}, validation "
+                f"rater {validation_rater}); choose other test_raters or test_sessions."
+            )
+    check_leakage(corpus, split)
+    return split
+
+
+def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Ids that may be trained on, and ids that are tested on."""
+    everything = {u.id for u in corpus.utterances}
+    if scenario == "seen":
+        return everything, everything
+    sessions = sorted({u.session for u in corpus.utterances})
+    for session in test_sessions:
+        if session not in sessions:
+            if sessions in ([], [""]):
+                raise UserError(
+                    f"Corpus {corpus.name!r} at {corpus.root} has no sessions, and the unseen scenario is split by them. "
+                    "Add a column 'session' to files.csv and set datarc.test_sessions."
+                )
+            raise unknown_name("session", session, sessions)
+    test = {u.id for u in corpus.utterances if u.session in set(test_sessions)}
+    return everything - test, test
+
+
+def check_leakage(corpus: Corpus, split: Split) -> None:
+    """Assert that nothing of the test or validation rater, or of the test utterances, can be learned from.
+
+    Raises:
+        AssertionError: a leak; a fault of the program, never of the user.
+    """
+    held_out = {split.test_rater, split.validation_rater}
+    leaks = sorted({r.rater for r in split.train} & held_out)
+    assert not leaks, f"ratings of {leaks} reached the training ratings of {split.scenario}/{split.fold}"
+    assert split.test_rater != split.validation_rater, "the test rater validates itself"
+    assert {r.rater for r in split.validation} == {split.validation_rater}
+    assert {r.rater for r in split.test} == {split.test_rater}
+    without = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
+    allowed = {(r.utterance, r.rater): r.ticks for r in without.ratings}
+    assert all(allowed.get((r.utterance, r.rater)) == r.ticks for r in split.train)
+    if split.scenario == "unseen":
+        tested = {r.utterance for r in split.test}
+        shared = tested & {r.utterance for r in (*split.train, *split.validation)}
+        assert not shared, f"{len(shared)} test utterances reached training or validation, e.g. {sorted(shared)[:3]}"

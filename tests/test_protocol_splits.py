@@ -1,0 +1,109 @@
+import dataclasses
+
+import pytest
+from synthetic import EXTERNAL, synthetic_corpus
+
+from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.protocol.splits import check_leakage, make_split
+
+FOLDS = [f"fold{number}" for number in range(1, 6)]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic_corpus()
+
+
+@pytest.mark.parametrize("scenario", ["seen", "unseen"])
+@pytest.mark.parametrize("fold", FOLDS)
+def test_consensus_never_contains_the_test_or_validation_raters_ticks(corpus, scenario, fold):
+    split = make_split(corpus, scenario=scenario, fold=fold)
+    held_out = {split.test_rater, split.validation_rater}
+    blind = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
+    allowed = {}
+    for rating in blind.ratings:
+        if scenario == "seen" or not rating.utterance.startswith("Ses05"):
+            allowed.setdefault(rating.utterance, []).extend(rating.ticks)
+    assert split.consensus == {utterance: tuple(ticks) for utterance, ticks in allowed.items()}
+
+
+def test_test_raters_and_cyclic_validation_raters_are_the_papers(corpus):
+    splits = [make_split(corpus, scenario="seen", fold=fold) for fold in FOLDS]
+    assert tuple(s.test_rater for s in splits) == EXTERNAL
+    assert tuple(s.validation_rater for s in splits) == (*EXTERNAL[1:], EXTERNAL[0])
+    assert all(len(s.train_raters) == 9 for s in splits)
+
+
+def test_unseen_touches_nothing_of_session_five_before_meta_testing(corpus):
+    split = make_split(corpus, scenario="unseen", fold="fold1")
+    assert all(not r.utterance.startswith("Ses05") for r in (*split.train, *split.validation))
+    assert all(r.utterance.startswith("Ses05") for r in split.test)
+    assert "C-M5" not in split.train_raters
+    assert any("C-M5" in note for note in split.notes), "a rater that drops out is named"
+
+
+def test_seen_shares_utterances_but_not_raters(corpus):
+    split = make_split(corpus, scenario="seen", fold="fold1")
+    assert {r.utterance for r in split.test} <= {r.utterance for r in split.train}
+    assert len(split.test) == len(corpus.ratings_of("C-E1"))
+
+
+def test_the_sixth_observer_takes_no_part_and_is_counted():
+    corpus = synthetic_corpus(with_e3=True)
+    split = make_split(corpus, scenario="seen", fold="fold1")
+    assert "C-E3" not in split.train_raters
+    assert len(split.train_raters) == 9
+    assert f"{len(corpus.ratings_of('C-E3'))} ratings left out" in " ".join(split.notes)
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        lambda s: {"train": (*s.train, s.test[0])},
+        lambda s: {"train": (*s.train, s.validation[0])},
+        lambda s: {"train": (*s.train[:-1], dataclasses.replace(s.train[-1], ticks=("fear", "sad", "happy")))},
+        lambda s: {"validation_rater": s.test_rater},
+        lambda s: {"train": (*s.train, Rating(s.test[0].utterance, s.train_raters[0], ("sad",)))},
+    ],
+)
+def test_leakage_check_finds_every_kind_of_leak(corpus, leak):
+    split = make_split(corpus, scenario="unseen", fold="fold2")
+    check_leakage(corpus, split)
+    with pytest.raises(AssertionError):
+        check_leakage(corpus, dataclasses.replace(split, **leak(split)))
+
+
+def test_corpora_with_other_raters_test_the_five_that_rated_most():
+    corpus = synthetic_corpus(raters=("C-E1", "C-E2", "C-E4", "C-F1"))
+    split = make_split(corpus, scenario="seen", fold="fold4")
+    assert split.test_rater == "C-F1"
+    assert split.validation_rater == "C-E1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fold": "fold6"}, "Unknown fold 'fold6'"),
+        ({"scenario": "sen"}, "Did you mean 'seen'"),
+        ({"test_raters": ["C-E1", "C-E9"]}, "Unknown rater 'C-E9'"),
+        ({"test_raters": ["C-E1", "C-E2"], "exclude_raters": ["C-E2"]}, "both in test_raters and in exclude_raters"),
+        ({"scenario": "unseen", "test_sessions": ["Ses06"]}, "Unknown session 'Ses06'"),
+    ],
+)
+def test_wrong_requests_name_what_is_wrong(corpus, options, message):
+    with pytest.raises(UserError, match=message):
+        make_split(corpus, **{"scenario": "seen", "fold": "fold1", **options})
+
+
+@pytest.mark.parametrize("raters", [("C-E1",), ("C-E1", "C-E2")])
+def test_too_few_raters_is_one_clear_error(raters):
+    with pytest.raises(UserError, match="needs at least 3 raters"):
+        make_split(synthetic_corpus(raters=raters), scenario="seen", fold="fold1")
+
+
+def test_unseen_without_sessions_says_what_to_add():
+    corpus = synthetic_corpus()
+    flat = dataclasses.replace(corpus, utterances=tuple(dataclasses.replace(u, session="") for u in corpus.utterances))
+    with pytest.raises(UserError, match=r"files\.csv"):
+        make_split(flat, scenario="unseen", fold="fold1")
