@@ -1,1 +1,1 @@
-
+"""Numbers: metrics, their intervals, and the result files that hold them."""
