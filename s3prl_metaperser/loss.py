@@ -1,0 +1,37 @@
+"""Class-balanced cross-entropy on soft targets (Cui et al. 2019, as EMO-SUPERB applies it)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from s3prl_metaperser.protocol.labels import binarise
+
+
+def class_balanced_weights(targets: np.ndarray) -> np.ndarray:
+    """Weights per class from the effective number of training samples.
+
+    ``w_c = (1 - b) / (1 - b ** n_c)`` with ``b = (N - 1) / N`` and ``n_c`` the number of the N samples whose target
+    exceeds ``1 / C``; scaled to a mean of one. A class that no sample has counts as one sample.
+
+    Args:
+        targets: smoothed label distributions of the training samples, [N, C].
+
+    Returns:
+        float64 [C].
+    """
+    samples, classes = targets.shape
+    counts = np.maximum(binarise(targets).sum(axis=0), 1).astype(np.float64)
+    beta = (samples - 1) / samples
+    weights = (1.0 - beta) / (1.0 - beta**counts)
+    return weights * classes / weights.sum()
+
+
+def weighted_targets(targets: torch.Tensor, class_weights: torch.Tensor) -> torch.Tensor:
+    """Each sample's target times the sample's weight ``sum_c w_c y_c``: [..., C] -> [..., C]."""
+    return targets * (targets * class_weights).sum(-1, keepdim=True)
+
+
+def soft_cross_entropy(logits: torch.Tensor, weighted: torch.Tensor) -> torch.Tensor:
+    """``-sum_c T_c log softmax(logits)_c``, averaged over samples: [..., K, C] twice -> [...]."""
+    return -(weighted * torch.log_softmax(logits, dim=-1)).sum(-1).mean(-1)

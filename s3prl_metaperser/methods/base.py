@@ -1,0 +1,142 @@
+"""What a system is: how its initialisation is trained, and how the K support samples are used."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from s3prl_metaperser.meta.rates import InnerRates
+from s3prl_metaperser.model import Head, pooled_logits
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.protocol.loader import EpisodeBatch, LabelTable
+
+#: What adaptation returns: the head's parameters by name; None where a system has none.
+Predictor = Mapping[str, torch.Tensor] | None
+
+
+@dataclass(frozen=True)
+class Support:
+    """The K labelled samples of one episode.
+
+    Attributes:
+        features: pooled, prepared like those in training, float32 [K, L, D].
+        targets: smoothed label distributions, float32 [K, C].
+        seed: the episode's; the source of whatever a system draws.
+    """
+
+    features: torch.Tensor
+    targets: torch.Tensor
+    seed: int
+
+
+@dataclass(frozen=True)
+class EpisodeData:
+    """One episode of meta-testing, with features.
+
+    Attributes:
+        query: pooled features, [Q, L, D].
+        query_labels: the rater's labels on them; never shown to a system.
+    """
+
+    support: Support
+    query: torch.Tensor
+    query_labels: LabelTable
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """Everything that a system may learn from, for one corpus, upstream, scenario and fold.
+
+    Attributes:
+        features: prepared pooled features of the whole corpus, float32 [N, L, D]; labels point into it by row.
+        raters: training rater -> labels.
+        consensus: pooled labels of the training raters.
+        class_weights: from the consensus labels, float32 [C].
+        validation: the validation rater's labels; for choosing a step, never for a gradient.
+        validation_episodes: the same rater's meta-testing episodes.
+        cache: folder for what systems share, such as the initialisation.
+        identity: hash of all that the task was made from.
+    """
+
+    features: torch.Tensor
+    classes: tuple[str, ...]
+    raters: dict[str, LabelTable]
+    consensus: LabelTable
+    class_weights: torch.Tensor
+    validation: LabelTable
+    validation_episodes: tuple[EpisodeData, ...]
+    options: Options
+    seed: int
+    cache: Path
+    identity: str
+
+
+@dataclass
+class ModelState:
+    """What training leaves behind.
+
+    Attributes:
+        head: layer weights, projector and classifier.
+        rates: of the inner loop, for systems that have one.
+    """
+
+    head: Head | None = None
+    rates: InnerRates | None = None
+
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """The head's parameters by name."""
+        return {} if self.head is None else dict(self.head.named_parameters())
+
+
+class System(abc.ABC):
+    """One row of the tables.
+
+    Args:
+        options: the whole configuration.
+        classes: C, number of classes.
+        class_weights: of the training split, float32 [C].
+    """
+
+    name: str = ""
+
+    def __init__(self, options: Options, class_weights: torch.Tensor):
+        self.options = options
+        self.class_weights = class_weights
+
+    @property
+    def outer_steps(self) -> int:
+        """Training steps after :meth:`initialise`; none by default."""
+        return 0
+
+    @abc.abstractmethod
+    def blank(self, layers: int, features: int) -> ModelState:
+        """A state of the right shapes, to load a checkpoint into."""
+
+    @abc.abstractmethod
+    def initialise(self, task: TrainingTask) -> ModelState:
+        """The state before the first outer step."""
+
+    def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+        """The loss of outer step ``step`` (counted from 1), a scalar to be differentiated."""
+        raise NotImplementedError(f"{self.name} has no outer steps")
+
+    @abc.abstractmethod
+    def adapt(self, state: ModelState, support: Support) -> Predictor:
+        """Use the K support samples; ``state`` is left as it is."""
+
+    def predict(self, predictor: Predictor, query: torch.Tensor) -> np.ndarray:
+        """Probabilities, float32 [Q, C], of query features [Q, L, D]."""
+        with torch.no_grad():
+            return torch.softmax(pooled_logits(predictor, query), dim=-1).cpu().numpy()
+
+
+def new_head(options: Options, layers: int, features: int, classes: int, *seed: object) -> Head:
+    """A fresh head, drawn from a generator that ``seed`` names."""
+    from s3prl_metaperser.seeding import torch_generator
+
+    return Head(layers, features, options.downstream_expert.modelrc.projector_dim, classes, torch_generator("head", *seed))

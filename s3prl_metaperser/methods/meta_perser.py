@@ -1,0 +1,84 @@
+"""Meta-PerSER: an initialisation and inner-loop rates, meta-learned over the training raters (section 2.3)."""
+
+from __future__ import annotations
+
+import torch
+
+from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.meta.annealing import second_order_steps
+from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
+from s3prl_metaperser.meta.rates import InnerRates
+from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask, new_head
+from s3prl_metaperser.methods.initialisation import consensus_initialisation
+from s3prl_metaperser.model import PARAMETERS, pooled_logits
+from s3prl_metaperser.protocol.loader import EpisodeBatch
+
+
+class MetaPerSER(System):
+    """MAML over raters, with the paper's four parts as switches in ``metarc``.
+
+    ``initialisation`` (INI), ``combined_set`` (CSMT), ``derivative_annealing`` (DA), ``lslr`` (LSLR).
+    """
+
+    name = "Meta-PerSER"
+
+    @property
+    def outer_steps(self) -> int:
+        return self.options.runner.total_steps
+
+    def _rates(self) -> InnerRates:
+        metarc = self.options.downstream_expert.metarc
+        return InnerRates(PARAMETERS, metarc.inner_steps, metarc.inner_lr, learned=metarc.lslr)
+
+    def blank(self, layers: int, features: int) -> ModelState:
+        head = new_head(self.options, layers, features, len(self.class_weights), "blank")
+        return ModelState(head=head, rates=self._rates())
+
+    def initialise(self, task: TrainingTask) -> ModelState:
+        if self.options.downstream_expert.metarc.initialisation:
+            head = consensus_initialisation(task)
+        else:
+            layers, features = task.features.shape[1:]
+            head = new_head(self.options, layers, features, len(task.classes), "meta", task.seed)
+        return ModelState(head=head.to(task.features.device), rates=self._rates().to(task.features.device))
+
+    def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+        metarc = self.options.downstream_expert.metarc
+        twice = second_order_steps(
+            step,
+            self.outer_steps,
+            metarc.inner_steps,
+            annealed=metarc.derivative_annealing,
+            fraction=metarc.annealed_fraction,
+            scope=metarc.annealing_scope,
+        )
+        support = self._gather(task, batch.support_rows, batch.support_targets)
+        query = support if metarc.combined_set else self._gather(task, batch.query_rows, batch.query_targets)
+        parameters = expand(state.parameters(), len(batch.raters))
+        adapted = adapt(lambda p: _loss(p, *support), parameters, state.rates.at, twice)
+        return _loss(adapted, *query).mean()
+
+    def adapt(self, state: ModelState, support: Support) -> Predictor:
+        targets = weighted_targets(support.targets, self.class_weights)
+        return adapt_without_graph(
+            lambda p: _loss(p, support.features, targets),
+            state.parameters(),
+            state.rates.at,
+            self.options.downstream_expert.evalrc.steps,
+        )
+
+    def _gather(self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features [A, K, L, D] and weighted targets [A, K, C] of a batch.
+
+        Filling and scaling of short episodes are in ``targets``; the sample weight is of the unscaled target, whose
+        entries sum to one.
+        """
+        device = task.features.device
+        targets = targets.to(device)
+        scale = targets.sum(-1, keepdim=True)
+        plain = targets / scale.clamp_min(torch.finfo(targets.dtype).tiny)
+        return task.features[rows.to(device)], scale * weighted_targets(plain, self.class_weights)
+
+
+def _loss(parameters, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return soft_cross_entropy(pooled_logits(parameters, features), targets)

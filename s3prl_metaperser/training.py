@@ -1,0 +1,104 @@
+"""The outer loop: one optimiser over the head and the inner rates, in steps that can stop and go on."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_test import validation_loss
+from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
+from s3prl_metaperser.protocol.loader import EpisodeBatch, EpisodicDataset, episodic_loader
+
+
+class OuterLoop:
+    """AdamW (or another optimiser) on theta and, with LSLR, on the inner rates (paper, appendix C).
+
+    Attributes:
+        step: outer steps done.
+    """
+
+    def __init__(self, system: System, state: ModelState, task: TrainingTask):
+        self.system, self.state, self.task = system, state, task
+        self.step = 0
+        options = task.options
+        groups: list[dict[str, Any]] = [{"params": list(state.head.parameters()), "lr": options.optimizer.lr}]
+        if state.rates is not None and state.rates.values.requires_grad:
+            rate = options.downstream_expert.metarc.lslr_lr
+            rate = options.optimizer.lr if rate is None else rate
+            groups.append({"params": [state.rates.values], "lr": rate, "weight_decay": 0.0})
+        kind = getattr(torch.optim, options.optimizer.name)
+        self.optimizer = kind(groups, lr=options.optimizer.lr, weight_decay=options.optimizer.weight_decay)
+
+    def update(self, batch: EpisodeBatch) -> float:
+        """One outer step.
+
+        Returns:
+            The outer loss before the update.
+
+        Raises:
+            UserError: the loss or the gradient is not finite. The parameters are as they were before the step.
+        """
+        step = self.step + 1
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.system.outer_loss(self.state, batch, step, self.task)
+        loss.backward()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.task.options.runner.gradient_clipping)
+        value = loss.item()
+        if not (math.isfinite(value) and math.isfinite(norm.item())):
+            raise UserError(
+                f"Outer step {step} gives a loss of {value} and a gradient norm of {norm.item()} (raters "
+                f"{', '.join(batch.raters)}). Lower metarc.inner_lr, metarc.inner_steps or optimizer.lr; the last "
+                "checkpoint is kept."
+            )
+        self.optimizer.step()
+        self.step = step
+        return value
+
+
+def batches(get_dataloader, steps_per_epoch: int, done: int, total: int) -> Iterator[tuple[int, EpisodeBatch]]:
+    """(epoch, batch) of outer steps ``done + 1`` .. ``total``.
+
+    Args:
+        get_dataloader: the expert's, called as ``get_dataloader("train", epoch=..., skip=...)``.
+    """
+    while done < total:
+        epoch, skip = divmod(done, steps_per_epoch)
+        loader: DataLoader = get_dataloader("train", epoch=epoch, skip=skip)
+        for batch in loader:
+            if done >= total:
+                return
+            done += 1
+            yield epoch, batch
+
+
+def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
+    """Train a system in memory: the same steps and the same selection as the runner's, without files.
+
+    Returns:
+        The state of the step with the lowest validation loss, and that step (0 where there is nothing to choose).
+    """
+    state, total = system.initialise(task), system.outer_steps
+    if not total:
+        return state, 0
+    loop = OuterLoop(system, state, task)
+    metarc, every = task.options.downstream_expert.metarc, task.options.runner.eval_step
+    whole = EpisodicDataset(
+        task.raters, shots=metarc.shots, combined_set=metarc.combined_set, seed=task.seed, first_step=1, steps=total
+    )
+    best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
+    for batch in episodic_loader(whole):
+        loop.update(batch)
+        if loop.step % every == 0 or loop.step == total:
+            value = validation_loss(system, state, task.validation_episodes)
+            if value < best[0]:
+                best = (value, loop.step, copy.deepcopy(state))
+    if best[2] is None:
+        raise UserError(f"No step of {system.name} could be meta-tested on the validation rater. Lower metarc.inner_lr.")
+    return best[2], best[1]
