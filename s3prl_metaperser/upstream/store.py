@@ -1,0 +1,250 @@
+"""The pooled feature store: each utterance's time-mean of every layer, [L, D], made once and kept.
+
+With a frozen upstream and the linear head nothing else is needed (see :mod:`s3prl_metaperser.model`). A store
+belongs to one upstream, checkpoint and preprocessing; inside it, features are found by the SHA-256 of the audio file,
+so that a swapped or changed file can never be matched to old features.
+
+A store is a folder of safetensors shards, each written whole or not at all. Extraction goes on where it stopped, and
+of two processes that want the same store one does the work and the other waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from s3prl_metaperser.atomic import replacing
+from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.errors import UserError
+
+RECIPE = 1  # raised whenever the same input would give other features
+SAMPLE_RATE = 16000
+SHARD_SIZE = 128
+#: Below this spread over utterances, in the upstream's own units, pooled features carry nothing (CMVN leaves 3e-8).
+NOTHING = 1e-5
+
+
+@dataclass(frozen=True)
+class FeatureIdentity:
+    """What features are made of.
+
+    Attributes:
+        upstream: s3prl hub name.
+        checkpoint: SHA-256 of what defines the upstream's weights and settings.
+        selection: s3prl's ``-s``.
+        normalize: s3prl's ``--upstream_feature_normalize``: layer norm of each frame, before the mean.
+        dtype: ``float32`` or ``float16``, as stored.
+    """
+
+    upstream: str
+    checkpoint: str
+    selection: str = "hidden_states"
+    normalize: bool = False
+    dtype: str = "float32"
+    sample_rate: int = SAMPLE_RATE
+    recipe: int = RECIPE
+
+    @property
+    def key(self) -> str:
+        """Names the store's folder."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class PooledFeatures:
+    """Features of a corpus in memory.
+
+    Attributes:
+        rows: utterance id -> row of ``values``.
+        values: float32 [N, L, D].
+    """
+
+    rows: dict[str, int]
+    values: torch.Tensor
+
+    def of(self, utterances: Sequence[str]) -> torch.Tensor:
+        """Features of these utterances in this order, [K, L, D]."""
+        return self.values[[self.rows[utterance] for utterance in utterances]]
+
+    def carry_nothing(self) -> bool:
+        """Whether no feature differs between utterances, as after per-utterance mean normalisation."""
+        return len(self.values) > 1 and bool((self.values.std(dim=0) < NOTHING).all())
+
+
+def audio_hash(path: Path) -> str:
+    """SHA-256 of an audio file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Run `metaperser validate` on the corpus.") from None
+
+
+def _digest(file) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+class PooledStore:
+    """One upstream's pooled features on disk.
+
+    Args:
+        root: folder of all stores; this one is ``root/<upstream>-<key>``.
+        identity: what the features are made of.
+    """
+
+    def __init__(self, root: Path, identity: FeatureIdentity):
+        self.identity = identity
+        self.folder = root / f"{identity.upstream.replace('/', '_')}-{identity.key[:16]}"
+        self._places: dict[str, tuple[Path, int]] = {}
+        self._scanned: set[Path] = set()
+
+    def missing(self, utterances: Sequence[Utterance], hashes: dict[str, str]) -> list[Utterance]:
+        """The utterances whose audio has no features here; each audio content once."""
+        self._scan()
+        wanted = {}
+        for utterance in utterances:
+            if hashes[utterance.id] not in self._places:
+                wanted.setdefault(hashes[utterance.id], utterance)
+        return list(wanted.values())
+
+    def make(
+        self,
+        utterances: Sequence[Utterance],
+        hashes: dict[str, str],
+        pool: Callable[[list[torch.Tensor], list[Utterance]], list[torch.Tensor]],
+        batch_size: int = 1,
+    ) -> int:
+        """Make what is missing, with a progress bar.
+
+        Args:
+            pool: waveforms, each float32 [n] at 16 kHz, and their utterances -> pooled features, each [L, D].
+            batch_size: utterances in one call of ``pool``, of similar lengths.
+
+        Returns:
+            How many utterances were made.
+
+        Raises:
+            UserError: audio that cannot be read or features that are not finite; every file at fault is named.
+                What was made before is kept.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"[MetaPerSER] another process is making {self.folder.name}; waiting for it", file=sys.stderr)
+            lock.acquire()
+        try:
+            todo = sorted(self.missing(utterances, hashes), key=lambda u: (u.seconds, u.id))
+            shard: list[tuple[str, torch.Tensor]] = []
+            failed: list[str] = []
+            with tqdm(total=len(todo), desc=f"{self.identity.upstream} features", unit="utt", dynamic_ncols=True) as bar:
+                for start in range(0, len(todo), batch_size):
+                    batch = todo[start : start + batch_size]
+                    for utterance, pooled in self._pool(batch, pool, failed):
+                        shard.append((hashes[utterance.id], pooled))
+                    bar.update(len(batch))
+                    if len(shard) >= SHARD_SIZE:
+                        self._write(shard)
+                        shard = []
+                if shard:
+                    self._write(shard)
+            if failed:
+                shown = "\n  ".join(failed[:10])
+                more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
+                raise UserError(
+                    f"{len(failed)} of {len(todo)} audio files have no features:\n  {shown}{more}\n"
+                    "Mend or remove them (and their ratings); `metaperser validate` lists them all."
+                )
+            return len(todo)
+        finally:
+            lock.release()
+
+    def load(self, utterances: Sequence[Utterance], hashes: dict[str, str]) -> PooledFeatures:
+        """Features of these utterances, as float32.
+
+        Raises:
+            UserError: a shard cannot be read.
+            KeyError: features are missing; call :meth:`make` first.
+        """
+        self._scan()
+        by_shard: dict[Path, list[tuple[int, int]]] = {}
+        for row, utterance in enumerate(utterances):
+            path, place = self._places[hashes[utterance.id]]
+            by_shard.setdefault(path, []).append((row, place))
+        values: torch.Tensor | None = None
+        for path, places in by_shard.items():
+            with _opened(path) as shard:
+                stored = shard.get_tensor("features").float()
+            if values is None:
+                values = torch.empty(len(utterances), *stored.shape[1:])
+            rows, sources = zip(*places, strict=True)
+            values[list(rows)] = stored[list(sources)]
+        assert values is not None, "no utterances were asked for"
+        return PooledFeatures({u.id: row for row, u in enumerate(utterances)}, values)
+
+    def _pool(self, batch, pool, failed):
+        """Utterances with their pooled features; what cannot be had is added to ``failed``."""
+        waves, readable = [], []
+        for utterance in batch:
+            try:
+                waves.append(torch.from_numpy(load_audio(utterance.path)))
+                readable.append(utterance)
+            except UserError as error:
+                failed.append(str(error))
+        if not readable:
+            return
+        for utterance, pooled in zip(readable, pool(waves, readable), strict=True):
+            if torch.isfinite(pooled).all():
+                yield utterance, pooled
+            else:
+                failed.append(f"{utterance.path}: {self.identity.upstream} gives NaN or infinity for it")
+
+    def _write(self, shard: list[tuple[str, torch.Tensor]]) -> None:
+        audio = [key for key, _ in shard]
+        values = torch.stack([pooled for _, pooled in shard]).to(getattr(torch, self.identity.dtype)).contiguous()
+        name = hashlib.sha256("".join(audio).encode()).hexdigest()[:16]
+        metadata = {"identity": json.dumps(asdict(self.identity), sort_keys=True), "audio": json.dumps(audio)}
+        with replacing(self.folder / f"shard-{name}.safetensors") as partial:
+            save_file({"features": values}, partial, metadata=metadata)
+        self._scan()
+
+    def _scan(self) -> None:
+        for path in sorted(self.folder.glob("shard-*.safetensors")):
+            if path in self._scanned:
+                continue
+            with _opened(path) as shard:
+                metadata = shard.metadata() or {}
+            if json.loads(metadata.get("identity", "null")) != asdict(self.identity):
+                raise UserError(
+                    f"{path} was made from {metadata.get('identity')}, but {json.dumps(asdict(self.identity))} is asked "
+                    "for. It does not belong here; move it away."
+                )
+            for place, audio in enumerate(json.loads(metadata["audio"])):
+                self._places.setdefault(audio, (path, place))
+            self._scanned.add(path)
+
+
+def _opened(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Delete it; its features will be made again.") from None
