@@ -1,0 +1,174 @@
+"""The downstream expert in s3prl's sense: the episodic data loaders, the head, the loss, and what is logged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.protocol.episodes import EpisodeList
+from s3prl_metaperser.protocol.loader import (
+    EpisodeBatch,
+    EpisodicDataset,
+    FrozenEpisodeDataset,
+    episodic_loader,
+    steps_per_epoch,
+)
+from s3prl_metaperser.seeding import torch_generator
+from s3prl_metaperser.workspace import Workspace
+
+CONFIG_FIELDS = ("runner", "optimizer", "downstream_expert")
+
+
+class DownstreamExpert(nn.Module):
+    """Listener-personalised emotion recognition as an s3prl downstream.
+
+    Args:
+        upstream_dim: D, size of the upstream's features.
+        upstream_rate: samples in one frame of the upstream.
+        downstream_expert: the configuration's field of that name.
+        expdir: the experiment folder.
+        workspace: corpus and split; read from the options by default.
+        kwargs: all other fields of the configuration and all of the launcher's arguments, as s3prl passes them.
+    """
+
+    def __init__(
+        self,
+        upstream_dim: int,
+        upstream_rate: int,
+        downstream_expert: dict,
+        expdir: str,
+        workspace: Workspace | None = None,
+        **kwargs,
+    ):
+        super().__init__()
+        config = {"downstream_expert": downstream_expert, **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs}}
+        self.options = Options.from_config(config)
+        self.expdir = Path(expdir)
+        self.upstream_rate = upstream_rate
+        self.seed = int(kwargs.get("seed", 1337))
+        self.workspace = workspace or Workspace(self.options)
+        self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
+        self.needs_audio = True
+        hidden = self.options.downstream_expert.modelrc.projector_dim
+        self.projector = nn.Linear(upstream_dim, hidden)
+        self.classifier = nn.Linear(hidden, len(self.workspace.corpus.classes))
+        generator = torch_generator("expert", self.seed)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.05, 0.05, generator=generator)
+        class_weights = torch.from_numpy(self.workspace.class_weights()).float()
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("best_score", torch.full((1,), float("inf")), persistent=False)
+
+    def get_downstream_name(self) -> str:
+        """s3prl's name for this run, e.g. ``personalized_emotion_seen_fold1``."""
+        split = self.workspace.split
+        return f"personalized_emotion_{split.scenario}_{split.fold}"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Outer steps in one epoch of the training loader."""
+        return steps_per_epoch(self._train_labels, self.options.downstream_expert.metarc.shots)
+
+    @property
+    def _train_labels(self):
+        if "_labels" not in self.__dict__:
+            self.__dict__["_labels"] = self.workspace.train_labels(self.rows)
+        return self.__dict__["_labels"]
+
+    def get_dataloader(self, split: str, epoch: int = 0, skip: int = 0) -> DataLoader:
+        """Batches of episodes, each an :class:`EpisodeBatch`, whose first field is s3prl's list of waveforms.
+
+        Args:
+            split: ``train``: one batch an outer step, with one episode for each training rater. ``dev`` and ``test``:
+                one batch an episode of the validation or test rater.
+            epoch: of ``train``; each has :attr:`steps_per_epoch` outer steps.
+            skip: leave out this many outer steps of the epoch, to resume in its middle.
+        """
+        data = self.options.downstream_expert.datarc
+        if split == "train":
+            metarc = self.options.downstream_expert.metarc
+            dataset = EpisodicDataset(
+                self._train_labels,
+                shots=metarc.shots,
+                combined_set=metarc.combined_set,
+                seed=self.seed,
+                first_step=epoch * self.steps_per_epoch + skip + 1,
+                steps=self.steps_per_epoch - skip,
+                audio=self._audio if self.needs_audio else None,
+            )
+            return episodic_loader(dataset, data.num_workers)
+        roles = {"dev": "validation", "test": "test"}
+        if split not in roles:
+            raise unknown_name("split", split, ["train", *roles])
+        role = roles[split]
+        dataset = FrozenEpisodeDataset(
+            self.episodes(split), self.workspace.labels(role, self.rows), audio=self._audio if self.needs_audio else None
+        )
+        return episodic_loader(dataset, data.num_workers)
+
+    def episodes(self, split: str) -> EpisodeList:
+        """The frozen episode list of ``dev`` or ``test``."""
+        return self.workspace.episodes({"dev": "validation", "test": "test"}[split])
+
+    def _audio(self, utterance: str) -> np.ndarray:
+        return load_audio(self.workspace.corpus.utterance(utterance).path)
+
+    def forward(self, split: str, features: list[torch.Tensor], *others, records: dict, **kwargs) -> torch.Tensor:
+        """The class-balanced loss of the episodes' samples under the unadapted head, from frames.
+
+        Args:
+            features: the featurizer's weighted sums, each [T, D], in the order of the batch's waveforms.
+            others: the remaining fields of :class:`EpisodeBatch`.
+            records: gains ``loss``.
+        """
+        batch = EpisodeBatch([], *others)
+        targets = [batch.support_targets]
+        if batch.query_targets is not batch.support_targets:
+            targets.append(batch.query_targets)
+        flat = torch.cat([t.flatten(0, -2) for t in targets]).to(features[0].device)
+        flat = flat[flat.sum(-1) > 0]
+        flat = flat / flat.sum(-1, keepdim=True)
+        loss = soft_cross_entropy(self.logits(features), weighted_targets(flat, self.class_weights))
+        records["loss"].append(loss.item())
+        return loss
+
+    def logits(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Unadapted logits [K, C] of the featurizer's frames, each [T, D]."""
+        return torch.stack([self.classifier(self.projector(frames).mean(0)) for frames in features])
+
+    def log_records(self, split, records, logger, global_step, **kwargs) -> list[str]:
+        """Average and log each record, as s3prl does; names a checkpoint when ``dev`` loss is the lowest so far."""
+        save_names = []
+        for key, values in records.items():
+            average = float(np.mean(values))
+            logger.add_scalar(f"{self.get_downstream_name()}/{split}-{key}", average, global_step=global_step)
+            with open(self.expdir / "log.log", "a", encoding="utf-8") as log:
+                log.write(f"{split} {key} at step {global_step}: {average}\n")
+                if split == "dev" and key == "loss" and average < self.best_score.item():
+                    self.best_score.fill_(average)
+                    log.write(f"New best on {split} at step {global_step}: {average}\n")
+                    save_names.append(f"{split}-best.ckpt")
+        return save_names
+
+    def inference(self, features: list[torch.Tensor], filenames: list[str]) -> list[dict[str, float]]:
+        """Print and return each file's class probabilities under the unadapted head."""
+        with torch.no_grad():
+            probabilities = torch.softmax(self.logits(features), dim=-1).cpu().tolist()
+        classes = self.workspace.corpus.classes
+        found = [dict(zip(classes, row, strict=True)) for row in probabilities]
+        for name, scores in zip(filenames, found, strict=True):
+            ranked = sorted(scores.items(), key=lambda item: -item[1])
+            print(name + ": " + ", ".join(f"{label} {value:.3f}" for label, value in ranked))
+        return found
+
+    def load_audio(self, path: str | Path) -> torch.Tensor:
+        """One file as float32 [n] at 16 kHz, for s3prl's ``-m inference``."""
+        return torch.from_numpy(load_audio(Path(path)))

@@ -1,0 +1,47 @@
+"""How s3prl comes to know ``-d personalized_emotion``."""
+
+from __future__ import annotations
+
+import functools
+
+from s3prl_metaperser.resources import downstream_folder
+
+DOWNSTREAM = "personalized_emotion"
+MODES = ("train", "evaluate", "inference")
+
+
+def register() -> None:
+    """Make ``s3prl.downstream.personalized_emotion`` importable, from a checkout too, and its runner MetaRunner."""
+    import s3prl.downstream
+
+    parent = str(downstream_folder().parent)
+    if parent not in s3prl.downstream.__path__:
+        s3prl.downstream.__path__.append(parent)
+    hand_over()
+
+
+def hand_over() -> None:
+    """Let s3prl's own Runner pass this downstream on to MetaRunner.
+
+    ``python -m s3prl.run_downstream`` makes a plain Runner before it imports the expert. When it is then told to train,
+    evaluate or infer for this downstream, a MetaRunner with the same arguments does it; all others go on as before.
+    """
+    from s3prl.downstream.runner import Runner
+
+    for mode in MODES:
+        stock = Runner.__dict__[mode]
+        if not hasattr(stock, "hands_over"):
+            setattr(Runner, mode, _handing_over(mode, stock))
+
+
+def _handing_over(mode: str, stock):
+    @functools.wraps(stock)
+    def method(self, *args, **kwargs):
+        from s3prl_metaperser.runner import MetaRunner
+
+        if self.args.downstream != DOWNSTREAM or isinstance(self, MetaRunner):
+            return stock(self, *args, **kwargs)
+        return getattr(MetaRunner(self.args, self.config), mode)(*args, **kwargs)
+
+    method.hands_over = True
+    return method

@@ -1,0 +1,366 @@
+"""MetaRunner: s3prl's Runner for listener-personalised emotion recognition.
+
+It keeps s3prl's experiment folder, checkpoints and switches, and replaces what a few-shot system needs otherwise: the
+upstream is loaded only when features are missing, training runs over raters' episodes, and evaluation adapts to the
+test rater before it predicts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from s3prl.downstream.runner import ModelEntry, Runner
+from torch import nn
+from tqdm import tqdm
+
+from s3prl_metaperser.checkpoints import pack_state, save_checkpoint, steps_of, unpack_state
+from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
+from s3prl_metaperser.evaluation.results import result_content, table, write_result
+from s3prl_metaperser.expert import DownstreamExpert
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, SYSTEMS
+from s3prl_metaperser.methods.base import ModelState, TrainingTask
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.training import OuterLoop, batches
+from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls
+from s3prl_metaperser.upstream.store import FeatureIdentity
+from s3prl_metaperser.workspace import Prepared, Workspace, say
+
+BEST = "dev-best.ckpt"
+
+
+class LayerWeights(nn.Module):
+    """Stands in for s3prl's Featurizer: the layer weights [L], the feature size and the frame rate."""
+
+    def __init__(self, layers: int, features: int, rate: int):
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(layers))
+        self.output_dim = features
+        self.downsample_rate = rate
+
+
+class MetaRunner(Runner):
+    """Runs one cell: one corpus, upstream, scenario, fold and system.
+
+    Args:
+        args: the launcher's arguments (see :mod:`s3prl_metaperser.arguments`).
+        config: the configuration, as read from YAML.
+    """
+
+    def __init__(self, args, config: dict[str, Any]):
+        self.started = time.perf_counter()
+        _refuse_unsupported(args)
+        self.options = Options.from_config(config)
+        _set_threads(self.options.runner.threads)
+        self.system_name = args.downstream_variant or DEFAULT_SYSTEM
+        system = SYSTEMS.get(self.system_name)
+        super().__init__(args, config)
+        weights = self.downstream.model.class_weights.to(args.device)
+        self.system = system(self.options, weights)
+
+    # -- what s3prl's constructor calls ------------------------------------------------------------------------
+
+    def _get_upstream(self) -> ModelEntry:
+        self.workspace = Workspace(self.options)
+        for line in self.workspace.describe():
+            say(line)
+        args = self.args
+        upstream: list[nn.Module] = []
+
+        def build() -> nn.Module:
+            if not upstream:
+                upstream.append(
+                    build_upstream(
+                        args.upstream,
+                        ckpt=args.upstream_ckpt,
+                        model_config=args.upstream_model_config,
+                        refresh=args.upstream_refresh,
+                        device=args.device,
+                    )
+                )
+            return upstream[0]
+
+        self._build_upstream = build
+        self.identity = self._feature_identity(build)
+        if self.workspace.features_exist(self.identity):
+            say(f"features of {args.upstream} exist; the upstream is not loaded")
+        features = self.workspace.features(self.identity, build)
+        if features.carry_nothing():
+            say(
+                f"WARNING: the pooled features of {args.upstream} are the same for every utterance: this upstream "
+                "normalises each utterance to zero mean over time, so that nothing is left after mean pooling and every "
+                "system predicts the same for everything. Use -u fbank_no_cmvn instead."
+            )
+        learned = bool(args.upstream_ckpt or checkpoint_urls(args.upstream))
+        self.prepared = self.workspace.prepare(features, learned=learned, layer=args.upstream_layer_selection)
+        if self.prepared.standardized:
+            say("pooled features are standardised with the training split's statistics (modelrc.standardize)")
+        self.rate = upstream[0].get_downsample_rates(args.upstream_feature_selection) if upstream else 0
+        return ModelEntry(nn.Identity(), "Upstream", False, [])
+
+    def _feature_identity(self, build) -> FeatureIdentity:
+        args = self.args
+        if args.upstream_refresh:
+            build()  # downloads anew, so that the hash is of what will be used
+        digest = checkpoint_hash(args.upstream, ckpt=args.upstream_ckpt, model_config=args.upstream_model_config)
+        return FeatureIdentity(
+            upstream=args.upstream,
+            checkpoint=digest,
+            selection=args.upstream_feature_selection,
+            normalize=args.upstream_feature_normalize,
+            dtype=self.options.downstream_expert.modelrc.feature_dtype,
+        )
+
+    def _get_featurizer(self) -> ModelEntry:
+        layers, features = self.prepared.values.shape[1:]
+        return ModelEntry(LayerWeights(layers, features, self.rate), "Featurizer", True, [])
+
+    def _get_downstream(self) -> ModelEntry:
+        expert = DownstreamExpert(
+            upstream_dim=self.featurizer.model.output_dim,
+            upstream_rate=self.featurizer.model.downsample_rate,
+            workspace=self.workspace,
+            **{**self.config, **vars(self.args)},
+        ).to(self.args.device)
+        expert.needs_audio = False
+        return ModelEntry(expert, "Downstream", True, [])
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def task(self) -> TrainingTask:
+        """The training task of this cell."""
+        if "_task" not in self.__dict__:
+            self._task = self.workspace.task(self.prepared, self.identity, self.args.seed, self.args.device)
+        return self._task
+
+    def train(self) -> None:
+        """Meta-train, or go on from a checkpoint; keep the step that suits the validation rater best."""
+        from tensorboardX import SummaryWriter
+
+        task, runner, folder = self.task(), self.options.runner, Path(self.args.expdir)
+        state, best = self._start(task)
+        loop = OuterLoop(self.system, state, task) if self.system.outer_steps else None
+        done = int(self.init_ckpt.get("Step", 0)) if self.args.past_exp else 0
+        if loop is not None and done:
+            loop.optimizer.load_state_dict(self.init_ckpt["Optimizer"])
+            loop.step = done
+        total, expert = self.system.outer_steps, self.downstream.model
+        self.logger = SummaryWriter(str(folder))
+        try:
+            if total == 0:
+                best = self._validate(state, None, 0, 0, best)
+                self._save(folder / "states-0.ckpt", state, None, 0, 0, best)
+            bar = tqdm(total=total, initial=done, desc=self.system_name, dynamic_ncols=True, disable=total == 0)
+            with bar:
+                losses: list[float] = []
+                for epoch, batch in batches(expert.get_dataloader, expert.steps_per_epoch, done, total):
+                    losses.append(loop.update(batch))
+                    step = loop.step
+                    if step % runner.log_step == 0 or step == total:
+                        self._log("train", "loss", sum(losses) / len(losses), step)
+                        bar.set_postfix(loss=f"{losses[-1]:.4f}", best=f"{best['loss']:.4f}@{best['step']}")
+                        losses = []
+                    if step % runner.eval_step == 0 or step == total:
+                        best = self._validate(state, loop, step, epoch, best)
+                    if step % runner.save_step == 0 or step == total:
+                        self._save(folder / f"states-{step}.ckpt", state, loop, step, epoch, best)
+                        self._prune(folder, runner.max_keep)
+                    bar.update()
+        finally:
+            self.logger.close()
+        if not math.isfinite(best["loss"]):
+            raise UserError(
+                f"No step of {self.system_name} could be meta-tested on the validation rater: adaptation diverges. Lower "
+                "metarc.inner_lr or fewrc.lr."
+            )
+        if self.args.push_to_hf_hub:
+            self.push_to_huggingface_hub()
+        self._close(folder, best)
+
+    def _start(self, task: TrainingTask) -> tuple[ModelState, dict[str, Any]]:
+        nothing = {"loss": math.inf, "step": 0}
+        if not self.init_ckpt:
+            return self.system.initialise(task), nothing
+        state = self._loaded()
+        return state, dict(self.init_ckpt.get("Best", nothing)) if self.args.past_exp else nothing
+
+    def _validate(self, state, loop, step: int, epoch: int, best: dict[str, Any]) -> dict[str, Any]:
+        """Meta-test the validation rater; write ``dev-best.ckpt`` where this step is the best so far."""
+        value = validation_loss(self.system, state, self.task().validation_episodes)
+        self._log("dev", "loss", value, step)
+        if value < best["loss"]:
+            best = {"loss": value, "step": step}
+            self._write_log(f"New best on dev at step {step}: {value}")
+            self._save(Path(self.args.expdir) / BEST, state, loop, step, epoch, best)
+        return best
+
+    def _log(self, split: str, key: str, value: float, step: int) -> None:
+        name = self.downstream.model.get_downstream_name()
+        if math.isfinite(value):
+            self.logger.add_scalar(f"{name}/{split}-{key}", value, global_step=step)
+        self._write_log(f"{split} {key} at step {step}: {value}")
+
+    def _write_log(self, line: str) -> None:
+        with open(Path(self.args.expdir) / "log.log", "a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def _save(self, path: Path, state: ModelState, loop: OuterLoop | None, step: int, epoch: int, best) -> None:
+        """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater), so Args and Step are the RNG state."""
+        content = {
+            "Optimizer": loop.optimizer.state_dict() if loop else {},
+            "Step": step,
+            "Epoch": epoch,
+            "Args": self.args,
+            "Config": self.config,
+            "Best": best,
+            "System": self.system_name,
+            "Task": self.task().identity,
+            "Preprocessing": {"mean": self.prepared.mean, "scale": self.prepared.scale},
+            **pack_state(state),
+        }
+        save_checkpoint(path, content)
+
+    @staticmethod
+    def _prune(folder: Path, keep: int) -> None:
+        for _, path in steps_of(folder)[:-keep]:
+            path.unlink()
+
+    def _close(self, folder: Path, best: dict[str, Any]) -> None:
+        say(f"{self.system_name} is trained in {time.perf_counter() - self.started:.1f} s; everything is in {folder}:")
+        say(f"  {BEST}: step {best['step']}, validation loss {best['loss']:.4f}; states-*.ckpt, log.log, TensorBoard events")
+        say(f"next: python {Path(sys.argv[0]).name} -m evaluate -e {folder}")
+
+    # -- evaluation --------------------------------------------------------------------------------------------
+
+    def _loaded(self) -> ModelState:
+        """The state of the checkpoint that ``-e``, ``-a`` or ``-i`` names."""
+        source = self.args.init_ckpt
+        if self.init_ckpt.get("System", self.system_name) != self.system_name:
+            raise UserError(f"{source} holds {self.init_ckpt['System']}, not {self.system_name} (-v).")
+        if self.args.past_exp and self.init_ckpt.get("Task") != self.task().identity:
+            raise UserError(
+                f"{source} was trained on other data: corpus, audio, features, split or labels have changed since. "
+                "Train again, or restore what it was trained on; -i loads its parameters all the same."
+            )
+        layers, features = self.prepared.values.shape[1:]
+        state = unpack_state(self.init_ckpt, self.system.blank(layers, features), source)
+        for module in (state.head, state.rates):
+            if module is not None:
+                module.to(self.args.device)
+        return state
+
+    def evaluate(self, split: str | None = None, logger=None, global_step: int = 0) -> list[str]:
+        """Meta-test the fold's test rater (``-t test``) or validation rater (``-t dev``); write the result file."""
+        split = split or self.args.evaluate_split
+        roles = {"test": "test", "dev": "validation"}
+        if split not in roles:
+            raise unknown_name("split", split, roles)
+        task = self.task()
+        if not self.init_ckpt:
+            raise UserError("Nothing to evaluate: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
+        state = self._loaded()
+        episodes = self.workspace.episodes(roles[split])
+        on_device = dataclasses.replace(self.prepared, values=task.features)
+        data = self.workspace.episode_data(episodes, on_device, roles[split])
+        if note := episodes.shrink_note():
+            say(note)
+        begun = time.perf_counter()
+        results = meta_test(self.system, state, data, progress=f"meta-testing {episodes.rater}")
+        evalrc = self.options.downstream_expert.evalrc
+        content = result_content(
+            cell=self._cell(split),
+            classes=task.classes,
+            raters=self._raters(episodes.rater),
+            episodes=episodes,
+            results=results,
+            hashes={
+                "corpus": self.workspace.corpus.fingerprint(),
+                "task": task.identity,
+                "features": self.identity.key,
+                "upstream_checkpoint": self.identity.checkpoint,
+            },
+            options=dataclasses.asdict(self.options),
+            selected_step=int(self.init_ckpt.get("Step", 0)),
+            seconds=time.perf_counter() - begun,
+            draws=evalrc.interval_draws,
+        )
+        path = Path(self.args.expdir) / f"result_{split}.json"
+        write_result(path, content)
+        counts = content["counts"]
+        title = (
+            f"{self.system_name}, {self.args.upstream} (frozen), {self.workspace.corpus.name} "
+            f"{self.workspace.split.scenario}/{self.workspace.split.fold}, rater {episodes.rater}: K={counts['shots_used']}, "
+            f"Q={counts['queries_used']}, {counts['episodes']} seeds, {evalrc.steps} steps"
+        )
+        print(table(content["metrics"], title), flush=True)
+        for name, span in content["metrics"].items():
+            self._write_log(f"{split} {name} at step {content['selected_step']}: {span['mean']}")
+        say(f"result file: {path}")
+        return []
+
+    def _cell(self, split: str) -> dict[str, Any]:
+        evalrc = self.options.downstream_expert.evalrc
+        return {
+            "corpus": self.workspace.corpus.name,
+            "upstream": self.args.upstream,
+            "scope": "frozen",
+            "scenario": self.workspace.split.scenario,
+            "fold": self.workspace.split.fold,
+            "system": self.system_name,
+            "split": split,
+            "shots": evalrc.shots,
+            "queries": evalrc.queries,
+            "seeds": list(range(evalrc.seeds if split == "test" else evalrc.validation_seeds)),
+            "steps": evalrc.steps,
+            "standardized": self.prepared.standardized,
+            "training_seed": self.args.seed,
+        }
+
+    def _raters(self, tested: str) -> dict[str, Any]:
+        split = self.workspace.split
+        return {"test": tested, "validation": split.validation_rater, "train": list(split.train_raters)}
+
+    def inference(self) -> None:
+        """Class probabilities of the audio file that ``-t`` names, before any adaptation."""
+        from s3prl_metaperser.audio import load_audio
+        from s3prl_metaperser.upstream.pooling import pool_waveforms
+
+        if not self.init_ckpt:
+            raise UserError("Nothing to infer with: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
+        path = Path(self.args.evaluate_split)
+        if not path.is_file():
+            raise UserError(f"-t {path}: no such audio file.")
+        state = self._loaded()
+        waves = [torch.from_numpy(load_audio(path)).to(self.args.device)]
+        selection, normalize = self.identity.selection, self.identity.normalize
+        pooled = pool_waveforms(self._build_upstream(), waves, selection=selection, normalize=normalize)[0]
+        if self.args.upstream_layer_selection is not None:
+            pooled = pooled[[self.args.upstream_layer_selection]]
+        features = ((pooled - self.prepared.mean) / self.prepared.scale)[None].to(self.args.device)
+        predictor = {name: value.detach() for name, value in state.parameters().items()}
+        probabilities = self.system.predict(predictor if state.head else 0, features)[0]
+        for name, value in sorted(zip(self.workspace.corpus.classes, probabilities, strict=True), key=lambda p: -p[1]):
+            print(f"{name:<12} {value:.3f}{'  ticked' if value > 1 / len(probabilities) else ''}")
+
+
+def _refuse_unsupported(args) -> None:
+    """Options of s3prl's launcher that have no meaning with a frozen upstream and pooled features."""
+    if args.upstream_trainable:
+        raise UserError("-f (fine-tuning the upstream) is not there yet in this version; leave it out.")
+    if args.local_rank is not None:
+        raise UserError("With a frozen upstream one process is enough and fastest: leave out --local_rank.")
+    if getattr(args, "hub", "torch") == "huggingface":
+        raise UserError(
+            "--hub huggingface runs code that it downloads. Use -u hf_hubert_custom or -u hf_wav2vec2_custom with -k FOLDER."
+        )
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        torch.set_num_threads(threads)

@@ -1,0 +1,287 @@
+"""From options to the data that systems work on: corpus, split, features, training task, episodes.
+
+Everything that is made on the way and can be made again is kept below the cache folder: the demo corpus, feature
+stores, episode lists, initialisations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from s3prl_metaperser.corpora import CORPORA, Corpus, load_corpus
+from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.options import DataOptions, Options
+from s3prl_metaperser.paths import cache_root
+from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
+from s3prl_metaperser.protocol.splits import Split, make_split
+
+if TYPE_CHECKING:
+    import torch
+
+    from s3prl_metaperser.methods.base import EpisodeData, TrainingTask
+    from s3prl_metaperser.protocol.loader import LabelTable
+    from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
+
+
+def open_corpus(data: DataOptions) -> Corpus:
+    """The corpus that the options name; the demo corpus is made where it is not there yet.
+
+    Raises:
+        UserError: unknown corpus, no root, or a corpus with problems that would change results.
+    """
+    if data.corpus == "demo":
+        demo = data.demo
+        root = Path(data.root) if data.root else demo_root(data)
+        return load_corpus("demo", root, seed=demo.seed, utterances=demo.utterances, raters=demo.raters)
+    if data.corpus not in CORPORA.names():
+        raise unknown_name("corpus", data.corpus, CORPORA.names())
+    if not data.root:
+        raise UserError(
+            f"Corpus {data.corpus!r} needs its folder: -o config.downstream_expert.datarc.root=DIR, or set datarc.root in "
+            "the configuration file."
+        )
+    extra = {"duplicates": data.duplicates} if data.corpus == "ratings_csv" else {}
+    corpus = load_corpus(data.corpus, Path(data.root).expanduser(), **extra)
+    serious = [problem for problem in corpus.problems if problem.serious]
+    if serious:
+        shown = "\n  ".join(f"{problem.path}: {problem.what}" for problem in serious[:5])
+        more = f"\n  and {len(serious) - 5} more" if len(serious) > 5 else ""
+        raise UserError(
+            f"Corpus {corpus.name!r} has {len(serious)} problem(s) that would change results:\n  {shown}{more}\n"
+            f"`metaperser validate --corpus {data.corpus} --root {data.root}` lists them all."
+        )
+    return corpus
+
+
+def demo_root(data: DataOptions) -> Path:
+    """Where the demo corpus of these options lies by default."""
+    demo = data.demo
+    return cache_root(data.cache_dir) / "demo" / f"{demo.raters}-{demo.utterances}-seed{demo.seed}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Features as the head sees them.
+
+    Attributes:
+        values: float32 [N, L, D], layer-selected and, where asked for, standardised.
+        rows: utterance id -> row.
+        mean: what was subtracted, [L, D]; zeros where nothing was.
+        scale: what was divided by, [L, D]; ones where nothing was.
+        standardized: whether statistics of the training split were applied.
+    """
+
+    values: torch.Tensor
+    rows: dict[str, int]
+    mean: torch.Tensor
+    scale: torch.Tensor
+    standardized: bool
+
+
+class Workspace:
+    """One corpus, scenario and fold.
+
+    Args:
+        options: the whole configuration.
+        corpus: as read; by default the one that the options name.
+    """
+
+    def __init__(self, options: Options, corpus: Corpus | None = None):
+        self.options = options
+        data = options.downstream_expert.datarc
+        self.cache = cache_root(data.cache_dir)
+        self.corpus = open_corpus(data) if corpus is None else corpus
+        self.split: Split = make_split(
+            self.corpus,
+            scenario=data.scenario,
+            fold=data.fold,
+            test_raters=data.test_raters,
+            exclude_raters=data.exclude_raters,
+            test_sessions=data.test_sessions,
+        )
+
+    @functools.cached_property
+    def utterances(self) -> list:
+        """Utterances that somebody in this split rated, by id."""
+        rated = {r.utterance for part in (self.split.train, self.split.validation, self.split.test) for r in part}
+        return [u for u in self.corpus.utterances if u.id in rated]
+
+    @functools.cached_property
+    def audio_hashes(self) -> dict[str, str]:
+        """Utterance id -> SHA-256 of its audio file."""
+        from s3prl_metaperser.upstream.store import audio_hash
+
+        return {u.id: audio_hash(u.path) for u in self.utterances}
+
+    def store(self, identity: FeatureIdentity):
+        """The feature store of an upstream."""
+        from s3prl_metaperser.upstream.store import PooledStore
+
+        return PooledStore(self.cache / "features", identity)
+
+    def features_exist(self, identity: FeatureIdentity) -> bool:
+        """Whether the upstream is not needed at all."""
+        return not self.store(identity).missing(self.utterances, self.audio_hashes)
+
+    def features(self, identity: FeatureIdentity, upstream: Callable[[], torch.nn.Module] | None) -> PooledFeatures:
+        """Pooled features of all utterances of the split; what is missing is made with ``upstream()``."""
+        from s3prl_metaperser.upstream.pooling import pooler
+
+        store = self.store(identity)
+        if store.missing(self.utterances, self.audio_hashes):
+            assert upstream is not None, "features are missing and there is no upstream to make them"
+            store.make(
+                self.utterances,
+                self.audio_hashes,
+                pooler(upstream(), selection=identity.selection, normalize=identity.normalize),
+                batch_size=self.options.downstream_expert.modelrc.batch_size,
+            )
+        return store.load(self.utterances, self.audio_hashes)
+
+    def prepare(self, features: PooledFeatures, *, learned: bool, layer: int | None = None) -> Prepared:
+        """Select a layer and standardise.
+
+        Args:
+            learned: whether the upstream has learned weights; ``modelrc.standardize: auto`` standardises where not.
+            layer: s3prl's ``-l``.
+        """
+        import torch
+
+        values = features.values
+        if layer is not None:
+            if not -values.shape[1] <= layer < values.shape[1]:
+                raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {values.shape[1] - 1}.")
+            values = values[:, [layer]]
+        mean, scale = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
+        wanted = self.options.downstream_expert.modelrc.standardize
+        standardized = wanted is True or (wanted == "auto" and not learned)
+        if standardized:
+            mean, scale = self.statistics(values, features.rows)
+        return Prepared((values - mean) / scale, features.rows, mean, scale, standardized)
+
+    def statistics(self, values: torch.Tensor, rows: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation over the training split's utterances, each [L, D]."""
+        used = sorted({r.utterance for r in self.split.train})
+        chosen = values[[rows[u] for u in used]].double()
+        scale = chosen.std(dim=0, unbiased=False)
+        scale[scale < 1e-8] = 1.0
+        return chosen.mean(dim=0).float(), scale.float()
+
+    def labels(self, role: str, rows: dict[str, int]) -> LabelTable:
+        """Labels of ``validation``, ``test``, ``consensus``, or of a training rater by id."""
+        from s3prl_metaperser.protocol.loader import LabelTable
+
+        if role == "consensus":
+            ticks = self.split.consensus
+        elif role in ("validation", "test"):
+            ticks = {r.utterance: r.ticks for r in getattr(self.split, role)}
+        else:
+            ticks = {r.utterance: r.ticks for r in self.split.train_ratings_of(role)}
+        smoothing = self.options.downstream_expert.datarc.smoothing
+        return LabelTable.from_ticks(ticks, rows, self.corpus.classes, smoothing)
+
+    def train_labels(self, rows: dict[str, int]) -> dict[str, LabelTable]:
+        """Training rater -> labels."""
+        return {rater: self.labels(rater, rows) for rater in self.split.train_raters}
+
+    def class_weights(self) -> np.ndarray:
+        """Class-balanced weights from the consensus labels, float64 [C]."""
+        from s3prl_metaperser.loss import class_balanced_weights
+
+        rows = dict.fromkeys(self.split.consensus, 0)
+        return class_balanced_weights(self.labels("consensus", rows).targets)
+
+    def episodes(self, role: str, seeds: Sequence[int] | None = None) -> EpisodeList:
+        """The frozen episode list of the ``test`` or ``validation`` rater."""
+        evalrc = self.options.downstream_expert.evalrc
+        if seeds is None:
+            seeds = range(evalrc.seeds if role == "test" else evalrc.validation_seeds)
+        return frozen_episodes(
+            self.cache / "episodes" / self.corpus.fingerprint()[:16],
+            getattr(self.split, role),
+            corpus=self.corpus.fingerprint(),
+            scenario=self.split.scenario,
+            fold=self.split.fold,
+            shots=evalrc.shots,
+            queries=evalrc.queries,
+            seeds=list(seeds),
+        )
+
+    def episode_data(self, episodes: EpisodeList, prepared: Prepared, role: str) -> tuple[EpisodeData, ...]:
+        """Episodes with their features and labels."""
+        import torch
+
+        from s3prl_metaperser.methods.base import EpisodeData, Support
+
+        labels = self.labels(role, prepared.rows)
+        data = []
+        for episode in episodes.episodes:
+            support, query = labels.select(episode.support), labels.select(episode.query)
+            shown = Support(prepared.values[support.rows], torch.from_numpy(support.targets), episode.seed)
+            data.append(EpisodeData(shown, prepared.values[query.rows], query))
+        return tuple(data)
+
+    def task(self, prepared: Prepared, identity: FeatureIdentity, seed: int, device: str = "cpu") -> TrainingTask:
+        """What a system may learn from; nothing of the test rater is in it."""
+        import torch
+
+        from s3prl_metaperser.methods.base import TrainingTask
+
+        on_device = dataclasses.replace(prepared, values=prepared.values.to(device))
+        validation = self.episode_data(self.episodes("validation"), on_device, "validation")
+        content = {
+            "corpus": self.corpus.fingerprint(),
+            "audio": sorted(self.audio_hashes.items()),
+            "features": identity.key,
+            "layers": list(prepared.values.shape[1:]),
+            "split": dataclasses.asdict(dataclasses.replace(self.split, test=(), notes=())),
+            "smoothing": self.options.downstream_expert.datarc.smoothing,
+            "standardized": prepared.standardized,
+            "layer statistics": [prepared.mean.double().sum().item(), prepared.scale.double().sum().item()],
+        }
+        return TrainingTask(
+            features=on_device.values,
+            classes=self.corpus.classes,
+            raters=self.train_labels(prepared.rows),
+            consensus=self.labels("consensus", prepared.rows),
+            class_weights=torch.from_numpy(self.class_weights()).float().to(device),
+            validation=self.labels("validation", prepared.rows),
+            validation_episodes=validation,
+            options=self.options,
+            seed=seed,
+            cache=self.cache,
+            identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+        )
+
+    def describe(self) -> list[str]:
+        """What will be done with which data, a line each."""
+        split, corpus = self.split, self.corpus
+        lines = [
+            f"corpus {corpus.name}: {len(corpus.utterances)} utterances, {len(corpus.ratings)} ratings, "
+            f"{len(corpus.raters())} raters ({corpus.root})",
+            f"{split.scenario}/{split.fold}: test rater {split.test_rater} ({len(split.test)} ratings), validation rater "
+            f"{split.validation_rater} ({len(split.validation)}), {len(split.train_raters)} training raters "
+            f"({len(split.train)})",
+        ]
+        lines += [f"left out: {count} x {reason}" for reason, count in sorted(corpus.dropped.items())]
+        shots = self.options.downstream_expert.metarc.shots
+        for rater in split.train_raters:
+            rated = len(split.train_ratings_of(rater))
+            if rated < shots:
+                lines.append(f"rater {rater} has {rated} ratings, fewer than K={shots}: its episodes hold {rated}")
+        return lines + list(split.notes)
+
+
+def say(line: str) -> None:
+    """One of the project's own lines, on stderr like s3prl's."""
+    print(f"[MetaPerSER] {line}", file=sys.stderr, flush=True)
