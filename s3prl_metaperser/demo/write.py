@@ -1,0 +1,187 @@
+"""Writes the demo corpus in IEMOCAP's own layout, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.demo import ceilings
+from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
+from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, intended_prior, rater_models
+from s3prl_metaperser.demo.rendering import render_speakers, require_parselmouth
+from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
+from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
+from s3prl_metaperser.errors import UserError, unknown_name
+
+#: Changes with anything that changes what the same seed gives.
+RECIPE_VERSION = 1
+CARD = "demo.json"
+FEWEST, MOST = 10, 10_000
+
+
+def write_demo_corpus(
+    folder: Path,
+    *,
+    seed: int = 0,
+    utterances: int = 600,
+    raters: str = "paper",
+    progress: bool = True,
+    workers: int = 2,
+) -> Path:
+    """Write the demo corpus into ``folder``, or find it there.
+
+    The corpus is made in a folder beside and renamed at the end, so that ``folder`` is complete or absent.
+    Same seed, same bytes, however many workers (on one machine with one version of praat-parselmouth and
+    NumPy).
+
+    Args:
+        folder: new, empty, or holding a demo corpus of the same settings.
+        seed: of every draw.
+        utterances: 10 to 10,000, over five sessions of two speakers.
+        raters: ``paper``, ``identical`` or ``opposed``.
+        progress: show a progress bar.
+        workers: processes that synthesise at once.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        UserError: a wrong argument, another corpus in ``folder``, or no praat-parselmouth.
+    """
+    given = folder = Path(folder)
+    settings = _settings(seed, utterances, raters)
+    if _already_there(folder, settings):
+        return given
+    require_parselmouth()
+    folder = folder.resolve()
+    partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    try:
+        _write(partial, settings, progress=progress, workers=max(1, int(workers)))
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            # Somebody else finished the same corpus meanwhile, or wrote something in its place.
+            if not _already_there(folder, settings):
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return given
+
+
+def _settings(seed: int, utterances: int, raters: str) -> dict:
+    if not isinstance(raters, str) or raters not in VARIANTS:
+        raise unknown_name("raters variant", raters, VARIANTS)
+    for name, value, low, high in (("seed", seed, 0, 2**63 - 1), ("utterances", utterances, FEWEST, MOST)):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise UserError(
+                f"Bad {name} {value!r} for the demo corpus: expected a whole number from {low} to {high}."
+            )
+    return {"recipe": RECIPE_VERSION, "seed": seed, "utterances": utterances, "raters": raters}
+
+
+def _already_there(folder: Path, settings: dict) -> bool:
+    """Whether ``folder`` holds this very corpus; a ``UserError`` where it holds anything else."""
+    if not folder.exists() and not folder.is_symlink():
+        return False
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give another place for the demo corpus.")
+    if not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / CARD).read_text(encoding="utf-8"))["settings"]
+        found = dict(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder} is not empty and holds no demo corpus ({CARD} is missing or unreadable); "
+            "give a new or an empty folder."
+        ) from error
+    if found != settings:
+        differs = ", ".join(
+            f"{key}={found.get(key)!r} there, {value!r} asked for"
+            for key, value in settings.items()
+            if found.get(key) != value
+        )
+        raise UserError(
+            f"{folder} holds a demo corpus of other settings ({differs}); "
+            "give another folder or delete this one."
+        )
+    return True
+
+
+def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+    seed, variant = settings["seed"], settings["raters"]
+    prior = intended_prior(variant)
+    turns = write_script(prior, seed=seed, utterances=settings["utterances"])
+    models = rater_models(variant)
+    ratings = draw_ratings(models, turns, seed=seed)
+    paths = {t.utterance: f"Session{t.session}/sentences/wav/{t.dialog}/{t.utterance}.wav" for t in turns}
+    plans = [[deliver(t, paths[t.utterance], seed=seed) for t in turns if t.speaker == s] for s in SPEAKERS]
+    with tqdm(total=len(turns), desc="demo corpus", unit="utterance", disable=not progress) as bar:
+        samples = render_speakers(plans, folder, workers=workers, done=bar.update)
+    seconds = {t.utterance: samples[paths[t.utterance]] / SAMPLE_RATE for t in turns}
+
+    for dialog in sorted({turn.dialog for turn in turns}):
+        members = [turn for turn in turns if turn.dialog == dialog]
+        times = turn_times(members, seconds, seed=seed)
+        session = folder / f"Session{members[0].session}" / "dialog"
+        for kind, text in (
+            ("EmoEvaluation", annotation_file(members, times, ratings, seed=seed)),
+            ("transcriptions", transcription_file(members, times)),
+        ):
+            (session / kind).mkdir(parents=True, exist_ok=True)
+            (session / kind / f"{dialog}.txt").write_text(text, encoding="utf-8", newline="\n")
+    card = _card(settings, prior, turns, models, ratings, seconds)
+    text = json.dumps(card, indent=1, allow_nan=False) + "\n"
+    (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _card(
+    settings: dict,
+    prior: np.ndarray,
+    turns: list[Turn],
+    models: tuple[RaterModel, ...],
+    ratings: dict[str, dict[str, tuple[str, ...]]],
+    seconds: dict[str, float],
+) -> dict:
+    """What is true of this corpus; everything in it is plain JSON and the same for the same settings."""
+    per_rater = {}
+    for model in models:
+        mine = [chosen[model.id] for chosen in ratings.values() if model.id in chosen]
+        ticks = Counter(tick for chosen in mine for tick in chosen)
+        per_rater[model.id] = {
+            "table": [[round(float(p), 6) for p in row] for row in model.table],
+            "tick_rate": model.tick_rate,
+            "rated": len(mine),
+            "ticks": {name: ticks[name] for name in CLASSES},
+            "permutation": None if model.permutation is None else list(model.permutation),
+        }
+    return {
+        "what": "Synthetic speech, known emotions, known raters, IEMOCAP's layout. No recording of a person.",
+        "settings": settings,
+        "variant": VARIANTS[settings["raters"]],
+        "classes": list(CLASSES),
+        "prior": {name: round(float(p), 6) for name, p in zip(CLASSES, prior, strict=True)},
+        "minutes": round(sum(seconds.values()) / 60, 2),
+        "versions": {name: _version(name) for name in ("praat-parselmouth", "numpy")},
+        "ceilings": ceilings.ceilings(models, turns, ratings),
+        "permuted": [model.id for model in models if model.permutation is not None],
+        "raters": per_rater,
+        "intended": {turn.utterance: CLASSES[turn.intended] for turn in turns},
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "unknown"
