@@ -1,0 +1,32 @@
+"""A small demo corpus, made once a session, and the options that suit it."""
+
+from pathlib import Path
+
+SMALL = [
+    "downstream_expert.datarc.demo.utterances=120",
+    "downstream_expert.evalrc.shots=8",
+    "downstream_expert.evalrc.queries=24",
+    "downstream_expert.evalrc.seeds=3",
+    "downstream_expert.evalrc.validation_seeds=2",
+    "downstream_expert.evalrc.steps=6",
+    "downstream_expert.evalrc.interval_draws=50",
+    "downstream_expert.metarc.shots=8",
+    "downstream_expert.metarc.inner_steps=2",
+    "downstream_expert.initrc.total_steps=40",
+    "downstream_expert.modelrc.projector_dim=16",
+    "runner.total_steps=12",
+    "runner.eval_step=4",
+    "runner.save_step=4",
+    "runner.log_step=4",
+]
+
+
+def overrides(*more: str) -> str:
+    """The value of ``-o`` for a quick run."""
+    return ",,".join(f"config.{item}" for item in [*SMALL, *more])
+
+
+def train_command(folder: Path, *more: str, upstream: str = "fbank_no_cmvn", options: tuple[str, ...] = ()) -> list[str]:
+    """Arguments of a quick training run into ``folder``."""
+    start = ["-d", "personalized_emotion", "-u", upstream, "-m", "train", "-p", str(folder)]
+    return [*start, "-o", overrides(*options), *more]

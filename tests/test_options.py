@@ -1,0 +1,64 @@
+import dataclasses
+
+import pytest
+import yaml
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.resources import downstream_folder
+
+
+def shipped():
+    return yaml.safe_load((downstream_folder() / "config.yaml").read_text())
+
+
+def as_lists(value):
+    if isinstance(value, dict):
+        return {k: as_lists(v) for k, v in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_the_shipped_configuration_lists_every_option():
+    assert as_lists(dataclasses.asdict(Options.from_config(shipped()))) == shipped()
+
+
+def test_an_empty_configuration_is_the_shipped_one():
+    assert Options.from_config({}) == Options.from_config(shipped())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runer": {}}, r"Unknown key config\.runer\. Did you mean 'runner'"),
+        ({"downstream_expert": {"datarc": {"scenaro": "seen"}}}, r"datarc\.scenaro\. Did you mean 'scenario'"),
+        ({"downstream_expert": {"datarc": {"scenario": "sen"}}}, "Did you mean 'seen'"),
+        ({"downstream_expert": {"datarc": {"demo": {"raters": "opposite"}}}}, "Expected one of: paper, identical, opposed"),
+        ({"runner": {"total_steps": 0}}, "at least 1"),
+        ({"runner": {"total_steps": 1.5}}, "expected a whole number"),
+        ({"runner": {"total_steps": True}}, "expected a whole number"),
+        ({"runner": {"total_steps": "many"}}, "expected a whole number"),
+        ({"optimizer": {"lr": "fast"}}, "expected a number"),
+        ({"optimizer": {"lr": float("nan")}}, "finite"),
+        ({"optimizer": {"lr": -1}}, "not negative"),
+        ({"optimizer": {"name": "adamw"}}, "Expected one of: AdamW, Adam, SGD"),
+        ({"downstream_expert": {"datarc": {"smoothing": 1.0}}}, "not including, 1"),
+        ({"downstream_expert": {"datarc": {"test_raters": "C-E1"}}}, "expected a list"),
+        ({"downstream_expert": {"metarc": {"lslr": "yes"}}}, "true or false"),
+        ({"downstream_expert": {"modelrc": {"standardize": 1}}}, "Expected one of: auto, True, False"),
+        ({"runner": 3}, "must be a mapping"),
+    ],
+)
+def test_wrong_configurations_name_the_key_and_what_is_expected(change, message):
+    with pytest.raises(UserError, match=message):
+        Options.from_config(change)
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    assert Options.from_config(yaml.safe_load("optimizer: {lr: 1e-3}")).optimizer.lr == 1e-3
+    assert Options.from_config({"optimizer": {"lr": 1}}).optimizer.lr == 1.0
+
+
+def test_digest_follows_the_sections_that_are_asked_for():
+    changed = Options.from_config({"runner": {"total_steps": 7}})
+    assert Options().digest("initrc") == changed.digest("initrc")
+    assert Options().digest("initrc", "runner") != changed.digest("initrc", "runner")

@@ -1,0 +1,79 @@
+"""The store's pooled features against s3prl's own frame path: its Featurizer, one utterance at a time."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from random_checkpoints import make_checkpoint
+
+from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.upstream.hub import build_upstream
+from s3prl_metaperser.upstream.pooling import pooler
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
+
+SECONDS = (0.31, 1.7, 0.9, 2.4, 0.55)
+
+
+@pytest.fixture(scope="module")
+def utterances(tmp_path_factory):
+    folder, generator = tmp_path_factory.mktemp("wavs"), np.random.default_rng(0)
+    made = []
+    for number, seconds in enumerate(SECONDS):
+        samples = generator.standard_normal(int(16000 * seconds)).cumsum()
+        soundfile.write(folder / f"{number}.wav", 0.3 * samples / np.abs(samples).max(), 16000)
+        made.append(Utterance(str(number), folder / f"{number}.wav", "s", "Ses01", seconds))
+    return made
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {}
+    for kind in ("wavlm", "hubert", "wav2vec2"):
+        paths[f"{kind}_local"] = str(folder / f"{kind}.pt")
+        make_checkpoint(kind, folder / f"{kind}.pt")
+    return {"fbank_no_cmvn": None, **paths}
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("name", ["fbank_no_cmvn", "wavlm_local", "hubert_local", "wav2vec2_local"])
+def test_store_equals_the_frame_path_whatever_lengths_share_a_batch(tmp_path, utterances, checkpoints, name, normalize):
+    from s3prl.upstream.interfaces import Featurizer
+
+    upstream = build_upstream(name, ckpt=checkpoints[name])
+    featurizer = Featurizer(upstream, upstream_device="cpu", normalize=normalize)
+    layers = getattr(featurizer, "layer_num", 1)
+    mixing = torch.randn(layers, generator=torch.Generator().manual_seed(1))
+    if layers > 1:
+        featurizer.weights.data.copy_(mixing)
+    keys = {u.id: audio_hash(u.path) for u in utterances}
+    frames = []
+    with torch.no_grad():
+        for utterance in utterances:
+            wave = [torch.from_numpy(load_audio(utterance.path))]
+            if normalize and layers == 1:  # s3prl's Featurizer normalises stacks of layers only
+                (states,) = upstream(wave)["hidden_states"]
+                frames.append(torch.nn.functional.layer_norm(states[0], states.shape[-1:]).mean(0))
+            else:
+                frames.append(featurizer(wave, upstream(wave))[0].mean(0))
+    expected = torch.stack(frames)
+    for batch_size in (1, 2, 5):
+        store = PooledStore(tmp_path / str(batch_size), FeatureIdentity(name, "0" * 64, normalize=normalize))
+        store.make(utterances, keys, pooler(upstream, selection="hidden_states", normalize=normalize), batch_size)
+        values = store.load(utterances, keys).values
+        mixed = torch.einsum("l,nld->nd", torch.softmax(mixing, 0), values)
+        torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fbank", "mfcc", "spectrogram", "mel"])
+def test_upstreams_with_mean_normalisation_carry_nothing(tmp_path, utterances, name):
+    store, keys = PooledStore(tmp_path, FeatureIdentity(name, "0" * 64)), {u.id: audio_hash(u.path) for u in utterances}
+    store.make(utterances, keys, pooler(build_upstream(name), selection="hidden_states", normalize=False))
+    assert store.load(utterances, keys).carry_nothing()
+
+
+def test_the_demos_upstream_carries_something(tmp_path, utterances):
+    store, keys = PooledStore(tmp_path, FeatureIdentity("x", "0" * 64)), {u.id: audio_hash(u.path) for u in utterances}
+    store.make(utterances, keys, pooler(build_upstream("fbank_no_cmvn"), selection="hidden_states", normalize=False))
+    assert not store.load(utterances, keys).carry_nothing()

@@ -1,0 +1,361 @@
+"""The whole path through s3prl's command line, on a small demo corpus of real audio files."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_demo import overrides, train_command
+
+from s3prl_metaperser import launcher
+from s3prl_metaperser.checkpoints import read_checkpoint
+from s3prl_metaperser.evaluation.metrics import multilabel_scores
+from s3prl_metaperser.evaluation.results import read_result
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+VOLATILE = ("seconds", "peak_memory_bytes")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished experiment; the demo corpus and its features are in the session's cache afterwards."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    os.environ["METAPERSER_CACHE"] = str(cache)
+    folder = tmp_path_factory.mktemp("experiment") / "exp"
+    assert launcher.main(train_command(folder)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    return folder
+
+
+def result(folder, split="test"):
+    content = read_result(folder / f"result_{split}.json")
+    return {key: value for key, value in content.items() if key not in VOLATILE}
+
+
+def test_the_experiment_folder_is_s3prls(trained):
+    names = {path.name for path in trained.iterdir()}
+    assert {"log.log", "states-12.ckpt", "dev-best.ckpt", "result_test.json"} <= names
+    for prefix in ("args_", "config_", "events.out.tfevents"):
+        assert any(name.startswith(prefix) for name in names), prefix
+    assert not any(name.endswith(".part") for name in names)
+    log = (trained / "log.log").read_text()
+    assert "train loss at step 4: " in log
+    assert "New best on dev at step " in log
+
+
+def test_checkpoints_have_s3prls_keys_and_hold_no_pickled_code(trained):
+    content = read_checkpoint(trained / "states-12.ckpt")
+    assert {"Optimizer", "Step", "Epoch", "Args", "Config", "Featurizer", "Downstream", "InnerRates"} <= set(content)
+    assert content["Step"] == 12
+    assert set(content["Downstream"]) == {f"{m}.{t}" for m in ("projector", "classifier") for t in ("weight", "bias")}
+    assert content["InnerRates"]["values"].shape == (2, 5)
+
+
+def test_the_selected_checkpoint_has_the_lowest_validation_loss(trained):
+    lines = [line for line in (trained / "log.log").read_text().splitlines() if line.startswith("dev loss")]
+    losses = {int(line.split()[4].rstrip(":")): float(line.split()[-1]) for line in lines}
+    best = read_checkpoint(trained / "dev-best.ckpt")
+    assert best["Step"] == min(losses, key=losses.get)
+    assert best["Best"]["loss"] == min(losses.values())
+
+
+def test_the_result_file_holds_what_its_metrics_come_from(trained):
+    content = read_result(trained / "result_test.json")
+    assert content["counts"] == {
+        "shots_requested": 8, "shots_used": 8, "queries_requested": 24, "queries_used": 24, "episodes": 3,
+    }  # fmt: skip
+    again = []
+    for episode in content["episodes"]:
+        ticks = np.array(episode["ticks"])
+        scores = multilabel_scores(np.array(episode["probabilities"]), ticks / ticks.sum(1, keepdims=True))
+        assert scores == episode["metrics"]
+        assert not set(episode["support"]) & set(episode["query"])
+        again.append(scores["macro_f1"])
+    assert content["metrics"]["macro_f1"]["mean"] == pytest.approx(np.mean(again))
+    assert content["raters"]["test"] not in content["raters"]["train"]
+    assert content["selected_step"] == read_checkpoint(trained / "dev-best.ckpt")["Step"]
+
+
+def test_evaluating_again_gives_the_same_file(trained, capsys):
+    before = result(trained)
+    assert launcher.main(["-m", "evaluate", "-e", str(trained)]) == 0
+    assert result(trained) == before
+    printed = capsys.readouterr().out
+    assert "macro-F1" in printed
+    assert "interval" in printed
+
+
+def test_the_validation_rater_can_be_evaluated_too(trained):
+    assert launcher.main(["-m", "evaluate", "-t", "dev", "-e", str(trained)]) == 0
+    assert result(trained, "dev")["raters"]["test"] == result(trained)["raters"]["validation"]
+
+
+def test_a_moved_experiment_is_evaluated_where_it_is(trained, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    (moved / "result_test.json").unlink()
+    assert launcher.main(["-m", "evaluate", "-e", str(moved)]) == 0
+    assert result(moved) == result(trained)
+
+
+def test_inference_prints_every_class_of_one_file(trained, capsys):
+    corpus = next((Path(os.environ["METAPERSER_CACHE"]) / "demo").iterdir())
+    wav = next(corpus.rglob("*.wav"))
+    assert launcher.main(["-m", "inference", "-t", str(wav), "-e", str(trained)]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 9
+    assert sum(float(line.split()[1]) for line in lines) == pytest.approx(1, abs=0.01)
+
+
+def test_the_end_of_training_says_where_everything_is_and_what_comes_next(tmp_path, trained, capsys):
+    assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero")) == 0
+    said = capsys.readouterr().err
+    assert f"-m evaluate -e {tmp_path / 'exp'}" in said
+    assert "running on the CPU" in said or torch.cuda.is_available()
+    assert "the upstream is not loaded" in said
+
+
+@pytest.mark.parametrize("system", ["Random", "Linear-Zero", "Linear-Few"])
+def test_every_system_trains_and_evaluates(tmp_path, trained, system):
+    assert launcher.main(train_command(tmp_path / "exp", "-v", system)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    content, reference = result(tmp_path / "exp"), result(trained)
+    assert content["cell"]["system"] == system
+    assert [e["query"] for e in content["episodes"]] == [e["query"] for e in reference["episodes"]]
+
+
+def test_unseen_is_trained_without_session_five(tmp_path, trained, capsys):
+    options = ("downstream_expert.datarc.scenario=unseen",)
+    assert launcher.main(train_command(tmp_path / "exp", options=options)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    content = result(tmp_path / "exp")
+    assert all(u.startswith("Ses05") for e in content["episodes"] for u in (*e["support"], *e["query"]))
+    assert content["counts"]["queries_used"] < 24, "session 5 of the small corpus has fewer than K + Q"
+    assert "Q shrinks to" in capsys.readouterr().err
+
+
+def run(*arguments, cwd=None, **more):
+    command = [sys.executable, str(REPOSITORY / "run_downstream.py"), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+@pytest.mark.parametrize("moment", ["before the first checkpoint", "after the first checkpoint"])
+def test_killed_training_resumes_to_the_same_result(tmp_path, trained, moment):
+    folder = tmp_path / "killed"
+    slow = ("runner.total_steps=60",)
+    process = run(*train_command(folder, options=slow))
+    deadline = time.monotonic() + 60
+    awaited = "log.log" if moment.startswith("before") else "states-*.ckpt"
+    while not list(folder.glob(awaited)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.poll() is None, process.stderr.read()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert "states-60.ckpt" not in {p.name for p in folder.iterdir()}, "it was killed too late to show anything"
+    assert launcher.main([*train_command(folder, options=slow), "-a"]) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    whole = tmp_path / "whole"
+    assert launcher.main(train_command(whole, options=slow)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(whole)]) == 0
+    assert result(folder) == result(whole)
+    for name in ("states-60.ckpt", "dev-best.ckpt"):
+        one, other = read_checkpoint(folder / name), read_checkpoint(whole / name)
+        for part in ("Downstream", "InnerRates"):
+            assert all(torch.equal(one[part][key], other[part][key]) for key in one[part])
+
+
+def test_it_runs_from_any_directory_and_says_something_at_once(tmp_path, trained):
+    begun = time.monotonic()
+    process = run(*train_command(Path("here"), "-v", "Linear-Zero"), cwd=tmp_path)
+    first = process.stderr.readline()
+    assert first.startswith("[MetaPerSER] ")
+    waited = time.monotonic() - begun
+    process.communicate()
+    assert process.returncode == 0
+    assert (tmp_path / "here" / "dev-best.ckpt").is_file()
+    assert waited < 4
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, trained):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    before = (copy / "dev-best.ckpt").read_bytes()
+    assert launcher.main([*train_command(copy), "-a"]) == 0
+    assert (copy / "dev-best.ckpt").read_bytes() == before
+
+
+def test_starting_anew_moves_the_old_experiment_aside(tmp_path, trained):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    old = (copy / "result_test.json").read_text()
+    assert launcher.main(train_command(copy, "-v", "Linear-Zero")) == 0
+    (aside,) = copy.glob("previous-*")
+    assert (aside / "result_test.json").read_text() == old
+    assert (aside / "states-12.ckpt").is_file()
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, trained, capsys):
+    other = ["-o", "config.downstream_expert.datarc.fold=fold2"]
+    assert launcher.main(["-m", "evaluate", "-e", str(trained), *other]) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_system_is_refused(trained, tmp_path, capsys):
+    command = train_command(tmp_path / "exp", "-v", "Linear-Few", "-i", str(trained / "dev-best.ckpt"))
+    assert launcher.main(command) == 2
+    assert "holds Meta-PerSER, not Linear-Few" in capsys.readouterr().err
+
+
+def test_init_ckpt_starts_a_new_run_from_its_parameters(trained, tmp_path):
+    start = trained / "dev-best.ckpt"
+    assert launcher.main(train_command(tmp_path / "exp", "-i", str(start), options=("optimizer.lr=0.0",))) == 0
+    one, other = read_checkpoint(start), read_checkpoint(tmp_path / "exp" / "states-12.ckpt")
+    assert other["Step"] == 12
+    assert torch.equal(one["Downstream"]["classifier.weight"], other["Downstream"]["classifier.weight"])
+
+
+def test_changed_total_steps_go_on_from_the_last_checkpoint(tmp_path, trained):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    assert launcher.main(["-m", "train", "-e", str(copy), "-o", "config.runner.total_steps=16"]) == 0
+    assert read_checkpoint(copy / "states-16.ckpt")["Step"] == 16
+
+
+def test_a_configuration_file_is_used(tmp_path, trained):
+    saved = yaml.safe_load(next(trained.glob("config_*.yaml")).read_text())
+    saved["runner"]["total_steps"] = 4
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(saved))
+    command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(tmp_path / "exp")]
+    assert launcher.main([*command, "-c", str(tmp_path / "c.yaml")]) == 0
+    assert read_checkpoint(tmp_path / "exp" / "states-4.ckpt")["Step"] == 4
+
+
+def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeypatch):
+    """``python -m s3prl.run_downstream -d personalized_emotion``, on a stack where s3prl itself starts."""
+    from s3prl import run_downstream
+
+    from s3prl_metaperser.registration import register
+
+    register()
+    config = yaml.safe_load(next(trained.glob("config_*.yaml")).read_text())
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    folder = tmp_path / "stock"
+    command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(folder), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["run_downstream.py", *command, "-c", str(tmp_path / "c.yaml")])
+    monkeypatch.setattr(torch.multiprocessing, "set_sharing_strategy", lambda strategy: None)
+    run_downstream.main()
+    one, other = read_checkpoint(trained / "dev-best.ckpt"), read_checkpoint(folder / "dev-best.ckpt")
+    assert one["Step"] == other["Step"]
+    assert torch.equal(one["Downstream"]["classifier.weight"], other["Downstream"]["classifier.weight"])
+
+
+WRONG = [
+    (["-d", "personalised_emotion", "-u", "fbank_no_cmvn", "-m", "train"], "Did you mean 'personalized_emotion'"),
+    (["-d", "personalized_emotion", "-u", "wavlm_bas", "-m", "train"], "Did you mean 'wavlm_base"),
+    (["-d", "personalized_emotion", "-m", "train"], "Which upstream"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-v", "Meta-Perser"], "Did you mean 'Meta-PerSER'"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-c", "none.yaml"], "no such configuration"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "evaluate"], "Nothing to evaluate"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "-f "),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-o", "config.runner.total_step=3"], "total_steps"),
+    (["-m", "evaluate", "-e", "nowhere"], "no such experiment folder"),
+    (["-d", "personalized_emotion", "-u", "wavlm_local", "-m", "train"], "-k"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-l", "3"], "Layer 3"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
+def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path, monkeypatch, trained, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    if "-o" not in arguments and "-c" not in arguments and "-e" not in arguments:
+        arguments = [*arguments, "-o", overrides()]
+    assert launcher.main(arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+    assert said[-1].startswith("[MetaPerSER] error: ")
+    assert not any("Traceback" in line for line in said)
+
+
+def test_values_of_overrides_are_never_evaluated(tmp_path, trained, capsys):
+    marker = tmp_path / "ran"
+    hostile = f"config.downstream_expert.datarc.root=__import__('pathlib').Path('{marker}').touch()"
+    command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(tmp_path / "exp"), "-o", hostile]
+    launcher.main(command)
+    assert not marker.exists()
+
+
+def test_an_own_corpus_as_ratings_csv_runs_through(tmp_path, trained):
+    """Export the small demo corpus as ratings.csv and files.csv, and train on that."""
+    import csv
+
+    from s3prl_metaperser.corpora import load_corpus
+
+    corpus = load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").iterdir()))
+    folder = tmp_path / "own"
+    (folder / "wavs").mkdir(parents=True)
+    with open(folder / "ratings.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "rater", "label"])
+        table.writerows([f"wavs/{r.utterance}.wav", r.rater, ";".join(r.ticks)] for r in corpus.ratings)
+    with open(folder / "files.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "speaker", "session"])
+        for u in corpus.utterances:
+            table.writerow([f"wavs/{u.id}.wav", u.speaker, u.session])
+            (folder / "wavs" / f"{u.id}.wav").symlink_to(u.path)
+    options = ("downstream_expert.datarc.corpus=ratings_csv", f"downstream_expert.datarc.root={folder}")
+    assert launcher.main(train_command(tmp_path / "exp", options=options)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    own, demo = result(tmp_path / "exp"), result(trained)
+    assert own["raters"] == demo["raters"]
+    assert json.dumps(own["classes"]) == json.dumps(demo["classes"])
+
+
+def test_an_upstream_without_its_weights_is_one_clear_error(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    import s3prl.util.download as download
+
+    monkeypatch.setattr(download, "_download_dir", tmp_path / "weights")
+    monkeypatch.setattr("s3prl_metaperser.upstream.download._transfer", refuse)
+    assert launcher.main(train_command(tmp_path / "exp", upstream="wavlm_base")) == 2
+    said = capsys.readouterr().err
+    assert "https://huggingface.co/s3prl/converted_ckpts/resolve/main/wavlm_base.pt" in said
+    assert str(tmp_path / "weights") in said
+    assert "wavlm_local -k" in said
+
+
+def refuse(url, path):
+    raise OSError("Name or service not known")
+
+
+def test_wavlm_says_that_it_is_base_plus(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.setattr("s3prl_metaperser.upstream.download._transfer", refuse)
+    assert launcher.main(train_command(tmp_path / "exp", upstream="wavlm")) == 2
+    assert "Base-Plus" in capsys.readouterr().err
+
+
+def test_a_local_checkpoint_trains_and_its_store_is_its_own(tmp_path, trained, capsys):
+    from random_checkpoints import make_checkpoint
+
+    make_checkpoint("wavlm", tmp_path / "tiny.pt")
+    command = train_command(tmp_path / "exp", "-k", str(tmp_path / "tiny.pt"), upstream="wavlm_local")
+    assert launcher.main(command) == 0
+    content = read_checkpoint(tmp_path / "exp" / "dev-best.ckpt")
+    assert content["Featurizer"]["weights"].shape == (3,)
+    make_checkpoint("wavlm", tmp_path / "tiny.pt", seed=1)
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_fbank_is_warned_of_in_words(tmp_path, trained, capsys):
+    assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", upstream="fbank")) == 0
+    assert "Use -u fbank_no_cmvn instead" in capsys.readouterr().err

@@ -1,0 +1,212 @@
+"""Each system against what it is said to do, on features in memory."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from synthetic import synthetic_corpus
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.methods import SYSTEMS
+from s3prl_metaperser.methods.initialisation import consensus_initialisation, train_on_consensus
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.training import OuterLoop, fit
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
+from s3prl_metaperser.workspace import Workspace
+
+IDENTITY = FeatureIdentity("fake", "0" * 64)
+
+
+def options(**changes):
+    config = {
+        "runner": {"total_steps": 6, "eval_step": 3},
+        "downstream_expert": {
+            "datarc": {"cache_dir": changes.pop("cache", None)},
+            "modelrc": {"projector_dim": 8},
+            "initrc": {"total_steps": 60, "eval_step": 20},
+            "metarc": {"shots": 8, "inner_steps": 2},
+            "evalrc": {"shots": 8, "queries": 20, "seeds": 3, "validation_seeds": 2, "steps": 5},
+        },
+    }
+    for path, value in changes.items():
+        section, key = path.split("__")
+        owner = config if section in ("runner", "optimizer") else config["downstream_expert"]
+        owner.setdefault(section, {})[key] = value
+    return Options.from_config(config)
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Options -> workspace, prepared features, task; two layers of five features that know the first tick."""
+    corpus = synthetic_corpus(utterances=150)
+    monkeypatch.setattr(Workspace, "audio_hashes", {u.id: u.id for u in corpus.utterances})
+
+    def build(**changes):
+        chosen = options(cache=str(tmp_path / "cache"), **changes)
+        workspace = Workspace(chosen, corpus)
+        generator = torch.Generator().manual_seed(0)
+        values = torch.randn(len(workspace.utterances), 2, 5, generator=generator)
+        rows = {u.id: row for row, u in enumerate(workspace.utterances)}
+        prepared = workspace.prepare(PooledFeatures(rows, values), learned=True)
+        return workspace, prepared, workspace.task(prepared, IDENTITY, seed=1)
+
+    return build
+
+
+def trained(name, task):
+    system = SYSTEMS.get(name)(task.options, task.class_weights)
+    return system, *fit(system, task)
+
+
+def same_state(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters().values(), other.parameters().values(), strict=True))
+
+
+def test_zero_never_sees_the_support_set(make):
+    *_, task = make()
+    system, state, _ = trained("Linear-Zero", task)
+    episode = task.validation_episodes[0]
+    first = system.predict(system.adapt(state, episode.support), episode.query)
+    blind = dataclasses.replace(
+        episode.support, features=torch.full_like(episode.support.features, torch.nan), targets=episode.support.targets * 0
+    )
+    np.testing.assert_array_equal(first, system.predict(system.adapt(state, blind), episode.query))
+
+
+def test_few_takes_the_optimisers_steps_on_the_support_set(make):
+    *_, task = make(fewrc__optimizer="SGD", fewrc__lr=0.1, fewrc__weight_decay=0.0)
+    system, state, _ = trained("Linear-Few", task)
+    support = task.validation_episodes[0].support
+    head = state.head.weights, state.head.projector.weight, state.head.projector.bias
+    by_hand = {n: p.detach().double().clone().requires_grad_() for n, p in state.parameters().items()}
+    weights = (support.targets.double() * task.class_weights.double()).sum(-1)
+    for _ in range(5):
+        mixed = torch.einsum("l,kld->kd", torch.softmax(by_hand["weights"], 0), support.features.double())
+        hidden = mixed @ by_hand["projector.weight"].T + by_hand["projector.bias"]
+        logits = hidden @ by_hand["classifier.weight"].T + by_hand["classifier.bias"]
+        loss = -(weights * (support.targets.double() * torch.log_softmax(logits, -1)).sum(-1)).mean()
+        gradients = torch.autograd.grad(loss, list(by_hand.values()))
+        by_hand = {
+            n: (p - 0.1 * g).detach().requires_grad_() for (n, p), g in zip(by_hand.items(), gradients, strict=True)
+        }
+    found = system.adapt(state, support)
+    for name in found:
+        torch.testing.assert_close(found[name].double(), by_hand[name].detach(), rtol=1e-4, atol=1e-6)
+    assert head[0] is state.head.weights, "the state is left as it was"
+    assert same_state(state, trained("Linear-Zero", task)[1]), "Few and Zero share one initialisation"
+
+
+def test_random_predicts_by_its_seed_alone(make):
+    *_, task = make()
+    system, state, _ = trained("Random", task)
+    one, two = (e.support for e in task.validation_episodes)
+    query = task.validation_episodes[0].query
+    np.testing.assert_array_equal(
+        system.predict(system.adapt(state, one), query), system.predict(system.adapt(state, one), query * 0)
+    )
+    assert not np.array_equal(
+        system.predict(system.adapt(state, one), query), system.predict(system.adapt(state, two), query)
+    )
+
+
+def test_initialisation_is_made_once_and_shared(make, monkeypatch):
+    *_, task = make()
+    first = consensus_initialisation(task)
+    monkeypatch.setattr(
+        "s3prl_metaperser.methods.initialisation.train_on_consensus", lambda task: pytest.fail("trained twice")
+    )
+    second = consensus_initialisation(task)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("change", [{"initrc__lr": 0.01}, {"datarc__fold": "fold2"}, {"datarc__smoothing": 0.1}])
+def test_another_task_or_setting_has_another_initialisation(make, change):
+    first, second = consensus_initialisation(make()[2]), consensus_initialisation(make(**change)[2])
+    assert not torch.equal(first.classifier.weight, second.classifier.weight)
+
+
+def test_meta_testing_and_reporting_options_do_not_touch_the_initialisation(make, monkeypatch):
+    consensus_initialisation(make()[2])
+    monkeypatch.setattr("s3prl_metaperser.methods.initialisation.train_on_consensus", lambda task: pytest.fail("retrained"))
+    consensus_initialisation(make(evalrc__steps=50, runner__total_steps=9, metarc__inner_lr=0.3)[2])
+
+
+def test_initialisation_learns_the_consensus_labels(make):
+    *_, task = make(initrc__total_steps=300)
+    head, record = train_on_consensus(task)
+    from s3prl_metaperser.loss import soft_cross_entropy
+    from s3prl_metaperser.methods.initialisation import samples
+
+    x, t = samples(task, task.validation)
+    with torch.no_grad():
+        assert soft_cross_entropy(head(x), t).item() == pytest.approx(float(record["validation_loss"]), rel=1e-5)
+
+
+@pytest.mark.parametrize("switch", ["initialisation", "combined_set", "derivative_annealing", "lslr"])
+def test_each_switch_changes_what_it_names(make, switch):
+    *_, whole = make()
+    *_, without = make(**{f"metarc__{switch}": False})
+    _, state, _ = trained("Meta-PerSER", whole)
+    _, other, _ = trained("Meta-PerSER", without)
+    assert not same_state(state, other)
+    assert (other.rates.values == whole.options.downstream_expert.metarc.inner_lr).all() == (switch == "lslr")
+
+
+def test_without_lslr_the_rates_are_not_in_the_optimiser(make):
+    *_, task = make(metarc__lslr=False)
+    system = SYSTEMS.get("Meta-PerSER")(task.options, task.class_weights)
+    loop = OuterLoop(system, system.initialise(task), task)
+    assert len(loop.optimizer.param_groups) == 1
+
+
+def test_training_twice_gives_the_same_bits(make):
+    *_, task = make()
+    assert same_state(trained("Meta-PerSER", task)[1], trained("Meta-PerSER", task)[1])
+
+
+def test_nothing_of_the_test_rater_reaches_training(make, tmp_path):
+    """Changing every label of the test rater changes not one bit of the trained state."""
+    workspace, prepared, task = make()
+    state = trained("Meta-PerSER", task)[1]
+    flipped = tuple(
+        dataclasses.replace(r, ticks=("disgust",)) if r.rater == workspace.split.test_rater else r
+        for r in workspace.corpus.ratings
+    )
+    other = Workspace(workspace.options, dataclasses.replace(workspace.corpus, ratings=flipped))
+    twin = other.task(prepared, IDENTITY, seed=1)
+    seen = dataclasses.replace(twin, cache=tmp_path / "other")
+    assert torch.equal(twin.class_weights, task.class_weights)
+    # episodes are drawn by the corpus's hash; with the same ones selection is the same too
+    seen = dataclasses.replace(seen, validation_episodes=task.validation_episodes)
+    assert same_state(state, trained("Meta-PerSER", seen)[1])
+
+
+def test_standardisation_uses_the_training_split_alone(make):
+    workspace, prepared, _ = make(datarc__scenario="unseen")
+    mean, scale = workspace.statistics(prepared.values, prepared.rows)
+    used = sorted({r.utterance for r in workspace.split.train})
+    assert not any(u.startswith("Ses05") for u in used)
+    chosen = prepared.values[[prepared.rows[u] for u in used]].double().numpy()
+    np.testing.assert_allclose(mean, chosen.mean(0), atol=1e-6)
+    np.testing.assert_allclose(scale, chosen.std(0), atol=1e-6)
+
+
+def test_divergence_is_one_clear_error(make):
+    *_, task = make(metarc__inner_lr=1e30)
+    with pytest.raises(UserError, match=r"Lower metarc\.inner_lr"):
+        trained("Meta-PerSER", task)
+
+
+def test_every_system_is_tested_on_the_same_episodes(make):
+    workspace, prepared, task = make()
+    episodes = workspace.episode_data(workspace.episodes("test"), prepared, "test")
+    seen = []
+    for name in SYSTEMS.names():
+        system, state, _ = trained(name, task)
+        results = meta_test(system, state, episodes)
+        seen.append([r.query for r in results])
+        for result in results:
+            np.testing.assert_allclose(result.probabilities.sum(1), 1, atol=1e-5)
+    assert all(queries == seen[0] for queries in seen)
