@@ -78,7 +78,7 @@ class MetaOptions:
     lslr_lr: float | None = None
     shots: Positive = 32
     inner_steps: Positive = 5
-    inner_lr: float = 0.05
+    inner_lr: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ class EvaluationOptions:
 class RunnerOptions:
     """The outer loop, with s3prl's names."""
 
-    total_steps: Positive = 300
+    total_steps: Positive = 150
     gradient_clipping: float = 1.0
     log_step: Positive = 10
-    eval_step: Positive = 25
-    save_step: Positive = 25
+    eval_step: Positive = 10
+    save_step: Positive = 10
     max_keep: Positive = 1
-    threads: Positive | None = None
+    threads: Positive | None = 1
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -234,7 +233,7 @@ class MetaRunner(Runner):
     def _close(self, folder: Path, best: dict[str, Any]) -> None:
         say(f"{self.system_name} is trained in {time.perf_counter() - self.started:.1f} s; everything is in {folder}:")
         say(f"  {BEST}: step {best['step']}, validation loss {best['loss']:.4f}; states-*.ckpt, log.log, TensorBoard events")
-        say(f"next: python {Path(sys.argv[0]).name} -m evaluate -e {folder}")
+        say(f"next: python run_downstream.py -m evaluate -e {folder}")
 
     # -- evaluation --------------------------------------------------------------------------------------------
 

@@ -1,0 +1,69 @@
+"""s3prl's own downstreams through this project's launcher: s3prl's own ``main``, on today's stack."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.upstream.files import check_files
+from s3prl_metaperser.upstream.hub import check_upstream, explain_failure
+from s3prl_metaperser.upstream.hub_index import s3prl_folder
+
+
+def run_stock(args: argparse.Namespace, argv: list[str]) -> None:
+    """Run one of s3prl's own downstreams as ``python -m s3prl.run_downstream`` would.
+
+    ``--device cuda`` becomes ``cpu`` where there is no CUDA. ``sys.argv`` is as before afterwards.
+
+    Args:
+        args: the command line, parsed by :func:`s3prl_metaperser.arguments.build_parser`.
+        argv: the same command line unparsed, without the program's name.
+
+    Raises:
+        UserError: unknown downstream or upstream, no configuration, or a failed download.
+    """
+    fresh = not args.past_exp and not (args.auto_resume and _has_checkpoints(args))
+    _check_downstream(args, fresh)
+    if fresh and args.hub == "torch" and args.upstream:
+        check_upstream(args.upstream)
+        check_files(args.upstream, args.upstream_ckpt, args.upstream_model_config)
+
+    from s3prl_metaperser import compat
+
+    compat.apply()
+    import torch
+
+    command = ["run_downstream.py", *argv]
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        print("No CUDA device: running with --device cpu.", file=sys.stderr)
+        command += ["--device", "cpu"]
+    from s3prl import run_downstream
+
+    before, sys.argv = sys.argv, command
+    try:
+        run_downstream.main()
+    except UserError as error:
+        raise explain_failure(error, args.upstream, args.upstream_ckpt) if args.upstream else error from None
+    finally:
+        sys.argv = before
+
+
+def _has_checkpoints(args: argparse.Namespace) -> bool:
+    return any(Path(args.expdir or f"result/downstream/{args.expname}").glob("states-*.ckpt"))
+
+
+def _check_downstream(args: argparse.Namespace, fresh: bool) -> None:
+    folder = s3prl_folder() / "downstream"
+    known = [path.parent.name for path in folder.glob("*/expert.py")]
+    if args.downstream and args.downstream not in known:
+        raise unknown_name("downstream", args.downstream, [*known, "personalized_emotion"])
+    if not fresh:
+        return
+    if not args.downstream:
+        raise UserError("Which downstream? Add -d NAME, e.g. -d personalized_emotion.")
+    config = Path(args.config or f"./downstream/{args.downstream}/config.yaml")
+    if not config.is_file():
+        hint = "" if args.config else " s3prl's package brings no configurations: give one with -c FILE."
+        raise UserError(f"There is no configuration {config}.{hint}")

@@ -1,0 +1,181 @@
+"""Hidden states of several utterances at once that are those of each utterance alone.
+
+s3prl pads a batch to its longest waveform, and padding changes the other utterances' hidden states: the
+convolutional front-end of the Base models normalises over time, padding included, and the frame mask of WavLM
+and HuBERT keeps one frame too few or too many. So for these models the front-end runs utterance by utterance
+(a quarter to a third of the work) and the mask is made from the frames that came out; the transformer, which
+is exact under a right mask, runs on the batch. Everything else runs one utterance at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s3prl_metaperser.errors import UserError, did_you_mean
+
+_TRANSFORMERS = tuple(f"s3prl.upstream.{family}.expert" for family in ("wavlm", "hubert", "wav2vec2"))
+_KALDI = "s3prl.upstream.baseline.expert"
+# s3prl.upstream.interfaces: how far the frames may be from samples / rate
+_TOLERATED_FRAMES = 5
+_MISSING = object()
+
+
+def supports_exact_batching(upstream: nn.Module) -> bool:
+    """Whether utterances of any lengths may share a batch of :func:`hidden_states` to some advantage or at no
+    cost.
+
+    True for s3prl's WavLM, HuBERT and wav2vec 2.0 with transformer layers (not conformers, whose convolutions
+    see the padding) and for its Kaldi features without learned weights. For all others, Hugging Face's models
+    among them, :func:`hidden_states` gives the same exact results one utterance at a time.
+    """
+    return _is_kaldi(upstream) or _is_masked_transformer(upstream)
+
+
+def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hidden_states") -> list[Tensor]:
+    """The selected features of each utterance, equal to those of a batch of that utterance alone.
+
+    Gradients flow if they are enabled and the upstream lets them. With the upstream in training mode the
+    results are as random as its dropout.
+
+    Args:
+        upstream: an s3prl upstream.
+        wavs: waveforms at 16 kHz, each of shape [samples], all on the upstream's device.
+        selection: which output to take (s3prl's ``-s``): a tensor, a list or a dictionary of tensors.
+
+    Returns:
+        for each utterance a tensor of shape [L layers, T frames, D features], where T is the number of frames
+        that s3prl's Featurizer would keep of it alone: at most round(samples / rate). L is 1 for a single
+        tensor.
+
+    Raises:
+        UserError: the upstream has no such output, its frames do not fit its rate, or an utterance is too
+            short.
+    """
+    if len(wavs) > 1 and len({len(wav) for wav in wavs}) > 1 and _is_masked_transformer(upstream):
+        with _exact(upstream, [len(wav) for wav in wavs]) as frames:
+            layers = _select(_run(upstream, wavs), selection)
+        alone = [layers[:, index, :count] for index, count in enumerate(frames)]
+    else:
+        alone = [_select(_run(upstream, [wav]), selection)[:, 0] for wav in wavs]
+    rate = _rate(upstream, selection)
+    return [_as_featurizer_keeps(states, len(wav), rate) for states, wav in zip(alone, wavs, strict=True)]
+
+
+def _run(upstream: nn.Module, wavs: list[Tensor]) -> dict[str, Any]:
+    try:
+        return upstream(wavs)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        shortest = min(len(wav) for wav in wavs)
+        if shortest >= 1600:  # a tenth of a second is enough for any
+            raise
+        raise UserError(
+            f"An utterance of {shortest} samples ({shortest / 16:.1f} ms at 16 kHz) is too short for this "
+            f"upstream ({type(error).__name__}: {error}). Leave it out."
+        ) from error
+
+
+def _select(outputs: dict[str, Any], selection: str) -> Tensor:
+    """The selected output as one tensor of shape [L, B, T, D]."""
+    if outputs.get(selection) is None:
+        known = sorted(key for key, value in outputs.items() if value is not None and not key.startswith("_"))
+        raise UserError(
+            f"-s {selection}: this upstream has no such output.{did_you_mean(selection, known)} "
+            f"Available: {', '.join(known)}."
+        )
+    selected = outputs[selection]
+    if isinstance(selected, dict):
+        selected = list(selected.values())
+    return torch.stack(tuple(selected)) if isinstance(selected, (list, tuple)) else selected.unsqueeze(0)
+
+
+def _rate(upstream: nn.Module, selection: str) -> float:
+    """Samples a frame. s3prl's runner refuses an upstream that does not tell."""
+    if not hasattr(upstream, "get_downsample_rates"):
+        raise UserError(
+            f"The upstream {type(upstream).__module__} has no get_downsample_rates, as s3prl requires."
+        )
+    return upstream.get_downsample_rates(selection)
+
+
+def _as_featurizer_keeps(states: Tensor, samples: int, rate: float) -> Tensor:
+    """``states`` [L, T, D] cut to the frames that s3prl's Featurizer keeps of ``samples`` samples."""
+    frames = round(samples / rate)
+    if abs(states.shape[1] - frames) >= _TOLERATED_FRAMES:
+        raise UserError(
+            f"The upstream made {states.shape[1]} frames of {samples} samples; at its rate of {rate} samples "
+            f"a frame these are {frames}. Features and labels would not fit."
+        )
+    return states[:, :frames]
+
+
+def _is_kaldi(upstream: nn.Module) -> bool:
+    return type(upstream).__module__ == _KALDI and "kaldi" in upstream.config
+
+
+def _is_masked_transformer(upstream: nn.Module) -> bool:
+    """s3prl's own experts, and nothing in them that sees padded frames behind the mask's back."""
+    if type(upstream).__module__ not in _TRANSFORMERS or type(upstream).__name__ != "UpstreamExpert":
+        return False
+    if getattr(upstream, "feature_selection", None) is not None or not getattr(
+        upstream, "apply_padding_mask", True
+    ):
+        return False
+    model = upstream.model
+    position = getattr(model.encoder, "pos_conv", None)
+    convolutions = [m for m in position.modules() if isinstance(m, nn.Conv1d)] if position is not None else []
+    return (
+        all(type(layer).__name__ == "TransformerSentenceEncoderLayer" for layer in model.encoder.layers)
+        and len(convolutions) == 1
+        and not any(isinstance(module, nn.BatchNorm1d) for module in position.modules())
+        and getattr(model, "crop_seq_to_multiple", 1) == 1
+        and not getattr(model, "input_quantizer", None)
+    )
+
+
+@contextlib.contextmanager
+def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
+    """Within the block, a batch of utterances of these lengths goes exactly through ``upstream``.
+
+    Yields:
+        a list that holds each utterance's number of frames once the upstream has run.
+    """
+    model = upstream.model
+    front_end = model.feature_extractor.forward
+    frames: list[int] = []
+
+    def forward(source: Tensor) -> Tensor:  # [B, samples] -> [B, D, T]
+        outputs = [front_end(wav[None, :n])[0] for wav, n in zip(source, samples, strict=True)]
+        frames[:] = [output.shape[-1] for output in outputs]
+        return torch.stack([F.pad(output, (0, max(frames) - output.shape[-1])) for output in outputs])
+
+    def forward_padding_mask(features: Tensor, padding_mask: Tensor) -> Tensor:  # [B, T], True if padded
+        counts = torch.tensor(frames, device=features.device)
+        return torch.arange(features.shape[1], device=features.device)[None] >= counts[:, None]
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_replaced(model.feature_extractor, "forward", forward))
+        if hasattr(model, "forward_padding_mask") and not type(upstream).__module__.endswith(
+            "wav2vec2.expert"
+        ):
+            stack.enter_context(_replaced(model, "forward_padding_mask", forward_padding_mask))
+        yield frames
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """``owner.name`` is ``value`` within the block, on this object alone."""
+    before = vars(owner).get(name, _MISSING)
+    object.__setattr__(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is _MISSING:
+            object.__delattr__(owner, name)
+        else:
+            object.__setattr__(owner, name, before)

@@ -1,0 +1,95 @@
+"""One download of one checkpoint: whole or not at all, and an error in seconds that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from s3prl_metaperser.atomic import replacing
+from s3prl_metaperser.errors import UserError
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+CHUNK_BYTES = 1 << 20
+
+
+class DownloadFailed(UserError):
+    """A checkpoint could not be fetched.
+
+    Attributes:
+        url: the address asked for.
+        path: the file in which s3prl would look for it.
+    """
+
+    def __init__(self, url: str, path: str | Path, reason: str):
+        self.url = url
+        self.path = Path(path)
+        super().__init__(
+            f"Could not download {url} ({reason}). Fetch it on a machine that can, and put it, under exactly "
+            f"this name, where s3prl looks for it: {self.path} ."
+        )
+
+
+def fetch(path: str | Path, url: str, refresh: bool = False, new_enough_secs: float = 2.0) -> None:
+    """Make ``path`` the content of ``url``, unless it is there already.
+
+    The same arguments and meaning as s3prl's own download function, which this takes the place of. A file
+    younger than ``new_enough_secs`` is not refreshed again (several processes may ask at once).
+
+    Raises:
+        DownloadFailed: no connection, an HTTP error, a broken transfer, no space or no right to write.
+    """
+    path = Path(path)
+    if _usable(path, refresh, new_enough_secs):
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(path):
+            if not _usable(path, refresh, new_enough_secs):
+                _transfer(url, path)
+    except OSError as error:  # requests' exceptions are OSErrors, too
+        raise DownloadFailed(url, path, _reason(error)) from error
+
+
+def _usable(path: Path, refresh: bool, new_enough_secs: float) -> bool:
+    return path.is_file() and not (refresh and time.time() - path.stat().st_mtime > new_enough_secs)
+
+
+@contextlib.contextmanager
+def _lock(path: Path):
+    """One process at a time. The lock's file goes with it: a late second download replaces like by like."""
+    from filelock import FileLock
+
+    name = path.with_name(path.name + ".lock")
+    try:
+        with FileLock(str(name)):
+            yield
+    finally:
+        name.unlink(missing_ok=True)
+
+
+def _transfer(url: str, path: Path) -> None:
+    import requests
+    from tqdm import tqdm
+
+    headers = {"User-Agent": "s3prl-metaperser", "Accept-Encoding": "identity"}
+    with requests.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=headers) as answer:
+        answer.raise_for_status()
+        size = int(answer.headers.get("Content-Length", 0))
+        with replacing(path) as partial, open(partial, "wb") as file:
+            with tqdm(total=size or None, unit="B", unit_scale=True, desc=f"Downloading {url}") as bar:
+                for chunk in answer.iter_content(CHUNK_BYTES):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            if size and file.tell() != size:
+                raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
+
+
+def _reason(error: OSError) -> str:
+    """The last, most telling part of a chain of connection errors, on one line."""
+    text = str(error)
+    for known in ("Name or service not known", "Temporary failure in name resolution", "Connection refused"):
+        if known in text:
+            return f"{type(error).__name__}: {known}"
+    return f"{type(error).__name__}: {' '.join(text.split())[:200]}"

@@ -1,0 +1,185 @@
+"""The files behind an upstream: asked for, found and looked at before s3prl tries to load them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from pathlib import Path
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.upstream.download import CONNECT_SECONDS, DownloadFailed, fetch
+from s3prl_metaperser.upstream.hub_index import (
+    bundled_configs,
+    checkpoint_urls,
+    download_folder,
+    download_name,
+    hub_index,
+)
+
+_REPOSITORY = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+_WEIGHTS = (".safetensors", ".bin")
+
+
+def is_address(text: str | None) -> bool:
+    """Whether ``-k`` is an address and not a file."""
+    return str(text or "").startswith(("http://", "https://"))
+
+
+def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
+    """Check what was given after ``-k`` and ``-g`` for upstream ``name``, without loading anything.
+
+    Raises:
+        UserError: something that this upstream needs is missing, does not exist, is of the wrong kind, or
+            would be ignored; the message says which option to give.
+    """
+    entry = hub_index()[name]
+    if model_config and not Path(model_config).is_file():
+        raise UserError(f"-g {model_config}: there is no such file.")
+    if entry.needs == "model_config" and not model_config:
+        raise UserError(
+            f"-u {name} needs a configuration: add -g FILE (a YAML file as in s3prl's upstream/baseline)."
+        )
+    if entry.needs != "ckpt":
+        if ckpt and checkpoint_urls(name):
+            way = local_way(name, ckpt)
+            raise UserError(f"-u {name} downloads a checkpoint of its own and would ignore -k {ckpt}.{way}")
+    elif not ckpt:
+        what = "FOLDER (made by save_pretrained) or a repository's name" if name.startswith("hf_") else "FILE"
+        raise UserError(f"-u {name} needs a checkpoint: add -k {what}.")
+    elif name.startswith("hf_"):
+        check_pretrained_folder(ckpt)
+    elif is_address(ckpt):
+        if name.endswith("_local") and f"{name.removesuffix('_local')}_custom" not in hub_index():
+            raise UserError(f"-u {name} takes a file, not the address {ckpt}; use -u {name[:-5]}url.")
+    elif name.endswith("_url"):
+        raise UserError(f"-u {name} takes an address, not {ckpt}.{local_way(name, ckpt)}")
+    elif not Path(ckpt).is_file():
+        kind = "that is a folder, not a checkpoint file" if Path(ckpt).is_dir() else "there is no such file"
+        raise UserError(f"-k {ckpt}: {kind}.")
+
+
+def local_name(name: str) -> str | None:
+    """The upstream of the same family that loads a file (``wavlm_base`` -> ``wavlm_local``), if any."""
+    index = hub_index()
+    family = [other for other in index if index[other].module == index[name].module]
+    for ending in ("_local", "_custom"):
+        found = [other for other in family if other.endswith(ending)]
+        if found:
+            return max(found, key=lambda other: _shared_letters(other, name))
+    return None
+
+
+def _shared_letters(one: str, other: str) -> int:
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def local_way(name: str, file: str = "FILE") -> str:
+    """`` To load a file of your own: -u wavlm_local -k FILE.``, or nothing for a family without that."""
+    local = local_name(name)
+    return f" To load a file of your own: -u {local} -k {file}." if local else ""
+
+
+def check_pretrained_folder(ckpt: str) -> None:
+    """Check the folder or repository name given to a ``hf_*_custom`` upstream.
+
+    s3prl silently takes another model's feature extractor, over the network, where
+    ``preprocessor_config.json`` is missing; so that file is asked for.
+
+    Raises:
+        UserError: no such folder, or one of its files is missing.
+    """
+    folder = Path(ckpt)
+    if not folder.is_dir():
+        if folder.exists() or not _REPOSITORY.match(ckpt):
+            raise UserError(f"-k {ckpt}: there is no such folder. It should be one made by save_pretrained.")
+        return
+    missing = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
+    if missing:
+        raise UserError(
+            f"-k {ckpt}: the folder has no {' and no '.join(missing)}. Save the model and its "
+            "Wav2Vec2FeatureExtractor there with save_pretrained."
+        )
+    if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
+        raise UserError(f"-k {ckpt}: the folder has no weights (*.safetensors or *.bin).")
+
+
+def pretrained_folder(ckpt: str) -> str:
+    """The folder to load for ``-k`` of a ``hf_*_custom`` upstream: itself, or a repository's cached snapshot.
+
+    A repository that is not in the Hugging Face cache is returned by name, for transformers to fetch, after
+    one request has shown that it can be reached.
+
+    Raises:
+        UserError: the repository is not in the cache and cannot be reached, or has no feature extractor.
+    """
+    if Path(ckpt).is_dir():
+        return ckpt
+    import huggingface_hub
+    import requests
+
+    cached = [
+        huggingface_hub.try_to_load_from_cache(ckpt, f) for f in ("config.json", "preprocessor_config.json")
+    ]
+    if all(isinstance(file, str) for file in cached):
+        folder = Path(cached[0]).parent
+        if any(file.suffix in _WEIGHTS for file in folder.iterdir()):
+            return str(folder)
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    url = f"{endpoint}/{ckpt}/resolve/main/preprocessor_config.json"
+    try:
+        answer = requests.head(url, timeout=CONNECT_SECONDS, allow_redirects=True)
+    except OSError as error:
+        raise _unreachable(ckpt, url, type(error).__name__) from error
+    if answer.status_code != 200:
+        raise _unreachable(ckpt, url, f"HTTP {answer.status_code}")
+    return ckpt
+
+
+def _unreachable(ckpt: str, url: str, reason: str) -> UserError:
+    return UserError(
+        f"-k {ckpt}: there is no such folder, and {url} cannot be read ({reason}). Give a folder that holds "
+        "the model and its feature extractor, both written by save_pretrained."
+    )
+
+
+def defining_files(
+    name: str, ckpt: str | None, model_config: str | None, refresh: bool = False
+) -> list[Path]:
+    """The files that decide what upstream ``name`` computes, fetched first where they are downloads.
+
+    Returns:
+        the checkpoint (or the configuration and weights in a Hugging Face folder), or for an upstream without
+        learned weights the YAML files that ship with s3prl; then ``model_config`` if given.
+
+    Raises:
+        UserError: see :func:`check_files`.
+        DownloadFailed: a file has to be fetched and cannot be.
+    """
+    check_files(name, ckpt, model_config)
+    urls = checkpoint_urls(name) or ([str(ckpt)] if is_address(ckpt) else [])
+    if urls:
+        files = [download_folder() / download_name(url) for url in urls]
+        if not any(file.is_file() for file in files) or refresh:
+            _fetch_all(name, urls, files, refresh)
+        files = [file for file in files if file.is_file()]
+    elif not ckpt:
+        files = bundled_configs(name)
+    elif Path(folder := pretrained_folder(ckpt) if name.startswith("hf_") else ckpt).is_dir():
+        files = sorted(f for f in Path(folder).iterdir() if f.suffix in (".json", *_WEIGHTS) and f.is_file())
+    else:
+        files = [Path(ckpt)]
+    return [*files, Path(model_config)] if model_config else files
+
+
+def _fetch_all(name: str, urls: list[str], files: list[Path], refresh: bool) -> None:
+    for url, file in zip(urls, files, strict=True):
+        try:
+            fetch(file, url, refresh)
+        except DownloadFailed as error:
+            raise with_local_way(error, name) from error
+
+
+def with_local_way(error: DownloadFailed, name: str) -> UserError:
+    """``error`` with the way to load upstream ``name`` from a file, if its family has one."""
+    return UserError(f"-u {name}: {error}{local_way(name)}")

@@ -1,0 +1,154 @@
+"""Upstreams by s3prl's hub names: are there such, what are they, build one, and know which one it was."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.upstream.download import DownloadFailed
+from s3prl_metaperser.upstream.files import (
+    check_files,
+    defining_files,
+    pretrained_folder,
+    with_local_way,
+)
+from s3prl_metaperser.upstream.hub_index import (
+    check_upstream,
+    checkpoint_urls,
+    download_folder,
+    download_name,
+    hub_index,
+    load_upstream_config,
+    s3prl_folder,
+    s3prl_version,
+    upstream_names,
+)
+
+__all__ = [
+    "build_upstream",
+    "check_upstream",
+    "checkpoint_hash",
+    "checkpoint_urls",
+    "explain_failure",
+    "load_upstream_config",
+    "upstream_names",
+]
+
+if TYPE_CHECKING:
+    import torch
+
+_LOADING_ERRORS = (
+    *(KeyError, ValueError, TypeError, RuntimeError, AttributeError, AssertionError),
+    *(EOFError, OSError, pickle.UnpicklingError),
+)
+
+
+def build_upstream(
+    name: str,
+    ckpt: str | None = None,
+    model_config: str | None = None,
+    refresh: bool = False,
+    device: str = "cpu",
+) -> torch.nn.Module:
+    """Construct an upstream through s3prl's hub, as s3prl's own runner does.
+
+    The state of torch's random generator is the same afterwards as before. Nothing in a checkpoint is
+    executed.
+
+    Args:
+        name: its name in the hub.
+        ckpt: ``-k``, a checkpoint file, folder or address for the upstreams that need one.
+        model_config: ``-g``, a configuration file for the upstreams that need one.
+        refresh: ``-r``, download again what is in the cache.
+        device: where it goes ("cpu", "cuda", ...).
+
+    Raises:
+        UserError: the name is unknown, an option is missing, a file does not exist or is not what this
+            upstream loads, a download failed, or a Python package is missing; the message says what to do.
+    """
+    check_upstream(name)
+    check_files(name, ckpt, model_config)
+    from s3prl_metaperser import compat
+
+    compat.apply()
+    import torch
+    from s3prl import hub
+
+    if name.startswith("hf_") and ckpt:
+        ckpt = pretrained_folder(ckpt)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            upstream = getattr(hub, name)(ckpt=ckpt, model_config=model_config, refresh=refresh)
+        except Exception as error:
+            raise explain_failure(error, name, ckpt) from error
+    return upstream.to(device)
+
+
+def explain_failure(error: Exception, name: str, ckpt: str | None) -> Exception:
+    """What to tell the user of an ``error`` met while upstream ``name`` was constructed from ``ckpt``.
+
+    Returns:
+        a UserError, or ``error`` itself where it cannot be put down to the input or the machine.
+    """
+    if isinstance(error, DownloadFailed):
+        return with_local_way(error, name)
+    if isinstance(error, ModuleNotFoundError):
+        return UserError(f"-u {name} needs the Python package {error.name!r}. Type: pip install {error.name}")
+    if isinstance(error, UserError) or not isinstance(error, _LOADING_ERRORS):
+        return error
+    urls = checkpoint_urls(name)
+    if not ckpt and not urls:
+        return error
+    file = ckpt or str(download_folder() / download_name(urls[0]))
+    message = f"-u {name} cannot be built from {file} ({_first_line(error)})."
+    if isinstance(error, pickle.UnpicklingError):
+        message += (
+            " It holds more than tensors and plain data; such files are not opened, as they can run code."
+        )
+    convert = s3prl_folder().joinpath(*hub_index()[name].module.split(".")[1:-1], "convert.py")
+    if urls:
+        message += " If it is damaged, download it again with -r."
+    elif convert.is_file():
+        module = hub_index()[name].module.replace("hubconf", "convert")
+        message += (
+            " If it is a raw fairseq checkpoint, convert it first where fairseq is installed: "
+            f"python -m {module} {file} --output_dir FOLDER"
+        )
+    return UserError(message)
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:160]}{'...' if len(text) > 160 else ''}"
+
+
+def checkpoint_hash(name: str, ckpt: str | None = None, model_config: str | None = None) -> str:
+    """A SHA-256 that says which upstream this is, to be kept with the features it made.
+
+    For an upstream that is one checkpoint file this is the file's own SHA-256 (what ``sha256sum`` prints); a
+    file that s3prl would download is downloaded if it is not there. For a Hugging Face folder, an upstream
+    with a model configuration, or one without learned weights it covers every file by name and content, and
+    s3prl's version.
+
+    Raises:
+        UserError: as :func:`build_upstream`, for what can be told without building it.
+    """
+    check_upstream(name)
+    files = defining_files(name, ckpt, model_config)
+    if len(files) == 1 and (ckpt or checkpoint_urls(name)):
+        return _sha256(files[0])
+    digest = hashlib.sha256(f"{name} s3prl {s3prl_version()}\n".encode())
+    for file in files:
+        digest.update(f"{file.name} {_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
