@@ -64,9 +64,7 @@ def run(raters: str, scenario: str, systems: list[str], changes: list[str], seed
     for fold in ("fold1", "fold2", "fold3", "fold4", "fold5"):
         options = options_for(raters, scenario, fold, changes)
         workspace = Workspace(options, corpus)
-        prepared = workspace.prepare(
-            workspace.features(identity, lambda: build_upstream(UPSTREAM)), learned=False
-        )
+        prepared = workspace.prepare(workspace.features(identity, lambda: build_upstream(UPSTREAM)), learned=False)
         task = workspace.task(prepared, identity, seed)
         episodes = workspace.episode_data(workspace.episodes("test"), prepared, "test")
         for name in systems:
@@ -96,10 +94,16 @@ def report(raters: str, scenario: str, scored, steps, corpus) -> None:
     permuted = [n for n in names if n in card.get("permuted", [])]
     groups = {"all raters": names, **({"permuted raters": permuted} if permuted else {})}
     for title, group in groups.items():
-        for one, other in (("Linear-Few", "Linear-Zero"), ("Meta-PerSER", "Linear-Zero"), ("Meta-PerSER", "Linear-Few")):
+        for one, other in (
+            ("Linear-Few", "Linear-Zero"),
+            ("Meta-PerSER", "Linear-Zero"),
+            ("Meta-PerSER", "Linear-Few"),
+        ):
             if one in scored and other in scored:
                 spans = paired_intervals({n: scored[one][n] for n in group}, {n: scored[other][n] for n in group}, 2000)
-                shown = ", ".join(f"{m} {100 * s.mean:+.1f} [{100 * s.low:+.1f}, {100 * s.high:+.1f}]" for m, s in spans.items())
+                shown = ", ".join(
+                    f"{m} {100 * s.mean:+.1f} [{100 * s.low:+.1f}, {100 * s.high:+.1f}]" for m, s in spans.items()
+                )
                 print(f"{title}: {one} - {other}: {shown}")
 
 

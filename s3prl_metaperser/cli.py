@@ -1,4 +1,4 @@
-"""``metaperser``: what the launcher of s3prl has no place for. Imports are inside the commands, so that help is instant."""
+"""``metaperser``: what s3prl's launcher has no place for. Imports are inside the commands, so that help is instant."""
 
 from __future__ import annotations
 

@@ -49,7 +49,10 @@ class DownstreamExpert(nn.Module):
         **kwargs,
     ):
         super().__init__()
-        config = {"downstream_expert": downstream_expert, **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs}}
+        config = {
+            "downstream_expert": downstream_expert,
+            **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs},
+        }
         self.options = Options.from_config(config)
         self.expdir = Path(expdir)
         self.upstream_rate = upstream_rate
@@ -110,7 +113,9 @@ class DownstreamExpert(nn.Module):
             raise unknown_name("split", split, ["train", *roles])
         role = roles[split]
         dataset = FrozenEpisodeDataset(
-            self.episodes(split), self.workspace.labels(role, self.rows), audio=self._audio if self.needs_audio else None
+            self.episodes(split),
+            self.workspace.labels(role, self.rows),
+            audio=self._audio if self.needs_audio else None,
         )
         return episodic_loader(dataset, data.num_workers)
 

@@ -28,7 +28,16 @@ from s3prl_metaperser.upstream.hub import check_upstream, load_upstream_config
 from s3prl_metaperser.workspace import say
 
 # as in s3prl: what a resumed run takes from its command line and not from the checkpoint
-KEPT_ON_RESUME = ("mode", "evaluate_split", "override", "backend", "local_rank", "past_exp", "device", "expdir")
+KEPT_ON_RESUME = (
+    "mode",
+    "evaluate_split",
+    "override",
+    "backend",
+    "local_rank",
+    "past_exp",
+    "device",
+    "expdir",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,7 +105,7 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
     register()
     args.device = _device(args.device, torch)
     if args.cache_dir is not None:
-        _set_download_dir(args.cache_dir, torch)
+        compat.set_download_dir(args.cache_dir)
     random.seed(args.seed)
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
@@ -129,9 +138,9 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
         raise UserError(f"-e {path}: no such experiment folder or checkpoint.")
     states = _states(path)
     best = path / "dev-best.ckpt"
-    if args.mode != "train" and best.is_file():
-        if args.downstream in (None, DOWNSTREAM) and _read(best)["Args"].downstream == DOWNSTREAM:
-            return best
+    ours = args.downstream in (None, DOWNSTREAM)
+    if ours and args.mode != "train" and best.is_file() and _read(best)["Args"].downstream == DOWNSTREAM:
+        return best
     if not states:
         raise UserError(f"-e {path}: the folder has no states-*.ckpt. Train first, or name another folder.")
     return states[-1][1]
@@ -148,7 +157,9 @@ def _read(path: Path) -> dict[str, Any]:
     return read_checkpoint(path)
 
 
-def _resumed(args: argparse.Namespace, content: dict[str, Any], past: Path) -> tuple[argparse.Namespace, dict[str, Any]]:
+def _resumed(
+    args: argparse.Namespace, content: dict[str, Any], past: Path
+) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Arguments and configuration of a past experiment; its folder is where the checkpoint lies, or what -p names."""
     merged = argparse.Namespace(**vars(args))
     for key, value in vars(content["Args"]).items():
@@ -237,7 +248,9 @@ def _make_folder(args: argparse.Namespace, options: Options) -> None:
             setattr(args, key, str(Path(value).resolve()))
     if args.mode != "train":
         return
-    old = [p for pattern in ("states-*.ckpt", "dev-best.ckpt", "result_*.json", "log.log") for p in folder.glob(pattern)]
+    old = [
+        p for pattern in ("states-*.ckpt", "dev-best.ckpt", "result_*.json", "log.log") for p in folder.glob(pattern)
+    ]
     if old:
         aside = folder / f"previous-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
         aside.mkdir()
@@ -251,14 +264,6 @@ def _device(device: str, torch) -> str:
         say("no GPU found: running on the CPU")
         return "cpu"
     return device
-
-
-def _set_download_dir(folder: str, torch) -> None:
-    """``--cache_dir``: where checkpoints are downloaded to, by torch.hub and by s3prl's own downloader alike."""
-    from s3prl.util import download
-
-    torch.hub.set_dir(folder)
-    download.set_dir(folder)
 
 
 def _write_yaml(args: argparse.Namespace, config: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -213,10 +214,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
 def _scalar(kind: type, value: Any, where: str) -> Any:
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):

@@ -69,8 +69,7 @@ def _assignment(part: str) -> tuple[list[str], Any]:
         raise UserError(f"-o: {part!r} is not of the form config.section.key=value or args.name=value.")
     if path[0] not in ("args", "config"):
         raise UserError(
-            f"-o: key {key!r} starts with {path[0]!r}, expected one of ['args', 'config'], "
-            f"as in config.{key}=..."
+            f"-o: key {key!r} starts with {path[0]!r}, expected one of ['args', 'config'], as in config.{key}=..."
         )
     if len(path) < 2 or not all(path):
         raise UserError(f"-o: key {key!r} names nothing to set, expected config.section.key or args.name.")
@@ -110,12 +109,8 @@ class _FlowLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (yaml copies it on add_implicit_resolver)
 
 
-_FlowLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:null", re.compile(r"^(?:none|null|~)$", re.I), list("nN~")
-)
-_FlowLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.I), list("tTfF")
-)
+_FlowLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:none|null|~)$", re.I), list("nN~"))
+_FlowLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.I), list("tTfF"))
 _FlowLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _FlowLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -123,9 +118,7 @@ _FlowLoader.add_implicit_resolver(
     list("-+.0123456789"),
 )
 _FlowLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_FlowLoader.add_constructor(
-    "tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node))
-)
+_FlowLoader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
 
 
 def _set_argument(path: list[str], value: Any, args: argparse.Namespace) -> None:
@@ -148,9 +141,7 @@ def _set_config(path: list[str], value: Any, config: dict, strict: bool) -> None
             raise _unknown(key, name, section, where)
         if depth == len(path) - 1:
             if strict and isinstance(section.get(name), dict) and not isinstance(value, (dict, type(None))):
-                raise UserError(
-                    f"-o: key {key!r} is a section with keys of its own, it cannot become {value!r}."
-                )
+                raise UserError(f"-o: key {key!r} is a section with keys of its own, it cannot become {value!r}.")
             section[name] = value
         else:
             if section.get(name) is None:
@@ -161,6 +152,5 @@ def _set_config(path: list[str], value: Any, config: dict, strict: bool) -> None
 def _unknown(key: str, name: str, known: Iterable[str], where: str) -> UserError:
     known = sorted(str(other) for other in known)
     return UserError(
-        f"-o: unknown key {key!r}: {where} has no {name!r}.{did_you_mean(name, known)} "
-        f"Available: {', '.join(known)}."
+        f"-o: unknown key {key!r}: {where} has no {name!r}.{did_you_mean(name, known)} Available: {', '.join(known)}."
     )

@@ -18,20 +18,19 @@ from s3prl.downstream.runner import ModelEntry, Runner
 from torch import nn
 from tqdm import tqdm
 
-from s3prl_metaperser.checkpoints import pack_state, save_checkpoint, steps_of, unpack_state
+from s3prl_metaperser.checkpoints import unpack_state
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
 from s3prl_metaperser.evaluation.results import result_content, table, write_result
+from s3prl_metaperser.experiment import BEST, Experiment
 from s3prl_metaperser.expert import DownstreamExpert
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, SYSTEMS
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.training import OuterLoop, batches
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls
+from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.workspace import Prepared, Workspace, say
-
-BEST = "dev-best.ckpt"
+from s3prl_metaperser.workspace import Workspace, say
 
 
 class LayerWeights(nn.Module):
@@ -90,11 +89,11 @@ class MetaRunner(Runner):
         if self.workspace.features_exist(self.identity):
             say(f"features of {args.upstream} exist; the upstream is not loaded")
         features = self.workspace.features(self.identity, build)
-        if features.carry_nothing():
+        if features.carry_nothing() or removes_the_mean(args.upstream, args.upstream_model_config):
             say(
-                f"WARNING: the pooled features of {args.upstream} are the same for every utterance: this upstream "
-                "normalises each utterance to zero mean over time, so that nothing is left after mean pooling and every "
-                "system predicts the same for everything. Use -u fbank_no_cmvn instead."
+                f"WARNING: the pooled features of {args.upstream} carry nothing: this upstream normalises each "
+                "utterance to zero mean over time, so that nothing of it is left after mean pooling. "
+                "Use -u fbank_no_cmvn instead."
             )
         learned = bool(args.upstream_ckpt or checkpoint_urls(args.upstream))
         self.prepared = self.workspace.prepare(features, learned=learned, layer=args.upstream_layer_selection)
@@ -140,47 +139,53 @@ class MetaRunner(Runner):
 
     def train(self) -> None:
         """Meta-train, or go on from a checkpoint; keep the step that suits the validation rater best."""
-        from tensorboardX import SummaryWriter
-
-        task, runner, folder = self.task(), self.options.runner, Path(self.args.expdir)
-        state, best = self._start(task)
-        loop = OuterLoop(self.system, state, task) if self.system.outer_steps else None
+        task, runner = self.task(), self.options.runner
+        files, (state, best) = self._experiment(), self._start(task)
+        total, expert = self.system.outer_steps, self.downstream.model
+        loop = OuterLoop(self.system, state, task) if total else None
         done = int(self.init_ckpt.get("Step", 0)) if self.args.past_exp else 0
         if loop is not None and done:
             loop.optimizer.load_state_dict(self.init_ckpt["Optimizer"])
             loop.step = done
-        total, expert = self.system.outer_steps, self.downstream.model
-        self.logger = SummaryWriter(str(folder))
         try:
-            if total == 0:
-                best = self._validate(state, None, 0, 0, best)
-                self._save(folder / "states-0.ckpt", state, None, 0, 0, best)
-            bar = tqdm(total=total, initial=done, desc=self.system_name, dynamic_ncols=True, disable=total == 0)
-            with bar:
-                losses: list[float] = []
-                for epoch, batch in batches(expert.get_dataloader, expert.steps_per_epoch, done, total):
-                    losses.append(loop.update(batch))
-                    step = loop.step
-                    if step % runner.log_step == 0 or step == total:
-                        self._log("train", "loss", sum(losses) / len(losses), step)
-                        bar.set_postfix(loss=f"{losses[-1]:.4f}", best=f"{best['loss']:.4f}@{best['step']}")
-                        losses = []
-                    if step % runner.eval_step == 0 or step == total:
-                        best = self._validate(state, loop, step, epoch, best)
-                    if step % runner.save_step == 0 or step == total:
-                        self._save(folder / f"states-{step}.ckpt", state, loop, step, epoch, best)
-                        self._prune(folder, runner.max_keep)
-                    bar.update()
+            if loop is None:
+                best = self._validate(files, state, None, 0, best)
+                files.save_states(state, None, 0, best, runner.max_keep)
+            losses: list[float] = []
+            bar = tqdm(total=total, initial=done, desc=self.system_name, dynamic_ncols=True, disable=loop is None)
+            for epoch, batch in batches(expert.get_dataloader, expert.steps_per_epoch, done, total):
+                losses.append(loop.update(batch))
+                step = loop.step
+                if step % runner.log_step == 0 or step == total:
+                    files.log("train", "loss", sum(losses) / len(losses), step)
+                    bar.set_postfix(loss=f"{losses[-1]:.4f}", best=f"{best['loss']:.4f}@{best['step']}")
+                    losses = []
+                if step % runner.eval_step == 0 or step == total:
+                    best = self._validate(files, state, loop, epoch, best)
+                if step % runner.save_step == 0 or step == total:
+                    files.save_states(state, loop, epoch, best, runner.max_keep)
+                bar.update()
+            bar.close()
         finally:
-            self.logger.close()
+            files.close()
         if not math.isfinite(best["loss"]):
             raise UserError(
-                f"No step of {self.system_name} could be meta-tested on the validation rater: adaptation diverges. Lower "
-                "metarc.inner_lr or fewrc.lr."
+                f"No step of {self.system_name} could be meta-tested on the validation rater: adaptation diverges. "
+                "Lower metarc.inner_lr or fewrc.lr."
             )
         if self.args.push_to_hf_hub:
             self.push_to_huggingface_hub()
-        self._close(folder, best)
+        self._say_where_everything_is(files.folder, best)
+
+    def _experiment(self) -> Experiment:
+        constants = {
+            "Args": self.args,
+            "Config": self.config,
+            "System": self.system_name,
+            "Task": self.task().identity,
+            "Preprocessing": {"mean": self.prepared.mean, "scale": self.prepared.scale},
+        }
+        return Experiment(Path(self.args.expdir), self.downstream.model.get_downstream_name(), constants)
 
     def _start(self, task: TrainingTask) -> tuple[ModelState, dict[str, Any]]:
         nothing = {"loss": math.inf, "step": 0}
@@ -189,51 +194,34 @@ class MetaRunner(Runner):
         state = self._loaded()
         return state, dict(self.init_ckpt.get("Best", nothing)) if self.args.past_exp else nothing
 
-    def _validate(self, state, loop, step: int, epoch: int, best: dict[str, Any]) -> dict[str, Any]:
+    def _validate(self, files: Experiment, state: ModelState, loop: OuterLoop | None, epoch: int, best):
         """Meta-test the validation rater; write ``dev-best.ckpt`` where this step is the best so far."""
-        value = validation_loss(self.system, state, self.task().validation_episodes)
-        self._log("dev", "loss", value, step)
+        value, step = validation_loss(self.system, state, self.task().validation_episodes), loop.step if loop else 0
+        files.log("dev", "loss", value, step)
         if value < best["loss"]:
             best = {"loss": value, "step": step}
-            self._write_log(f"New best on dev at step {step}: {value}")
-            self._save(Path(self.args.expdir) / BEST, state, loop, step, epoch, best)
+            files.note(f"New best on dev at step {step}: {value}")
+            files.save(BEST, state, loop, epoch, best)
         return best
 
-    def _log(self, split: str, key: str, value: float, step: int) -> None:
-        name = self.downstream.model.get_downstream_name()
-        if math.isfinite(value):
-            self.logger.add_scalar(f"{name}/{split}-{key}", value, global_step=step)
-        self._write_log(f"{split} {key} at step {step}: {value}")
-
-    def _write_log(self, line: str) -> None:
-        with open(Path(self.args.expdir) / "log.log", "a", encoding="utf-8") as log:
-            log.write(line + "\n")
-
-    def _save(self, path: Path, state: ModelState, loop: OuterLoop | None, step: int, epoch: int, best) -> None:
-        """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater), so Args and Step are the RNG state."""
-        content = {
-            "Optimizer": loop.optimizer.state_dict() if loop else {},
-            "Step": step,
-            "Epoch": epoch,
-            "Args": self.args,
-            "Config": self.config,
-            "Best": best,
-            "System": self.system_name,
-            "Task": self.task().identity,
-            "Preprocessing": {"mean": self.prepared.mean, "scale": self.prepared.scale},
-            **pack_state(state),
-        }
-        save_checkpoint(path, content)
-
-    @staticmethod
-    def _prune(folder: Path, keep: int) -> None:
-        for _, path in steps_of(folder)[:-keep]:
-            path.unlink()
-
-    def _close(self, folder: Path, best: dict[str, Any]) -> None:
+    def _say_where_everything_is(self, folder: Path, best: dict[str, Any]) -> None:
         say(f"{self.system_name} is trained in {time.perf_counter() - self.started:.1f} s; everything is in {folder}:")
-        say(f"  {BEST}: step {best['step']}, validation loss {best['loss']:.4f}; states-*.ckpt, log.log, TensorBoard events")
+        say(f"  {BEST}: step {best['step']}, validation loss {best['loss']:.4f}")
+        say("  states-*.ckpt to go on from, log.log, events.* for TensorBoard")
         say(f"next: python run_downstream.py -m evaluate -e {folder}")
+
+    def push_to_huggingface_hub(self) -> None:
+        """Upload the experiment folder (``--push_to_hf_hub``) to the user's or ``--hf_hub_org``'s model repository."""
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        owner = self.args.hf_hub_org
+        owner = owner if owner and owner.lower() != "none" else api.whoami()["name"]
+        split = self.workspace.split
+        name = f"{owner}/{self.args.upstream}-{self.system_name}-{split.scenario}-{split.fold}".replace(" ", "-")
+        api.create_repo(name, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=self.args.expdir, ignore_patterns=["previous-*"])
+        say(f"uploaded to https://huggingface.co/{name}")
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
@@ -294,12 +282,12 @@ class MetaRunner(Runner):
         counts = content["counts"]
         title = (
             f"{self.system_name}, {self.args.upstream} (frozen), {self.workspace.corpus.name} "
-            f"{self.workspace.split.scenario}/{self.workspace.split.fold}, rater {episodes.rater}: K={counts['shots_used']}, "
-            f"Q={counts['queries_used']}, {counts['episodes']} seeds, {evalrc.steps} steps"
+            f"{self.workspace.split.scenario}/{self.workspace.split.fold}, rater {episodes.rater}: "
+            f"K={counts['shots_used']}, Q={counts['queries_used']}, {counts['episodes']} seeds, {evalrc.steps} steps"
         )
         print(table(content["metrics"], title), flush=True)
         for name, span in content["metrics"].items():
-            self._write_log(f"{split} {name} at step {content['selected_step']}: {span['mean']}")
+            self._experiment().note(f"{split} {name} at step {content['selected_step']}: {span['mean']}")
         say(f"result file: {path}")
         return []
 
@@ -356,7 +344,7 @@ def _refuse_unsupported(args) -> None:
         raise UserError("With a frozen upstream one process is enough and fastest: leave out --local_rank.")
     if getattr(args, "hub", "torch") == "huggingface":
         raise UserError(
-            "--hub huggingface runs code that it downloads. Use -u hf_hubert_custom or -u hf_wav2vec2_custom with -k FOLDER."
+            "--hub huggingface runs code that it downloads. Use -u hf_hubert_custom or hf_wav2vec2_custom, -k FOLDER."
         )
 
 

@@ -19,9 +19,7 @@ def no_extension() -> types.ModuleType:
     module._load_lib = lambda name: False
     module.lazy_import_sox_ext = lambda: _Absent("torchaudio's sox extension")
     for name in ("fail_if_no_align", "fail_if_no_rir"):
-        setattr(
-            module, name, lambda function: gone(f"torchaudio's native {function.__name__}", "its own torch")
-        )
+        setattr(module, name, lambda function: gone(f"torchaudio's native {function.__name__}", "its own torch"))
     return module
 
 

@@ -90,7 +90,12 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     loop = OuterLoop(system, state, task)
     metarc, every = task.options.downstream_expert.metarc, task.options.runner.eval_step
     whole = EpisodicDataset(
-        task.raters, shots=metarc.shots, combined_set=metarc.combined_set, seed=task.seed, first_step=1, steps=total
+        task.raters,
+        shots=metarc.shots,
+        combined_set=metarc.combined_set,
+        seed=task.seed,
+        first_step=1,
+        steps=total,
     )
     best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
     for batch in episodic_loader(whole):
@@ -100,5 +105,7 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
             if value < best[0]:
                 best = (value, loop.step, copy.deepcopy(state))
     if best[2] is None:
-        raise UserError(f"No step of {system.name} could be meta-tested on the validation rater. Lower metarc.inner_lr.")
+        raise UserError(
+            f"No step of {system.name} could be meta-tested on the validation rater. Lower metarc.inner_lr."
+        )
     return best[2], best[1]

@@ -47,8 +47,8 @@ def open_corpus(data: DataOptions) -> Corpus:
         raise unknown_name("corpus", data.corpus, CORPORA.names())
     if not data.root:
         raise UserError(
-            f"Corpus {data.corpus!r} needs its folder: -o config.downstream_expert.datarc.root=DIR, or set datarc.root in "
-            "the configuration file."
+            f"Corpus {data.corpus!r} needs its folder: -o config.downstream_expert.datarc.root=DIR, or set datarc.root "
+            "in the configuration file."
         )
     extra = {"duplicates": data.duplicates} if data.corpus == "ratings_csv" else {}
     corpus = load_corpus(data.corpus, Path(data.root).expanduser(), **extra)
@@ -160,7 +160,9 @@ class Workspace:
         values = features.values
         if layer is not None:
             if not -values.shape[1] <= layer < values.shape[1]:
-                raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {values.shape[1] - 1}.")
+                raise UserError(
+                    f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {values.shape[1] - 1}."
+                )
             values = values[:, [layer]]
         mean, scale = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
         wanted = self.options.downstream_expert.modelrc.standardize
@@ -269,8 +271,8 @@ class Workspace:
         lines = [
             f"corpus {corpus.name}: {len(corpus.utterances)} utterances, {len(corpus.ratings)} ratings, "
             f"{len(corpus.raters())} raters ({corpus.root})",
-            f"{split.scenario}/{split.fold}: test rater {split.test_rater} ({len(split.test)} ratings), validation rater "
-            f"{split.validation_rater} ({len(split.validation)}), {len(split.train_raters)} training raters "
+            f"{split.scenario}/{split.fold}: test rater {split.test_rater} ({len(split.test)} ratings), validation "
+            f"rater {split.validation_rater} ({len(split.validation)}), {len(split.train_raters)} training raters "
             f"({len(split.train)})",
         ]
         lines += [f"left out: {count} x {reason}" for reason, count in sorted(corpus.dropped.items())]

@@ -26,7 +26,9 @@ def overrides(*more: str) -> str:
     return ",,".join(f"config.{item}" for item in [*SMALL, *more])
 
 
-def train_command(folder: Path, *more: str, upstream: str = "fbank_no_cmvn", options: tuple[str, ...] = ()) -> list[str]:
+def train_command(
+    folder: Path, *more: str, upstream: str = "fbank_no_cmvn", options: tuple[str, ...] = ()
+) -> list[str]:
     """Arguments of a quick training run into ``folder``."""
     start = ["-d", "personalized_emotion", "-u", upstream, "-m", "train", "-p", str(folder)]
     return [*start, "-o", overrides(*options), *more]

@@ -185,9 +185,7 @@ def test_a_rating_that_is_cut_short_is_serious_and_dropped(tmp_path, rest):
     assert any("cut short" in what for what in serious(corpus))
 
 
-@pytest.mark.parametrize(
-    "header", ["[6.29 - 8.2", "[6.29 - 8.23]\tSes01F_impro01_F0", "[6.29 - 8.23]\tSes01F\tneu"]
-)
+@pytest.mark.parametrize("header", ["[6.29 - 8.2", "[6.29 - 8.23]\tSes01F_impro01_F0", "[6.29 - 8.23]\tSes01F\tneu"])
 def test_a_header_that_is_cut_short_is_serious(tmp_path, header):
     root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
     write_summary(root, "Ses01F_impro01", block(UTTERANCE, rating("C-E1", "Fear;")), header)
@@ -334,9 +332,7 @@ def test_missing_sessions_are_noted_and_the_rest_is_read(tmp_path):
     write_wav(wav_path(tmp_path, "Ses04F_impro01_F000"))
     corpus = load_corpus("iemocap", tmp_path)
     assert [u.session for u in corpus.utterances] == ["Ses04"]
-    assert [(Path(p.path).name, p.serious) for p in corpus.problems] == [
-        (f"Session{n}", False) for n in (1, 2, 3, 5)
-    ]
+    assert [(Path(p.path).name, p.serious) for p in corpus.problems] == [(f"Session{n}", False) for n in (1, 2, 3, 5)]
 
 
 def test_a_session_without_its_ratings_folder_is_serious(tmp_path):

@@ -128,16 +128,12 @@ def test_blank_labels_and_other_are_counted(tmp_path):
 
 def test_an_unknown_label_names_line_value_and_the_nearest_known(tmp_path):
     content = "file,rater,label\n1.wav,anna,sad\n1.wav,ben,hapy\n"
-    with pytest.raises(
-        UserError, match=r"ratings\.csv:3: unknown label 'hapy'.*Did you mean 'happy'\?.*angry"
-    ):
+    with pytest.raises(UserError, match=r"ratings\.csv:3: unknown label 'hapy'.*Did you mean 'happy'\?.*angry"):
         read(tmp_path, content)
 
 
 def test_a_repeated_pair_is_an_error_that_names_both_lines(tmp_path):
-    with pytest.raises(
-        UserError, match=r"ratings\.csv:4: .*'1\.wav' by 'anna'; the first is line 2\..*'union'"
-    ):
+    with pytest.raises(UserError, match=r"ratings\.csv:4: .*'1\.wav' by 'anna'; the first is line 2\..*'union'"):
         read(tmp_path, "file,rater,label\n1.wav,anna,sad\n2.wav,anna,sad\n./1.wav,anna,sad\n")
 
 
@@ -234,9 +230,7 @@ def test_a_missing_folder_or_table_says_what_to_give(tmp_path):
 
 
 def test_files_csv_says_who_speaks_and_in_which_session(tmp_path):
-    files = (
-        "gender,session,speaker,file,split\nf,day1,mary,a/1.wav,train\nm,,,a/2.wav,test\nm,day1,tom,3.wav,x\n"
-    )
+    files = "gender,session,speaker,file,split\nf,day1,mary,a/1.wav,train\nm,,,a/2.wav,test\nm,day1,tom,3.wav,x\n"
     corpus = read(tmp_path, LONG, files)
     assert [(u.id, u.speaker, u.session) for u in corpus.utterances] == [
         ("a/1", "mary", "day1"),

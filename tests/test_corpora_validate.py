@@ -116,14 +116,12 @@ def test_other_rates_and_channels_are_noted_once_a_kind(tmp_path):
     assert [(p["path"], p["what"], p["serious"]) for p in report["problems"]] == [
         (
             str(tmp_path),
-            "sampling rate other than 16000 Hz, will be resampled: "
-            "3 files (1 with 8000 Hz, 2 with 44100 Hz).",
+            "sampling rate other than 16000 Hz, will be resampled: 3 files (1 with 8000 Hz, 2 with 44100 Hz).",
             False,
         ),
         (
             str(tmp_path),
-            "more than one channel, will be down-mixed to mono: "
-            "3 files (2 with 2 channels, 1 with 6 channels).",
+            "more than one channel, will be down-mixed to mono: 3 files (2 with 2 channels, 1 with 6 channels).",
             False,
         ),
     ]
@@ -181,14 +179,12 @@ def test_a_report_computed_by_hand(tmp_path):
         "problems": [
             {
                 "path": str(root / "Session2/dialog/EmoEvaluation/Ses02M_script01_1.txt") + ":5",
-                "what": "a second line of C-E1 for Ses02M_script01_1_F000: "
-                "their labels are united (not serious).",
+                "what": "a second line of C-E1 for Ses02M_script01_1_F000: their labels are united (not serious).",
                 "serious": False,
             },
             {
                 "path": str(wav_path(root, "Ses02M_script01_1_F000")),
-                "what": "there is no such audio file. "
-                "Put an intact copy in its place, or remove its ratings.",
+                "what": "there is no such audio file. Put an intact copy in its place, or remove its ratings.",
                 "serious": True,
             },
             {

@@ -100,17 +100,13 @@ def test_the_card_counts_what_the_reader_finds(corpus_folder):
     card = json.loads((corpus_folder / "demo.json").read_text())
     summary = demo.read(corpus_folder, utterances=UTTERANCES).rater_summary()
     assert {r: s["ticks"] for r, s in summary.items()} == {r: c["ticks"] for r, c in card["raters"].items()}
-    assert {r: s["utterances"] for r, s in summary.items()} == {
-        r: c["rated"] for r, c in card["raters"].items()
-    }
+    assert {r: s["utterances"] for r, s in summary.items()} == {r: c["rated"] for r, c in card["raters"].items()}
     assert card["settings"] == {"recipe": 1, "seed": 0, "utterances": UTTERANCES, "raters": "paper"}
     assert set(card["intended"]) == {path.stem for path in corpus_folder.rglob("*.wav")}
 
 
 def test_blocks_are_written_as_in_the_release(corpus_folder):
-    head = re.compile(
-        r"^\[\d+\.\d{4} - \d+\.\d{4}\]\t(Ses0[1-5][FM]_\S+)\t[a-z]{3}\t\[(\d\.\d{4}, ){2}\d\.\d{4}\]$"
-    )
+    head = re.compile(r"^\[\d+\.\d{4} - \d+\.\d{4}\]\t(Ses0[1-5][FM]_\S+)\t[a-z]{3}\t\[(\d\.\d{4}, ){2}\d\.\d{4}\]$")
     rating = re.compile(r"^C-(E[12456]|[FM][1-5]):\t([A-Z][a-z]+;)( [A-Z][a-z]+;)?\t\(\)$")
     attribute = re.compile(r"^A-(E[12456]|[FM][1-5]):\tval [1-5]; act [1-5]; dom  [1-5];\t\(\)$")
     files = sorted(corpus_folder.glob("Session?/dialog/EmoEvaluation/*.txt"))
@@ -195,9 +191,7 @@ def test_raters_hear_differently_and_not_only_use_words_differently():
     angry, excited = CLASSES.index("angry"), CLASSES.index("excited")
 
     def log_odds_ratio(table):
-        return np.log(
-            table[angry, angry] * table[excited, excited] / (table[angry, excited] * table[excited, angry])
-        )
+        return np.log(table[angry, angry] * table[excited, excited] / (table[angry, excited] * table[excited, angry]))
 
     ratios = [log_odds_ratio(tables[rater]) for rater in raters.EXTERNALS]
     assert max(ratios) - min(ratios) > 1.0
@@ -245,9 +239,7 @@ def draw_ceilings(variant: str) -> dict:
 def test_the_own_table_beats_the_consensus_where_raters_differ_and_only_there():
     paper, identical, opposed = (draw_ceilings(variant) for variant in ("paper", "identical", "opposed"))
     for rater in raters.EXTERNALS:
-        assert (
-            paper["raters"][rater]["own"]["macro_f1"] > paper["raters"][rater]["consensus"]["macro_f1"] + 0.05
-        )
+        assert paper["raters"][rater]["own"]["macro_f1"] > paper["raters"][rater]["consensus"]["macro_f1"] + 0.05
     assert identical["mean"]["own"] == pytest.approx(identical["mean"]["consensus"])
     for rater in ("C-E2", "C-E5"):
         scored = opposed["raters"][rater]

@@ -30,9 +30,15 @@ def test_an_empty_configuration_is_the_shipped_one():
     ("change", "message"),
     [
         ({"runer": {}}, r"Unknown key config\.runer\. Did you mean 'runner'"),
-        ({"downstream_expert": {"datarc": {"scenaro": "seen"}}}, r"datarc\.scenaro\. Did you mean 'scenario'"),
+        (
+            {"downstream_expert": {"datarc": {"scenaro": "seen"}}},
+            r"datarc\.scenaro\. Did you mean 'scenario'",
+        ),
         ({"downstream_expert": {"datarc": {"scenario": "sen"}}}, "Did you mean 'seen'"),
-        ({"downstream_expert": {"datarc": {"demo": {"raters": "opposite"}}}}, "Expected one of: paper, identical, opposed"),
+        (
+            {"downstream_expert": {"datarc": {"demo": {"raters": "opposite"}}}},
+            "Expected one of: paper, identical, opposed",
+        ),
         ({"runner": {"total_steps": 0}}, "at least 1"),
         ({"runner": {"total_steps": 1.5}}, "expected a whole number"),
         ({"runner": {"total_steps": True}}, "expected a whole number"),

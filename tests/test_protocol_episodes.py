@@ -17,7 +17,14 @@ from s3prl_metaperser.protocol.loader import (
 )
 from s3prl_metaperser.protocol.splits import make_split
 
-REQUEST = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 32, "queries": 128, "seeds": range(10)}
+REQUEST = {
+    "corpus": "abc",
+    "scenario": "seen",
+    "fold": "fold1",
+    "shots": 32,
+    "queries": 128,
+    "seeds": range(10),
+}
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +87,20 @@ def test_lists_are_files_that_are_shared_and_that_notice_edits(split, tmp_path):
 def loader(tables, *, skip=0, workers=0, combined=True, audio=None, shots=32):
     steps = 6
     dataset = EpisodicDataset(
-        tables, shots=shots, combined_set=combined, seed=7, first_step=1 + skip, steps=steps - skip, audio=audio
+        tables,
+        shots=shots,
+        combined_set=combined,
+        seed=7,
+        first_step=1 + skip,
+        steps=steps - skip,
+        audio=audio,
     )
     return list(episodic_loader(dataset, workers))
 
 
 def same(one, other):
     return all(
-        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-        for a, b in zip(one[1:], other[1:], strict=True)
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one[1:], other[1:], strict=True)
     )
 
 
@@ -138,7 +150,9 @@ def test_short_episodes_average_over_the_samples_they_have(tables):
 def test_with_audio_the_first_field_is_s3prls_list_of_waveforms(tables):
     names = {row: u for t in tables.values() for u, row in zip(t.utterances, t.rows, strict=True)}
     batch = loader(tables, audio=lambda u: np.array([float(u[-3:])], dtype=np.float32))[0]
-    rows = [r for a in range(9) for r, t in zip(batch.support_rows[a], batch.support_targets[a], strict=True) if t.sum()]
+    rows = [
+        r for a in range(9) for r, t in zip(batch.support_rows[a], batch.support_targets[a], strict=True) if t.sum()
+    ]
     assert [float(w[0]) for w in batch.wavs] == [float(names[int(r)][-3:]) for r in rows]
 
 

@@ -35,9 +35,7 @@ def test_nothing_is_imported_before_it_is_asked_for(colours, monkeypatch):
 
 @pytest.mark.parametrize("ask", [Registry.get, Registry.summary])
 def test_an_unknown_name_is_answered_with_the_nearest_and_all(colours, ask):
-    with pytest.raises(
-        UserError, match=r"^Unknown colour 'bleu'\. Did you mean 'blue'\? Available: blue, red\.$"
-    ):
+    with pytest.raises(UserError, match=r"^Unknown colour 'bleu'\. Did you mean 'blue'\? Available: blue, red\.$"):
         ask(colours, "bleu")
 
 

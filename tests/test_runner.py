@@ -145,7 +145,9 @@ def test_unseen_is_trained_without_session_five(tmp_path, trained, capsys):
 def run(*arguments, cwd=None, **more):
     command = [sys.executable, str(REPOSITORY / "run_downstream.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
 
 
 @pytest.mark.parametrize("moment", ["before the first checkpoint", "after the first checkpoint"])
@@ -234,7 +236,16 @@ def test_a_configuration_file_is_used(tmp_path, trained):
     saved = yaml.safe_load(next(trained.glob("config_*.yaml")).read_text())
     saved["runner"]["total_steps"] = 4
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(saved))
-    command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(tmp_path / "exp")]
+    command = [
+        "-d",
+        "personalized_emotion",
+        "-u",
+        "fbank_no_cmvn",
+        "-m",
+        "train",
+        "-p",
+        str(tmp_path / "exp"),
+    ]
     assert launcher.main([*command, "-c", str(tmp_path / "c.yaml")]) == 0
     assert read_checkpoint(tmp_path / "exp" / "states-4.ckpt")["Step"] == 4
 
@@ -249,7 +260,18 @@ def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeyp
     config = yaml.safe_load(next(trained.glob("config_*.yaml")).read_text())
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     folder = tmp_path / "stock"
-    command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(folder), "--device", "cpu"]
+    command = [
+        "-d",
+        "personalized_emotion",
+        "-u",
+        "fbank_no_cmvn",
+        "-m",
+        "train",
+        "-p",
+        str(folder),
+        "--device",
+        "cpu",
+    ]
     monkeypatch.setattr(sys, "argv", ["run_downstream.py", *command, "-c", str(tmp_path / "c.yaml")])
     monkeypatch.setattr(torch.multiprocessing, "set_sharing_strategy", lambda strategy: None)
     run_downstream.main()
@@ -262,11 +284,11 @@ WRONG = [
     (["-d", "personalised_emotion", "-u", "fbank_no_cmvn", "-m", "train"], "Did you mean 'personalized_emotion'"),
     (["-d", "personalized_emotion", "-u", "wavlm_bas", "-m", "train"], "Did you mean 'wavlm_base"),
     (["-d", "personalized_emotion", "-m", "train"], "Which upstream"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-v", "Meta-Perser"], "Did you mean 'Meta-PerSER'"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-v", "Meta-Perse"], "mean 'Meta-PerSER'"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-c", "none.yaml"], "no such configuration"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "evaluate"], "Nothing to evaluate"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "-f "),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-o", "config.runner.total_step=3"], "total_steps"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-o", "config.runner.total_step=3"], "steps"),
     (["-m", "evaluate", "-e", "nowhere"], "no such experiment folder"),
     (["-d", "personalized_emotion", "-u", "wavlm_local", "-m", "train"], "-k"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-l", "3"], "Layer 3"),
@@ -285,11 +307,23 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path, monkeypatch, 
     assert not any("Traceback" in line for line in said)
 
 
-def test_values_of_overrides_are_never_evaluated(tmp_path, trained, capsys):
+def test_values_of_overrides_are_never_evaluated(tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     marker = tmp_path / "ran"
-    hostile = f"config.downstream_expert.datarc.root=__import__('pathlib').Path('{marker}').touch()"
-    command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(tmp_path / "exp"), "-o", hostile]
-    launcher.main(command)
+    hostile = f"config.downstream_expert.datarc.fold=__import__('pathlib').Path('{marker}').touch()"
+    command = [
+        "-d",
+        "personalized_emotion",
+        "-u",
+        "fbank_no_cmvn",
+        "-m",
+        "train",
+        "-p",
+        str(tmp_path / "exp"),
+        "-o",
+        hostile,
+    ]
+    assert launcher.main(command) == 2
     assert not marker.exists()
 
 
@@ -356,6 +390,27 @@ def test_a_local_checkpoint_trains_and_its_store_is_its_own(tmp_path, trained, c
     assert "was trained on other data" in capsys.readouterr().err
 
 
-def test_fbank_is_warned_of_in_words(tmp_path, trained, capsys):
-    assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", upstream="fbank")) == 0
+@pytest.mark.parametrize("upstream", ["fbank", "mel"])
+def test_upstreams_that_remove_the_mean_are_warned_of_in_words(tmp_path, trained, capsys, upstream):
+    assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", upstream=upstream)) == 0
     assert "Use -u fbank_no_cmvn instead" in capsys.readouterr().err
+
+
+def test_push_to_hf_hub_uploads_the_experiment_folder(tmp_path, trained, monkeypatch):
+    import huggingface_hub
+
+    calls = []
+
+    class FakeApi:
+        def create_repo(self, name, exist_ok):
+            calls.append(("create", name))
+
+        def upload_folder(self, repo_id, folder_path, ignore_patterns):
+            calls.append(("upload", repo_id, folder_path, sorted(p.name for p in Path(folder_path).glob("*.ckpt"))))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
+    push = ["--push_to_hf_hub", "True", "--hf_hub_org", "lab"]
+    assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", *push)) == 0
+    name = "lab/fbank_no_cmvn-Linear-Zero-seen-fold1"
+    uploaded = ("upload", name, str(tmp_path / "exp"), ["dev-best.ckpt", "states-0.ckpt"])
+    assert calls == [("create", name), uploaded]

@@ -22,7 +22,10 @@ def rater(seed, skill, utterances=80, episodes=6, queries=32):
 def test_means_are_over_seeds_then_raters():
     raters = {"a": rater(0, 0.5), "b": rater(1, 0.9, episodes=2)}
     expected = np.mean(
-        [np.mean([multilabel_scores(e.probabilities, e.ticks)["macro_f1"] for e in episodes]) for episodes in raters.values()]
+        [
+            np.mean([multilabel_scores(e.probabilities, e.ticks)["macro_f1"] for e in episodes])
+            for episodes in raters.values()
+        ]
     )
     assert mean_scores(raters)["macro_f1"] == pytest.approx(expected)
 

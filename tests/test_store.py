@@ -89,7 +89,13 @@ def test_swapped_audio_files_are_noticed(tmp_path, utterances):
 
 
 def test_other_upstreams_checkpoints_and_settings_have_other_stores(tmp_path):
-    changes = [{"upstream": "b"}, {"checkpoint": "1" * 64}, {"normalize": True}, {"selection": "x"}, {"dtype": "float16"}]
+    changes = [
+        {"upstream": "b"},
+        {"checkpoint": "1" * 64},
+        {"normalize": True},
+        {"selection": "x"},
+        {"dtype": "float16"},
+    ]
     folders = {PooledStore(tmp_path, dataclasses.replace(IDENTITY, **change)).folder for change in changes}
     assert len(folders | {PooledStore(tmp_path, IDENTITY).folder}) == 6
 
@@ -127,7 +133,11 @@ def test_unreadable_audio_is_named_and_the_rest_is_kept(tmp_path, utterances):
 def test_features_that_are_not_finite_name_the_file(tmp_path, utterances):
     store, keys = PooledStore(tmp_path / "store", IDENTITY), hashes(utterances)
     with pytest.raises(UserError, match=r"u6\.wav: fake gives NaN"):
-        store.make(utterances, keys, lambda w, u: [p / 0 * 0 if x.id == "u6" else p for p, x in zip(pool(w, u), u, strict=True)])
+        store.make(
+            utterances,
+            keys,
+            lambda w, u: [p / 0 * 0 if x.id == "u6" else p for p, x in zip(pool(w, u), u, strict=True)],
+        )
 
 
 def test_missing_audio_is_one_clear_error(tmp_path):

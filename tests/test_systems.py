@@ -70,7 +70,9 @@ def test_zero_never_sees_the_support_set(make):
     episode = task.validation_episodes[0]
     first = system.predict(system.adapt(state, episode.support), episode.query)
     blind = dataclasses.replace(
-        episode.support, features=torch.full_like(episode.support.features, torch.nan), targets=episode.support.targets * 0
+        episode.support,
+        features=torch.full_like(episode.support.features, torch.nan),
+        targets=episode.support.targets * 0,
     )
     np.testing.assert_array_equal(first, system.predict(system.adapt(state, blind), episode.query))
 
@@ -115,7 +117,8 @@ def test_initialisation_is_made_once_and_shared(make, monkeypatch):
     *_, task = make()
     first = consensus_initialisation(task)
     monkeypatch.setattr(
-        "s3prl_metaperser.methods.initialisation.train_on_consensus", lambda task: pytest.fail("trained twice")
+        "s3prl_metaperser.methods.initialisation.train_on_consensus",
+        lambda task: pytest.fail("trained twice"),
     )
     second = consensus_initialisation(task)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
@@ -129,7 +132,9 @@ def test_another_task_or_setting_has_another_initialisation(make, change):
 
 def test_meta_testing_and_reporting_options_do_not_touch_the_initialisation(make, monkeypatch):
     consensus_initialisation(make()[2])
-    monkeypatch.setattr("s3prl_metaperser.methods.initialisation.train_on_consensus", lambda task: pytest.fail("retrained"))
+    monkeypatch.setattr(
+        "s3prl_metaperser.methods.initialisation.train_on_consensus", lambda task: pytest.fail("retrained")
+    )
     consensus_initialisation(make(evalrc__steps=50, runner__total_steps=9, metarc__inner_lr=0.3)[2])
 
 

@@ -32,9 +32,7 @@ def rows(path: Path) -> Rows:
                     yield line, row
                 line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(
-            f"{path}:{line}: not valid CSV ({error}). Look for a quote that is not closed."
-        ) from error
+        raise UserError(f"{path}:{line}: not valid CSV ({error}). Look for a quote that is not closed.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{_undecodable_line(path)}: not UTF-8. Save the file as UTF-8.") from error
 

@@ -82,9 +82,7 @@ def read(root: Path) -> Corpus:
         if session.is_dir():
             _read_session(session, number, release)
         else:
-            release.problem(
-                session, "this session is not there; the corpus is read without it.", serious=False
-            )
+            release.problem(session, "this session is not there; the corpus is read without it.", serious=False)
     ratings = [
         Rating(utterance, rater, labels.in_class_order(ticks))
         for (utterance, rater), ticks in sorted(release.ticks.items())
@@ -125,9 +123,7 @@ def _find_release(root: Path) -> Path:
 def _read_session(session: Path, number: int, release: _Release) -> None:
     summaries, wavs = session / "dialog" / "EmoEvaluation", session / "sentences" / "wav"
     if not summaries.is_dir():
-        release.problem(
-            summaries, "this folder is missing, so the session has no ratings. Unpack the release again."
-        )
+        release.problem(summaries, "this folder is missing, so the session has no ratings. Unpack the release again.")
     for path in sorted(summaries.glob("*.txt")):
         if path.name.startswith(".") or not path.is_file():
             continue  # macOS leaves ._<name> files with binary content beside the real ones
@@ -137,9 +133,7 @@ def _read_session(session: Path, number: int, release: _Release) -> None:
             release.problem(path, "not named like a dialog (Ses01F_impro01.txt); not read.", serious=False)
         elif int(dialog[1]) != number:
             release.dropped[DROPPED_FILE] += 1
-            release.problem(
-                path, f"a dialog of session {dialog[1]} in the folder of session {number}; not read."
-            )
+            release.problem(path, f"a dialog of session {dialog[1]} in the folder of session {number}; not read.")
         else:
             _Summary(path, wavs / path.stem, release).read()
     release.dropped[DROPPED_WAV] += sum(1 for name in _wav_names(wavs) if name not in release.wavs)
@@ -192,9 +186,7 @@ class _Summary:
                 self._problem(number, f"line not understood, left out: {line[:60]!r}", serious=False)
         self._end_block()
         if not blocks:
-            self.release.problem(
-                self.path, "no block of ratings in this file. Unpack it again from the release."
-            )
+            self.release.problem(self.path, "no block of ratings in this file. Unpack it again from the release.")
         elif self.attributes_seen and not self.lines["A"]:
             what = "the last block has no attribute (A-) lines: the file may have been cut short."
             self._problem(self.header_line, what, serious=False)
@@ -204,16 +196,12 @@ class _Summary:
         self.lines.clear()
         header = _HEADER.fullmatch(line)
         if header is None:
-            self._problem(
-                number, f"block header damaged or cut short, its ratings are left out: {line[:60]!r}"
-            )
+            self._problem(number, f"block header damaged or cut short, its ratings are left out: {line[:60]!r}")
             return
         name = header["utterance"]
         parts = _UTTERANCE.fullmatch(name)
         if parts is None:
-            self._problem(
-                number, f"{name!r} is no utterance name (Ses01F_impro01_F000), its ratings are left out."
-            )
+            self._problem(number, f"{name!r} is no utterance name (Ses01F_impro01_F000), its ratings are left out.")
         elif parts["dialog"] != self.path.stem:
             session = "another session" if parts["session"] != self.path.stem[:5] else "another dialog"
             self._problem(number, f"{name} belongs to {session} than this file, its ratings are left out.")

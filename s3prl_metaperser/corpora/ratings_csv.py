@@ -91,9 +91,7 @@ def _with_ticks(raters: _Raters) -> list[tuple[str, tuple[str, ...]]]:
     return sorted((rater, ticks) for rater, (_, ticks) in raters.items() if ticks)
 
 
-def _read_ratings(
-    path: Path, duplicates: str, dropped: Counter[str], problems: list[Problem]
-) -> dict[str, _Raters]:
+def _read_ratings(path: Path, duplicates: str, dropped: Counter[str], problems: list[Problem]) -> dict[str, _Raters]:
     """File -> what its raters ticked, "other" left out."""
     rated: dict[str, _Raters] = {}
     files: dict[str, str] = {}  # as written -> as checked
@@ -196,9 +194,7 @@ def _parsed_label(label: str, rater: str, path: Path, line: int) -> labels.Cell:
     return cell
 
 
-def _utterances(
-    folder: Path, files: list[str], dropped: Counter[str], problems: list[Problem]
-) -> list[Utterance]:
+def _utterances(folder: Path, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:
     """One utterance per file, in the order of ``files``."""
     table = folder / "files.csv"
     described = _read_files(table) if table.is_file() else {}
@@ -234,9 +230,7 @@ def _read_files(path: Path) -> dict[str, tuple[str, str]]:
     for line, row in rows:
         name = _checked_file(row[file], path, line)
         if name in described:
-            raise UserError(
-                f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one."
-            )
+            raise UserError(f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one.")
         where = row[session].strip() if session is not None else ""
         described[name], lines[name] = (row[speaker].strip() or UNKNOWN_SPEAKER, where), line
     return described

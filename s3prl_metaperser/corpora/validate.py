@@ -77,9 +77,7 @@ def format_report(corpus: Corpus, report: dict) -> str:
 
 
 def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
-    known = {
-        problem.path for problem in corpus.problems
-    }  # what the reader has already said is not said again
+    known = {problem.path for problem in corpus.problems}  # what the reader has already said is not said again
     problems: list[Problem] = []
     rates: Counter[int] = Counter()
     channels: Counter[int] = Counter()

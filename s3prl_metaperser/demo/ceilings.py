@@ -42,9 +42,7 @@ def consensus_table(models: tuple[RaterModel, ...], rater: str) -> np.ndarray:
     return np.tensordot(weights / weights.sum(), np.stack([model.table for model in others]), axes=1)
 
 
-def ceilings(
-    models: tuple[RaterModel, ...], turns: list[Turn], ratings: dict[str, dict[str, tuple[str, ...]]]
-) -> dict:
+def ceilings(models: tuple[RaterModel, ...], turns: list[Turn], ratings: dict[str, dict[str, tuple[str, ...]]]) -> dict:
     """Scores with the consensus table and with the own table, for every rater and on average.
 
     Args:

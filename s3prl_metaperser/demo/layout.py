@@ -49,9 +49,7 @@ def majority_code(chosen: dict[str, tuple[str, ...]]) -> str:
     return SPELLING[votes[0][0]][:3].lower()
 
 
-def attributes(
-    turn: Turn, chosen: dict[str, tuple[str, ...]], *, seed: int
-) -> dict[str, tuple[int, int, int]]:
+def attributes(turn: Turn, chosen: dict[str, tuple[str, ...]], *, seed: int) -> dict[str, tuple[int, int, int]]:
     """Rater, e.g. ``A-E1`` -> (valence, arousal, dominance), 1 to 5: two externals, the actor if rating."""
     external = [rater for rater in chosen if not is_self(rater)]
     picked = generator(seed, "attributes", turn.utterance).permutation(len(external))[:2]
@@ -65,9 +63,7 @@ def attributes(
     return result
 
 
-def annotation_block(
-    turn: Turn, times: tuple[float, float], chosen: dict[str, tuple[str, ...]], *, seed: int
-) -> str:
+def annotation_block(turn: Turn, times: tuple[float, float], chosen: dict[str, tuple[str, ...]], *, seed: int) -> str:
     """One utterance's block: head line, ``C-`` lines, ``A-`` lines; means over external raters."""
     given = attributes(turn, chosen, seed=seed)
     means = np.mean([vad for rater, vad in given.items() if rater.startswith("A-E")], axis=0)
@@ -96,6 +92,5 @@ def annotation_file(
 def transcription_file(turns: list[Turn], times: dict[str, tuple[float, float]]) -> str:
     """A dialog's transcription: ``Ses01F_impro01_F000 [006.2901-008.2357]: text``."""
     return "".join(
-        f"{t.utterance} [{times[t.utterance][0]:08.4f}-{times[t.utterance][1]:08.4f}]: {t.sentence}\n"
-        for t in turns
+        f"{t.utterance} [{times[t.utterance][0]:08.4f}-{times[t.utterance][1]:08.4f}]: {t.sentence}\n" for t in turns
     )

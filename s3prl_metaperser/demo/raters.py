@@ -120,9 +120,7 @@ def kernel(weights: tuple[float, float, float], lean: float) -> np.ndarray:
     return np.exp(-_SHARPNESS * squared @ np.array(weights)) + 1e-4
 
 
-def fit_table(
-    similarity: np.ndarray, prior: np.ndarray, marginals: np.ndarray, tick_rate: float
-) -> np.ndarray:
+def fit_table(similarity: np.ndarray, prior: np.ndarray, marginals: np.ndarray, tick_rate: float) -> np.ndarray:
     """P(class | intended) [C, C] by iterative proportional fitting; rows are the intended emotions.
 
     Args:
@@ -203,8 +201,7 @@ def rater_models(variant: str) -> tuple[RaterModel, ...]:
 def who_rates(models: tuple[RaterModel, ...], turn: Turn, *, seed: int) -> list[RaterModel]:
     """The raters of one utterance, at least three; chance alone decides, never the emotion."""
     eagerness = {
-        model.id: generator(seed, "rates", model.id, turn.utterance).random() / model.coverage
-        for model in models
+        model.id: generator(seed, "rates", model.id, turn.utterance).random() / model.coverage for model in models
     }
     within_reach = [model for model in models if model.speaker in (None, turn.speaker)]
     chosen = [model for model in within_reach if eagerness[model.id] < 1]
@@ -220,8 +217,7 @@ def draw_ratings(
     return {
         turn.utterance: {
             model.id: tuple(
-                CLASSES[c]
-                for c in model.draw(turn.intended, generator(seed, "ticks", model.id, turn.utterance))
+                CLASSES[c] for c in model.draw(turn.intended, generator(seed, "ticks", model.id, turn.utterance))
             )
             for model in who_rates(models, turn, seed=seed)
         }

@@ -82,9 +82,7 @@ def render_speakers(
                 running.discard(process)
         if (process.returncode or written < len(plan)) and not stopped.is_set():
             why = error.splitlines()[-1] if error else f"exit status {process.returncode}"
-            raise UserError(
-                f"Praat's synthesiser stopped after {written} of {len(plan)} files of a speaker: {why}"
-            )
+            raise UserError(f"Praat's synthesiser stopped after {written} of {len(plan)} files of a speaker: {why}")
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(render, plan) for plan in plans if plan]

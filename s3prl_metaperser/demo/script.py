@@ -96,9 +96,7 @@ def dialogs_of(session: int, utterances: int) -> list[str]:
 
     The layout knows eight improvisations for each of the two sides, session 1 seven.
     """
-    names = [
-        f"Ses{session:02d}{side}_impro{n:02d}" for n in range(1, 8 if session == 1 else 9) for side in "FM"
-    ]
+    names = [f"Ses{session:02d}{side}_impro{n:02d}" for n in range(1, 8 if session == 1 else 9) for side in "FM"]
     return names[: max(1, -(-utterances // TURNS_PER_DIALOG))]
 
 

@@ -87,15 +87,11 @@ def deliver(turn: Turn, path: str, *, seed: int) -> Delivery:
         sentence=turn.sentence,
         voice=voice,
         pitch=float(np.clip(base * 2 ** (semitones / 12), 0.5, 2.0)),
-        pitch_range=float(
-            np.clip(1 + 0.35 * arousal + 0.15 * valence + 0.15 * habit[1] + 0.15 * noise[1], 0.1, 2)
-        ),
+        pitch_range=float(np.clip(1 + 0.35 * arousal + 0.15 * valence + 0.15 * habit[1] + 0.15 * noise[1], 0.1, 2)),
         words_per_minute=round(
             float(np.clip(178 + 16 * arousal + 4 * valence + 6 * habit[2] + 8 * noise[2], 130, 250))
         ),
-        level=float(
-            np.clip(-25 + 2.6 * arousal + 1.4 * dominance + 1.0 * habit[3] + 1.0 * noise[3], -38, -13)
-        ),
+        level=float(np.clip(-25 + 2.6 * arousal + 1.4 * dominance + 1.0 * habit[3] + 1.0 * noise[3], -38, -13)),
         tilt=float(1.1 * arousal - 0.1 * valence + 0.3 * dominance + 0.6 * habit[4] + 0.4 * noise[4]),
         smile=float(3.2 * valence + 0.8 * habit[5] + 1.0 * noise[5]),
         chest=float(2.8 * dominance + 1.0 * noise[6]),

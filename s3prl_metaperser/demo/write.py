@@ -83,9 +83,7 @@ def _settings(seed: int, utterances: int, raters: str) -> dict:
         raise unknown_name("raters variant", raters, VARIANTS)
     for name, value, low, high in (("seed", seed, 0, 2**63 - 1), ("utterances", utterances, FEWEST, MOST)):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise UserError(
-                f"Bad {name} {value!r} for the demo corpus: expected a whole number from {low} to {high}."
-            )
+            raise UserError(f"Bad {name} {value!r} for the demo corpus: expected a whole number from {low} to {high}.")
     return {"recipe": RECIPE_VERSION, "seed": seed, "utterances": utterances, "raters": raters}
 
 
@@ -112,8 +110,7 @@ def _already_there(folder: Path, settings: dict) -> bool:
             if found.get(key) != value
         )
         raise UserError(
-            f"{folder} holds a demo corpus of other settings ({differs}); "
-            "give another folder or delete this one."
+            f"{folder} holds a demo corpus of other settings ({differs}); give another folder or delete this one."
         )
     return True
 

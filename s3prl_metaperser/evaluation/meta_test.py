@@ -48,8 +48,8 @@ def meta_test(
         probabilities = system.predict(predictor, episode.query)
         if not np.isfinite(probabilities).all():
             raise UserError(
-                f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. Lower "
-                "metarc.inner_lr (Meta-PerSER) or fewrc.lr (Linear-Few), or train with more steps."
+                f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
+                "Lower metarc.inner_lr (Meta-PerSER) or fewrc.lr (Linear-Few), or train with more steps."
             )
         labels = episode.query_labels
         results.append(

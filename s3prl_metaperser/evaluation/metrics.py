@@ -38,7 +38,9 @@ def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[st
     return {name: float(value) for name, value in scores.items()}
 
 
-def confusion_counts(predicted: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def confusion_counts(
+    predicted: np.ndarray, present: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """True positives, false positives, false negatives and true negatives per class.
 
     Args:

@@ -1,4 +1,4 @@
-"""The result file: everything that a table, figure or test is computed from. Its keys are explained in docs/results.md."""
+"""The result file: everything that a table, figure or test is computed from. docs/results.md explains its keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,16 @@ from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.protocol.episodes import EpisodeList
 
 SCHEMA = 1
-PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "huggingface_hub", "numpy", "scikit-learn", "safetensors")
+PACKAGES = (
+    "s3prl",
+    "torch",
+    "torchaudio",
+    "transformers",
+    "huggingface_hub",
+    "numpy",
+    "scikit-learn",
+    "safetensors",
+)
 
 
 def result_content(

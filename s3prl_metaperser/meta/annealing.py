@@ -10,7 +10,13 @@ SCOPES = ("training", "adaptation")
 
 
 def second_order_steps(
-    outer_step: int, outer_steps: int, inner_steps: int, *, annealed: bool, fraction: float = 0.3, scope: str = "training"
+    outer_step: int,
+    outer_steps: int,
+    inner_steps: int,
+    *,
+    annealed: bool,
+    fraction: float = 0.3,
+    scope: str = "training",
 ) -> list[bool]:
     """Which inner steps of this outer step are differentiated twice.
 

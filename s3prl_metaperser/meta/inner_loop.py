@@ -12,7 +12,10 @@ LossFunction = Callable[[Parameters], torch.Tensor]
 
 
 def adapt(
-    loss: LossFunction, parameters: Parameters, rates: Callable[[int], Parameters], second_order: Sequence[bool]
+    loss: LossFunction,
+    parameters: Parameters,
+    rates: Callable[[int], Parameters],
+    second_order: Sequence[bool],
 ) -> dict[str, torch.Tensor]:
     """``theta_{s+1} = theta_s - eta_{s,l} g_s``, differentiable in theta_0 and in the rates.
 
@@ -34,7 +37,10 @@ def adapt(
         names = [name for name in current if name in rate]
         with torch.enable_grad():
             gradients = torch.autograd.grad(
-                loss(current).sum(), [current[name] for name in names], create_graph=twice, materialize_grads=True
+                loss(current).sum(),
+                [current[name] for name in names],
+                create_graph=twice,
+                materialize_grads=True,
             )
         for name, gradient in zip(names, gradients, strict=True):
             current[name] = current[name] - rate[name] * (gradient if twice else gradient.detach())

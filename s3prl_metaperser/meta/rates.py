@@ -30,4 +30,3 @@ class InnerRates(nn.Module):
         """Name -> scalar rate of inner step ``step``; steps beyond S reuse the last one's rates."""
         row = self.values[min(step, self.values.shape[0] - 1)]
         return {name: row[index] for index, name in enumerate(self.names)}
-

@@ -139,4 +139,10 @@ def new_head(options: Options, layers: int, features: int, classes: int, *seed: 
     """A fresh head, drawn from a generator that ``seed`` names."""
     from s3prl_metaperser.seeding import torch_generator
 
-    return Head(layers, features, options.downstream_expert.modelrc.projector_dim, classes, torch_generator("head", *seed))
+    return Head(
+        layers,
+        features,
+        options.downstream_expert.modelrc.projector_dim,
+        classes,
+        torch_generator("head", *seed),
+    )

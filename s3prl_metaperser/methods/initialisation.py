@@ -63,7 +63,12 @@ def train_on_consensus(task: TrainingTask) -> tuple[Head, dict[str, str]]:
     held_out = samples(task, task.validation)
     order = _batches(task.seed, len(inputs), options.batch_size)
     best = (float("inf"), 0, {})
-    bar = tqdm(range(1, options.total_steps + 1), desc="consensus initialisation", dynamic_ncols=True, file=sys.stderr)
+    bar = tqdm(
+        range(1, options.total_steps + 1),
+        desc="consensus initialisation",
+        dynamic_ncols=True,
+        file=sys.stderr,
+    )
     for step in bar:
         chosen = next(order)
         loss = soft_cross_entropy(head(inputs[chosen]), targets[chosen])

@@ -67,7 +67,9 @@ class MetaPerSER(System):
             self.options.downstream_expert.evalrc.steps,
         )
 
-    def _gather(self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gather(
+        self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Features [A, K, L, D] and weighted targets [A, K, C] of a batch.
 
         Filling and scaling of short episodes are in ``targets``; the sample weight is of the unscaled target, whose

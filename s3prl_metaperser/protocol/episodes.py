@@ -88,8 +88,8 @@ def make_episodes(
     rated = sorted(rating.utterance for rating in ratings)
     if len(rated) <= shots:
         raise UserError(
-            f"Rater {rater} has {len(rated)} rated utterance(s) in {scenario}/{fold}; K={shots} support utterances and at "
-            "least one query utterance are needed. Lower evalrc.shots, or choose other test_raters."
+            f"Rater {rater} has {len(rated)} rated utterance(s) in {scenario}/{fold}; K={shots} support utterances "
+            "and at least one query utterance are needed. Lower evalrc.shots, or choose other test_raters."
         )
     used = min(queries, len(rated) - shots)
     episodes = []

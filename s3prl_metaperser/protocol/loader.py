@@ -37,7 +37,11 @@ class LabelTable:
 
     @classmethod
     def from_ticks(
-        cls, ticks: Mapping[str, Sequence[str]], rows: Mapping[str, int], classes: Sequence[str], smoothing: float
+        cls,
+        ticks: Mapping[str, Sequence[str]],
+        rows: Mapping[str, int],
+        classes: Sequence[str],
+        smoothing: float,
     ) -> LabelTable:
         """From utterance id -> ticks; ``rows`` gives each utterance's row."""
         utterances = tuple(sorted(ticks))
@@ -158,9 +162,7 @@ class FrozenEpisodeDataset(Dataset):
         audio: as in :class:`EpisodicDataset`.
     """
 
-    def __init__(
-        self, episodes: EpisodeList, labels: LabelTable, *, audio: Callable[[str], np.ndarray] | None = None
-    ):
+    def __init__(self, episodes: EpisodeList, labels: LabelTable, *, audio: Callable[[str], np.ndarray] | None = None):
         self.episodes = episodes
         self.labels = labels
         self.audio = audio

@@ -99,9 +99,9 @@ def make_split(
     remaining = [rater for rater in raters if rater not in exclude_raters]
     if len(remaining) < 3 or len(test_raters) < 2:
         raise UserError(
-            f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) and "
-            f"{len(test_raters)} test rater(s); a split needs at least 3 raters (one to test, one to validate, one to "
-            "train) and 2 test raters. Add ratings of other raters, or name test_raters."
+            f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) "
+            f"and {len(test_raters)} test rater(s); a split needs at least 3 raters (one to test, one to "
+            "validate, one to train) and 2 test raters. Add ratings of other raters, or name test_raters."
         )
     folds = {f"fold{number}": rater for number, rater in enumerate(test_raters, start=1)}
     if fold not in folds:
@@ -129,17 +129,15 @@ def make_split(
         validation_rater=validation_rater,
         train_raters=trainers,
         train=train,
-        validation=tuple(
-            r for r in corpus.ratings if r.rater == validation_rater and r.utterance in train_utterances
-        ),
+        validation=tuple(r for r in corpus.ratings if r.rater == validation_rater and r.utterance in train_utterances),
         test=tuple(r for r in corpus.ratings if r.rater == test_rater and r.utterance in test_utterances),
         notes=tuple(notes),
     )
     for role in ("train", "validation", "test"):
         if not getattr(split, role):
             raise UserError(
-                f"{scenario}/{fold} of corpus {corpus.name!r} has no {role} ratings (test rater {test_rater}, validation "
-                f"rater {validation_rater}); choose other test_raters or test_sessions."
+                f"{scenario}/{fold} of corpus {corpus.name!r} has no {role} ratings (test rater {test_rater}, "
+                f"validation rater {validation_rater}); choose other test_raters or test_sessions."
             )
     check_leakage(corpus, split)
     return split
@@ -155,8 +153,8 @@ def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> 
         if session not in sessions:
             if sessions in ([], [""]):
                 raise UserError(
-                    f"Corpus {corpus.name!r} at {corpus.root} has no sessions, and the unseen scenario is split by them. "
-                    "Add a column 'session' to files.csv and set datarc.test_sessions."
+                    f"Corpus {corpus.name!r} at {corpus.root} has no sessions, and the unseen scenario is split by "
+                    "them. Add a column 'session' to files.csv and set datarc.test_sessions."
                 )
             raise unknown_name("session", session, sessions)
     test = {u.id for u in corpus.utterances if u.session in set(test_sessions)}

@@ -97,9 +97,7 @@ def _select(outputs: dict[str, Any], selection: str) -> Tensor:
 def _rate(upstream: nn.Module, selection: str) -> float:
     """Samples a frame. s3prl's runner refuses an upstream that does not tell."""
     if not hasattr(upstream, "get_downsample_rates"):
-        raise UserError(
-            f"The upstream {type(upstream).__module__} has no get_downsample_rates, as s3prl requires."
-        )
+        raise UserError(f"The upstream {type(upstream).__module__} has no get_downsample_rates, as s3prl requires.")
     return upstream.get_downsample_rates(selection)
 
 
@@ -122,9 +120,7 @@ def _is_masked_transformer(upstream: nn.Module) -> bool:
     """s3prl's own experts, and nothing in them that sees padded frames behind the mask's back."""
     if type(upstream).__module__ not in _TRANSFORMERS or type(upstream).__name__ != "UpstreamExpert":
         return False
-    if getattr(upstream, "feature_selection", None) is not None or not getattr(
-        upstream, "apply_padding_mask", True
-    ):
+    if getattr(upstream, "feature_selection", None) is not None or not getattr(upstream, "apply_padding_mask", True):
         return False
     model = upstream.model
     position = getattr(model.encoder, "pos_conv", None)
@@ -160,9 +156,7 @@ def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced(model.feature_extractor, "forward", forward))
-        if hasattr(model, "forward_padding_mask") and not type(upstream).__module__.endswith(
-            "wav2vec2.expert"
-        ):
+        if hasattr(model, "forward_padding_mask") and not type(upstream).__module__.endswith("wav2vec2.expert"):
             stack.enter_context(_replaced(model, "forward_padding_mask", forward_padding_mask))
         yield frames
 

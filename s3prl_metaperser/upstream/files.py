@@ -37,9 +37,7 @@ def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
     if model_config and not Path(model_config).is_file():
         raise UserError(f"-g {model_config}: there is no such file.")
     if entry.needs == "model_config" and not model_config:
-        raise UserError(
-            f"-u {name} needs a configuration: add -g FILE (a YAML file as in s3prl's upstream/baseline)."
-        )
+        raise UserError(f"-u {name} needs a configuration: add -g FILE (a YAML file as in s3prl's upstream/baseline).")
     if entry.needs != "ckpt":
         if ckpt and checkpoint_urls(name):
             way = local_way(name, ckpt)
@@ -118,9 +116,7 @@ def pretrained_folder(ckpt: str) -> str:
     import huggingface_hub
     import requests
 
-    cached = [
-        huggingface_hub.try_to_load_from_cache(ckpt, f) for f in ("config.json", "preprocessor_config.json")
-    ]
+    cached = [huggingface_hub.try_to_load_from_cache(ckpt, f) for f in ("config.json", "preprocessor_config.json")]
     if all(isinstance(file, str) for file in cached):
         folder = Path(cached[0]).parent
         if any(file.suffix in _WEIGHTS for file in folder.iterdir()):
@@ -143,9 +139,7 @@ def _unreachable(ckpt: str, url: str, reason: str) -> UserError:
     )
 
 
-def defining_files(
-    name: str, ckpt: str | None, model_config: str | None, refresh: bool = False
-) -> list[Path]:
+def defining_files(name: str, ckpt: str | None, model_config: str | None, refresh: bool = False) -> list[Path]:
     """The files that decide what upstream ``name`` computes, fetched first where they are downloads.
 
     Returns:

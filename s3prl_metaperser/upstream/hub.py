@@ -7,6 +7,8 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream.download import DownloadFailed
 from s3prl_metaperser.upstream.files import (
@@ -16,6 +18,7 @@ from s3prl_metaperser.upstream.files import (
     with_local_way,
 )
 from s3prl_metaperser.upstream.hub_index import (
+    bundled_configs,
     check_upstream,
     checkpoint_urls,
     download_folder,
@@ -105,9 +108,7 @@ def explain_failure(error: Exception, name: str, ckpt: str | None) -> Exception:
     file = ckpt or str(download_folder() / download_name(urls[0]))
     message = f"-u {name} cannot be built from {file} ({_first_line(error)})."
     if isinstance(error, pickle.UnpicklingError):
-        message += (
-            " It holds more than tensors and plain data; such files are not opened, as they can run code."
-        )
+        message += " It holds more than tensors and plain data; such files are not opened, as they can run code."
     convert = s3prl_folder().joinpath(*hub_index()[name].module.split(".")[1:-1], "convert.py")
     if urls:
         message += " If it is damaged, download it again with -r."
@@ -144,6 +145,20 @@ def checkpoint_hash(name: str, ckpt: str | None = None, model_config: str | None
     for file in files:
         digest.update(f"{file.name} {_sha256(file)}\n".encode())
     return digest.hexdigest()
+
+
+def removes_the_mean(name: str, model_config: str | None = None) -> bool:
+    """Whether this upstream's settings normalise every utterance to zero mean over time (``cmvn``).
+
+    After that nothing is left for mean pooling, but for what the frames cut at the end leave by accident.
+    """
+    for path in [Path(model_config)] if model_config else bundled_configs(name):
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        sections = [settings.get(key) for key in ("cmvn", "input")] if isinstance(settings, dict) else []
+        flags = [section.get(key) for section in sections if isinstance(section, dict) for key in ("use_cmvn", "cmvn")]
+        if True in flags:
+            return True
+    return False
 
 
 def _sha256(file: Path) -> str:

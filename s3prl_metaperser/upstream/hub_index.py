@@ -151,9 +151,7 @@ def checkpoint_urls(name: str) -> list[str]:
 def bundled_configs(name: str) -> list[Path]:
     """The YAML files inside s3prl that define upstream ``name`` (``fbank.yaml`` of ``fbank``)."""
     folder = _source(hub_index()[name].module).parent
-    return [
-        folder / text for text in _constants(name) if text.endswith(".yaml") and (folder / text).is_file()
-    ]
+    return [folder / text for text in _constants(name) if text.endswith(".yaml") and (folder / text).is_file()]
 
 
 def _source(module: str) -> Path:
@@ -212,9 +210,7 @@ def _assigned_strings(body: ast.AST) -> set[str]:
     return {
         node.value.value
         for node in ast.walk(body)
-        if isinstance(node, ast.Assign)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     }
 
 

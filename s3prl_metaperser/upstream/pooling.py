@@ -14,7 +14,11 @@ from s3prl_metaperser.upstream.batching import hidden_states
 
 
 def pool_waveforms(
-    upstream: nn.Module, waves: list[torch.Tensor], *, selection: str = "hidden_states", normalize: bool = False
+    upstream: nn.Module,
+    waves: list[torch.Tensor],
+    *,
+    selection: str = "hidden_states",
+    normalize: bool = False,
 ) -> list[torch.Tensor]:
     """Time means of every layer.
 

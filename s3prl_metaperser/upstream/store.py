@@ -92,7 +92,9 @@ def audio_hash(path: Path) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}). Run `metaperser validate` on the corpus.") from None
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}). Run `metaperser validate` on the corpus."
+        ) from None
 
 
 def _digest(file) -> str:
@@ -156,7 +158,9 @@ class PooledStore:
             todo = sorted(self.missing(utterances, hashes), key=lambda u: (u.seconds, u.id))
             shard: list[tuple[str, torch.Tensor]] = []
             failed: list[str] = []
-            with tqdm(total=len(todo), desc=f"{self.identity.upstream} features", unit="utt", dynamic_ncols=True) as bar:
+            with tqdm(
+                total=len(todo), desc=f"{self.identity.upstream} features", unit="utt", dynamic_ncols=True
+            ) as bar:
                 for start in range(0, len(todo), batch_size):
                     batch = todo[start : start + batch_size]
                     for utterance, pooled in self._pool(batch, pool, failed):
@@ -235,8 +239,8 @@ class PooledStore:
                 metadata = shard.metadata() or {}
             if json.loads(metadata.get("identity", "null")) != asdict(self.identity):
                 raise UserError(
-                    f"{path} was made from {metadata.get('identity')}, but {json.dumps(asdict(self.identity))} is asked "
-                    "for. It does not belong here; move it away."
+                    f"{path} was made from {metadata.get('identity')}, but {json.dumps(asdict(self.identity))} is "
+                    "asked for. It does not belong here; move it away."
                 )
             for place, audio in enumerate(json.loads(metadata["audio"])):
                 self._places.setdefault(audio, (path, place))

@@ -1,0 +1,101 @@
+"""The command line of s3prl's ``run_downstream.py``, option for option, without importing torch or s3prl."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """A parser with every option of s3prl 0.4.18's launcher: same flags, destinations, types, defaults."""
+    parser = argparse.ArgumentParser(
+        prog="run_downstream.py",
+        description="s3prl's launcher, with the downstream personalized_emotion added to s3prl's own.",
+    )
+    _add_task(parser.add_argument_group("what to do"))
+    _add_upstream(parser.add_argument_group("upstream"))
+    _add_experiment(parser.add_argument_group("experiment folder"))
+    _add_machine(parser.add_argument_group("machine"))
+    return parser
+
+
+def _add_task(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("-m", "--mode", choices=["train", "evaluate", "inference"], required=True, help="what to run")
+    add("-d", "--downstream", help="name of the downstream task, e.g. personalized_emotion")
+    add(
+        "-v",
+        "--downstream_variant",
+        help="variant of the task, for the downstreams that have some (fold1, ...)",
+    )
+    add("-c", "--config", help="YAML file of the experiment [downstream/NAME/config.yaml]")
+    add(
+        "-o",
+        "--override",
+        help='change arguments and configuration: -o "config.optimizer.lr=1e-4,,args.seed=7"; '
+        "stronger than everything else",
+    )
+    add(
+        "-t",
+        "--evaluate_split",
+        default="test",
+        help="split to evaluate, or file for inference [%(default)s]",
+    )
+    add("-e", "--past_exp", metavar="CKPT", help="resume from a checkpoint, or from the last one in a folder")
+    add("-i", "--init_ckpt", metavar="CKPT", help="take only the weights from this checkpoint")
+
+
+def _add_upstream(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--hub", default="torch", choices=["torch", "huggingface"], help="where the upstream's code is from")
+    add(
+        "-u",
+        "--upstream",
+        help="name of the upstream, e.g. wavlm_base, hubert_base, wav2vec2_base_960 or fbank_no_cmvn; names "
+        "that end in _local, _url or _custom need -k. `metaperser list upstreams` prints them all",
+    )
+    add(
+        "-k",
+        "--upstream_ckpt",
+        metavar="CKPT",
+        help="checkpoint file, folder or address, where one is needed",
+    )
+    add("-g", "--upstream_model_config", metavar="FILE", help="upstream's configuration, where one is needed")
+    add("-r", "--upstream_refresh", action="store_true", help="download again what is in the cache")
+    add("-f", "--upstream_trainable", action="store_true", help="fine-tune the upstream")
+    add(
+        "-s",
+        "--upstream_feature_selection",
+        default="hidden_states",
+        metavar="NAME",
+        help="which of the upstream's outputs to use [%(default)s: all layers]",
+    )
+    add(
+        "-l",
+        "--upstream_layer_selection",
+        type=int,
+        metavar="INDEX",
+        help="use this layer of the output alone",
+    )
+    add("--upstream_feature_normalize", action="store_true", help="normalise each frame of each layer")
+    add("--upstream_model_name", default="model.pt", metavar="FILE", help="model file, for --hub huggingface")
+    add("--upstream_revision", metavar="COMMIT", help="revision of the repository, for --hub huggingface")
+
+
+def _add_experiment(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("-n", "--expname", metavar="NAME", help="write to result/downstream/NAME")
+    add("-p", "--expdir", metavar="FOLDER", help="write to FOLDER")
+    add("-a", "--auto_resume", action="store_true", help="resume if the folder has checkpoints")
+    add("--push_to_hf_hub", default=False, help="publish the folder on the Hugging Face Hub")
+    add("--hf_hub_org", help="organisation to publish under")
+
+
+def _add_machine(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--seed", default=1337, type=int, help="seed of the run [%(default)s]")
+    add("--device", default="cuda", help="cuda or cpu [%(default)s; cpu where there is no CUDA]")
+    add("--cache_dir", metavar="FOLDER", help="torch.hub's folder")
+    add("--verbose", action="store_true", help="print more about the model")
+    add("--disable_cudnn", action="store_true", help="do without cuDNN")
+    add("--backend", default="nccl", help="of torch.distributed [%(default)s]")
+    add("--local_rank", type=int, metavar="RANK", help="set by torch.distributed's launcher")

@@ -1,0 +1,63 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from corpora_fixtures import write_iemocap
+
+from s3prl_metaperser.cli import main
+
+
+def test_help_answers_within_a_second_and_without_torch():
+    begun = time.monotonic()
+    code = "import sys; from s3prl_metaperser import cli; cli.build_parser(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert time.monotonic() - begun < 1
+
+
+def test_list_names_systems_corpora_and_upstreams(capsys):
+    for what, name in (("systems", "Meta-PerSER"), ("corpora", "ratings_csv"), ("upstreams", "wavlm_base")):
+        assert main(["list", what]) == 0
+        assert any(line.split()[0] == name for line in capsys.readouterr().out.splitlines())
+
+
+def test_demo_corpus_validates_as_iemocap(tmp_path, capsys):
+    folder = tmp_path / "demo"
+    assert main(["demo-corpus", str(folder), "--utterances", "20"]) == 0
+    assert "validate --corpus iemocap" in capsys.readouterr().out
+    assert main(["validate", "--corpus", "iemocap", "--root", str(folder), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report) == {"utterances", "speakers", "raters", "dropped", "problems"}
+    assert report["utterances"] == 20
+    assert report["speakers"] == 10
+
+
+def test_a_problem_that_would_change_results_is_exit_status_one(tmp_path, capsys):
+    root = write_iemocap(tmp_path, {"Ses01F_impro01_F000": ["C-E1:\tNeutral;\t()"]})
+    wav = next(root.rglob("*.wav"))
+    wav.write_bytes(b"RIFF")
+    assert main(["validate", "--corpus", "iemocap", "--root", str(root)]) == 1
+    assert wav.name in capsys.readouterr().out
+
+
+def test_no_audio_is_decoded_when_told_not_to(tmp_path, monkeypatch):
+    root = write_iemocap(tmp_path, {"Ses01F_impro01_F000": ["C-E1:\tNeutral;\t()"]})
+    monkeypatch.setattr("s3prl_metaperser.corpora.validate.decode", lambda path: pytest.fail("decoded"), raising=False)
+    assert main(["validate", "--corpus", "iemocap", "--root", str(root), "--no-audio"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["validate", "--corpus", "iemocapp", "--root", "."], "Did you mean 'iemocap'"),
+        (["validate", "--corpus", "iemocap", "--root", "nowhere"], "nowhere"),
+        (["demo-corpus", "x", "--raters", "oposed"], "opposed"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_two(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("metaperser: error: ")
+    assert message in said
