@@ -233,7 +233,7 @@ def test_changed_total_steps_go_on_from_the_last_checkpoint(tmp_path, trained):
 
 
 def test_a_configuration_file_is_used(tmp_path, trained):
-    saved = yaml.safe_load(next(trained.glob("config_*.yaml")).read_text())
+    saved = yaml.safe_load(sorted(trained.glob("config_*.yaml"))[0].read_text())
     saved["runner"]["total_steps"] = 4
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(saved))
     command = [
@@ -257,7 +257,7 @@ def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeyp
     from s3prl_metaperser.registration import register
 
     register()
-    config = yaml.safe_load(next(trained.glob("config_*.yaml")).read_text())
+    config = yaml.safe_load(sorted(trained.glob("config_*.yaml"))[0].read_text())
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     folder = tmp_path / "stock"
     command = [
