@@ -33,7 +33,7 @@ def pool_waveforms(
     device = next((p.device for p in upstream.parameters()), torch.device("cpu"))
     with torch.no_grad():
         states = hidden_states(upstream, [wave.to(device) for wave in waves], selection)
-        if normalize:
+        if normalize and states[0].shape[0] > 1:  # s3prl normalises what it sums, and a single layer is not summed
             states = [F.layer_norm(frames, frames.shape[-1:]) for frames in states]
         return [frames.double().mean(dim=1).float().cpu() for frames in states]
 

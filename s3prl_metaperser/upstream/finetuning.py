@@ -1,0 +1,179 @@
+"""An upstream that adapts as a whole (``-f``): what has to be mended in it, and upstream and head as one model.
+
+Its options (``options`` below; any object with these attributes)::
+
+    adapt: str = "all"               all, top:N or names of groups (:mod:`s3prl_metaperser.upstream.groups`)
+    train_front_end: bool = False    the convolutions over the waveform; s3prl freezes them, too
+    micro_batch_seconds: float = 20  padded audio in one forward pass (:func:`.micro_batches.micro_batches`)
+    longest_seconds: float = 15      of an utterance; the rest is cut off (:func:`.micro_batches.crop`)
+    bf16: bool = False               autocast to bfloat16, on CUDA only
+    activation_checkpointing: bool = False   (:mod:`s3prl_metaperser.upstream.recompute`)
+    dropout: bool = False            the checkpoint's own dropout rates, with masks that a seed repeats
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.model import Head
+from s3prl_metaperser.upstream.batching import hidden_states
+from s3prl_metaperser.upstream.groups import adapting
+from s3prl_metaperser.upstream.recompute import recomputed
+from s3prl_metaperser.upstream.weight_norm import replace_fused
+
+_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+
+
+def prepare(upstream: nn.Module, options: Any) -> None:
+    """Make an s3prl upstream fit for fine-tuning and for second derivatives, in place; its state dict's keys stay.
+
+    Weight norm is composed of elementary operations; layerdrop and SpecAugment are off; the convolutional front-end
+    runs without a graph unless it is trained; only parameters that ``options.adapt`` names require a gradient; the
+    upstream is in evaluation mode, with gradients on.
+
+    Raises:
+        UserError: ``options.adapt`` fits no parameters of this upstream.
+    """
+    names = adapting(upstream, options.adapt, options.train_front_end)
+    for name, parameter in upstream.named_parameters():
+        parameter.requires_grad_(name in names)
+    replace_fused(upstream)
+    for module in upstream.modules():
+        if hasattr(module, "feature_grad_mult"):  # s3prl: 0 is no_grad, and other than 0 or 1 has no double backward
+            module.feature_grad_mult = 1.0 if options.train_front_end else 0.0
+        for attribute in ("layerdrop", "encoder_layerdrop"):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)
+        config = getattr(module, "config", None)  # Hugging Face's
+        for attribute, off in (("layerdrop", 0.0), ("apply_spec_augment", False)):
+            if hasattr(config, attribute):
+                setattr(config, attribute, off)
+        if isinstance(getattr(module, "_requires_grad", None), bool):  # Hugging Face's front-end
+            module._requires_grad = options.train_front_end
+    upstream.eval()
+
+
+class FineTunedModel(nn.Module):
+    """Upstream and head as one model from waveforms to logits.
+
+    The upstream is prepared (:func:`prepare`); then parameters that the logits do not depend on (of pre-training
+    alone, or above the selected layer) are found by one backward pass of a second of noise, and excluded.
+
+    In training mode with ``options.dropout`` the upstream's dropout is on; otherwise it is always off, whatever mode
+    the upstream was put into from outside.
+
+    Args:
+        upstream: from s3prl's hub.
+        head: with as many layers L as are selected.
+        options: see the module's docstring.
+        selection: s3prl's ``-s``.
+        layer: s3prl's ``-l``, one layer of the selected features instead of all.
+        normalize: layer norm of each frame (``--upstream_feature_normalize``).
+
+    Raises:
+        UserError: nothing of the upstream would adapt.
+    """
+
+    def __init__(
+        self,
+        upstream: nn.Module,
+        head: Head,
+        options: Any,
+        selection: str = "hidden_states",
+        layer: int | None = None,
+        normalize: bool = False,
+    ):
+        super().__init__()
+        prepare(upstream, options)
+        self.upstream, self.head = upstream, head
+        self.options = options
+        self.selection, self.layer, self.normalize = selection, layer, normalize
+        if selection == "hidden_states" and layer is not None and layer >= 0 and getattr(upstream, "hooks", None):
+            self.selection, self.layer = f"hidden_state_{layer}", None  # so that nothing above it is in the graph
+        self.eval()
+        self._exclude_unused()
+
+    def forward(self, wavs: list[Tensor]) -> Tensor:
+        """Logits [K, C] of waveforms, each [n] at 16 kHz on the model's device; their grouping changes nothing."""
+        return self.head(self.embed(wavs))
+
+    def embed(self, wavs: list[Tensor]) -> Tensor:
+        """Time means of the selected layers, [K, L, D]: all that the head, which is linear, needs of the frames."""
+        self._set_dropout()
+        with contextlib.ExitStack() as stack:
+            if self.options.bf16 and wavs[0].is_cuda:
+                stack.enter_context(torch.autocast("cuda", torch.bfloat16))
+            if self.options.activation_checkpointing and torch.is_grad_enabled():
+                stack.enter_context(recomputed(self.upstream))
+            states = hidden_states(self.upstream, wavs, self.selection)
+        return torch.stack([self._pooled(frames) for frames in states])
+
+    def named_adapted(self) -> dict[str, nn.Parameter]:
+        """The parameters that adapt, by name, the head's among them; in an order that does not change."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def functional(self, parameters: Mapping[str, Tensor], wavs: list[Tensor]) -> Tensor:
+        """Logits [K, C] with these ``parameters`` in place of the model's own; they may be differentiated twice.
+
+        Args:
+            parameters: exactly those of :meth:`named_adapted`, by name.
+
+        Raises:
+            ValueError: a parameter is missing or unknown.
+        """
+        expected = self.named_adapted().keys()
+        if parameters.keys() != expected:
+            missing, unknown = sorted(expected - parameters.keys()), sorted(parameters.keys() - expected)
+            raise ValueError(f"parameters must be those that adapt: missing {missing[:3]}, unknown {unknown[:3]}")
+        with double_backward_attention():
+            return torch.func.functional_call(self, dict(parameters), (wavs,), strict=False)
+
+    def _pooled(self, frames: Tensor) -> Tensor:
+        """[L, T, D] -> [L', D], in at least float32."""
+        if self.layer is not None:
+            frames = frames[self.layer].unsqueeze(0)
+        if frames.dtype in (torch.bfloat16, torch.float16):
+            frames = frames.float()
+        if self.normalize and len(frames) > 1:  # as s3prl: only what is summed
+            frames = F.layer_norm(frames, frames.shape[-1:])
+        return frames.mean(dim=1)
+
+    def _set_dropout(self) -> None:
+        wanted = self.training and self.options.dropout
+        if self.upstream.training != wanted:
+            self.upstream.train(wanted)
+            for module in self.upstream.modules():
+                if isinstance(module, _BATCH_STATISTICS):  # would tie the utterances of a batch together
+                    module.eval()
+
+    def _exclude_unused(self) -> None:
+        parameters = [p for p in self.upstream.parameters() if p.requires_grad]
+        if not parameters:
+            raise UserError("Nothing of this upstream can be fine-tuned. Leave out -f, or choose another `adapt`.")
+        example = next(self.head.parameters())
+        noise = torch.randn(16000, generator=torch.Generator().manual_seed(0)).to(example)
+        with torch.enable_grad():
+            logits = self([noise])
+        gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        if all(gradient is None for gradient in gradients):
+            raise UserError(
+                f"None of the parameters in adapt: {self.options.adapt} has any effect on the selected features. "
+                "Choose others, or other features (-s, -l)."
+            )
+
+
+@contextlib.contextmanager
+def double_backward_attention() -> Iterator[None]:
+    """Attention with a backend that can be differentiated twice; the fused ones cannot."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield

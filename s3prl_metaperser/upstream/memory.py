@@ -1,0 +1,33 @@
+"""Running out of memory, told in words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from s3prl_metaperser.errors import UserError
+
+_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+
+
+@contextlib.contextmanager
+def explaining_memory(where: str) -> Iterator[None]:
+    """Turn an out-of-memory error into one that says where it happened and what to lower.
+
+    Raises:
+        UserError: memory ran out inside the block.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in text for sign in _SIGNS):
+            raise
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"{where} runs out of memory ({first}). Lower tunerc.micro_batch_seconds first, then "
+            "tunerc.longest_seconds or metarc.inner_steps; `metaperser plan` says what fits. "
+            "The last checkpoint is kept."
+        ) from error

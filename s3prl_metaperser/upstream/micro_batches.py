@@ -1,0 +1,86 @@
+"""Utterances in batches of bounded size, and the losses on them that the meta-gradient is made of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from s3prl_metaperser.loss import soft_cross_entropy
+from s3prl_metaperser.seeding import seed_from
+from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.front_end import once
+
+SAMPLE_RATE = 16000
+
+
+def crop(wavs: Sequence[Tensor], seconds: float) -> tuple[list[Tensor], int]:
+    """Each waveform's first ``seconds`` seconds, and how many of them were longer. Waveforms: [n] at 16 kHz."""
+    longest = round(seconds * SAMPLE_RATE)
+    return [wav[:longest] for wav in wavs], sum(len(wav) > longest for wav in wavs)
+
+
+def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
+    """Group utterances of similar length so that no group, padded to its longest, exceeds ``seconds`` of audio.
+
+    Args:
+        samples: length of each utterance at 16 kHz.
+        seconds: an utterance longer than that is a group of its own.
+
+    Returns:
+        indices into ``samples``, each once; from the longest to the shortest, the same for the same lengths.
+    """
+    limit = seconds * SAMPLE_RATE
+    groups: list[list[int]] = []
+    for index in sorted(range(len(samples)), key=lambda i: (-samples[i], i)):
+        if groups and samples[groups[-1][0]] * (len(groups[-1]) + 1) <= limit:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
+
+
+def micro_losses(
+    model: FineTunedModel, wavs: Sequence[Tensor], weighted_targets: Tensor, seconds: float, *seed: object
+) -> list[Callable[[Mapping[str, Tensor], int], Tensor]]:
+    """Losses of K utterances as micro-batches (:data:`s3prl_metaperser.meta.adjoint.MicroLoss`).
+
+    Their sum is the class-balanced soft cross-entropy's mean over the K utterances. With dropout on, the masks depend
+    on ``seed``, the inner step and the micro-batch alone, so that a second call sees the same ones. A frozen front-end
+    runs at the first call only; what it made is kept as long as the losses are.
+
+    Args:
+        wavs: K waveforms, each [n] at 16 kHz, on any device.
+        weighted_targets: :func:`s3prl_metaperser.loss.weighted_targets`, [K, C].
+        seconds: padded audio in one micro-batch.
+        seed: what this adaptation is named by, such as outer step and rater.
+    """
+
+    def share(group: list[int], number: int) -> Callable[[Mapping[str, Tensor], int], Tensor]:
+        front_end: list[Tensor] = []
+
+        def loss(parameters: Mapping[str, Tensor], step: int) -> Tensor:
+            example = next(iter(parameters.values()))
+            batch = [wavs[index].to(example.device) for index in group]
+            targets = weighted_targets[group].to(example.device)
+            with once(model.upstream, front_end), _drawn_from(model, example.device, *seed, step, number):
+                logits = model.functional(parameters, batch)
+            return soft_cross_entropy(logits, targets) * (len(group) / len(wavs))
+
+        return loss
+
+    groups = micro_batches([len(wav) for wav in wavs], seconds)
+    return [share(group, number) for number, group in enumerate(groups)]
+
+
+@contextlib.contextmanager
+def _drawn_from(model: FineTunedModel, device: torch.device, *names: object) -> Iterator[None]:
+    """Dropout masks come from generators that ``names`` seed; the global ones are afterwards as they were."""
+    if not (model.training and model.options.dropout):
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_from("dropout", *names))
+        yield

@@ -1,0 +1,67 @@
+"""Activation checkpointing that is right while other parameters stand in for a model's own.
+
+``torch.utils.checkpoint`` runs a layer again during the backward pass. Within ``functional_call`` the layer's own
+parameters are back by then, and the gradient is silently of another model. Here the parameters that stand in at the
+time of the forward pass are handed to the checkpointed function, and it puts them in again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.upstream.batching import _replaced as replaced
+
+
+class _Unhooked(nn.Module):
+    """Calls a layer's forward without its hooks, which would report a recomputed layer a second time."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return type(self.layer).forward(self.layer, *args, **kwargs)
+
+
+@contextlib.contextmanager
+def recomputed(upstream: nn.Module) -> Iterator[None]:
+    """Within the block, the upstream's transformer layers keep only their inputs and run again in the backward pass.
+
+    Dropout masks are the same both times. Double backward works; see the documentation for what it saves there.
+
+    Raises:
+        UserError: the upstream has no list of transformer layers where s3prl's and Hugging Face's models have it.
+    """
+    layers = getattr(getattr(getattr(upstream, "model", None), "encoder", None), "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise UserError("activation_checkpointing is not available for this upstream. Set it to false.")
+    with contextlib.ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(replaced(layer, "forward", _checkpointing(layer)))
+        yield
+
+
+def _checkpointing(layer: nn.Module) -> Any:
+    unhooked = _Unhooked(layer)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        names = [f"layer.{name}" for name, _ in layer.named_parameters()]
+        current = [parameter for _, parameter in layer.named_parameters()]
+
+        def run(parameters: list[Tensor], *args: Any, **kwargs: Any) -> Any:
+            with sdpa_kernel(SDPBackend.MATH):  # the recomputation happens after the caller's context has ended
+                return torch.func.functional_call(
+                    unhooked, dict(zip(names, parameters, strict=True)), args, kwargs, strict=False
+                )
+
+        return checkpoint(run, current, *args, use_reentrant=False, **kwargs)
+
+    return forward

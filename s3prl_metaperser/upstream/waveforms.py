@@ -1,0 +1,54 @@
+"""A corpus's waveforms, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.base import Utterance
+
+RATE = 16000
+
+
+class Waveforms:
+    """Stands where pooled features stand otherwise: indexing by rows gives waveforms.
+
+    Args:
+        utterances: N of them; their order is the order of rows.
+        longest_seconds: longer utterances are cropped to their beginning.
+        shape: (L, D) of the upstream's features.
+        device: where waveforms go.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], longest_seconds: float, shape: tuple[int, int], device: str = "cpu"
+    ):
+        self.utterances = list(utterances)
+        self.longest = int(longest_seconds * RATE)
+        self.shape = (len(self.utterances), *shape)
+        self.device = device
+
+    @property
+    def cropped(self) -> int:
+        """How many utterances are longer than ``longest_seconds``."""
+        return sum(u.seconds * RATE > self.longest for u in self.utterances)
+
+    def to(self, device: str) -> Waveforms:
+        """The same waveforms for another device."""
+        return Waveforms(self.utterances, self.longest / RATE, self.shape[1:], device)
+
+    def samples(self, row: int) -> int:
+        """How many samples one utterance has after cropping, by its header."""
+        return min(int(self.utterances[row].seconds * RATE), self.longest)
+
+    def __getitem__(self, rows: Iterable[int]) -> list[torch.Tensor]:
+        return [self._read(int(row)) for row in rows]
+
+    def _read(self, row: int) -> torch.Tensor:
+        return self.prepare(torch.from_numpy(load_audio(self.utterances[row].path)))
+
+    def prepare(self, wave: torch.Tensor) -> torch.Tensor:
+        """Crop one waveform, [n] -> [at most longest], and put it on the device."""
+        return wave[: self.longest].to(self.device)
