@@ -58,6 +58,8 @@ def pack_state(state: ModelState) -> dict[str, dict[str, torch.Tensor]]:
         weights = tensors.pop("weights")
         packed["Featurizer"] = {"weights": weights} if len(weights) > 1 else {}  # s3prl has none for a single layer
         packed["Downstream"] = tensors
+    if state.model is not None:
+        packed["Upstream"] = {name: value.detach().cpu() for name, value in state.model.upstream.state_dict().items()}
     if state.rates is not None:
         packed["InnerRates"] = {"values": state.rates.values.detach().cpu()}
     return packed
@@ -73,6 +75,8 @@ def unpack_state(content: dict[str, Any], blank: ModelState, source: str | Path)
         if blank.head is not None:
             weights = content["Featurizer"] or {"weights": torch.zeros(1)}
             blank.head.load_state_dict({**weights, **content["Downstream"]})
+        if blank.model is not None:
+            blank.model.upstream.load_state_dict(content["Upstream"])
         if blank.rates is not None:
             blank.rates.load_state_dict(content["InnerRates"])
     except (KeyError, RuntimeError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.checkpoints import pack_state, save_checkpoint, steps_of
 from s3prl_metaperser.methods.base import ModelState
 from s3prl_metaperser.training import OuterLoop
@@ -28,12 +29,16 @@ class Experiment:
         self._events = None
 
     def note(self, line: str) -> None:
-        """A line in log.log."""
+        """A line in log.log. Of several processes only the leader writes, here and below."""
+        if not parallel.is_leader():
+            return
         with open(self.folder / "log.log", "a", encoding="utf-8") as log:
             log.write(line + "\n")
 
     def log(self, split: str, key: str, value: float, step: int) -> None:
         """One value, in log.log and, where it is finite, for TensorBoard."""
+        if not parallel.is_leader():
+            return
         if self._events is None:
             from tensorboardX import SummaryWriter
 
@@ -50,6 +55,8 @@ class Experiment:
 
     def save(self, name: str, state: ModelState, loop: OuterLoop | None, epoch: int, best: Mapping[str, Any]) -> None:
         """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater): Args and Step are the RNG state."""
+        if not parallel.is_leader():
+            return
         content = {
             "Optimizer": loop.optimizer.state_dict() if loop else {},
             "Step": loop.step if loop else 0,
@@ -63,5 +70,6 @@ class Experiment:
     def save_states(self, state: ModelState, loop: OuterLoop | None, epoch: int, best, keep: int) -> None:
         """``states-<step>.ckpt``; of these the last ``keep`` stay."""
         self.save(f"states-{loop.step if loop else 0}.ckpt", state, loop, epoch, best)
-        for _, path in steps_of(self.folder)[:-keep]:
-            path.unlink()
+        if parallel.is_leader():
+            for _, path in steps_of(self.folder)[:-keep]:
+                path.unlink()

@@ -11,6 +11,7 @@ import copy
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 import s3prl_metaperser
 from s3prl_metaperser.arguments import build_parser
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.methods import DEFAULT_SYSTEM, SYSTEMS
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.override import apply_override
 from s3prl_metaperser.registration import DOWNSTREAM
@@ -38,6 +39,9 @@ KEPT_ON_RESUME = (
     "device",
     "expdir",
 )
+
+# what s3prl 0.4.18's own code makes torch say at each start; nothing that a user could mend
+NOT_OURS = (".*torch.nn.utils.weight_norm.*is deprecated", "Support for mismatched key_padding_mask and attn_mask")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -99,11 +103,16 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
     import numpy as np
     import torch
 
+    from s3prl_metaperser import parallel
     from s3prl_metaperser.registration import register
     from s3prl_metaperser.runner import MetaRunner
 
+    for message in NOT_OURS:
+        warnings.filterwarnings("ignore", message)
     register()
     args.device = _device(args.device, torch)
+    if parallel.wanted():
+        args.device = parallel.start(args.backend, args.device)
     if args.cache_dir is not None:
         compat.set_download_dir(args.cache_dir)
     random.seed(args.seed)
@@ -112,11 +121,15 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
     torch.backends.cudnn.enabled = not args.disable_cudnn
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    runner = MetaRunner(args, config)
-    if args.verbose:
-        say(f"options: {runner.options}")
-    _write_yaml(args, config)
-    {"train": runner.train, "evaluate": runner.evaluate, "inference": runner.inference}[args.mode]()
+    try:
+        runner = MetaRunner(args, config)
+        if args.verbose:
+            say(f"options: {runner.options}")
+        if parallel.is_leader():
+            _write_yaml(args, config)
+        {"train": runner.train, "evaluate": runner.evaluate, "inference": runner.inference}[args.mode]()
+    finally:
+        parallel.stop()
 
 
 def _past_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -184,7 +197,8 @@ def _overridden(args: argparse.Namespace) -> dict[str, Any]:
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     if args.upstream is None:
         raise UserError("Which upstream? Name one by its s3prl hub name, e.g. -u fbank_no_cmvn or -u wavlm_base.")
-    path = Path(args.config) if args.config else downstream_folder() / "config.yaml"
+    default = "config_finetuned.yaml" if args.upstream_trainable else "config.yaml"
+    path = Path(args.config) if args.config else downstream_folder() / default
     if not path.is_file():
         raise UserError(f"-c {path}: no such configuration file.")
     try:
@@ -211,7 +225,7 @@ def _lists(value: Any) -> Any:
 
 def _announce(args: argparse.Namespace, options: Options) -> None:
     system = args.downstream_variant or DEFAULT_SYSTEM
-    SYSTEMS.summary(system)  # an unknown name is an error before anything else is done
+    systems(args.upstream_trainable).summary(system)  # an unknown name is an error before anything else is done
     data = options.downstream_expert.datarc
     say(
         f"s3prl_metaperser {s3prl_metaperser.__version__}: {args.mode} {system}, upstream {args.upstream}, corpus "
@@ -231,7 +245,9 @@ def _default_folder(args: argparse.Namespace, options: Options) -> Path:
     """``result/downstream/`` and a name that tells the cell."""
     data = options.downstream_expert.datarc
     system = args.downstream_variant or DEFAULT_SYSTEM
-    return Path("result/downstream") / "-".join([data.corpus, args.upstream, data.scenario, data.fold, system])
+    return Path("result/downstream") / "-".join(
+        [data.corpus, args.upstream, *(["f"] if args.upstream_trainable else []), data.scenario, data.fold, system]
+    )
 
 
 def _make_folder(args: argparse.Namespace, options: Options) -> None:
@@ -246,7 +262,7 @@ def _make_folder(args: argparse.Namespace, options: Options) -> None:
         value = getattr(args, key)
         if value and os.path.exists(value):
             setattr(args, key, str(Path(value).resolve()))
-    if args.mode != "train":
+    if args.mode != "train" or os.environ.get("RANK", "0") != "0":
         return
     old = [
         p for pattern in ("states-*.ckpt", "dev-best.ckpt", "result_*.json", "log.log") for p in folder.glob(pattern)

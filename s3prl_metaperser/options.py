@@ -92,6 +92,19 @@ class FewShotOptions:
 
 
 @dataclass(frozen=True)
+class TuningOptions:
+    """How the whole model adapts, with ``-f`` (see :mod:`s3prl_metaperser.upstream.finetuning`)."""
+
+    adapt: str = "all"
+    train_front_end: bool = False
+    micro_batch_seconds: float = 20.0
+    longest_seconds: float = 15.0
+    bf16: bool = False
+    activation_checkpointing: bool = False
+    dropout: bool = False
+
+
+@dataclass(frozen=True)
 class EvaluationOptions:
     """Meta-testing (section 3.3)."""
 
@@ -134,6 +147,7 @@ class ExpertOptions:
     initrc: InitialisationOptions = field(default_factory=InitialisationOptions)
     metarc: MetaOptions = field(default_factory=MetaOptions)
     fewrc: FewShotOptions = field(default_factory=FewShotOptions)
+    tunerc: TuningOptions = field(default_factory=TuningOptions)
     evalrc: EvaluationOptions = field(default_factory=EvaluationOptions)
 
 

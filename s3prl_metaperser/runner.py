@@ -8,6 +8,7 @@ test rater before it predicts.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from pathlib import Path
@@ -18,18 +19,18 @@ from s3prl.downstream.runner import ModelEntry, Runner
 from torch import nn
 from tqdm import tqdm
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.checkpoints import unpack_state
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
 from s3prl_metaperser.evaluation.results import result_content, table, write_result
 from s3prl_metaperser.experiment import BEST, Experiment
 from s3prl_metaperser.expert import DownstreamExpert
-from s3prl_metaperser.methods import DEFAULT_SYSTEM, SYSTEMS
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
 from s3prl_metaperser.options import Options
+from s3prl_metaperser.scopes import open_scope
 from s3prl_metaperser.training import OuterLoop, batches
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
-from s3prl_metaperser.upstream.store import FeatureIdentity
 from s3prl_metaperser.workspace import Workspace, say
 
 
@@ -57,7 +58,7 @@ class MetaRunner(Runner):
         self.options = Options.from_config(config)
         _set_threads(self.options.runner.threads)
         self.system_name = args.downstream_variant or DEFAULT_SYSTEM
-        system = SYSTEMS.get(self.system_name)
+        system = systems(args.upstream_trainable).get(self.system_name)
         super().__init__(args, config)
         weights = self.downstream.model.class_weights.to(args.device)
         self.system = system(self.options, weights)
@@ -68,56 +69,12 @@ class MetaRunner(Runner):
         self.workspace = Workspace(self.options)
         for line in self.workspace.describe():
             say(line)
-        args = self.args
-        upstream: list[nn.Module] = []
-
-        def build() -> nn.Module:
-            if not upstream:
-                upstream.append(
-                    build_upstream(
-                        args.upstream,
-                        ckpt=args.upstream_ckpt,
-                        model_config=args.upstream_model_config,
-                        refresh=args.upstream_refresh,
-                        device=args.device,
-                    )
-                )
-            return upstream[0]
-
-        self._build_upstream = build
-        self.identity = self._feature_identity(build)
-        if self.workspace.features_exist(self.identity):
-            say(f"features of {args.upstream} exist; the upstream is not loaded")
-        features = self.workspace.features(self.identity, build)
-        if features.carry_nothing() or removes_the_mean(args.upstream, args.upstream_model_config):
-            say(
-                f"WARNING: the pooled features of {args.upstream} carry nothing: this upstream normalises each "
-                "utterance to zero mean over time, so that nothing of it is left after mean pooling. "
-                "Use -u fbank_no_cmvn instead."
-            )
-        learned = bool(args.upstream_ckpt or checkpoint_urls(args.upstream))
-        self.prepared = self.workspace.prepare(features, learned=learned, layer=args.upstream_layer_selection)
-        if self.prepared.standardized:
-            say("pooled features are standardised with the training split's statistics (modelrc.standardize)")
-        self.rate = upstream[0].get_downsample_rates(args.upstream_feature_selection) if upstream else 0
+        self.scope = open_scope(self.args, self.options, self.workspace)
         return ModelEntry(nn.Identity(), "Upstream", False, [])
 
-    def _feature_identity(self, build) -> FeatureIdentity:
-        args = self.args
-        if args.upstream_refresh:
-            build()  # downloads anew, so that the hash is of what will be used
-        digest = checkpoint_hash(args.upstream, ckpt=args.upstream_ckpt, model_config=args.upstream_model_config)
-        return FeatureIdentity(
-            upstream=args.upstream,
-            checkpoint=digest,
-            selection=args.upstream_feature_selection,
-            normalize=args.upstream_feature_normalize,
-            dtype=self.options.downstream_expert.modelrc.feature_dtype,
-        )
-
     def _get_featurizer(self) -> ModelEntry:
-        layers, features = self.prepared.values.shape[1:]
-        return ModelEntry(LayerWeights(layers, features, self.rate), "Featurizer", True, [])
+        layers, features = self.scope.prepared.values.shape[1:]
+        return ModelEntry(LayerWeights(layers, features, self.scope.rate), "Featurizer", True, [])
 
     def _get_downstream(self) -> ModelEntry:
         expert = DownstreamExpert(
@@ -131,15 +88,15 @@ class MetaRunner(Runner):
 
     # -- training ----------------------------------------------------------------------------------------------
 
+    @functools.cached_property
     def task(self) -> TrainingTask:
         """The training task of this cell."""
-        if "_task" not in self.__dict__:
-            self._task = self.workspace.task(self.prepared, self.identity, self.args.seed, self.args.device)
-        return self._task
+        scope, args = self.scope, self.args
+        return self.workspace.task(scope.prepared, scope.identity, args.seed, args.device, scope.model)
 
     def train(self) -> None:
         """Meta-train, or go on from a checkpoint; keep the step that suits the validation rater best."""
-        task, runner = self.task(), self.options.runner
+        task, runner = self.task, self.options.runner
         files, (state, best) = self._experiment(), self._start(task)
         total, expert = self.system.outer_steps, self.downstream.model
         loop = OuterLoop(self.system, state, task) if total else None
@@ -147,25 +104,25 @@ class MetaRunner(Runner):
         if loop is not None and done:
             loop.optimizer.load_state_dict(self.init_ckpt["Optimizer"])
             loop.step = done
+        quiet = loop is None or not parallel.is_leader()
         try:
             if loop is None:
                 best = self._validate(files, state, None, 0, best)
                 files.save_states(state, None, 0, best, runner.max_keep)
             losses: list[float] = []
-            bar = tqdm(total=total, initial=done, desc=self.system_name, dynamic_ncols=True, disable=loop is None)
-            for epoch, batch in batches(expert.get_dataloader, expert.steps_per_epoch, done, total):
-                losses.append(loop.update(batch))
-                step = loop.step
-                if step % runner.log_step == 0 or step == total:
-                    files.log("train", "loss", sum(losses) / len(losses), step)
-                    bar.set_postfix(loss=f"{losses[-1]:.4f}", best=f"{best['loss']:.4f}@{best['step']}")
-                    losses = []
-                if step % runner.eval_step == 0 or step == total:
-                    best = self._validate(files, state, loop, epoch, best)
-                if step % runner.save_step == 0 or step == total:
-                    files.save_states(state, loop, epoch, best, runner.max_keep)
-                bar.update()
-            bar.close()
+            with tqdm(total=total, initial=done, desc=self.system_name, dynamic_ncols=True, disable=quiet) as bar:
+                for epoch, batch in batches(expert.get_dataloader, expert.steps_per_epoch, done, total):
+                    losses.append(loop.update(batch))
+                    step = loop.step
+                    if step % runner.log_step == 0 or step == total:
+                        files.log("train", "loss", sum(losses) / len(losses), step)
+                        bar.set_postfix(loss=f"{losses[-1]:.4f}", best=f"{best['loss']:.4f}@{best['step']}")
+                        losses = []
+                    if step % runner.eval_step == 0 or step == total:
+                        best = self._validate(files, state, loop, epoch, best)
+                    if step % runner.save_step == 0 or step == total:
+                        files.save_states(state, loop, epoch, best, runner.max_keep)
+                    bar.update()
         finally:
             files.close()
         if not math.isfinite(best["loss"]):
@@ -173,7 +130,7 @@ class MetaRunner(Runner):
                 f"No step of {self.system_name} could be meta-tested on the validation rater: adaptation diverges. "
                 "Lower metarc.inner_lr or fewrc.lr."
             )
-        if self.args.push_to_hf_hub:
+        if self.args.push_to_hf_hub and parallel.is_leader():
             self.push_to_huggingface_hub()
         self._say_where_everything_is(files.folder, best)
 
@@ -182,8 +139,8 @@ class MetaRunner(Runner):
             "Args": self.args,
             "Config": self.config,
             "System": self.system_name,
-            "Task": self.task().identity,
-            "Preprocessing": {"mean": self.prepared.mean, "scale": self.prepared.scale},
+            "Task": self.task.identity,
+            "Preprocessing": {"mean": self.scope.prepared.mean, "scale": self.scope.prepared.scale},
         }
         return Experiment(Path(self.args.expdir), self.downstream.model.get_downstream_name(), constants)
 
@@ -196,7 +153,7 @@ class MetaRunner(Runner):
 
     def _validate(self, files: Experiment, state: ModelState, loop: OuterLoop | None, epoch: int, best):
         """Meta-test the validation rater; write ``dev-best.ckpt`` where this step is the best so far."""
-        value, step = validation_loss(self.system, state, self.task().validation_episodes), loop.step if loop else 0
+        value, step = validation_loss(self.system, state, self.task.validation_episodes), loop.step if loop else 0
         files.log("dev", "loss", value, step)
         if value < best["loss"]:
             best = {"loss": value, "step": step}
@@ -230,13 +187,12 @@ class MetaRunner(Runner):
         source = self.args.init_ckpt
         if self.init_ckpt.get("System", self.system_name) != self.system_name:
             raise UserError(f"{source} holds {self.init_ckpt['System']}, not {self.system_name} (-v).")
-        if self.args.past_exp and self.init_ckpt.get("Task") != self.task().identity:
+        if self.args.past_exp and self.init_ckpt.get("Task") != self.task.identity:
             raise UserError(
                 f"{source} was trained on other data: corpus, audio, features, split or labels have changed since. "
                 "Train again, or restore what it was trained on; -i loads its parameters all the same."
             )
-        layers, features = self.prepared.values.shape[1:]
-        state = unpack_state(self.init_ckpt, self.system.blank(layers, features), source)
+        state = unpack_state(self.init_ckpt, self.system.blank(self.task), source)
         for module in (state.head, state.rates):
             if module is not None:
                 module.to(self.args.device)
@@ -248,12 +204,12 @@ class MetaRunner(Runner):
         roles = {"test": "test", "dev": "validation"}
         if split not in roles:
             raise unknown_name("split", split, roles)
-        task = self.task()
+        task = self.task
         if not self.init_ckpt:
             raise UserError("Nothing to evaluate: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
         state = self._loaded()
         episodes = self.workspace.episodes(roles[split])
-        on_device = dataclasses.replace(self.prepared, values=task.features)
+        on_device = dataclasses.replace(self.scope.prepared, values=task.features)
         data = self.workspace.episode_data(episodes, on_device, roles[split])
         if note := episodes.shrink_note():
             say(note)
@@ -269,19 +225,21 @@ class MetaRunner(Runner):
             hashes={
                 "corpus": self.workspace.corpus.fingerprint(),
                 "task": task.identity,
-                "features": self.identity.key,
-                "upstream_checkpoint": self.identity.checkpoint,
+                "features": self.scope.identity.key,
+                "upstream_checkpoint": self.scope.identity.checkpoint,
             },
             options=dataclasses.asdict(self.options),
             selected_step=int(self.init_ckpt.get("Step", 0)),
             seconds=time.perf_counter() - begun,
             draws=evalrc.interval_draws,
         )
+        if not parallel.is_leader():
+            return []
         path = Path(self.args.expdir) / f"result_{split}.json"
         write_result(path, content)
         counts = content["counts"]
         title = (
-            f"{self.system_name}, {self.args.upstream} (frozen), {self.workspace.corpus.name} "
+            f"{self.system_name}, {self.args.upstream} ({self.scope.name}), {self.workspace.corpus.name} "
             f"{self.workspace.split.scenario}/{self.workspace.split.fold}, rater {episodes.rater}: "
             f"K={counts['shots_used']}, Q={counts['queries_used']}, {counts['episodes']} seeds, {evalrc.steps} steps"
         )
@@ -296,7 +254,7 @@ class MetaRunner(Runner):
         return {
             "corpus": self.workspace.corpus.name,
             "upstream": self.args.upstream,
-            "scope": "frozen",
+            "scope": self.scope.name,
             "scenario": self.workspace.split.scenario,
             "fold": self.workspace.split.fold,
             "system": self.system_name,
@@ -305,7 +263,7 @@ class MetaRunner(Runner):
             "queries": evalrc.queries,
             "seeds": list(range(evalrc.seeds if split == "test" else evalrc.validation_seeds)),
             "steps": evalrc.steps,
-            "standardized": self.prepared.standardized,
+            "standardized": self.scope.prepared.standardized,
             "training_seed": self.args.seed,
         }
 
@@ -315,33 +273,22 @@ class MetaRunner(Runner):
 
     def inference(self) -> None:
         """Class probabilities of the audio file that ``-t`` names, before any adaptation."""
-        from s3prl_metaperser.audio import load_audio
-        from s3prl_metaperser.upstream.pooling import pool_waveforms
-
         if not self.init_ckpt:
             raise UserError("Nothing to infer with: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
         path = Path(self.args.evaluate_split)
         if not path.is_file():
             raise UserError(f"-t {path}: no such audio file.")
         state = self._loaded()
-        waves = [torch.from_numpy(load_audio(path)).to(self.args.device)]
-        selection, normalize = self.identity.selection, self.identity.normalize
-        pooled = pool_waveforms(self._build_upstream(), waves, selection=selection, normalize=normalize)[0]
-        if self.args.upstream_layer_selection is not None:
-            pooled = pooled[[self.args.upstream_layer_selection]]
-        features = ((pooled - self.prepared.mean) / self.prepared.scale)[None].to(self.args.device)
         predictor = {name: value.detach() for name, value in state.parameters().items()}
-        probabilities = self.system.predict(predictor if state.head else 0, features)[0]
+        probabilities = self.system.predict(predictor if state.head else 0, self.scope.read(path))[0]
         for name, value in sorted(zip(self.workspace.corpus.classes, probabilities, strict=True), key=lambda p: -p[1]):
             print(f"{name:<12} {value:.3f}{'  ticked' if value > 1 / len(probabilities) else ''}")
 
 
 def _refuse_unsupported(args) -> None:
-    """Options of s3prl's launcher that have no meaning with a frozen upstream and pooled features."""
-    if args.upstream_trainable:
-        raise UserError("-f (fine-tuning the upstream) is not there yet in this version; leave it out.")
-    if args.local_rank is not None:
-        raise UserError("With a frozen upstream one process is enough and fastest: leave out --local_rank.")
+    """Ways to start that have no meaning here."""
+    if parallel.world() > 1 and not args.upstream_trainable:
+        raise UserError("With a frozen upstream one process is enough and fastest: start it without torchrun.")
     if getattr(args, "hub", "torch") == "huggingface":
         raise UserError(
             "--hub huggingface runs code that it downloads. Use -u hf_hubert_custom or hf_wav2vec2_custom, -k FOLDER."

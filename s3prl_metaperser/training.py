@@ -27,7 +27,7 @@ class OuterLoop:
         self.system, self.state, self.task = system, state, task
         self.step = 0
         options = task.options
-        groups: list[dict[str, Any]] = [{"params": list(state.head.parameters()), "lr": options.optimizer.lr}]
+        groups: list[dict[str, Any]] = [{"params": list(state.parameters().values())}]
         if state.rates is not None and state.rates.values.requires_grad:
             rate = options.downstream_expert.metarc.lslr_lr
             rate = options.optimizer.lr if rate is None else rate
@@ -46,11 +46,9 @@ class OuterLoop:
         """
         step = self.step + 1
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.system.outer_loss(self.state, batch, step, self.task)
-        loss.backward()
+        value = self.system.outer_gradient(self.state, batch, step, self.task)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.task.options.runner.gradient_clipping)
-        value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise UserError(
                 f"Outer step {step} gives a loss of {value} and a gradient norm of {norm.item()} (raters "

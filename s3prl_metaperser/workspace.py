@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
     from s3prl_metaperser.methods.base import EpisodeData, TrainingTask
     from s3prl_metaperser.protocol.loader import LabelTable
+    from s3prl_metaperser.upstream.finetuning import FineTunedModel
     from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
+    from s3prl_metaperser.upstream.waveforms import Waveforms
 
 
 def open_corpus(data: DataOptions) -> Corpus:
@@ -79,9 +82,11 @@ class Prepared:
         mean: what was subtracted, [L, D]; zeros where nothing was.
         scale: what was divided by, [L, D]; ones where nothing was.
         standardized: whether statistics of the training split were applied.
+
+    With a fine-tuned upstream ``values`` are the corpus's waveforms, and nothing is subtracted or divided by.
     """
 
-    values: torch.Tensor
+    values: torch.Tensor | Waveforms
     rows: dict[str, int]
     mean: torch.Tensor
     scale: torch.Tensor
@@ -229,12 +234,24 @@ class Workspace:
         data = []
         for episode in episodes.episodes:
             support, query = labels.select(episode.support), labels.select(episode.query)
-            shown = Support(prepared.values[support.rows], torch.from_numpy(support.targets), episode.seed)
-            data.append(EpisodeData(shown, prepared.values[query.rows], query))
+            targets = torch.from_numpy(support.targets).to(prepared.values.device)
+            shown = Support(prepared.values[support.rows], targets, episode.seed)
+            data.append(EpisodeData(shown, prepared.values[query.rows], query, support.utterances))
         return tuple(data)
 
-    def task(self, prepared: Prepared, identity: FeatureIdentity, seed: int, device: str = "cpu") -> TrainingTask:
-        """What a system may learn from; nothing of the test rater is in it."""
+    def task(
+        self,
+        prepared: Prepared,
+        identity: FeatureIdentity,
+        seed: int,
+        device: str = "cpu",
+        model: FineTunedModel | None = None,
+    ) -> TrainingTask:
+        """What a system may learn from; nothing of the test rater is in it.
+
+        Args:
+            model: upstream and head, where the upstream is fine-tuned.
+        """
         import torch
 
         from s3prl_metaperser.methods.base import TrainingTask
@@ -251,6 +268,8 @@ class Workspace:
             "standardized": prepared.standardized,
             "layer statistics": [prepared.mean.double().sum().item(), prepared.scale.double().sum().item()],
         }
+        if model is not None:
+            content["tuned"] = [self.options.digest("tunerc"), sorted(model.named_adapted())]
         return TrainingTask(
             features=on_device.values,
             classes=self.corpus.classes,
@@ -263,6 +282,7 @@ class Workspace:
             seed=seed,
             cache=self.cache,
             identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+            model=model,
         )
 
     def describe(self) -> list[str]:
@@ -285,5 +305,6 @@ class Workspace:
 
 
 def say(line: str) -> None:
-    """One of the project's own lines, on stderr like s3prl's."""
-    print(f"[MetaPerSER] {line}", file=sys.stderr, flush=True)
+    """One of the project's own lines, on stderr like s3prl's; of several processes only the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"[MetaPerSER] {line}", file=sys.stderr, flush=True)

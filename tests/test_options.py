@@ -8,8 +8,8 @@ from s3prl_metaperser.options import Options
 from s3prl_metaperser.resources import downstream_folder
 
 
-def shipped():
-    return yaml.safe_load((downstream_folder() / "config.yaml").read_text())
+def shipped(name="config.yaml"):
+    return yaml.safe_load((downstream_folder() / name).read_text())
 
 
 def as_lists(value):
@@ -18,8 +18,9 @@ def as_lists(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_the_shipped_configuration_lists_every_option():
-    assert as_lists(dataclasses.asdict(Options.from_config(shipped()))) == shipped()
+@pytest.mark.parametrize("name", ["config.yaml", "config_finetuned.yaml"])
+def test_the_shipped_configurations_list_every_option(name):
+    assert as_lists(dataclasses.asdict(Options.from_config(shipped(name)))) == shipped(name)
 
 
 def test_an_empty_configuration_is_the_shipped_one():

@@ -287,7 +287,7 @@ WRONG = [
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-v", "Meta-Perse"], "mean 'Meta-PerSER'"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-c", "none.yaml"], "no such configuration"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "evaluate"], "Nothing to evaluate"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "-f "),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "Leave out -f"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-o", "config.runner.total_step=3"], "steps"),
     (["-m", "evaluate", "-e", "nowhere"], "no such experiment folder"),
     (["-d", "personalized_emotion", "-u", "wavlm_local", "-m", "train"], "-k"),

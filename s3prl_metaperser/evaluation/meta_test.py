@@ -9,8 +9,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
+
+
+class Diverged(UserError):
+    """Adaptation to an episode ends in NaN or infinity."""
 
 
 @dataclass(frozen=True)
@@ -33,47 +39,62 @@ class EpisodeResult:
 def meta_test(
     system: System, state: ModelState, episodes: Sequence[EpisodeData], progress: str | None = None
 ) -> list[EpisodeResult]:
-    """Adapt to each episode's support samples and predict its query samples.
+    """Adapt to each episode's support samples and predict its query samples; episodes are shared out over processes.
 
     Args:
         progress: what the progress bar says; no bar without it.
 
     Raises:
-        UserError: predictions that are not finite: adaptation diverged.
+        Diverged: predictions that are not finite.
     """
-    weights = system.class_weights.detach().cpu().double().numpy()
-    results = []
-    for episode in tqdm(episodes, desc=progress, disable=progress is None, unit="episode", dynamic_ncols=True):
-        predictor = system.adapt(state, episode.support)
-        probabilities = system.predict(predictor, episode.query)
-        if not np.isfinite(probabilities).all():
-            raise UserError(
-                f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
-                "Lower metarc.inner_lr (Meta-PerSER) or fewrc.lr (Linear-Few), or train with more steps."
-            )
-        labels = episode.query_labels
-        results.append(
-            EpisodeResult(
-                seed=episode.support.seed,
-                query=labels.utterances,
-                probabilities=probabilities,
-                ticks=labels.ticks,
-                loss=_class_balanced_loss(probabilities, labels.targets, weights),
-            )
+    results = {}
+    bar = tqdm(
+        parallel.share(episodes),
+        desc=progress,
+        disable=progress is None or not parallel.is_leader(),
+        unit="episode",
+        dynamic_ncols=True,
+    )
+    for index, episode in bar:
+        results[index] = _tested(system, state, episode)
+    whole = {index: result for part in parallel.gather(results) for index, result in part.items()}
+    return [whole[index] for index in range(len(episodes))]
+
+
+def _tested(system: System, state: ModelState, episode: EpisodeData) -> EpisodeResult:
+    try:
+        probabilities = system.predict(system.adapt(state, episode.support), episode.query)
+    except NonFinite as error:
+        raise Diverged(f"{system.name} diverges while it adapts to episode {episode.support.seed}: {error}") from None
+    if not np.isfinite(probabilities).all():
+        raise Diverged(
+            f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
+            "Lower metarc.inner_lr (Meta-PerSER) or fewrc.lr (Linear-Few, Entire-Few), or train with more steps."
         )
-    return results
+    labels, weights = episode.query_labels, system.class_weights.detach().cpu().double().numpy()
+    return EpisodeResult(
+        seed=episode.support.seed,
+        query=labels.utterances,
+        probabilities=probabilities,
+        ticks=labels.ticks,
+        loss=class_balanced_loss(probabilities, labels.targets, weights),
+    )
 
 
 def validation_loss(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> float:
     """Mean class-balanced loss in meta-testing the validation rater; infinite where adaptation diverges."""
+    total = 0.0
     with torch.no_grad():
-        try:
-            return float(np.mean([result.loss for result in meta_test(system, state, episodes)]))
-        except UserError:
-            return float("inf")
+        for _, episode in parallel.share(episodes):
+            try:
+                total += _tested(system, state, episode).loss
+            except Diverged:
+                total = float("inf")
+    return parallel.sum_value(total) / len(episodes)
 
 
-def _class_balanced_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+def class_balanced_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """The training loss of predictions, float32 [Q, C], against smoothed targets [Q, C]; ``weights`` [C]."""
     targets = targets.astype(np.float64)
     logs = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
     return float((-(targets * logs).sum(-1) * (targets * weights).sum(-1)).mean())

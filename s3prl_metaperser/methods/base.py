@@ -6,6 +6,7 @@ import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,14 @@ from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.model import Head, pooled_logits
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.loader import EpisodeBatch, LabelTable
+from s3prl_metaperser.seeding import torch_generator
 
+if TYPE_CHECKING:
+    from s3prl_metaperser.upstream.finetuning import FineTunedModel
+    from s3prl_metaperser.upstream.waveforms import Waveforms
+
+#: Pooled features [K, L, D], or K waveforms.
+Inputs = torch.Tensor | list[torch.Tensor]
 #: What adaptation returns: the head's parameters by name; None where a system has none.
 Predictor = Mapping[str, torch.Tensor] | None
 
@@ -24,12 +32,13 @@ class Support:
     """The K labelled samples of one episode.
 
     Attributes:
-        features: pooled, prepared like those in training, float32 [K, L, D].
+        features: pooled, prepared like those in training, float32 [K, L, D]; with a fine-tuned upstream K waveforms,
+            each float32 [n] at 16 kHz.
         targets: smoothed label distributions, float32 [K, C].
         seed: the episode's; the source of whatever a system draws.
     """
 
-    features: torch.Tensor
+    features: Inputs
     targets: torch.Tensor
     seed: int
 
@@ -39,13 +48,15 @@ class EpisodeData:
     """One episode of meta-testing, with features.
 
     Attributes:
-        query: pooled features, [Q, L, D].
+        query: pooled features [Q, L, D], or Q waveforms.
         query_labels: the rater's labels on them; never shown to a system.
+        support_utterances: ids, K of them.
     """
 
     support: Support
-    query: torch.Tensor
+    query: Inputs
     query_labels: LabelTable
+    support_utterances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,8 @@ class TrainingTask:
     """Everything that a system may learn from, for one corpus, upstream, scenario and fold.
 
     Attributes:
-        features: prepared pooled features of the whole corpus, float32 [N, L, D]; labels point into it by row.
+        features: prepared pooled features of the whole corpus, float32 [N, L, D], or its waveforms; labels point into
+            it by row.
         raters: training rater -> labels.
         consensus: pooled labels of the training raters.
         class_weights: from the consensus labels, float32 [C].
@@ -61,9 +73,10 @@ class TrainingTask:
         validation_episodes: the same rater's meta-testing episodes.
         cache: folder for what systems share, such as the initialisation.
         identity: hash of all that the task was made from.
+        model: upstream and head, where the upstream is fine-tuned.
     """
 
-    features: torch.Tensor
+    features: torch.Tensor | Waveforms
     classes: tuple[str, ...]
     raters: dict[str, LabelTable]
     consensus: LabelTable
@@ -74,6 +87,12 @@ class TrainingTask:
     seed: int
     cache: Path
     identity: str
+    model: FineTunedModel | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where training happens."""
+        return self.class_weights.device
 
 
 @dataclass
@@ -83,13 +102,17 @@ class ModelState:
     Attributes:
         head: layer weights, projector and classifier.
         rates: of the inner loop, for systems that have one.
+        model: upstream and head, where the upstream is fine-tuned; ``head`` is its head.
     """
 
     head: Head | None = None
     rates: InnerRates | None = None
+    model: FineTunedModel | None = None
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """The head's parameters by name."""
+        """What adapts, by name: the head's parameters, or the whole model's."""
+        if self.model is not None:
+            return self.model.named_adapted()
         return {} if self.head is None else dict(self.head.named_parameters())
 
 
@@ -114,7 +137,7 @@ class System(abc.ABC):
         return 0
 
     @abc.abstractmethod
-    def blank(self, layers: int, features: int) -> ModelState:
+    def blank(self, task: TrainingTask) -> ModelState:
         """A state of the right shapes, to load a checkpoint into."""
 
     @abc.abstractmethod
@@ -125,20 +148,24 @@ class System(abc.ABC):
         """The loss of outer step ``step`` (counted from 1), a scalar to be differentiated."""
         raise NotImplementedError(f"{self.name} has no outer steps")
 
+    def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
+        """Add the gradient of the outer loss to ``.grad`` of all that is trained; returns the loss."""
+        loss = self.outer_loss(state, batch, step, task)
+        loss.backward()
+        return loss.item()
+
     @abc.abstractmethod
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         """Use the K support samples; ``state`` is left as it is."""
 
-    def predict(self, predictor: Predictor, query: torch.Tensor) -> np.ndarray:
-        """Probabilities, float32 [Q, C], of query features [Q, L, D]."""
+    def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
+        """Probabilities, float32 [Q, C], of query features [Q, L, D] (or Q waveforms)."""
         with torch.no_grad():
             return torch.softmax(pooled_logits(predictor, query), dim=-1).cpu().numpy()
 
 
 def new_head(options: Options, layers: int, features: int, classes: int, *seed: object) -> Head:
     """A fresh head, drawn from a generator that ``seed`` names."""
-    from s3prl_metaperser.seeding import torch_generator
-
     return Head(
         layers,
         features,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,11 +58,11 @@ def train_on_consensus(task: TrainingTask) -> tuple[Head, dict[str, str]]:
     """
     options = task.options.downstream_expert.initrc
     layers, features = task.features.shape[1:]
-    head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.features.device)
+    head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.device)
     optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=options.weight_decay)
     inputs, targets = samples(task, task.consensus)
     held_out = samples(task, task.validation)
-    order = _batches(task.seed, len(inputs), options.batch_size)
+    order = shuffled_batches(task.seed, len(inputs), options.batch_size)
     best = (float("inf"), 0, {})
     bar = tqdm(
         range(1, options.total_steps + 1),
@@ -89,24 +90,24 @@ def train_on_consensus(task: TrainingTask) -> tuple[Head, dict[str, str]]:
 
 def samples(task: TrainingTask, labels: LabelTable) -> tuple[torch.Tensor, torch.Tensor]:
     """Features [n, L, D] and weighted targets [n, C] of labelled utterances."""
-    device = task.features.device
+    device = task.device
     targets = torch.from_numpy(labels.targets).to(device)
     return task.features[torch.from_numpy(labels.rows).to(device)], weighted_targets(targets, task.class_weights)
 
 
-def _batches(seed: int, size: int, batch: int):
-    """Endless batches of indices, reshuffled each epoch."""
-    epoch = 0
+def shuffled_batches(seed: int, size: int, batch: int, skip: int = 0) -> Iterator[torch.Tensor]:
+    """Endless batches of indices below ``size``, reshuffled each epoch; the first ``skip`` are left out."""
+    epoch, first = divmod(skip, -(-size // batch))
     while True:
         order = numpy_generator("consensus batches", seed, epoch).permutation(size)
-        for start in range(0, size, batch):
+        for start in range(first * batch, size, batch):
             yield torch.from_numpy(np.ascontiguousarray(order[start : start + batch]))
-        epoch += 1
+        epoch, first = epoch + 1, 0
 
 
 def _load(path: Path, task: TrainingTask) -> Head:
     layers, features = task.features.shape[1:]
-    head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.features.device)
+    head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.device)
     try:
         with safe_open(path, framework="pt") as file:
             head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no iterator)

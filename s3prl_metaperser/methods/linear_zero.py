@@ -11,8 +11,8 @@ class LinearZero(System):
 
     name = "Linear-Zero"
 
-    def blank(self, layers: int, features: int) -> ModelState:
-        return ModelState(head=new_head(self.options, layers, features, len(self.class_weights), "blank"))
+    def blank(self, task: TrainingTask) -> ModelState:
+        return ModelState(head=new_head(self.options, *task.features.shape[1:], len(task.classes), "blank"))
 
     def initialise(self, task: TrainingTask) -> ModelState:
         return ModelState(head=consensus_initialisation(task))

@@ -30,8 +30,8 @@ class MetaPerSER(System):
         metarc = self.options.downstream_expert.metarc
         return InnerRates(PARAMETERS, metarc.inner_steps, metarc.inner_lr, learned=metarc.lslr)
 
-    def blank(self, layers: int, features: int) -> ModelState:
-        head = new_head(self.options, layers, features, len(self.class_weights), "blank")
+    def blank(self, task: TrainingTask) -> ModelState:
+        head = new_head(self.options, *task.features.shape[1:], len(task.classes), "blank")
         return ModelState(head=head, rates=self._rates())
 
     def initialise(self, task: TrainingTask) -> ModelState:
@@ -40,7 +40,7 @@ class MetaPerSER(System):
         else:
             layers, features = task.features.shape[1:]
             head = new_head(self.options, layers, features, len(task.classes), "meta", task.seed)
-        return ModelState(head=head.to(task.features.device), rates=self._rates().to(task.features.device))
+        return ModelState(head=head.to(task.device), rates=self._rates().to(task.device))
 
     def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
         metarc = self.options.downstream_expert.metarc
@@ -75,7 +75,7 @@ class MetaPerSER(System):
         Filling and scaling of short episodes are in ``targets``; the sample weight is of the unscaled target, whose
         entries sum to one.
         """
-        device = task.features.device
+        device = task.device
         targets = targets.to(device)
         scale = targets.sum(-1, keepdim=True)
         plain = targets / scale.clamp_min(torch.finfo(targets.dtype).tiny)

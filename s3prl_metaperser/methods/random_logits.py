@@ -14,7 +14,7 @@ class Random(System):
 
     name = "Random"
 
-    def blank(self, layers: int, features: int) -> ModelState:
+    def blank(self, task: TrainingTask) -> ModelState:
         return ModelState()
 
     def initialise(self, task: TrainingTask) -> ModelState:

@@ -1,0 +1,246 @@
+"""``-f`` through s3prl's command line: a tiny random WavLM on a small demo corpus, in one process and in two."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from random_checkpoints import make_checkpoint
+from small_demo import overrides
+from test_runner import REPOSITORY, result
+
+from s3prl_metaperser import launcher
+from s3prl_metaperser.checkpoints import read_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
+
+QUICK = (
+    "downstream_expert.evalrc.shots=6",
+    "downstream_expert.evalrc.queries=10",
+    "downstream_expert.evalrc.seeds=2",
+    "downstream_expert.evalrc.steps=3",
+    "downstream_expert.metarc.shots=4",
+    "downstream_expert.initrc.total_steps=6",
+    "downstream_expert.initrc.eval_step=2",
+    "downstream_expert.initrc.batch_size=8",
+    "downstream_expert.tunerc.micro_batch_seconds=6",
+    "downstream_expert.tunerc.longest_seconds=1.2",
+    "runner.total_steps=4",
+    "runner.eval_step=2",
+    "runner.save_step=2",
+    "runner.threads=1",
+)
+
+
+def command(folder, checkpoint, *more, options=(), system="Meta-PerSER"):
+    start = ["-d", "personalized_emotion", "-u", "wavlm_local", "-k", str(checkpoint), "-m", "train", "-f"]
+    return [*start, "-v", system, "-p", str(folder), "-o", overrides(*QUICK, *options), *more]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
+    make_checkpoint("wavlm", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, checkpoint):
+    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    folder = tmp_path_factory.mktemp("finetuned") / "exp"
+    assert launcher.main(command(folder, checkpoint)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    return folder
+
+
+def test_train_and_evaluate_write_a_result_in_the_finetuned_scope(trained):
+    content = result(trained)
+    assert content["cell"]["scope"] == "finetuned"
+    assert content["cell"]["system"] == "Meta-PerSER"
+    assert content["counts"]["shots_used"] == 6
+    assert all(abs(sum(row) - 1) < 1e-5 for e in content["episodes"] for row in e["probabilities"])
+
+
+def test_the_checkpoint_holds_the_whole_upstream_under_s3prls_names(trained, checkpoint):
+    content = read_checkpoint(trained / "dev-best.ckpt")
+    original = torch.load(checkpoint, weights_only=True)["model"]
+    assert {f"model.{name}" for name in original} == set(content["Upstream"])
+    moved = [n for n, value in original.items() if not torch.equal(value, content["Upstream"][f"model.{n}"])]
+    assert any(".layers.1." in name for name in moved), "transformer layers adapt"
+    assert not any("feature_extractor" in name for name in moved), "the front-end is frozen by default"
+    assert content["InnerRates"]["values"].shape[0] == 2
+
+
+@pytest.mark.parametrize("system", ["Entire-Zero", "Entire-Few", "Random"])
+def test_every_system_starts_from_the_same_ssl_e_and_gets_the_same_episodes(tmp_path, trained, checkpoint, system):
+    assert launcher.main(command(tmp_path / "exp", checkpoint, system=system)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    content = result(tmp_path / "exp")
+    assert [e["support"] for e in content["episodes"]] == [e["support"] for e in result(trained)["episodes"]]
+    (made,) = (Path(os.environ["METAPERSER_CACHE"]) / "initialisation").rglob("ssl-e.safetensors")
+    assert made.is_file()
+
+
+def test_systems_of_the_other_scope_are_unknown_here(tmp_path, checkpoint, capsys):
+    assert launcher.main(command(tmp_path / "exp", checkpoint, system="Linear-Few")) == 2
+    assert "Available: Entire-Few, Entire-Zero, Meta-PerSER, Random" in capsys.readouterr().err
+
+
+def start(arguments, *, processes=1, cache=None):
+    program = [str(REPOSITORY / "run_downstream.py"), *arguments]
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "METAPERSER_CACHE": str(cache or os.environ["METAPERSER_CACHE"]),
+    }
+    return subprocess.Popen([*launch, *program], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def copied_cache(tmp_path):
+    """A cache with the demo corpus and without the initialisation."""
+    source = Path(os.environ["METAPERSER_CACHE"])
+    shutil.copytree(source / "demo", tmp_path / "cache" / "demo", symlinks=True)
+    return tmp_path / "cache"
+
+
+def test_two_processes_have_the_outer_gradient_of_one(tmp_path, checkpoint):
+    program = str(Path(__file__).with_name("outer_gradient_program.py"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    found = {}
+    for processes, launch in ((1, []), (2, ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])):
+        out = tmp_path / f"{processes}.pt"
+        subprocess.run([sys.executable, *launch, program, str(checkpoint), str(out)], env=environment, check=True)
+        found[processes] = torch.load(out, weights_only=True)
+    one, two = found[1], found[2]
+    assert one.keys() == two.keys()
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    for name, gradient in one.items():
+        if name != "loss":
+            assert (two[name] - gradient).norm() <= 1e-6 * max(gradient.norm(), 1e-3), name
+    assert one["rates"].abs().sum() > 0
+
+
+def test_two_processes_end_with_the_one_process_result_and_write_once(tmp_path, trained, checkpoint):
+    process = start(command(tmp_path / "two", checkpoint), processes=2, cache=copied_cache(tmp_path))
+    _, said = process.communicate(timeout=170)
+    assert process.returncode == 0, said
+    one, two = (read_checkpoint(folder / "states-4.ckpt") for folder in (trained, tmp_path / "two"))
+    for part in ("Upstream", "Downstream", "InnerRates"):
+        for name, value in one[part].items():
+            torch.testing.assert_close(two[part][name], value, rtol=0, atol=2e-6)
+    log = (tmp_path / "two" / "log.log").read_text().splitlines()
+    assert sum(line.startswith("dev loss at step 4:") for line in log) == 1
+    assert len(list((tmp_path / "two").glob("args_*.yaml"))) == 1
+
+
+def test_a_killed_process_ends_the_whole_job_within_a_minute(tmp_path, trained, checkpoint):
+    long = ("runner.total_steps=4000",)
+    process = start(command(tmp_path / "two", checkpoint, options=long), processes=2)
+    deadline = time.monotonic() + 100
+    while not (tmp_path / "two" / "states-2.ckpt").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    assert len(workers) == 2
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    begun = time.monotonic()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - begun < 60
+    assert read_checkpoint(tmp_path / "two" / "states-2.ckpt")["Step"] >= 2
+    assert not list((tmp_path / "two").glob("*.part"))
+
+
+def test_killed_ssl_e_goes_on_to_the_same_bits(tmp_path, trained, checkpoint):
+    cache = copied_cache(tmp_path)
+    slow = ("downstream_expert.initrc.total_steps=30",)
+    process = start(command(tmp_path / "a", checkpoint, options=slow, system="Entire-Zero"), cache=cache)
+    deadline = time.monotonic() + 60
+    while not list(cache.rglob("progress.ckpt")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert not list(cache.rglob("ssl-e.safetensors")), "it was killed too late to show anything"
+    for folder, where in (("a", cache), ("b", None)):
+        again = start(command(tmp_path / folder, checkpoint, options=slow, system="Entire-Zero"), cache=where)
+        _, said = again.communicate(timeout=120)
+        assert again.returncode == 0, said
+    one, other = (read_checkpoint(tmp_path / f / "dev-best.ckpt") for f in ("a", "b"))
+    assert all(torch.equal(one["Upstream"][name], other["Upstream"][name]) for name in one["Upstream"])
+    assert not list(cache.rglob("progress.ckpt"))
+
+
+def test_meta_training_resumes_from_its_middle_to_the_same_bits(tmp_path, trained, checkpoint):
+    half = tmp_path / "half"
+    assert launcher.main(command(half, checkpoint, options=("runner.max_keep=5",))) == 0
+    (half / "states-4.ckpt").unlink()
+    assert launcher.main([*command(half, checkpoint), "-a"]) == 0
+    one, other = read_checkpoint(trained / "states-4.ckpt"), read_checkpoint(half / "states-4.ckpt")
+    for part in ("Upstream", "Downstream", "InnerRates"):
+        assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
+
+
+def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, checkpoint, monkeypatch, capsys):
+    from s3prl_metaperser.methods import meta_perser_entire
+
+    def exhausted(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(meta_perser_entire, "outer_gradient", exhausted)
+    assert launcher.main(command(tmp_path / "exp", checkpoint)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Outer step 1, rater C-E4 runs out of memory (CUDA out of memory" in said
+    assert "Lower tunerc.micro_batch_seconds" in said
+
+
+def test_not_a_number_in_the_inner_loop_names_step_and_rater(tmp_path, trained, checkpoint, capsys):
+    assert (
+        launcher.main(command(tmp_path / "exp", checkpoint, options=("downstream_expert.metarc.inner_lr=1e30",))) == 2
+    )
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Outer step 1, rater C-E4: " in said
+    assert "Lower the inner rate" in said
+
+
+def test_divergence_in_the_outer_loop_names_the_step_and_keeps_the_last_checkpoint(
+    tmp_path, checkpoint, trained, capsys
+):
+    wild = ("optimizer.lr=1e30", "runner.save_step=1", "runner.eval_step=4")
+    assert launcher.main(command(tmp_path / "exp", checkpoint, options=wild)) == 2
+    assert "Outer step 2" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert read_checkpoint(tmp_path / "exp" / "states-1.ckpt")["Step"] == 1
+
+
+def test_an_upstream_without_weights_cannot_be_fine_tuned(tmp_path, capsys):
+    arguments = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f", "-p", str(tmp_path / "exp")]
+    assert launcher.main([*arguments, "-o", overrides()]) == 2
+    assert "no learned weights to fine-tune" in capsys.readouterr().err
+
+
+def test_with_a_frozen_upstream_torchrun_is_refused(tmp_path, trained):
+    arguments = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(tmp_path / "exp")]
+    process = start([*arguments, "-o", overrides()], processes=2)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "start it without torchrun" in said
+
+
+@pytest.mark.parametrize("family", ["hubert", "wav2vec2", "hf_hubert", "hf_wav2vec2"])
+def test_the_other_families_train_and_evaluate(tmp_path, trained, family):
+    upstream = {"hubert": "hubert_local", "wav2vec2": "wav2vec2_local"}.get(family, f"{family}_custom")
+    make_checkpoint(family, tmp_path / "weights")
+    few = ("downstream_expert.initrc.total_steps=1", "runner.total_steps=1")
+    arguments = command(tmp_path / "exp", tmp_path / "weights", options=few)
+    arguments[arguments.index("wavlm_local")] = upstream
+    assert launcher.main(arguments) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    assert result(tmp_path / "exp")["cell"]["upstream"] == upstream
