@@ -77,6 +77,7 @@ class MetaOptions:
     annealing_scope: Literal["training", "adaptation"] = "training"
     lslr: bool = True
     lslr_lr: float | None = None
+    engine: Literal["auto", "loop"] = "auto"
     shots: Positive = 32
     inner_steps: Positive = 5
     inner_lr: float = 0.02

@@ -104,6 +104,8 @@ class MetaRunner(Runner):
         if loop is not None and done:
             loop.optimizer.load_state_dict(self.init_ckpt["Optimizer"])
             loop.step = done
+        if loop is not None:
+            say(f"{self.system_name}: {total - done} outer steps, engine: {self.system.engine(state)}")
         quiet = loop is None or not parallel.is_leader()
         try:
             if loop is None:
@@ -230,6 +232,7 @@ class MetaRunner(Runner):
             },
             options=dataclasses.asdict(self.options),
             selected_step=int(self.init_ckpt.get("Step", 0)),
+            engine=self.system.engine(state),
             seconds=time.perf_counter() - begun,
             draws=evalrc.interval_draws,
         )

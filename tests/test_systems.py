@@ -204,6 +204,21 @@ def test_divergence_is_one_clear_error(make):
         trained("Meta-PerSER", task)
 
 
+def test_the_engine_is_chosen_by_itself_and_changes_nothing_but_time(make):
+    states = []
+    for engine in ("auto", "loop"):
+        *_, task = make(metarc__engine=engine)
+        system, state, _ = trained("Meta-PerSER", task)
+        assert system.engine(state) == {"auto": "closed form", "loop": "loop"}[engine]
+        states.append((system, state))
+    (_, one), (_, two) = states
+    for name, value in one.parameters().items():
+        torch.testing.assert_close(value, two.parameters()[name], rtol=1e-4, atol=1e-6)
+    tested = (meta_test(s, state, task.validation_episodes) for s, state in states)
+    for a, b in zip(*tested, strict=True):
+        np.testing.assert_allclose(a.probabilities, b.probabilities, atol=1e-5)
+
+
 def test_every_system_is_tested_on_the_same_episodes(make):
     workspace, prepared, task = make()
     episodes = workspace.episode_data(workspace.episodes("test"), prepared, "test")

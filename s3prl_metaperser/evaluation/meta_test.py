@@ -12,7 +12,7 @@ from tqdm import tqdm
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta.adjoint import NonFinite
-from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
+from s3prl_metaperser.methods.base import EpisodeData, ModelState, Predictor, System
 
 
 class Diverged(UserError):
@@ -47,25 +47,29 @@ def meta_test(
     Raises:
         Diverged: predictions that are not finite.
     """
-    results = {}
-    bar = tqdm(
-        parallel.share(episodes),
-        desc=progress,
-        disable=progress is None or not parallel.is_leader(),
-        unit="episode",
-        dynamic_ncols=True,
-    )
-    for index, episode in bar:
-        results[index] = _tested(system, state, episode)
+    mine, results, size = parallel.share(episodes), {}, system.episodes_at_once
+    quiet = progress is None or not parallel.is_leader()
+    with tqdm(total=len(mine), desc=progress, disable=quiet, unit="episode", dynamic_ncols=True) as bar:
+        for start in range(0, len(mine), size):
+            part = mine[start : start + size]
+            for (index, _), result in zip(part, _tested(system, state, [e for _, e in part]), strict=True):
+                results[index] = result
+            bar.update(len(part))
     whole = {index: result for part in parallel.gather(results) for index, result in part.items()}
     return [whole[index] for index in range(len(episodes))]
 
 
-def _tested(system: System, state: ModelState, episode: EpisodeData) -> EpisodeResult:
+def _tested(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> list[EpisodeResult]:
     try:
-        probabilities = system.predict(system.adapt(state, episode.support), episode.query)
+        predictors = system.adapt_many(state, [episode.support for episode in episodes])
     except NonFinite as error:
-        raise Diverged(f"{system.name} diverges while it adapts to episode {episode.support.seed}: {error}") from None
+        seeds = ", ".join(str(episode.support.seed) for episode in episodes)
+        raise Diverged(f"{system.name} diverges while it adapts to episode {seeds}: {error}") from None
+    return [_scored(system, *pair) for pair in zip(predictors, episodes, strict=True)]
+
+
+def _scored(system: System, predictor: Predictor, episode: EpisodeData) -> EpisodeResult:
+    probabilities = system.predict(predictor, episode.query)
     if not np.isfinite(probabilities).all():
         raise Diverged(
             f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
@@ -83,11 +87,12 @@ def _tested(system: System, state: ModelState, episode: EpisodeData) -> EpisodeR
 
 def validation_loss(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> float:
     """Mean class-balanced loss in meta-testing the validation rater; infinite where adaptation diverges."""
-    total = 0.0
+    mine, total = [episode for _, episode in parallel.share(episodes)], 0.0
     with torch.no_grad():
-        for _, episode in parallel.share(episodes):
+        for start in range(0, len(mine), system.episodes_at_once):
             try:
-                total += _tested(system, state, episode).loss
+                tested = _tested(system, state, mine[start : start + system.episodes_at_once])
+                total += sum(result.loss for result in tested)
             except Diverged:
                 total = float("inf")
     return parallel.sum_value(total) / len(episodes)

@@ -44,6 +44,7 @@ def result_content(
     hashes: Mapping[str, str],
     options: Mapping[str, Any],
     selected_step: int,
+    engine: str,
     seconds: float,
     draws: int,
 ) -> dict[str, Any]:
@@ -77,6 +78,7 @@ def result_content(
         },
         "metrics": {name: {"mean": s.mean, "low": s.low, "high": s.high} for name, s in spans.items()},
         "selected_step": selected_step,
+        "engine": engine,
         "episodes": per_episode,
         "hashes": {**hashes, "episodes": episodes.key, "code": code_hash()},
         "options": dict(options),

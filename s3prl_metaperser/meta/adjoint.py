@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,12 +64,20 @@ class OuterGradient:
     rates: Tensor
 
 
+class _Graph(NamedTuple):
+    """A micro-batch's gradient that can be differentiated, and what it can be differentiated by."""
+
+    leaves: dict[str, Tensor]
+    gradient: tuple[Tensor, ...]
+
+
 def outer_gradient(
     parameters: Mapping[str, Tensor],
     rates: InnerRates,
     support: Sequence[MicroLoss],
     second_order: Sequence[bool],
     query: Sequence[MicroLoss] | None = None,
+    keep_graphs: int = 0,
 ) -> OuterGradient:
     """Loss after adaptation and its gradient with respect to the initialisation and the rates.
 
@@ -83,6 +92,8 @@ def outer_gradient(
         second_order: for each inner step whether the outer gradient is taken through it
             (:func:`~s3prl_metaperser.meta.annealing.second_order_steps`). All False costs no Hessian-vector product.
         query: micro-batches of the outer loss, called with the number of inner steps; ``support`` by default (CSMT).
+        keep_graphs: of how many of the last inner step's micro-batches the gradient's graph is kept for the way back
+            (if that step is second-order). Each saves one forward and backward pass and costs its activations.
 
     Raises:
         NonFinite: a loss or gradient is NaN or infinite.
@@ -93,8 +104,10 @@ def outer_gradient(
     learned = rates.values.requires_grad
     path: list[dict[str, Tensor]] = []
     inner: list[dict[str, Tensor]] = []
+    graphs: list[_Graph] = []
     for step, twice in enumerate(second_order):
-        _, gradient = _gradient(theta, eta[step], support, step, steps)
+        last = twice and step == steps - 1
+        _, gradient = _gradient(theta, eta[step], support, step, steps, graphs if last else None, keep_graphs)
         if twice:
             path.append(theta)
         if learned:
@@ -112,7 +125,7 @@ def outer_gradient(
             d_rates[row] -= torch.stack([_dot(adjoint[name], gradient[name]) for name in rates.names]).to(d_rates)
             gradient = {}
         if second_order[step]:
-            adjoint = _through_step(path.pop(), eta[step], adjoint, support, step)
+            adjoint = _through_step(path.pop(), eta[step], adjoint, support, step, graphs)
             _check(adjoint, step, steps)
     return OuterGradient(loss, adjoint, d_rates)
 
@@ -160,18 +173,34 @@ def _rates_by_step(rates: InnerRates, theta: Mapping[str, Tensor], steps: int) -
 
 
 def _gradient(
-    theta: Mapping[str, Tensor], wanted: Mapping[str, object], losses: Sequence[MicroLoss], step: int, steps: int
+    theta: Mapping[str, Tensor],
+    wanted: Mapping[str, object],
+    losses: Sequence[MicroLoss],
+    step: int,
+    steps: int,
+    graphs: list[_Graph] | None = None,
+    keep: int = 0,
 ) -> tuple[float, dict[str, Tensor]]:
-    """The mean loss at theta and its gradient for the names in ``wanted``, summed over micro-batches in place."""
+    """The mean loss at theta and its gradient for the names in ``wanted``, summed over micro-batches in place.
+
+    Where ``graphs`` is given, the last ``keep`` micro-batches' gradients are put there with their graphs.
+    """
     leaves = _leaves(theta, wanted)
     total = 0.0
-    for loss in losses:
+    for index, loss in enumerate(losses):
+        kept = graphs is not None and index >= len(losses) - keep
+        own = _leaves(theta, theta) if kept else leaves
         with torch.enable_grad():
-            share = loss(leaves, step)
+            share = loss(own, step)
         total += share.item()
         if not math.isfinite(total):
             raise NonFinite(step, steps, "loss")
-        torch.autograd.backward(share, inputs=[leaves[name] for name in wanted])
+        if kept:
+            graphs.append(_Graph(own, _with_graph(share, own, wanted)))
+            for name, part in zip(wanted, graphs[-1].gradient, strict=True):
+                leaves[name].grad = part.detach().clone() if leaves[name].grad is None else leaves[name].grad + part
+        else:
+            torch.autograd.backward(share, inputs=[leaves[name] for name in wanted])
         del share
     gradient = {name: _taken(leaves[name]) for name in wanted}
     _check(gradient, step, steps)
@@ -184,21 +213,37 @@ def _through_step(
     adjoint: dict[str, Tensor],
     losses: Sequence[MicroLoss],
     step: int,
+    graphs: list[_Graph],
 ) -> dict[str, Tensor]:
-    """``lambda - H (eta * lambda)``, accumulated in lambda's own memory."""
+    """``lambda - H (eta * lambda)``, accumulated in lambda's own memory; ``graphs`` are used up."""
     vector = {name: -rate * adjoint[name] for name, rate in eta.items()}
+    again = len(losses) - len(graphs)
+    while graphs:
+        leaves, gradient = graphs.pop()
+        adjoint = _add_product(leaves, gradient, vector, adjoint)
+        del leaves, gradient
     leaves = _leaves(theta, theta)
+    for loss in losses[:again]:
+        with torch.enable_grad():
+            gradient = _with_graph(loss(leaves, step), leaves, eta)
+        adjoint = _add_product(leaves, gradient, vector, adjoint)
+        del gradient
+    return adjoint
+
+
+def _with_graph(loss: Tensor, leaves: Mapping[str, Tensor], wanted: Mapping[str, object]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(loss, [leaves[name] for name in wanted], create_graph=True, materialize_grads=True)
+
+
+def _add_product(
+    leaves: Mapping[str, Tensor], gradient: Sequence[Tensor], vector: Mapping[str, Tensor], adjoint: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """``adjoint`` plus the Hessian times ``vector``, in the memory of ``adjoint``."""
     for name, leaf in leaves.items():
         leaf.grad = adjoint[name]
-    for loss in losses:
-        with torch.enable_grad():
-            gradients = torch.autograd.grad(
-                loss(leaves, step), [leaves[name] for name in eta], create_graph=True, materialize_grads=True
-            )
-        moving = [(g, vector[name]) for g, name in zip(gradients, eta, strict=True) if g.requires_grad]
-        if moving:
-            torch.autograd.backward(*zip(*moving, strict=True), inputs=list(leaves.values()))
-        del gradients, moving
+    moving = [(g, v) for g, v in zip(gradient, vector.values(), strict=True) if g.requires_grad]
+    if moving:
+        torch.autograd.backward(*zip(*moving, strict=True), inputs=list(leaves.values()))
     return {name: _taken(leaf) for name, leaf in leaves.items()}
 
 

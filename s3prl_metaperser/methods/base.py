@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -126,6 +126,8 @@ class System(abc.ABC):
     """
 
     name: str = ""
+    #: Episodes that :meth:`adapt_many` is given at once; their predictors are in memory together.
+    episodes_at_once: int = 1
 
     def __init__(self, options: Options, class_weights: torch.Tensor):
         self.options = options
@@ -157,6 +159,14 @@ class System(abc.ABC):
     @abc.abstractmethod
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         """Use the K support samples; ``state`` is left as it is."""
+
+    def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
+        """:meth:`adapt` for several episodes with as many samples each."""
+        return [self.adapt(state, support) for support in supports]
+
+    def engine(self, state: ModelState) -> str:
+        """How adaptation is computed, for the log and the result."""
+        return "autograd"
 
     def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
         """Probabilities, float32 [Q, C], of query features [Q, L, D] (or Q waveforms)."""

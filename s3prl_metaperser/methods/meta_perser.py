@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.meta import closed_form
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
 from s3prl_metaperser.meta.rates import InnerRates
@@ -21,6 +24,7 @@ class MetaPerSER(System):
     """
 
     name = "Meta-PerSER"
+    episodes_at_once = 32
 
     @property
     def outer_steps(self) -> int:
@@ -54,18 +58,37 @@ class MetaPerSER(System):
         )
         support = self._gather(task, batch.support_rows, batch.support_targets)
         query = support if metarc.combined_set else self._gather(task, batch.query_rows, batch.query_targets)
+        if self.engine(state) == "closed form":
+            major = closed_form.layer_major(support[0]), support[1]
+            other = None if query is support else (closed_form.layer_major(query[0]), query[1])
+            return closed_form.outer_loss(state.parameters(), state.rates, *major, twice, other)
         parameters = expand(state.parameters(), len(batch.raters))
         adapted = adapt(lambda p: _loss(p, *support), parameters, state.rates.at, twice)
         return _loss(adapted, *query).mean()
 
+    def engine(self, state: ModelState) -> str:
+        """``closed form`` where it is exact for this head, else (or with ``metarc.engine: loop``) ``loop``."""
+        wanted = self.options.downstream_expert.metarc.engine
+        exact = closed_form.applies_to(state.parameters(), state.rates)
+        return "closed form" if exact and wanted == "auto" else "loop"
+
     def adapt(self, state: ModelState, support: Support) -> Predictor:
-        targets = weighted_targets(support.targets, self.class_weights)
-        return adapt_without_graph(
-            lambda p: _loss(p, support.features, targets),
-            state.parameters(),
-            state.rates.at,
-            self.options.downstream_expert.evalrc.steps,
-        )
+        return self.adapt_many(state, [support])[0]
+
+    def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
+        """Adaptation to several episodes; in closed form all at once."""
+        targets = [weighted_targets(support.targets, self.class_weights) for support in supports]
+        steps = self.options.downstream_expert.evalrc.steps
+        if self.engine(state) == "closed form":
+            features = closed_form.layer_major(torch.stack([support.features for support in supports]))
+            found = closed_form.adapt(state.parameters(), state.rates, features, torch.stack(targets), steps)
+            return [{name: values[index] for name, values in found.items()} for index in range(len(supports))]
+        return [
+            adapt_without_graph(
+                lambda p, x=support.features, t=weighted: _loss(p, x, t), state.parameters(), state.rates.at, steps
+            )
+            for support, weighted in zip(supports, targets, strict=True)
+        ]
 
     def _gather(
         self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor

@@ -85,6 +85,9 @@ class MetaPerSEREntire(EntireZero):
         waves = task.features[np.asarray(rows[present])]
         return micro_losses(task.model, waves, weighted, seconds, "meta", task.seed, *seed)
 
+    def engine(self, state: ModelState) -> str:
+        return "adjoint"
+
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         losses = self.support_losses(support, "meta-test", support.seed)
         with explaining_memory(f"{self.name}, adapting to episode {support.seed},"):
