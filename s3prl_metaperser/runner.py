@@ -102,8 +102,7 @@ class MetaRunner(Runner):
         loop = OuterLoop(self.system, state, task) if total else None
         done = int(self.init_ckpt.get("Step", 0)) if self.args.past_exp else 0
         if loop is not None and done:
-            loop.optimizer.load_state_dict(self.init_ckpt["Optimizer"])
-            loop.step = done
+            loop.resume(self.init_ckpt["Optimizer"], done)
         if loop is not None:
             say(f"{self.system_name}: {total - done} outer steps, engine: {self.system.engine(state)}")
         quiet = loop is None or not parallel.is_leader()

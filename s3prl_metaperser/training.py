@@ -35,6 +35,14 @@ class OuterLoop:
         kind = getattr(torch.optim, options.optimizer.name)
         self.optimizer = kind(groups, lr=options.optimizer.lr, weight_decay=options.optimizer.weight_decay)
 
+    def resume(self, optimizer_state: dict[str, Any], step: int) -> None:
+        """Go on after ``step``: moments come from the checkpoint, rates and weight decay from the options as they are."""
+        chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(optimizer_state)
+        for group, options in zip(self.optimizer.param_groups, chosen, strict=True):
+            group.update(options)
+        self.step = step
+
     def update(self, batch: EpisodeBatch) -> float:
         """One outer step.
 

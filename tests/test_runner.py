@@ -232,6 +232,15 @@ def test_changed_total_steps_go_on_from_the_last_checkpoint(tmp_path, trained):
     assert read_checkpoint(copy / "states-16.ckpt")["Step"] == 16
 
 
+def test_an_outer_rate_that_is_changed_on_resuming_takes_effect(tmp_path, trained):
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    still = "config.runner.total_steps=16,,config.optimizer.lr=0.0,,config.optimizer.weight_decay=0.0"
+    assert launcher.main(["-m", "train", "-e", str(copy), "-o", still]) == 0
+    before, after = read_checkpoint(trained / "states-12.ckpt"), read_checkpoint(copy / "states-16.ckpt")
+    assert torch.equal(before["Downstream"]["classifier.weight"], after["Downstream"]["classifier.weight"])
+
+
 def test_a_configuration_file_is_used(tmp_path, trained):
     saved = yaml.safe_load(sorted(trained.glob("config_*.yaml"))[0].read_text())
     saved["runner"]["total_steps"] = 4
