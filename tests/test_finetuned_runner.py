@@ -192,7 +192,7 @@ def test_meta_training_resumes_from_its_middle_to_the_same_bits(tmp_path, traine
 def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, checkpoint, monkeypatch, capsys):
     from s3prl_metaperser.methods import meta_perser_entire
 
-    def exhausted(*arguments):
+    def exhausted(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(meta_perser_entire, "outer_gradient", exhausted)

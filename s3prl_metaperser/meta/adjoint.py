@@ -14,39 +14,25 @@ as micro-batches that are differentiated one after the other, so activations nev
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta.micro_gradients import (
+    Graph,
+    MicroLoss,
+    NonFinite,
+    add_product,
+    check_finite,
+    gradient_of,
+    leaves_on,
+    with_graph,
+)
 from s3prl_metaperser.meta.rates import InnerRates
 
-#: (parameters, inner step) -> one micro-batch's share of the mean loss, a scalar. The shares of all micro-batches add
-#: up to the mean loss. It must give the same value each time it is called with the same arguments.
-MicroLoss = Callable[[Mapping[str, Tensor], int], Tensor]
-
-
-class NonFinite(UserError):
-    """A loss or gradient is NaN or infinite.
-
-    Attributes:
-        inner_step: counted from 0; S for the outer loss.
-        inner_steps: S.
-        what: ``"loss"``, or the name of the first parameter whose gradient is at fault.
-    """
-
-    def __init__(self, inner_step: int, inner_steps: int, what: str):
-        self.inner_step, self.inner_steps, self.what = inner_step, inner_steps, what
-        where = f"inner step {inner_step + 1} of {inner_steps}" if inner_step < inner_steps else "the outer loss"
-        part = "loss" if what == "loss" else f"gradient of {what}"
-        super().__init__(
-            f"The {part} is NaN or infinite at {where}. Lower the inner rate (metarc.inner_lr) or the outer one "
-            "(optimizer.lr); with bf16, try without."
-        )
+__all__ = ["MicroLoss", "NonFinite", "OuterGradient", "adapt", "kept_bytes", "outer_gradient"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +48,6 @@ class OuterGradient:
     loss: float
     parameters: dict[str, Tensor]
     rates: Tensor
-
-
-class _Graph(NamedTuple):
-    """A micro-batch's gradient that can be differentiated, and what it can be differentiated by."""
-
-    leaves: dict[str, Tensor]
-    gradient: tuple[Tensor, ...]
 
 
 def outer_gradient(
@@ -93,7 +72,8 @@ def outer_gradient(
             (:func:`~s3prl_metaperser.meta.annealing.second_order_steps`). All False costs no Hessian-vector product.
         query: micro-batches of the outer loss, called with the number of inner steps; ``support`` by default (CSMT).
         keep_graphs: of how many of the last inner step's micro-batches the gradient's graph is kept for the way back
-            (if that step is second-order). Each saves one forward and backward pass and costs its activations.
+            (if that step is second-order). Each saves one forward and backward pass, and its activations are there
+            while the outer loss is differentiated.
 
     Raises:
         NonFinite: a loss or gradient is NaN or infinite.
@@ -104,10 +84,10 @@ def outer_gradient(
     learned = rates.values.requires_grad
     path: list[dict[str, Tensor]] = []
     inner: list[dict[str, Tensor]] = []
-    graphs: list[_Graph] = []
+    graphs: list[Graph] = []
     for step, twice in enumerate(second_order):
         last = twice and step == steps - 1
-        _, gradient = _gradient(theta, eta[step], support, step, steps, graphs if last else None, keep_graphs)
+        _, gradient = gradient_of(theta, eta[step], support, step, steps, graphs if last else None, keep_graphs)
         if twice:
             path.append(theta)
         if learned:
@@ -115,7 +95,7 @@ def outer_gradient(
         theta = _updated(theta, eta[step], gradient, in_place=step > 0 and not twice)
         gradient = {}
 
-    loss, adjoint = _gradient(theta, theta, query or support, steps, steps)
+    loss, adjoint = gradient_of(theta, theta, query or support, steps, steps)
     del theta
     d_rates = torch.zeros_like(rates.values, requires_grad=False)
     for step in reversed(range(steps)):
@@ -126,7 +106,7 @@ def outer_gradient(
             gradient = {}
         if second_order[step]:
             adjoint = _through_step(path.pop(), eta[step], adjoint, support, step, graphs)
-            _check(adjoint, step, steps)
+            check_finite(adjoint, step, steps)
     return OuterGradient(loss, adjoint, d_rates)
 
 
@@ -149,7 +129,7 @@ def adapt(
     theta = {name: value.detach() for name, value in parameters.items()}
     eta = _rates_by_step(rates, theta, steps)
     for step in range(steps):
-        _, gradient = _gradient(theta, eta[step], support, step, steps)
+        _, gradient = gradient_of(theta, eta[step], support, step, steps)
         theta = _updated(theta, eta[step], gradient, in_place=step > 0)
     return theta
 
@@ -172,79 +152,28 @@ def _rates_by_step(rates: InnerRates, theta: Mapping[str, Tensor], steps: int) -
     return [{name: rate.detach() for name, rate in rates.at(step).items()} for step in range(steps)]
 
 
-def _gradient(
-    theta: Mapping[str, Tensor],
-    wanted: Mapping[str, object],
-    losses: Sequence[MicroLoss],
-    step: int,
-    steps: int,
-    graphs: list[_Graph] | None = None,
-    keep: int = 0,
-) -> tuple[float, dict[str, Tensor]]:
-    """The mean loss at theta and its gradient for the names in ``wanted``, summed over micro-batches in place.
-
-    Where ``graphs`` is given, the last ``keep`` micro-batches' gradients are put there with their graphs.
-    """
-    leaves = _leaves(theta, wanted)
-    total = 0.0
-    for index, loss in enumerate(losses):
-        kept = graphs is not None and index >= len(losses) - keep
-        own = _leaves(theta, theta) if kept else leaves
-        with torch.enable_grad():
-            share = loss(own, step)
-        total += share.item()
-        if not math.isfinite(total):
-            raise NonFinite(step, steps, "loss")
-        if kept:
-            graphs.append(_Graph(own, _with_graph(share, own, wanted)))
-            for name, part in zip(wanted, graphs[-1].gradient, strict=True):
-                leaves[name].grad = part.detach().clone() if leaves[name].grad is None else leaves[name].grad + part
-        else:
-            torch.autograd.backward(share, inputs=[leaves[name] for name in wanted])
-        del share
-    gradient = {name: _taken(leaves[name]) for name in wanted}
-    _check(gradient, step, steps)
-    return total, gradient
-
-
 def _through_step(
     theta: Mapping[str, Tensor],
     eta: Mapping[str, Tensor],
     adjoint: dict[str, Tensor],
     losses: Sequence[MicroLoss],
     step: int,
-    graphs: list[_Graph],
+    graphs: list[Graph],
 ) -> dict[str, Tensor]:
     """``lambda - H (eta * lambda)``, accumulated in lambda's own memory; ``graphs`` are used up."""
     vector = {name: -rate * adjoint[name] for name, rate in eta.items()}
     again = len(losses) - len(graphs)
     while graphs:
         leaves, gradient = graphs.pop()
-        adjoint = _add_product(leaves, gradient, vector, adjoint)
+        adjoint = add_product(leaves, gradient, vector, adjoint)
         del leaves, gradient
-    leaves = _leaves(theta, theta)
+    leaves = leaves_on(theta, theta)
     for loss in losses[:again]:
         with torch.enable_grad():
-            gradient = _with_graph(loss(leaves, step), leaves, eta)
-        adjoint = _add_product(leaves, gradient, vector, adjoint)
+            gradient = with_graph(loss(leaves, step), leaves, eta)
+        adjoint = add_product(leaves, gradient, vector, adjoint)
         del gradient
     return adjoint
-
-
-def _with_graph(loss: Tensor, leaves: Mapping[str, Tensor], wanted: Mapping[str, object]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(loss, [leaves[name] for name in wanted], create_graph=True, materialize_grads=True)
-
-
-def _add_product(
-    leaves: Mapping[str, Tensor], gradient: Sequence[Tensor], vector: Mapping[str, Tensor], adjoint: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """``adjoint`` plus the Hessian times ``vector``, in the memory of ``adjoint``."""
-    for name, leaf in leaves.items():
-        leaf.grad = adjoint[name]
-    moving = [(g, v) for g, v in zip(gradient, vector.values(), strict=True) if g.requires_grad]
-    if moving:
-        torch.autograd.backward(*zip(*moving, strict=True), inputs=list(leaves.values()))
-    return {name: _taken(leaf) for name, leaf in leaves.items()}
 
 
 def _updated(
@@ -258,21 +187,5 @@ def _updated(
     return result
 
 
-def _leaves(theta: Mapping[str, Tensor], wanted: Mapping[str, object]) -> dict[str, Tensor]:
-    """New leaves on theta's memory. Autograd adds up what arrives at a leaf in place, aliased gradients included."""
-    return {name: value.detach().requires_grad_(name in wanted) for name, value in theta.items()}
-
-
-def _taken(leaf: Tensor) -> Tensor:
-    gradient, leaf.grad = leaf.grad, None
-    return torch.zeros_like(leaf, requires_grad=False) if gradient is None else gradient
-
-
 def _dot(one: Tensor, other: Tensor) -> Tensor:
     return torch.dot(one.reshape(-1), other.reshape(-1))
-
-
-def _check(gradient: Mapping[str, Tensor], step: int, steps: int) -> None:
-    finite = {name: torch.isfinite(value).all() for name, value in gradient.items()}
-    if finite and not torch.stack(list(finite.values())).all():
-        raise NonFinite(step, steps, next(name for name, fine in finite.items() if not fine))

@@ -64,7 +64,9 @@ class MetaPerSEREntire(EntireZero):
                     )
                 try:
                     with explaining_memory(where):
-                        found = outer_gradient(parameters, state.rates, support, twice, query)
+                        # a single micro-batch has its graph at hand: to keep it saves a pass and costs little
+                        kept = int(len(support) == 1)
+                        found = outer_gradient(parameters, state.rates, support, twice, query, keep_graphs=kept)
                 except NonFinite as error:
                     raise UserError(f"{where}: {error} The last checkpoint is kept.") from None
                 _add(parameters, found.parameters, 1 / len(batch.raters))

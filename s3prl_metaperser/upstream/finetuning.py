@@ -29,8 +29,6 @@ from s3prl_metaperser.upstream.groups import adapting
 from s3prl_metaperser.upstream.recompute import recomputed
 from s3prl_metaperser.upstream.weight_norm import replace_fused
 
-_BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
-
 
 def prepare(upstream: nn.Module, options: Any) -> None:
     """Make an s3prl upstream fit for fine-tuning and for second derivatives, in place; its state dict's keys stay.
@@ -95,6 +93,7 @@ class FineTunedModel(nn.Module):
         prepare(upstream, options)
         self.upstream, self.head = upstream, head
         self.options = options
+        self._batch_norms = tuple(m for m in upstream.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
         self.selection, self.layer, self.normalize = selection, layer, normalize
         if selection == "hidden_states" and layer is not None and layer >= 0 and getattr(upstream, "hooks", None):
             self.selection, self.layer = f"hidden_state_{layer}", None  # so that nothing above it is in the graph
@@ -150,9 +149,8 @@ class FineTunedModel(nn.Module):
         wanted = self.training and self.options.dropout
         if self.upstream.training != wanted:
             self.upstream.train(wanted)
-            for module in self.upstream.modules():
-                if isinstance(module, _BATCH_STATISTICS):  # would tie the utterances of a batch together
-                    module.eval()
+        for norm in self._batch_norms:
+            norm.eval()  # batch statistics would tie the utterances of a batch together
 
     def _exclude_unused(self) -> None:
         parameters = [p for p in self.upstream.parameters() if p.requires_grad]

@@ -45,7 +45,7 @@ def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
 def micro_losses(
     model: FineTunedModel, wavs: Sequence[Tensor], weighted_targets: Tensor, seconds: float, *seed: object
 ) -> list[Callable[[Mapping[str, Tensor], int], Tensor]]:
-    """Losses of K utterances as micro-batches (:data:`s3prl_metaperser.meta.adjoint.MicroLoss`).
+    """Losses of K utterances as micro-batches (:data:`s3prl_metaperser.meta.micro_gradients.MicroLoss`).
 
     Their sum is the class-balanced soft cross-entropy's mean over the K utterances. With dropout on, the masks depend
     on ``seed``, the inner step and the micro-batch alone, so that a second call sees the same ones. A frozen front-end
