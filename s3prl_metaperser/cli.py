@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from s3prl_metaperser import __version__
@@ -34,6 +35,24 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--utterances", type=int, default=600, metavar="N")
     demo.add_argument("--raters", default="paper", help="paper, identical or opposed")
     demo.set_defaults(run=_demo_corpus)
+
+    plan = commands.add_parser("plan", help="memory of fine-tuning an upstream (-f), and the micro-batch that fits")
+    plan.add_argument("upstream", metavar="UPSTREAM", help="a name in s3prl's hub: see `metaperser list upstreams`")
+    plan.add_argument("--shots", type=_positive(int), metavar="K", help="support utterances of a rater [32]")
+    plan.add_argument("--inner-steps", type=_positive(int), metavar="S", help="inner steps in meta-training [5]")
+    plan.add_argument("--seconds", type=_positive(float), help="mean length of an utterance [4.5]")
+    plan.add_argument("--longest", type=_positive(float), metavar="SECONDS", help="of the longest utterance [15]")
+    plan.add_argument("--memory", type=_positive(float), metavar="GB", help="of your device [16, 32 and 80]")
+    plan.add_argument("--json", action="store_true", help="print one JSON object")
+    plan.set_defaults(run=_plan)
+
+    report = commands.add_parser("report", help="tables, figures and one HTML page from result files")
+    report.add_argument("results", metavar="RESULTS", help="a folder; every result_test.json below it is read")
+    report.add_argument("--out", required=True, metavar="DIR", help="where the report goes; an earlier one is replaced")
+    report.add_argument("--protocol", help="paper or tuned, where RESULTS holds both")
+    report.add_argument("--corpus", help="the corpus that was evaluated, for Tables A1 and A2 (the demo is known)")
+    report.add_argument("--root", help="its folder")
+    report.set_defaults(run=_report)
 
     listing = commands.add_parser("list", help="list what can be chosen by name")
     listing.add_argument("what", choices=["corpora", "systems", "upstreams"])
@@ -90,12 +109,52 @@ def _list(arguments: argparse.Namespace) -> int:
             print(f"{name:<40} {pinned['notes']}" if pinned else name)
         return 0
     if arguments.what == "systems":
-        from s3prl_metaperser.methods import SYSTEMS as registry
+        from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
+
+        shown = {"frozen upstream": SYSTEMS, "fine-tuned upstream (-f)": FINETUNED_SYSTEMS}
     else:
-        from s3prl_metaperser.corpora import CORPORA as registry
-    for name in registry.names():
-        print(f"{name:<14} {registry.summary(name)}")
+        from s3prl_metaperser.corpora import CORPORA
+
+        shown = {"": CORPORA}
+    for title, registry in shown.items():
+        if title:
+            print(f"{title}:")
+        for name in registry.names():
+            print(f"{name:<22} {registry.summary(name)}")
     return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
+
+    corpus = open_evaluated_corpus(arguments.corpus, arguments.root)
+    results, out = Path(arguments.results).expanduser(), Path(arguments.out).expanduser()
+    written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
+    print(f"{written.results} result files; {written.missing} of {written.rows} table rows have no result yet")
+    print(f"{out / PAGE}: everything on one page; tables/ (Markdown, CSV, LaTeX) and figures/ (SVG, PNG) beside it")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.upstream.memory_report import format_plan, plan_report
+
+    given = {"shots": arguments.shots, "inner_steps": arguments.inner_steps}
+    given |= {"seconds": arguments.seconds, "longest": arguments.longest}
+    setting = {key: value for key, value in given.items() if value is not None}
+    report = plan_report(arguments.upstream, [arguments.memory] if arguments.memory else None, **setting)
+    print(json.dumps(report, indent=1) if arguments.json else format_plan(report))
+    return 0
+
+
+def _positive(kind: type) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    parse.__name__ = kind.__name__  # argparse: "invalid int value"
+    return parse
 
 
 if __name__ == "__main__":

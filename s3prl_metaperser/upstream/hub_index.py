@@ -32,6 +32,10 @@ CONFIG_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
     "layers": ((int,), "number of hidden states that s3prl returns"),
     "rate": ((int,), "samples at 16 kHz a frame"),
     "notes": ((str,), "what to know before using it"),
+    "memory_plan": (
+        (dict, type(None)),
+        "gigabytes of a device -> seconds of padded audio in a micro-batch with -f, and the basis; or null",
+    ),
 }
 
 

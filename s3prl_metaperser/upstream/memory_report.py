@@ -1,0 +1,112 @@
+"""What ``metaperser plan UPSTREAM`` prints: the memory plan in gigabytes and words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.upstream import memory_plan
+
+_PARTS = {
+    "model": "the model",
+    "optimizer": "AdamW's moments",
+    "outer_gradient": "outer gradient, summed over raters",
+    "kept": "kept from the inner steps",
+    "working": "copies in an adjoint step",
+    "activations": "activations of one micro-batch",
+}
+
+
+def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setting: Any) -> dict[str, Any]:
+    """The plan of one upstream for devices of several sizes, as plain data.
+
+    Args:
+        upstream: a hub name.
+        gigabytes: sizes of devices; 16, 32 and 80 by default.
+        setting: ``shots``, ``inner_steps``, ``seconds``, ``longest`` of :func:`.memory_plan.estimate`.
+
+    Returns:
+        ``upstream``, ``parameters``, ``setting``, ``basis``; ``activations_per_second`` of audio in bytes, of a
+        ``gradient`` and a ``hessian_vector_product``; ``plans``, one for each device: ``gigabytes``,
+        ``micro_batch_seconds`` (None: it does not fit), ``micro_batches``, and the bytes of every part of
+        :class:`.memory_plan.Plan`, its ``total`` and ``unrolled`` (of the largest micro-batch that fits, or of
+        the longest utterance by itself).
+
+    Raises:
+        UserError: as :func:`.memory_plan.shape_of`; or the longest utterance is shorter than the mean.
+    """
+    shape = memory_plan.shape_of(upstream)
+    known = {
+        **{"shots": memory_plan.SHOTS, "inner_steps": memory_plan.INNER_STEPS},
+        **{"seconds": memory_plan.MEAN_SECONDS, "longest": memory_plan.LONGEST_SECONDS},
+    } | setting
+    if known["longest"] < known["seconds"]:
+        if "longest" in setting:
+            raise UserError(
+                f"The longest utterance ({known['longest']:g} s) is shorter than the mean ({known['seconds']:g} s)."
+            )
+        known["longest"] = known["seconds"]
+    plans = []
+    for size in gigabytes or memory_plan.GIGABYTES:
+        fitting = memory_plan.micro_batch_seconds_for(size, shape, **known)
+        plan = memory_plan.estimate(shape, fitting or known["longest"], **known)
+        per_batch = max(int((fitting or 1) // known["seconds"]), 1)
+        plans.append(
+            {
+                **{"gigabytes": size, "micro_batch_seconds": fitting},
+                "micro_batches": math.ceil(known["shots"] / per_batch) if fitting else None,
+                "bytes": {**{part: round(getattr(plan, part)) for part in _PARTS}, "total": round(plan.total)},
+                "unrolled": round(plan.unrolled),
+            }
+        )
+    length = known["seconds"]
+    return {
+        "upstream": upstream,
+        "shape": dataclasses.asdict(shape),
+        "parameters": shape.parameters(),
+        "setting": known,
+        "activations_per_second": {
+            "gradient": round(memory_plan.activation_bytes(shape, length, length, second_order=False) / length),
+            "hessian_vector_product": round(memory_plan.activation_bytes(shape, length, length) / length),
+        },
+        "plans": plans,
+        "basis": memory_plan.basis(shape),
+    }
+
+
+def format_plan(report: dict[str, Any]) -> str:
+    """The report as text, GB of 1e9 bytes."""
+    setting, activations = report["setting"], report["activations_per_second"]
+    lines = [
+        f"{report['upstream']}, fine-tuned as a whole (-f): {report['parameters'] / 1e6:.1f} M parameters adapt",
+        f"one rater's exact second-order outer step: K={setting['shots']} utterances of {setting['seconds']:g} s on "
+        f"average and {setting['longest']:g} s at most, S={setting['inner_steps']} inner steps, fp32, "
+        "convolutional front-end frozen",
+        f"a second of audio in a micro-batch: {activations['gradient'] / 1e6:.0f} MB in a gradient, "
+        f"{activations['hessian_vector_product'] / 1e6:.0f} MB in a Hessian-vector product "
+        f"(utterances of {setting['seconds']:g} s)",
+        "",
+        f"{'GB, on a device of':<38}" + "".join(f"{plan['gigabytes']:>8g}" for plan in report["plans"]),
+    ]
+    rows = {**_PARTS, "total": "in all"}
+    for part, title in rows.items():
+        lines.append(f"{title:<38}" + "".join(f"{plan['bytes'][part] / 1e9:>8.1f}" for plan in report["plans"]))
+    seconds = [plan["micro_batch_seconds"] for plan in report["plans"]]
+    lines.append(f"{'tunerc.micro_batch_seconds':<38}" + "".join(f"{s or 'none':>8}" for s in seconds))
+    batches = [plan["micro_batches"] for plan in report["plans"]]
+    lines.append(f"{'micro-batches for K utterances':<38}" + "".join(f"{b or '-':>8}" for b in batches))
+    lines.append("")
+    lines.append(
+        f"A tenth and {memory_plan.CONTEXT_BYTES / 1e9:g} GB of each device are left for the runtime. The graph of all "
+        f"inner steps at once would take {report['plans'][0]['unrolled'] / 1e9:.0f} GB."
+    )
+    if None in seconds:
+        lines.append(
+            "none: the longest utterance does not fit by itself. Lower tunerc.longest_seconds or metarc.inner_steps, "
+            "or adapt fewer layers (tunerc.adapt: top:N)."
+        )
+    lines.append(f"Basis: {report['basis']}.")
+    return "\n".join(lines)
