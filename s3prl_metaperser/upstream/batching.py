@@ -57,7 +57,7 @@ def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hid
         UserError: the upstream has no such output, its frames do not fit its rate, or an utterance is too
             short.
     """
-    if len(wavs) > 1 and len({len(wav) for wav in wavs}) > 1 and _is_masked_transformer(upstream):
+    if len(wavs) > 1 and _is_masked_transformer(upstream):
         with _exact(upstream, [len(wav) for wav in wavs]) as frames:
             layers = _select(_run(upstream, wavs), selection)
         alone = [layers[:, index, :count] for index, count in enumerate(frames)]
