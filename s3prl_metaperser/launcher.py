@@ -126,7 +126,7 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
         if args.verbose:
             say(f"options: {runner.options}")
         if parallel.is_leader():
-            _write_yaml(args, config)
+            _write_yaml(args, runner.config)
         {"train": runner.train, "evaluate": runner.evaluate, "inference": runner.inference}[args.mode]()
     finally:
         parallel.stop()

@@ -113,6 +113,8 @@ class EvaluationOptions:
     queries: Positive = 128
     seeds: Positive = 10
     steps: Positive = 50
+    rate_factor: float = 1.0
+    protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
     interval_draws: Positive = 2000
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from s3prl_metaperser.checkpoints import unpack_state
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
 from s3prl_metaperser.evaluation.results import result_content, table, write_result
+from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.experiment import BEST, Experiment
 from s3prl_metaperser.expert import DownstreamExpert
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
-from s3prl_metaperser.methods.base import ModelState, TrainingTask
+from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.scopes import open_scope
 from s3prl_metaperser.training import OuterLoop, batches
@@ -55,11 +58,11 @@ class MetaRunner(Runner):
     def __init__(self, args, config: dict[str, Any]):
         self.started = time.perf_counter()
         _refuse_unsupported(args)
-        self.options = Options.from_config(config)
-        _set_threads(self.options.runner.threads)
         self.system_name = args.downstream_variant or DEFAULT_SYSTEM
         system = systems(args.upstream_trainable).get(self.system_name)
-        super().__init__(args, config)
+        self.options = system.options_in_force(Options.from_config(config))
+        _set_threads(self.options.runner.threads)
+        super().__init__(args, json.loads(json.dumps(dataclasses.asdict(self.options))))
         weights = self.downstream.model.class_weights.to(args.device)
         self.system = system(self.options, weights)
 
@@ -176,7 +179,8 @@ class MetaRunner(Runner):
         owner = self.args.hf_hub_org
         owner = owner if owner and owner.lower() != "none" else api.whoami()["name"]
         split = self.workspace.split
-        name = f"{owner}/{self.args.upstream}-{self.system_name}-{split.scenario}-{split.fold}".replace(" ", "-")
+        name = f"{owner}/{self.args.upstream}-{self.system_name}-{split.scenario}-{split.fold}"
+        name = re.sub(r"[^\w./-]+", "-", name)
         api.create_repo(name, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=self.args.expdir, ignore_patterns=["previous-*"])
         say(f"uploaded to https://huggingface.co/{name}")
@@ -209,16 +213,17 @@ class MetaRunner(Runner):
         if not self.init_ckpt:
             raise UserError("Nothing to evaluate: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
         state = self._loaded()
+        system, tuned = self._tuned(state)  # before anything of the test rater is read
         episodes = self.workspace.episodes(roles[split])
         on_device = dataclasses.replace(self.scope.prepared, values=task.features)
         data = self.workspace.episode_data(episodes, on_device, roles[split])
         if note := episodes.shrink_note():
             say(note)
         begun = time.perf_counter()
-        results = meta_test(self.system, state, data, progress=f"meta-testing {episodes.rater}")
-        evalrc = self.options.downstream_expert.evalrc
+        results = meta_test(system, state, data, progress=f"meta-testing {episodes.rater}")
+        evalrc = system.options.downstream_expert.evalrc
         content = result_content(
-            cell=self._cell(split),
+            cell={**self._cell(split), "steps": evalrc.steps},
             classes=task.classes,
             raters=self._raters(episodes.rater),
             episodes=episodes,
@@ -234,6 +239,7 @@ class MetaRunner(Runner):
             engine=self.system.engine(state),
             seconds=time.perf_counter() - begun,
             draws=evalrc.interval_draws,
+            tuned=tuned,
         )
         if not parallel.is_leader():
             return []
@@ -251,6 +257,15 @@ class MetaRunner(Runner):
         say(f"result file: {path}")
         return []
 
+    def _tuned(self, state: ModelState) -> tuple[System, dict[str, Any] | None]:
+        """The system as the protocol wants it, and what the validation rater chose for it."""
+        if self.options.downstream_expert.evalrc.protocol == "paper":
+            return self.system, None
+        selection = select(self.system, state, self.task)
+        shown = ", ".join(f"{name}={value}" for name, value in selection.chosen.items()) or "nothing to choose"
+        say(f"protocol tuned: {shown} (by the validation rater, of {len(selection.losses)} choices)")
+        return selection.system, selection.record(len(self.task.validation_episodes))
+
     def _cell(self, split: str) -> dict[str, Any]:
         evalrc = self.options.downstream_expert.evalrc
         return {
@@ -265,6 +280,7 @@ class MetaRunner(Runner):
             "queries": evalrc.queries,
             "seeds": list(range(evalrc.seeds if split == "test" else evalrc.validation_seeds)),
             "steps": evalrc.steps,
+            "protocol": evalrc.protocol,
             "standardized": self.scope.prepared.standardized,
             "training_seed": self.args.seed,
         }

@@ -26,7 +26,7 @@ class OuterLoop:
     def __init__(self, system: System, state: ModelState, task: TrainingTask):
         self.system, self.state, self.task = system, state, task
         self.step = 0
-        options = task.options
+        options = system.options
         groups: list[dict[str, Any]] = [{"params": list(state.parameters().values())}]
         if state.rates is not None and state.rates.values.requires_grad:
             rate = options.downstream_expert.metarc.lslr_lr
@@ -36,7 +36,7 @@ class OuterLoop:
         self.optimizer = kind(groups, lr=options.optimizer.lr, weight_decay=options.optimizer.weight_decay)
 
     def resume(self, optimizer_state: dict[str, Any], step: int) -> None:
-        """Go on after ``step``: moments come from the checkpoint, rates and weight decay from the options as they are."""
+        """Go on after ``step``: moments come from the checkpoint, rates and weight decay from the options."""
         chosen = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(optimizer_state)
         for group, options in zip(self.optimizer.param_groups, chosen, strict=True):
@@ -56,7 +56,7 @@ class OuterLoop:
         self.optimizer.zero_grad(set_to_none=True)
         value = self.system.outer_gradient(self.state, batch, step, self.task)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.task.options.runner.gradient_clipping)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.system.options.runner.gradient_clipping)
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise UserError(
                 f"Outer step {step} gives a loss of {value} and a gradient norm of {norm.item()} (raters "
@@ -94,7 +94,7 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     if not total:
         return state, 0
     loop = OuterLoop(system, state, task)
-    metarc, every = task.options.downstream_expert.metarc, task.options.runner.eval_step
+    metarc, every = system.options.downstream_expert.metarc, system.options.runner.eval_step
     whole = EpisodicDataset(
         task.raters,
         shots=metarc.shots,

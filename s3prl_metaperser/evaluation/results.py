@@ -21,7 +21,7 @@ from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.protocol.episodes import EpisodeList
 
-SCHEMA = 1
+SCHEMA = 2
 PACKAGES = (
     "s3prl",
     "torch",
@@ -47,8 +47,13 @@ def result_content(
     engine: str,
     seconds: float,
     draws: int,
+    tuned: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of a result file, as plain JSON values."""
+    """The content of a result file, as plain JSON values.
+
+    Args:
+        tuned: what the protocol ``tuned`` chose, and among what (:meth:`.Selection.record`).
+    """
     scored = {episodes.rater: [Scored(r.query, r.probabilities, r.ticks) for r in results]}
     spans = intervals(scored, draws)
     per_episode = []
@@ -78,6 +83,7 @@ def result_content(
         },
         "metrics": {name: {"mean": s.mean, "low": s.low, "high": s.high} for name, s in spans.items()},
         "selected_step": selected_step,
+        "tuned": None if tuned is None else dict(tuned),
         "engine": engine,
         "episodes": per_episode,
         "hashes": {**hashes, "episodes": episodes.key, "code": code_hash()},

@@ -1,7 +1,18 @@
 """Intervals and paired differences from saved predictions.
 
-Episodes of one rater share utterances, so seeds are no independent samples. The bootstrap resamples raters, and
-inside a rater its utterances, as clusters: an utterance that is drawn twice counts twice in every episode it is in.
+What is estimated is a mean over listeners of whom a few, usually five, were tested, each on utterances of which some
+were drawn. Two things vary, and they are crossed: raters, and utterances that several raters share (episodes of one
+rater share them, too, so that seeds are no independent samples). With R raters, x_r a rater's mean over its episodes
+and c the mean covariance between two raters' x that comes from utterances they share,
+
+    variance of the mean = s^2 / R + c,        s^2 the sample variance of x_1 .. x_R,
+
+since s^2 / R alone misses what all raters have in common. c comes from resampling utterances: every utterance gets a
+random weight of mean and variance one (exponential, the Bayesian bootstrap; Rubin 1981, and Owen and Eckles 2012 for
+crossed data), the same one in every episode, rater and system it is in. Intervals and p values are Student's t with
+Satterthwaite's degrees of freedom, R - 1 where nothing is shared. A percentile bootstrap over five raters would be too
+short (`benchmarks/statistics_size.py` measures all of this). With one rater only utterances vary, and nothing is
+said about other raters.
 """
 
 from __future__ import annotations
@@ -10,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import t as student
 
 from s3prl_metaperser.evaluation.metrics import METRICS, scores_from_counts
 from s3prl_metaperser.protocol.labels import binarise, ticked
@@ -35,17 +47,62 @@ class Scored:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % bootstrap interval."""
+    """A mean with its 95 % interval."""
 
     mean: float
     low: float
     high: float
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over raters, its standard error, and the degrees of freedom of that error."""
+
+    mean: float
+    error: float
+    freedom: float
+
+    def interval(self, level: float = LEVEL) -> Interval:
+        """mean -+ t * error."""
+        reach = float(student.ppf((1 + level) / 2, self.freedom)) * self.error if self.error > 0 else 0.0
+        return Interval(self.mean, self.mean - reach, self.mean + reach)
+
+    def p_value(self) -> float:
+        """Two-sided, of a mean of zero; below 1 - level exactly where the interval leaves out zero."""
+        if self.error == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * student.sf(abs(self.mean) / self.error, self.freedom))
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One rater's scores and how they change with the weights of its utterances.
+
+    Attributes:
+        queries: query utterances of each episode.
+        means: each metric averaged over the episodes, [3].
+        replicates: the same under each draw of weights, [3, draws]; draw d has the same weights for all raters and
+            systems.
+    """
+
+    queries: tuple[tuple[str, ...], ...]
+    means: np.ndarray
+    replicates: np.ndarray
+
+    def __sub__(self, other: Resampled) -> Resampled:
+        """The paired difference.
+
+        Raises:
+            ValueError: the episodes differ, so that nothing is paired.
+        """
+        if self.queries != other.queries:
+            raise ValueError("the two systems were tested on different episodes")
+        return Resampled(self.queries, self.means - other.means, self.replicates - other.replicates)
+
+
 def mean_scores(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
     """Each metric averaged over a rater's episodes, then over raters."""
-    weights = {rater: np.ones((1, len(_utterances(episodes)))) for rater, episodes in raters.items()}
-    per_rater = np.stack([_rater_scores(episodes, weights[rater])[:, 0] for rater, episodes in raters.items()])
+    per_rater = np.stack([resample(episodes, 0).means for episodes in raters.values()])
     return dict(zip(METRICS, per_rater.mean(0).tolist(), strict=True))
 
 
@@ -54,10 +111,13 @@ def intervals(raters: Mapping[str, Sequence[Scored]], draws: int, seed: int = 0)
 
     Args:
         raters: rater -> episodes.
-        draws: bootstrap replicates.
+        draws: of the utterances' weights.
+
+    Returns:
+        Intervals cut at 0 and 1, the metrics' range.
     """
-    replicates = _replicates(raters, None, draws, seed)
-    return _summaries(mean_scores(raters), replicates)
+    spans = estimates({rater: resample(episodes, draws, seed) for rater, episodes in raters.items()})
+    return {name: within_range(estimate.interval()) for name, estimate in spans.items()}
 
 
 def paired_intervals(
@@ -68,50 +128,59 @@ def paired_intervals(
     Raises:
         ValueError: the episodes differ, so that nothing is paired.
     """
+    differences = {}
     for rater, episodes in first.items():
-        if [tuple(e.query) for e in episodes] != [tuple(e.query) for e in second.get(rater, ())]:
-            raise ValueError(f"rater {rater}: the two systems were tested on different episodes")
-    one, other = mean_scores(first), mean_scores(second)
-    return _summaries({name: one[name] - other[name] for name in METRICS}, _replicates(first, second, draws, seed))
+        try:
+            differences[rater] = resample(episodes, draws, seed) - resample(second.get(rater, ()), draws, seed)
+        except ValueError as error:
+            raise ValueError(f"rater {rater}: {error}") from None
+    return {name: estimate.interval() for name, estimate in estimates(differences).items()}
 
 
-def _summaries(means: Mapping[str, float], replicates: np.ndarray) -> dict[str, Interval]:
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(replicates, [tail, 100 - tail], axis=1)
-    return {name: Interval(means[name], float(low[i]), float(high[i])) for i, name in enumerate(METRICS)}
+def within_range(span: Interval) -> Interval:
+    """The part of an interval that lies in [0, 1]."""
+    return Interval(span.mean, max(span.low, 0.0), min(span.high, 1.0))
 
 
-def _replicates(first, second, draws: int, seed: int) -> np.ndarray:
-    """Bootstrap replicates of each metric, or of its difference, [3, draws]."""
-    generator = numpy_generator("bootstrap", seed)
-    names = list(first)
-    per_rater = []
-    for rater in names:
-        size = len(_utterances(first[rater]))
-        weights = generator.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64)
-        scores = _rater_scores(first[rater], weights)
-        per_rater.append(scores if second is None else scores - _rater_scores(second[rater], weights))
-    stacked = np.stack(per_rater)  # [R, 3, draws]
-    if len(names) == 1:
-        return stacked[0]
-    chosen = generator.integers(len(names), size=(draws, len(names)))
-    return stacked[chosen, :, np.arange(draws)[:, None]].mean(1).T
+def estimates(raters: Mapping[str, Resampled]) -> dict[str, Estimate]:
+    """Each metric's mean over raters, with its error."""
+    means = np.stack([r.means for r in raters.values()])  # [R, 3]
+    replicates = np.stack([r.replicates for r in raters.values()])  # [R, 3, draws]
+    utterances = {u for r in raters.values() for query in r.queries for u in query}
+    return {
+        name: _estimate(means[:, index], replicates[:, index], len(utterances)) for index, name in enumerate(METRICS)
+    }
 
 
-def _utterances(episodes: Sequence[Scored]) -> list[str]:
-    return sorted({utterance for episode in episodes for utterance in episode.query})
+def _estimate(means: np.ndarray, replicates: np.ndarray, utterances: int) -> Estimate:
+    """Of one metric: means [R], replicates [R, draws]."""
+    raters, mean = len(means), float(means.mean())
+    covariance = np.atleast_2d(np.cov(replicates))
+    of_utterances = max(utterances - 1, 1)
+    if raters == 1:
+        return Estimate(mean, float(np.sqrt(covariance[0, 0])), of_utterances)
+    between = means.var(ddof=1) / raters
+    shared = max((covariance.sum() - np.trace(covariance)) / (raters * (raters - 1)), 0.0)
+    if between + shared == 0:
+        return Estimate(mean, 0.0, raters - 1)
+    freedom = (between + shared) ** 2 / (between**2 / (raters - 1) + shared**2 / of_utterances)
+    return Estimate(mean, float(np.sqrt(between + shared)), float(freedom))
 
 
-def _rater_scores(episodes: Sequence[Scored], weights: np.ndarray) -> np.ndarray:
-    """Metrics averaged over episodes, for each row of utterance weights [draws, U]: [3, draws]."""
-    place = {utterance: index for index, utterance in enumerate(_utterances(episodes))}
-    total = np.zeros((len(METRICS), len(weights)))
-    for episode in episodes:
-        chosen = weights[:, [place[utterance] for utterance in episode.query]]
-        empty = chosen.sum(1) == 0  # none of the query utterances was drawn: nothing to score
-        chosen = np.where(empty[:, None], 1.0, chosen)
+def resample(episodes: Sequence[Scored], draws: int, seed: int = 0) -> Resampled:
+    """One rater's mean scores and ``draws`` replicates of them."""
+    queries = tuple(tuple(episode.query) for episode in episodes)
+    utterances = sorted({utterance for query in queries for utterance in query})
+    weights = np.ones((len(utterances), 1 + draws))  # column 0: the scores themselves
+    for row, utterance in enumerate(utterances if draws else ()):
+        weights[row, 1:] = numpy_generator("bootstrap", seed, utterance).standard_exponential(draws)
+    place = {utterance: row for row, utterance in enumerate(utterances)}
+    total = np.zeros((len(METRICS), 1 + draws))
+    for episode, query in zip(episodes, queries, strict=True):
+        chosen = weights[[place[utterance] for utterance in query]].T
         predicted, present = binarise(episode.probabilities), ticked(episode.ticks)
         cells = predicted & present, predicted & ~present, ~predicted & present, ~predicted & ~present
         scores = scores_from_counts(*(chosen @ cell.astype(np.float64) for cell in cells))
         total += np.stack([scores[name] for name in METRICS])
-    return total / len(episodes)
+    total /= max(len(episodes), 1)
+    return Resampled(queries, total[:, 0], total[:, 1:])

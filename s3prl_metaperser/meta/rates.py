@@ -30,3 +30,9 @@ class InnerRates(nn.Module):
         """Name -> scalar rate of inner step ``step``; steps beyond S reuse the last one's rates."""
         row = self.values[min(step, self.values.shape[0] - 1)]
         return {name: row[index] for index, name in enumerate(self.names)}
+
+    def scaled(self, factor: float) -> InnerRates:
+        """Constant rates that are ``factor`` times these."""
+        other = InnerRates(self.names, len(self.values), 0.0, learned=False)
+        other.values = nn.Parameter(self.values.detach() * factor, requires_grad=False)
+        return other

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -120,8 +121,7 @@ class System(abc.ABC):
     """One row of the tables.
 
     Args:
-        options: the whole configuration.
-        classes: C, number of classes.
+        options: the whole configuration; the system goes by :meth:`options_in_force`.
         class_weights: of the training split, float32 [C].
     """
 
@@ -130,13 +130,37 @@ class System(abc.ABC):
     episodes_at_once: int = 1
 
     def __init__(self, options: Options, class_weights: torch.Tensor):
-        self.options = options
+        self.options = self.options_in_force(options)
         self.class_weights = class_weights
+
+    @classmethod
+    def options_in_force(cls, options: Options) -> Options:
+        """The configuration that this system runs under, where its definition fixes some of it; else ``options``.
+
+        Runs, checkpoints and results hold these options. Applying it twice is the same as applying it once.
+        """
+        return options
 
     @property
     def outer_steps(self) -> int:
         """Training steps after :meth:`initialise`; none by default."""
         return 0
+
+    def tunable(self) -> list[dict[str, Any]]:
+        """What the protocol ``tuned`` chooses from, on the validation rater; by default nothing.
+
+        Each choice is ``section.option`` of ``downstream_expert`` -> value, such as ``{"evalrc.steps": 25}``, and may
+        name only what :meth:`adapt` and :meth:`predict` go by: the trained state is the same for all of them. A system
+        with ``fewrc``'s optimiser or with inner rates returns :func:`s3prl_metaperser.methods.tuning.grid`, so that
+        all systems have as many choices.
+        """
+        return []
+
+    def under(self, options: Options) -> System:
+        """This system under other options, for another way to adapt the same state."""
+        other = copy.copy(self)
+        other.options = self.options_in_force(options)
+        return other
 
     @abc.abstractmethod
     def blank(self, task: TrainingTask) -> ModelState:

@@ -8,6 +8,7 @@ import torch
 from s3prl_metaperser.loss import weighted_targets
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.ssl_e import fine_tuned_initialisation
+from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 
@@ -48,6 +49,9 @@ class EntireFew(EntireZero):
     """All parameters adapt with a conventional optimiser: one batch, ``evalrc.steps`` steps."""
 
     name = "Entire-Few"
+
+    def tunable(self) -> list[Overrides]:
+        return grid("optimizer", "finetuned", self.options)
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         expert = self.options.downstream_expert

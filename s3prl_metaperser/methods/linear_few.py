@@ -7,6 +7,7 @@ import torch
 from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support
 from s3prl_metaperser.methods.linear_zero import LinearZero
+from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.model import pooled_logits
 
 
@@ -14,6 +15,9 @@ class LinearFew(LinearZero):
     """Layer weights, projector and classifier all adapt: one batch, ``evalrc.steps`` steps."""
 
     name = "Linear-Few"
+
+    def tunable(self) -> list[Overrides]:
+        return grid("optimizer", "frozen", self.options)
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         expert = self.options.downstream_expert

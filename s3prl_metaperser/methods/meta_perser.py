@@ -13,6 +13,7 @@ from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask, new_head
 from s3prl_metaperser.methods.initialisation import consensus_initialisation
+from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.model import PARAMETERS, pooled_logits
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 
@@ -25,6 +26,9 @@ class MetaPerSER(System):
 
     name = "Meta-PerSER"
     episodes_at_once = 32
+
+    def tunable(self) -> list[Overrides]:
+        return grid("rates", "frozen", self.options)
 
     @property
     def outer_steps(self) -> int:
@@ -78,14 +82,15 @@ class MetaPerSER(System):
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
         """Adaptation to several episodes; in closed form all at once."""
         targets = [weighted_targets(support.targets, self.class_weights) for support in supports]
-        steps = self.options.downstream_expert.evalrc.steps
+        evalrc = self.options.downstream_expert.evalrc
+        steps, rates = evalrc.steps, state.rates.scaled(evalrc.rate_factor)
         if self.engine(state) == "closed form":
             features = closed_form.layer_major(torch.stack([support.features for support in supports]))
-            found = closed_form.adapt(state.parameters(), state.rates, features, torch.stack(targets), steps)
+            found = closed_form.adapt(state.parameters(), rates, features, torch.stack(targets), steps)
             return [{name: values[index] for name, values in found.items()} for index in range(len(supports))]
         return [
             adapt_without_graph(
-                lambda p, x=support.features, t=weighted: _loss(p, x, t), state.parameters(), state.rates.at, steps
+                lambda p, x=support.features, t=weighted: _loss(p, x, t), state.parameters(), rates.at, steps
             )
             for support, weighted in zip(supports, targets, strict=True)
         ]

@@ -14,6 +14,7 @@ from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask
 from s3prl_metaperser.methods.entire import EntireZero
 from s3prl_metaperser.methods.ssl_e import fine_tuned_initialisation
+from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_losses
@@ -23,6 +24,9 @@ class MetaPerSEREntire(EntireZero):
     """MAML over raters with the paper's four switches in ``metarc``; upstream and head adapt together."""
 
     name = "Meta-PerSER"
+
+    def tunable(self) -> list[Overrides]:
+        return grid("rates", "finetuned", self.options)
 
     @property
     def outer_steps(self) -> int:
@@ -91,9 +95,9 @@ class MetaPerSEREntire(EntireZero):
         return "adjoint"
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
-        losses = self.support_losses(support, "meta-test", support.seed)
+        losses, evalrc = self.support_losses(support, "meta-test", support.seed), self.options.downstream_expert.evalrc
         with explaining_memory(f"{self.name}, adapting to episode {support.seed},"):
-            return adapt(state.parameters(), state.rates, losses, self.options.downstream_expert.evalrc.steps)
+            return adapt(state.parameters(), state.rates.scaled(evalrc.rate_factor), losses, evalrc.steps)
 
 
 def _add(parameters, gradients, factor: float) -> None:

@@ -1,0 +1,173 @@
+"""Multi-Few: one classifier for each training rater over shared layers; at meta-test a new one (section 2.4).
+
+Every training rater is a classification task of its own. Layer weights and projector are shared, each rater has a
+classifier, and all are trained jointly on the raters' own labels: the loss of an outer step is the mean over raters of
+the class-balanced cross-entropy, so that every rater weighs the same. In meta-testing a classifier is drawn at random
+from the episode's seed and learned on the K samples with the few-shot optimiser; every other parameter stays.
+
+What the text leaves open:
+
+- The budget is the consensus initialisation's (``initrc``): as many steps, and its batch size shared out equally among
+  the raters (rounded up to whole samples). Training starts from a fresh head, not from the consensus initialisation.
+- It is trained in the runner's outer steps, not as a cached initialisation: these already select a step by meta-testing
+  the validation rater, save, and go on after an interruption to the same bits. So ``initrc``'s settings are put into
+  force as the runner's and the outer optimiser's (:func:`trained_like_the_initialisation`).
+- In meta-testing, "a new classifier" is the last linear layer; the projector belongs to what is shared.
+- Before any support sample is seen (``-m inference``) the mean of the training raters' logits predicts.
+
+A state's head holds the raters' classifiers stacked, in the order of the task's raters: weight [A, C, H], bias [A, C].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask, new_head
+from s3prl_metaperser.methods.linear_sim import embeddings
+from s3prl_metaperser.methods.tuning import Overrides, grid
+from s3prl_metaperser.model import Head, pooled_logits
+from s3prl_metaperser.options import OptimizerOptions, Options
+from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.seeding import torch_generator
+
+
+class MultiFew(System):
+    """Layer weights and projector shared by the training raters; at meta-test only a new classifier is learned."""
+
+    name = "Multi-Few"
+
+    @classmethod
+    def options_in_force(cls, options: Options) -> Options:
+        return trained_like_the_initialisation(options)
+
+    @property
+    def outer_steps(self) -> int:
+        return self.options.runner.total_steps
+
+    def tunable(self) -> list[Overrides]:
+        return grid("optimizer", "frozen", self.options)
+
+    def blank(self, task: TrainingTask) -> ModelState:
+        return ModelState(head=multi_rater_head(task))
+
+    def initialise(self, task: TrainingTask) -> ModelState:
+        return ModelState(head=multi_rater_head(task).to(task.device))
+
+    def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+        rows, targets = own_samples(batch, samples_of_a_rater(self.options, len(batch.raters)))
+        targets = targets.to(task.device)
+        present = (targets.sum(-1, keepdim=True) > 0).to(targets)
+        share = targets.shape[1] / present.sum(1, keepdim=True)  # a mean over n is then one over those present
+        logits = pooled_logits(state.parameters(), task.features[rows.to(task.device)])
+        return soft_cross_entropy(logits, share * weighted_targets(targets, self.class_weights)).mean()
+
+    def adapt(self, state: ModelState, support: Support) -> Predictor:
+        shared = {name: value.detach() for name, value in state.parameters().items()}
+        with torch.no_grad():
+            hidden = embeddings(shared, support.features)
+        return {**shared, **learned_classifier(hidden, support, self.class_weights, self.options)}
+
+    def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
+        return super().predict(with_one_classifier(predictor), query)
+
+
+class RaterClassifiers(nn.Module):
+    """The last linear layer, once for each rater.
+
+    Attributes:
+        weight: [A, C, H].
+        bias: [A, C].
+    """
+
+    def __init__(self, raters: list[str], hidden: int, classes: int, *seed: object):
+        super().__init__()
+        drawn = [new_classifier(hidden, classes, *seed, rater) for rater in raters]
+        self.weight = nn.Parameter(torch.stack([one["classifier.weight"] for one in drawn]))
+        self.bias = nn.Parameter(torch.stack([one["classifier.bias"] for one in drawn]))
+
+
+def trained_like_the_initialisation(options: Options) -> Options:
+    """Outer steps with ``initrc``'s number, optimiser and evaluation interval; its batch size is what is drawn."""
+    expert, initrc = options.downstream_expert, options.downstream_expert.initrc
+    runner = dataclasses.replace(
+        options.runner,
+        total_steps=initrc.total_steps,
+        eval_step=initrc.eval_step,
+        save_step=initrc.eval_step,
+    )
+    metarc = dataclasses.replace(expert.metarc, shots=initrc.batch_size, combined_set=True)
+    return dataclasses.replace(
+        options,
+        runner=runner,
+        optimizer=OptimizerOptions("AdamW", initrc.lr, initrc.weight_decay),
+        downstream_expert=dataclasses.replace(expert, metarc=metarc),
+    )
+
+
+def multi_rater_head(task: TrainingTask) -> Head:
+    """A fresh head with a classifier for each of the task's raters."""
+    layers, features = task.features.shape[1:]
+    head = new_head(task.options, layers, features, len(task.classes), "multi-few", task.seed)
+    hidden = task.options.downstream_expert.modelrc.projector_dim
+    head.classifier = RaterClassifiers(list(task.raters), hidden, len(task.classes), "multi-few", task.seed)
+    return head
+
+
+def samples_of_a_rater(options: Options, raters: int) -> int:
+    """n, what ``initrc.batch_size`` comes to for each of ``raters`` raters, rounded up."""
+    return -(-options.downstream_expert.initrc.batch_size // raters)
+
+
+def own_samples(batch: EpisodeBatch, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first ``samples`` of each rater's draw: rows [A, n] and label distributions [A, n, C], zero where filled."""
+    targets = batch.support_targets[:, :samples]
+    sums = targets.sum(-1, keepdim=True)
+    return batch.support_rows[:, :samples], targets / torch.where(sums > 0, sums, torch.ones_like(sums))
+
+
+def new_classifier(hidden: int, classes: int, *seed: object) -> dict[str, torch.Tensor]:
+    """A linear layer by its names in the head, drawn as ``torch.nn.Linear`` does, from a generator of its own."""
+    generator, bound = torch_generator("classifier", *seed), hidden**-0.5
+    weight = torch.empty(classes, hidden).uniform_(-bound, bound, generator=generator)
+    return {
+        "classifier.weight": weight,
+        "classifier.bias": torch.empty(classes).uniform_(-bound, bound, generator=generator),
+    }
+
+
+def learned_classifier(
+    hidden: torch.Tensor, support: Support, class_weights: torch.Tensor, options: Options
+) -> dict[str, torch.Tensor]:
+    """A new classifier, learned on the K samples: ``fewrc``'s optimiser, one batch, ``evalrc.steps`` steps.
+
+    Args:
+        hidden: the samples' embeddings, [K, H]; they stay, since all that makes them does.
+        support: for its targets, and its seed, from which the classifier is drawn.
+    """
+    fewrc, classes = options.downstream_expert.fewrc, support.targets.shape[-1]
+    drawn = new_classifier(hidden.shape[-1], classes, "meta-test", support.seed)
+    leaves = {name: value.to(hidden).requires_grad_() for name, value in drawn.items()}
+    kind = getattr(torch.optim, fewrc.optimizer)
+    optimizer = kind(leaves.values(), lr=fewrc.lr, weight_decay=fewrc.weight_decay)
+    targets = weighted_targets(support.targets, class_weights)
+    with torch.enable_grad():
+        for _ in range(options.downstream_expert.evalrc.steps):
+            optimizer.zero_grad(set_to_none=True)
+            logits = hidden @ leaves["classifier.weight"].T + leaves["classifier.bias"]
+            soft_cross_entropy(logits, targets).backward()
+            optimizer.step()
+    return {name: value.detach() for name, value in leaves.items()}
+
+
+def with_one_classifier(parameters: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
+    """``parameters`` with the mean of stacked classifiers, whose logits are the mean of the raters' logits."""
+    weight, bias = (parameters[f"{prefix}classifier.{name}"] for name in ("weight", "bias"))
+    if weight.dim() == 3:
+        weight, bias = weight.mean(0), bias.mean(0)
+    return {**parameters, f"{prefix}classifier.weight": weight, f"{prefix}classifier.bias": bias}

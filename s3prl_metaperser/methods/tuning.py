@@ -1,0 +1,57 @@
+"""The grid of the protocol ``tuned``: what may be chosen for a rater that is not the test rater (docs/protocols.md).
+
+Every system that adapts gets as many choices as any other of its scope, among the same numbers of steps. One that uses
+an optimiser chooses the optimiser and its learning rate; one with inner rates, which took the place of both in
+training, a factor on all of them. The shipped configuration is one of the choices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from s3prl_metaperser.options import Options
+
+#: ``section.option`` of ``downstream_expert`` -> value.
+Overrides = dict[str, Any]
+
+STEPS = {"frozen": (10, 25, 50, 100), "finetuned": (20, 50)}
+OPTIMIZERS = {
+    "frozen": (("AdamW", 3e-4), ("AdamW", 1e-3), ("AdamW", 3e-3), ("AdamW", 1e-2), ("SGD", 3e-2), ("SGD", 3e-1)),
+    "finetuned": (("AdamW", 2e-5), ("AdamW", 1e-4), ("AdamW", 1e-3), ("SGD", 1e-2)),
+}
+RATE_FACTORS = {"frozen": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "finetuned": (0.5, 1.0, 2.0, 4.0)}
+
+
+def grid(
+    kind: Literal["optimizer", "rates"], scope: Literal["frozen", "finetuned"], options: Options
+) -> list[Overrides]:
+    """The choices of a system, for :meth:`.System.tunable`.
+
+    Args:
+        kind: ``optimizer``: ``fewrc.optimizer`` with ``fewrc.lr``; ``rates``: ``evalrc.rate_factor``; both with
+            ``evalrc.steps``.
+        scope: 24 choices in ``frozen``, 8 in ``finetuned``, where one costs much more.
+        options: what the configuration says is a choice, too, where the grid does not hold it.
+    """
+    expert = options.downstream_expert
+    if kind == "optimizer":
+        first = {"fewrc.optimizer": expert.fewrc.optimizer, "fewrc.lr": expert.fewrc.lr}
+        how = [{"fewrc.optimizer": name, "fewrc.lr": rate} for name, rate in OPTIMIZERS[scope]]
+    else:
+        first = {"evalrc.rate_factor": expert.evalrc.rate_factor}
+        how = [{"evalrc.rate_factor": factor} for factor in RATE_FACTORS[scope]]
+    found = [{**one, "evalrc.steps": steps} for one, steps in itertools.product(how, STEPS[scope])]
+    configured = {**first, "evalrc.steps": expert.evalrc.steps}
+    return found if configured in found else [configured, *found]
+
+
+def overridden(options: Options, overrides: Mapping[str, Any]) -> Options:
+    """``options`` with ``section.option`` of ``downstream_expert`` replaced."""
+    expert = options.downstream_expert
+    for name, value in overrides.items():
+        section, key = name.split(".")
+        expert = dataclasses.replace(expert, **{section: dataclasses.replace(getattr(expert, section), **{key: value})})
+    return dataclasses.replace(options, downstream_expert=expert)
