@@ -1,0 +1,131 @@
+"""Drawing without side effects: matplotlib as an optional extra, no global style, the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s3prl_metaperser.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Text and axes; in the page it becomes the text's own colour, so that it follows light and dark.
+INK = "#1a1b1c"
+PAPER = "#fefefd"
+FAINT = "#8a8f98"
+#: Inches; narrow enough to be read on a phone without scrolling.
+WIDTH = 5.6
+
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#9467bd", "#8c6d31", "#17becf")
+_FIXED = {"Meta-PerSER": "#d55e00", "Random": FAINT}
+MARKERS = "osD^vPX*"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure.
+
+    Attributes:
+        key: file name without suffix.
+        title: what it shows; also its text for those who cannot see it.
+        caption: how to read it.
+        svg: the file's text.
+        png: the file's bytes.
+    """
+
+    key: str
+    title: str
+    caption: str
+    svg: str
+    png: bytes
+
+    def inline(self) -> str:
+        """The SVG to stand in an HTML page: transparent, in the page's text colour, with ids of its own."""
+        text = self.svg[self.svg.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+        text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+        text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9]', '-', self.key)}-", text)
+        text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', text, count=1)
+        return text.replace(INK, "currentColor").replace(PAPER, "none").strip()
+
+
+def require_matplotlib() -> None:
+    """Import matplotlib.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "The report's figures need matplotlib: pip install 's3prl-metaperser[report]' (or pip install matplotlib)."
+        ) from None
+
+
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """matplotlib's own defaults with this report's changes, whatever the user's configuration; undone afterwards."""
+    require_matplotlib()
+    import matplotlib
+
+    changes = {
+        "svg.hashsalt": "s3prl-metaperser",
+        "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
+        "text.parse_math": False,
+        "font.size": 12,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": FAINT,
+        "grid.alpha": 0.35,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "figure.facecolor": PAPER,
+        "axes.facecolor": "none",
+        "savefig.facecolor": PAPER,
+    }
+    changes |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    kept = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+    with matplotlib.rc_context({**kept, **changes}):
+        yield
+
+
+def new_figure(rows: int, columns: int, height: float, **options) -> tuple[Figure, Sequence[Sequence[Axes]]]:
+    """A figure of the usual width with its axes [rows][columns], on the Agg canvas and unknown to pyplot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def finished(figure: Figure, key: str, title: str, caption: str) -> Drawing:
+    """The figure's files, without dates or names of programs in them."""
+    svg, png = io.StringIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return Drawing(key, title, caption, svg.getvalue(), png.getvalue())
+
+
+def legend_below(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+    """One legend for the whole figure, below it."""
+    columns = 2 if max(map(len, labels), default=0) > 14 else 3
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=11, handlelength=1.3, columnspacing=1.1
+    )
+
+
+def colours(systems: Sequence[str]) -> dict[str, str]:
+    """A colour for each system; those of Meta-PerSER and Random are always the same."""
+    rest = [name for name in systems if name not in _FIXED]
+    chosen = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(rest)}
+    return {name: _FIXED.get(name) or chosen[name] for name in systems}

@@ -1,0 +1,185 @@
+"""The figures: K curves, each rater's scores, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from s3prl_metaperser.evaluation.calibration_scores import BINS, reliability, tick_shares
+from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.summary import Cell
+from s3prl_metaperser.report import paper
+from s3prl_metaperser.report.detail_tables import MAIN_METRIC, main_cells
+from s3prl_metaperser.report.drawing import (
+    FAINT,
+    INK,
+    MARKERS,
+    Drawing,
+    colours,
+    finished,
+    legend_below,
+    new_figure,
+    style,
+)
+from s3prl_metaperser.report.gathered import Gathered, Study, is_ablation, metric_columns
+from s3prl_metaperser.report.tables import Value
+
+#: Bins of a reliability diagram with fewer predictions than this are left out: their means are noise.
+FEWEST_IN_BIN = 20
+
+
+def figures(gathered: Gathered, study: Study, suffix: str = "") -> list[Drawing]:
+    """Every figure that there are results for.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    drawn = []
+    with style():
+        for upstream in dict.fromkeys(upstream for _, upstream in gathered.blocks(study)):
+            drawn += _k_curves(gathered, study, upstream, suffix)
+        for scenario, upstream in gathered.blocks(study):
+            cells = [c for c in main_cells(gathered, study) if (c.scenario, c.upstream) == (scenario, upstream)]
+            if cells:
+                where = f"{scenario} data, {upstream}, K={gathered.main_shots(study)} ({study})"
+                drawn.append(_rater_bars(gathered, cells, where, f"{scenario}_{_slug(upstream)}{suffix}"))
+                drawn.append(_reliability(gathered, cells, where, f"{scenario}_{_slug(upstream)}{suffix}"))
+    return sorted(drawn, key=lambda drawing: ("k_curves", "raters", "reliability").index(_kind(drawing)))
+
+
+def _k_curves(gathered: Gathered, study: Study, upstream: str, suffix: str) -> list[Drawing]:
+    mine = [c for c in gathered.of(study) if c.upstream == upstream and not is_ablation(c.system)]
+    curves: dict[tuple[str, str], list[Cell]] = {}
+    for cell in sorted(mine, key=lambda c: c.shots):
+        curves.setdefault((cell.scenario, cell.system), []).append(cell)
+    curves = {name: cells for name, cells in curves.items() if len(cells) > 1}
+    if not curves:
+        return []
+    scenarios = sorted({scenario for scenario, _ in curves})
+    systems = [name for name in gathered.systems(study) if any(name == system for _, system in curves)]
+    metrics, shades = metric_columns(), colours(systems)
+    figure, axes = new_figure(len(metrics), len(scenarios), 7.2, sharex=True, sharey="row")
+    shown: dict[str, object] = {}
+    for column, scenario in enumerate(scenarios):
+        for row, (metric, name) in enumerate(metrics):
+            axis = axes[row][column]
+            for system in systems:
+                if cells := curves.get((scenario, system)):
+                    marker = MARKERS[systems.index(system) % len(MARKERS)]
+                    shown[system] = _curve(axis, gathered, cells, metric, shades[system], marker)
+            if printed := _printed_curve(scenario, upstream, metric):
+                (shown["the paper's Meta-PerSER"],) = axis.plot(*printed, color=INK, linestyle="--", linewidth=1)
+            axis.set_xscale("log", base=2)
+            ticks = sorted({cell.shots for cells in curves.values() for cell in cells})
+            axis.set_xticks(ticks, [str(k) for k in ticks])
+            axis.minorticks_off()
+            if not row:
+                axis.set_title(f"{scenario} data", fontsize=12)
+            if not column:
+                axis.set_ylabel(f"{name}, %")
+            if row == len(metrics) - 1:
+                axis.set_xlabel("support samples K")
+    legend_below(figure, list(shown.values()), [_label(name) for name in shown])
+    title = f"Scores by number of support samples: {upstream} ({study})"
+    caption = (
+        "Means over seeds, then test raters; bands are 95 % intervals for further raters and utterances. Bands of two "
+        "systems that overlap do not say that the systems cannot be told apart: the paired comparisons do."
+    )
+    return [finished(figure, f"k_curves_{_slug(upstream)}{suffix}", title, caption)]
+
+
+def _curve(axis, gathered: Gathered, cells: Sequence[Cell], metric: str, colour: str, marker: str):
+    spans = [gathered.summaries[cell].intervals[metric] for cell in cells]
+    shots = [cell.shots for cell in cells]
+    mean, low, high = ([100 * getattr(span, name) for span in spans] for name in ("mean", "low", "high"))
+    axis.fill_between(shots, low, high, color=colour, alpha=0.18, lw=0)
+    (line,) = axis.plot(shots, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.6)
+    return line
+
+
+def _printed_curve(scenario: str, upstream: str, metric: str) -> tuple[list[int], list[float]] | None:
+    values = [(k, paper.table_a4(scenario, paper.paper_upstream(upstream), k, metric)) for k in paper.SHOTS]
+    found = [(k, value.mean) for k, value in values if isinstance(value, Value)]
+    return ([k for k, _ in found], [mean for _, mean in found]) if found else None
+
+
+def _rater_bars(gathered: Gathered, cells: Sequence[Cell], where: str, key: str) -> Drawing:
+    raters = gathered.test_raters(cells[0].corpus)
+    shades = colours([cell.system for cell in cells])
+    thick = 0.82 / len(cells)
+    figure, axes = new_figure(1, 1, 1.3 + len(raters) * (0.2 + 0.19 * len(cells)))
+    axis, handles = axes[0][0], []
+    for index, cell in enumerate(cells):
+        spans = gathered.summaries[cell].per_rater
+        places = [place for place, rater in enumerate(raters) if rater in spans]
+        chosen = [spans[raters[place]][MAIN_METRIC] for place in places]
+        mean = np.array([100 * span.mean for span in chosen])
+        reach = np.array([[100 * (s.mean - s.low) for s in chosen], [100 * (s.high - s.mean) for s in chosen]])
+        bars = axis.barh(
+            [place + (index - (len(cells) - 1) / 2) * thick for place in places],
+            mean,
+            height=0.9 * thick,
+            color=shades[cell.system],
+            xerr=np.maximum(reach, 0),
+            error_kw={"ecolor": INK, "elinewidth": 0.9},
+        )
+        handles.append(bars)
+    for place, rater in enumerate(raters):
+        if not any(rater in gathered.cells[cell] for cell in cells):
+            axis.text(0.5, place, "missing", style="italic", va="center")
+    axis.set_yticks(range(len(raters)), [_label(rater) for rater in raters])
+    axis.set_ylim(len(raters) - 0.5, -0.5)
+    axis.set_xlim(left=0)
+    axis.grid(False, axis="y")
+    axis.set_xlabel("macro-F1, %")
+    legend_below(figure, handles, [_label(cell.system) for cell in cells])
+    caption = "Macro-F1, means over seeds; whiskers are 95 % intervals for further utterances of the same rater."
+    return finished(figure, f"raters_{key}", f"Each test rater: {where}", caption)
+
+
+def _reliability(gathered: Gathered, cells: Sequence[Cell], where: str, key: str) -> Drawing:
+    shades = colours([cell.system for cell in cells])
+    figure, axes = new_figure(1, 1, 5.6)
+    axis, handles = axes[0][0], []
+    axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
+    for index, cell in enumerate(cells):
+        predicted, observed = reliability_curve([e for r in gathered.cells[cell].values() for e in r])
+        marker = MARKERS[index % len(MARKERS)]
+        (line,) = axis.plot(
+            predicted, observed, color=shades[cell.system], marker=marker, markersize=4.5, linewidth=1.5
+        )
+        handles.append(line)
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_aspect("equal")
+    axis.set_xlabel("predicted probability of a class")
+    axis.set_ylabel("share of the rater's ticks")
+    legend_below(figure, handles, [_label(cell.system) for cell in cells])
+    caption = (
+        f"All classes, raters and seeds pooled in {BINS} bins; bins of fewer than {FEWEST_IN_BIN} predictions are left "
+        "out. On the dashed line predictions mean what they say; below it they are too high."
+    )
+    return finished(figure, f"reliability_{key}", f"Reliability: {where}", caption)
+
+
+def reliability_curve(episodes: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean prediction and mean tick share of each bin that holds enough predictions, classes pooled."""
+    probabilities = np.concatenate([np.asarray(e.probabilities, np.float64) for e in episodes])
+    shares = np.concatenate([tick_shares(e.ticks) for e in episodes])
+    count, predicted, observed = reliability(probabilities, shares)
+    total = count.sum(0)
+    kept = total >= FEWEST_IN_BIN
+    return ((count * predicted).sum(0)[kept] / total[kept], (count * observed).sum(0)[kept] / total[kept])
+
+
+def _label(name: str) -> str:
+    return f" {name}" if name.startswith("_") else name  # matplotlib leaves such names out of legends
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+
+
+def _kind(drawing: Drawing) -> str:
+    return next(kind for kind in ("k_curves", "raters", "reliability") if drawing.key.startswith(kind))

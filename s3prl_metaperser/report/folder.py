@@ -1,0 +1,94 @@
+"""The report's folder: made beside and put in place at the end; nothing else in it is ever touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from s3prl_metaperser.errors import UserError
+
+#: Lists what a report consists of, so that the next one knows what it may replace.
+MANIFEST = "report_files.json"
+
+
+def publish(files: Mapping[str, bytes], out: Path) -> None:
+    """Write files into ``out``, replacing those of an earlier report.
+
+    All are written to a folder beside first. Where ``out`` is new or empty, that folder takes its place in one step;
+    else each file takes its place whole, and files that only the earlier report had are removed last. Files that no
+    report wrote stay as they are.
+
+    Args:
+        files: path below ``out``, with slashes, -> content.
+
+    Raises:
+        UserError: ``out`` is a file, or a file that no report wrote is in the way.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is not a folder; give another place for the report.")
+    earlier = _earlier(out)
+    for name in (*files, MANIFEST):
+        if name not in earlier and (path := _in_the_way(out, name)):
+            raise UserError(f"{path} is in the way and is not part of a report; move it, or give another --out.")
+    resolved = out.resolve()
+    resolved.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{resolved.name}.", suffix=".part", dir=resolved.parent))
+    try:
+        for name, content in files.items():
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            (staged / name).write_bytes(content)
+        _write_manifest(staged, files)
+        umask = os.umask(0)
+        os.umask(umask)
+        staged.chmod(0o777 & ~umask)  # mkdtemp's 0700 would hide the report from others
+        if not resolved.exists() or not any(resolved.iterdir()):
+            os.replace(staged, resolved)
+            return
+        _write_manifest(resolved, {*earlier, *files})  # so that an interrupted report can be replaced, too
+        for name in files:
+            (resolved / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged / name, resolved / name)
+        for name in sorted(earlier - set(files)):
+            _remove(resolved, name)
+        os.replace(staged / MANIFEST, resolved / MANIFEST)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _in_the_way(out: Path, name: str) -> Path | None:
+    """What keeps ``out / name`` from being written as a new file."""
+    if (out / name).exists() or (out / name).is_symlink():
+        return out / name
+    folders = [out / part for part in Path(name).parents if part != Path()]
+    return next((folder for folder in folders if folder.exists() and not folder.is_dir()), None)
+
+
+def _earlier(out: Path) -> set[str]:
+    """Files of the earlier report in ``out``; its manifest included."""
+    try:
+        names = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    safe = {str(name) for name in names if ".." not in Path(str(name)).parts and not Path(str(name)).is_absolute()}
+    return safe | {MANIFEST}
+
+
+def _write_manifest(folder: Path, names) -> None:
+    content = {"what": "files of a report; a new report replaces them", "files": sorted(set(names) - {MANIFEST})}
+    partial = folder / f".{MANIFEST}.part"
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, folder / MANIFEST)
+
+
+def _remove(folder: Path, name: str) -> None:
+    if name == MANIFEST:
+        return
+    (folder / name).unlink(missing_ok=True)
+    parent = (folder / name).parent
+    if parent != folder and parent.is_dir() and not any(parent.iterdir()):
+        parent.rmdir()

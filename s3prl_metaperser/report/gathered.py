@@ -1,0 +1,168 @@
+"""All results of a report: their cells, their numbers, and what was expected and is not there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_results, summarise_all
+from s3prl_metaperser.protocol.splits import PAPER_TEST_RATERS, SCENARIOS
+from s3prl_metaperser.report import paper
+from s3prl_metaperser.report.tables import MISSING, Missing, Value
+
+#: Table 1's rows in each scope (the frozen scope has twins of the whole model's systems).
+SYSTEMS = {
+    "finetuned": paper.SYSTEMS,
+    "frozen": ("Random", "Linear-Few", "Linear-Zero", "Multi-Few", "Linear-Sim", "Meta-PerSER"),
+}
+META = "Meta-PerSER"
+SWITCHES = {"INI": "initialisation", "CSMT": "combined_set", "DA": "derivative_annealing", "LSLR": "lslr"}
+#: Frozen by definition: its row in a table of fine-tuned systems comes from the frozen scope.
+ALWAYS_FROZEN = "Linear-Few"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one set of tables is about."""
+
+    corpus: str
+    scope: str
+
+    def __str__(self) -> str:
+        how = {"frozen": "frozen upstream", "finetuned": "fine-tuned upstream"}.get(self.scope, self.scope)
+        return f"{self.corpus}, {how}"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Results, read and summarised.
+
+    Attributes:
+        results: contents of the files.
+        cells: cell -> test rater -> episodes.
+        summaries: cell -> its numbers.
+        draws: bootstrap draws.
+    """
+
+    results: Sequence[Mapping[str, Any]]
+    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]]
+    summaries: Mapping[Cell, Summary]
+    draws: int
+
+    @property
+    def protocol(self) -> str:
+        """``paper`` or ``tuned``; all results share it."""
+        return next(iter(self.cells)).protocol
+
+    def studies(self) -> list[Study]:
+        """Corpus and scope of each set of tables."""
+        return sorted({Study(cell.corpus, cell.scope) for cell in self.cells}, key=lambda s: (s.corpus, s.scope))
+
+    def main_shots(self, study: Study) -> int:
+        """K of Table 1: the paper's 32, or else the K with the most results."""
+        counts = Counter(cell.shots for cell in self.of(study))
+        if paper.TABLE1_SHOTS in counts:
+            return paper.TABLE1_SHOTS
+        return max(counts, key=lambda shots: (counts[shots], shots))
+
+    def of(self, study: Study) -> list[Cell]:
+        """The study's cells."""
+        return [cell for cell in self.cells if (cell.corpus, cell.scope) == (study.corpus, study.scope)]
+
+    def find(self, study: Study, upstream: str, scenario: str, system: str, shots: int) -> Cell | None:
+        """The cell that has results for this place in a table."""
+        scopes = [study.scope, "frozen"] if system == ALWAYS_FROZEN else [study.scope]
+        for scope in scopes:
+            cell = Cell(study.corpus, upstream, scope, scenario, system, shots, self.protocol)
+            if cell in self.cells:
+                return cell
+        return None
+
+    def blocks(self, study: Study) -> list[tuple[str, str]]:
+        """(scenario, upstream) of a table's blocks: those with results first, then the rest of the paper's."""
+        mine = {(cell.scenario, cell.upstream) for cell in self.of(study)}
+        upstreams = sorted({upstream for _, upstream in mine}, key=_place_of_upstream)
+        names = {paper.paper_upstream(upstream) for upstream in upstreams}
+        upstreams += [upstream for upstream in paper.UPSTREAMS if upstream not in names]
+        everything = [(scenario, upstream) for upstream in upstreams for scenario in SCENARIOS]
+        return sorted(everything, key=lambda block: block not in mine)
+
+    def systems(self, study: Study) -> list[str]:
+        """Table 1's rows: the known systems, then others that have results; the ablation's are Table 2's."""
+        known = list(SYSTEMS.get(study.scope, ()))
+        found = sorted({cell.system for cell in self.of(study)})
+        return known + [name for name in found if name not in known and not is_ablation(name)]
+
+    def switches(self, study: Study) -> dict[str, frozenset[str]]:
+        """Meta-PerSER and its variants that have results -> which of the four parts were on, by their options."""
+        found = {}
+        for content in self.results:
+            cell = Cell.of(content)
+            if (cell.corpus, cell.scope) == (study.corpus, study.scope) and cell.system.split(":")[0] == META:
+                chosen = content["options"].get("downstream_expert", {}).get("metarc", {})
+                found[cell.system] = frozenset(name for name, key in SWITCHES.items() if chosen.get(key, True))
+        return found
+
+    def value(self, cell: Cell | None, metric: str) -> Value | Missing:
+        """A cell's number in points, with its interval and, where raters are lacking, how many there are."""
+        if cell is None:
+            return MISSING
+        span = self.summaries[cell].intervals[metric]
+        return Value(100 * span.mean, 100 * span.low, 100 * span.high, self.incomplete(cell))
+
+    def incomplete(self, cell: Cell) -> str:
+        """``2 of 5 raters`` where folds are missing, else nothing."""
+        there, expected = len(self.cells[cell]), len(self.test_raters(cell.corpus))
+        return f"{there} of {expected} raters" if there < expected else ""
+
+    def test_raters(self, corpus: str) -> list[str]:
+        """The raters that a complete cell of this corpus has tested."""
+        mine = [content for content in self.results if content["cell"]["corpus"] == corpus]
+        for content in mine:
+            named = content["options"].get("downstream_expert", {}).get("datarc", {}).get("test_raters")
+            if named:
+                return list(named)
+        tested = {content["cell"]["fold"]: content["raters"]["test"] for content in mine}
+        if set(tested.values()) <= set(PAPER_TEST_RATERS):
+            return list(PAPER_TEST_RATERS)
+        validated = {content["raters"]["validation"] for content in mine}
+        return [tested[fold] for fold in sorted(tested)] + sorted(validated - set(tested.values()))
+
+    def option(self, corpus: str, *path: str, default: Any = None) -> Any:
+        """An option below ``downstream_expert`` in the first result of a corpus."""
+        content = next(c for c in self.results if c["cell"]["corpus"] == corpus)
+        value: Any = content["options"].get("downstream_expert", {})
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return default if value is None else value
+
+
+def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> Gathered:
+    """Read every result below ``folder`` and compute its numbers.
+
+    Raises:
+        UserError: no results, or results that do not go together.
+    """
+    results = load_results(folder, protocol)
+    cells = group(results)
+    return Gathered(results, cells, summarise_all(cells, draws=draws), draws)
+
+
+def is_ablation(system: str) -> bool:
+    """Whether a system is a row of Table 2 (``Meta-PerSER:INI+DA``), and so none of Table 1."""
+    return system.startswith(f"{META}:")
+
+
+def metric_columns() -> list[tuple[str, str]]:
+    """(key, short name) of the three metrics."""
+    return [(metric, paper.METRIC_NAMES[metric]) for metric in METRICS]
+
+
+def _place_of_upstream(name: str) -> tuple[int, str]:
+    known = paper.paper_upstream(name)
+    return (paper.UPSTREAMS.index(known) if known in paper.UPSTREAMS else len(paper.UPSTREAMS), name)

@@ -1,0 +1,125 @@
+"""Where the numbers come from: the files read, their hashes, versions and settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s3prl_metaperser.report.gathered import Gathered
+from s3prl_metaperser.report.tables import Column, Table, Value
+
+_FILE_COLUMNS = (
+    *("file", "corpus", "scope", "upstream", "scenario", "fold", "rater", "system"),
+    *("K", "Q", "seeds", "step", "engine", "macro-F1"),
+)
+
+
+def provenance_table(gathered: Gathered) -> Table:
+    """Every hash and version, and how many result files have it."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for content in gathered.results:
+        cell, hashes = content["cell"], content["hashes"]
+        counts[f"labels of corpus {cell['corpus']} (SHA-256)", hashes["corpus"]] += 1
+        counts[f"checkpoint of upstream {cell['upstream']}", str(hashes.get("upstream_checkpoint"))] += 1
+        counts["code (SHA-256)", hashes["code"]] += 1
+        counts["result schema", str(content["schema"])] += 1
+        for package, version in content["versions"].items():
+            counts[package, version] += 1
+    rows = tuple((what, value, str(count)) for (what, value), count in sorted(counts.items()))
+    return Table(
+        key="provenance",
+        title="Hashes and versions",
+        caption="What the numbers depend on, as the result files say it, and how many files say so.",
+        columns=(Column("what"), Column("value"), Column("files")),
+        rows=rows,
+    )
+
+
+def files_table(gathered: Gathered, folder: Path) -> Table:
+    """One line a result file."""
+    rows = []
+    for content in gathered.results:
+        cell, counts = content["cell"], content["counts"]
+        macro = content["metrics"]["macro_f1"]
+        rows.append(
+            (
+                _relative(content["file"], folder),
+                cell["corpus"],
+                cell["scope"],
+                cell["upstream"],
+                cell["scenario"],
+                cell["fold"],
+                content["raters"]["test"],
+                cell["system"],
+                str(counts["shots_used"]),
+                _shrunk(counts),
+                str(counts["episodes"]),
+                str(content["selected_step"]),
+                content["engine"],
+                Value(100 * macro["mean"]),
+            )
+        )
+    return Table(
+        key="files",
+        title="Result files",
+        caption="Everything that this report was made from. K, Q and seeds as used (asked for, where it differs); "
+        "step: the outer step that the validation rater chose.",
+        columns=tuple(Column(name) for name in _FILE_COLUMNS),
+        rows=tuple(rows),
+    )
+
+
+def facts(gathered: Gathered) -> list[tuple[str, str]]:
+    """What was compared, in (name, words)."""
+
+    def named(key: str) -> str:
+        return ", ".join(str(value) for value in dict.fromkeys(c["cell"][key] for c in gathered.results))
+
+    seeds = sorted({len(content["cell"]["seeds"]) for content in gathered.results})
+    told = [
+        ("Result files", str(len(gathered.results))),
+        ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
+        ("Corpus", named("corpus")),
+        ("Upstream", named("upstream")),
+        ("Scope", named("scope")),
+        ("Scenario", named("scenario")),
+        ("Systems", named("system")),
+        ("Test raters", ", ".join(sorted({content["raters"]["test"] for content in gathered.results}))),
+        ("Support samples K", named("shots")),
+        ("Query samples Q", named("queries") + _shrunk_note(gathered.results)),
+        ("Seeds", ", ".join(str(count) for count in seeds)),
+        ("Code", _code_note(gathered.results)),
+    ]
+    return told
+
+
+_PROTOCOLS = {
+    "paper": "paper: the paper's settings for every system",
+    "tuned": "tuned: optimiser, rate and steps of every system chosen on the validation rater alone",
+}
+
+
+def _shrunk(counts: Mapping[str, Any]) -> str:
+    used, asked = counts["queries_used"], counts["queries_requested"]
+    return str(used) if used == asked else f"{used} ({asked})"
+
+
+def _shrunk_note(results: Sequence[Mapping[str, Any]]) -> str:
+    fewer = sum(c["counts"]["queries_used"] < c["counts"]["queries_requested"] for c in results)
+    if not fewer:
+        return ""
+    least = min(c["counts"]["queries_used"] for c in results)
+    return f"; in {fewer} of {len(results)} files the rater has fewer utterances, down to Q={least}"
+
+
+def _code_note(results: Sequence[Mapping[str, Any]]) -> str:
+    hashes = sorted({content["hashes"]["code"] for content in results})
+    shown = ", ".join(value[:12] for value in hashes)
+    return shown if len(hashes) == 1 else f"{len(hashes)} versions: {shown}"
+
+
+def _relative(file: str, folder: Path) -> str:
+    path = Path(file)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name

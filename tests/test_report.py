@@ -1,0 +1,490 @@
+"""The report, on result files that are made up in a moment and read like real ones."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import synthetic_corpus
+
+from s3prl_metaperser.cli import main
+from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_test import EpisodeResult
+from s3prl_metaperser.evaluation.results import result_content, write_result
+from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
+from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
+from s3prl_metaperser.protocol.splits import PAPER_TEST_RATERS
+from s3prl_metaperser.report import drawing, paper
+from s3prl_metaperser.report.folder import MANIFEST, publish
+from s3prl_metaperser.report.marginals import demo_corpus, label_marginals
+from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
+from s3prl_metaperser.report.write import PAGE, write_report
+from s3prl_metaperser.report.writers import comma_separated, escape_latex, latex, markdown
+
+DRAWS = 20
+SKILL = {"Random": 0.0, "Linear-Few": 0.8, "Linear-Zero": 1.0, "Meta-PerSER": 1.6}
+
+
+def write_results(
+    folder,
+    systems=tuple(SKILL),
+    *,
+    upstream="fbank_no_cmvn",
+    corpus="made-up",
+    corpus_hash="c" * 64,
+    scenario="seen",
+    scope="frozen",
+    shots=32,
+    queries=24,
+    seeds=3,
+    raters=PAPER_TEST_RATERS,
+    protocol="paper",
+    options=None,
+):
+    """One result file for each system and rater, made as the runner makes them, of simulated predictions."""
+    for name in systems:
+        for rater in raters:
+            fold = 1 + PAPER_TEST_RATERS.index(rater)
+            episodes, results = _episodes(rater, scenario, shots, queries, seeds, name)
+            chosen = options or Options()
+            expert = chosen.downstream_expert
+            if name in ROWS:
+                on = {switch: part in ROWS[name] for part, switch in SWITCHES.items()}
+                expert = dataclasses.replace(expert, metarc=dataclasses.replace(expert.metarc, **on))
+            data = dataclasses.replace(expert.datarc, corpus=corpus, scenario=scenario, fold=f"fold{fold}")
+            expert = dataclasses.replace(
+                expert,
+                datarc=data,
+                evalrc=dataclasses.replace(expert.evalrc, shots=shots, queries=queries, seeds=seeds),
+            )
+            content = result_content(
+                cell={
+                    "corpus": corpus,
+                    "upstream": upstream,
+                    "scope": scope,
+                    "scenario": scenario,
+                    "fold": f"fold{fold}",
+                    "system": name,
+                    "split": "test",
+                    "shots": shots,
+                    "queries": queries,
+                    "seeds": list(range(seeds)),
+                    "steps": 50,
+                    "protocol": protocol,
+                    "standardized": True,
+                    "training_seed": 1337,
+                },
+                classes=CLASSES,
+                raters={"test": rater, "validation": PAPER_TEST_RATERS[fold % 5], "train": ["C-F1", "C-M1"]},
+                episodes=episodes,
+                results=results,
+                hashes={"corpus": corpus_hash, "task": "t", "features": "f", "upstream_checkpoint": "none"},
+                options=dataclasses.asdict(dataclasses.replace(chosen, downstream_expert=expert)),
+                selected_step=7,
+                engine="loop",
+                seconds=1.0,
+                draws=2,
+            )
+            where = re.sub(r"\W", "_", f"{upstream}-{scope}-{scenario}-{name}-{shots}-{rater}-{protocol}")
+            write_result(Path(folder) / where / "result_test.json", content)
+
+
+def _episodes(rater, scenario, shots, queries, seeds, system):
+    pool = [f"{scenario}{number:03d}" for number in range(80)]
+    habits = np.random.default_rng(list(rater.encode()))
+    marginals = habits.dirichlet(np.full(len(CLASSES), 2.0))
+    ticks = {u: np.eye(len(CLASSES), dtype=np.int64)[habits.choice(len(CLASSES), p=marginals)] for u in pool}
+    skill = SKILL.get(system, 1.2) * min(1, 0.6 + 0.08 * np.log2(shots))
+    made, results = [], []
+    for seed in range(seeds):
+        query = tuple(np.random.default_rng([seed, *rater.encode()]).permutation(pool)[:queries].tolist())
+        noise = np.random.default_rng([seed, shots, *rater.encode(), *system.encode()])
+        logits = noise.standard_normal((queries, len(CLASSES))) + skill * np.stack([ticks[u] for u in query])
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        made.append(Episode(seed, tuple(f"s{number}" for number in range(shots)), query))
+        results.append(EpisodeResult(seed, query, probabilities, np.stack([ticks[u] for u in query]), 1.0))
+    episodes = EpisodeList("c" * 64, scenario, "fold", rater, "p", shots, queries, tuple(made))
+    return episodes, results
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Both scenarios, four K, the ablation; on an upstream of ours and on one of the paper's."""
+    folder = tmp_path_factory.mktemp("results")
+    write_results(folder)
+    write_results(folder, ["Random", "Meta-PerSER"], scenario="unseen")
+    write_results(folder, [name for name in ROWS if name != "Meta-PerSER:INI+DA"], scenario="unseen")
+    for shots in (2, 8):
+        write_results(folder, ["Meta-PerSER"], shots=shots)
+    write_results(folder, ["Linear-Few", "Meta-PerSER"], upstream="wavlm_base", seeds=2)
+    write_results(folder, ["Meta-PerSER"], upstream="wavlm_base", shots=8)
+    write_results(folder, ["Meta-PerSER"], upstream="wavlm_base", scenario="unseen", raters=PAPER_TEST_RATERS[:2])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(results, tmp_path_factory):
+    out = tmp_path_factory.mktemp("report") / "out"
+    write_report(results, out, draws=DRAWS)
+    return out
+
+
+def rows(report, name):
+    with open(report / "tables" / f"{name}.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def row(report, name, **wanted):
+    (found,) = (r for r in rows(report, name) if all(r[key] == value for key, value in wanted.items()))
+    return found
+
+
+def digest(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self.ids, self.open = [], "", [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in ("meta", "br", "link", "img"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text += data
+
+
+def test_a_tables_numbers_are_the_statistics_numbers(results, report):
+    cells = group(load_results(results))
+    for cell, raters in cells.items():
+        if cell.system in ("Meta-PerSER", "Random") and cell.shots == 32:
+            found = row(report, "table1", scenario=cell.scenario, upstream=cell.upstream, system=cell.system)
+            spans = summarise(raters, draws=DRAWS).intervals
+            for metric, name in paper.METRIC_NAMES.items():
+                assert float(found[f"{name} ours"]) == 100 * spans[metric].mean
+                assert float(found[f"{name} ours low"]) == 100 * spans[metric].low
+                assert float(found[f"{name} ours high"]) == 100 * spans[metric].high
+
+
+def test_every_rater_is_shown_with_the_statistics_numbers(results, report):
+    cell, raters = next(item for item in group(load_results(results)).items() if item[0].system == "Linear-Few")
+    summary = summarise(raters, draws=DRAWS)
+    found = row(report, "raters", scenario=cell.scenario, upstream=cell.upstream, system="Linear-Few")
+    for rater in PAPER_TEST_RATERS:
+        assert float(found[rater]) == 100 * summary.per_rater[rater]["macro_f1"].mean
+    assert found["worst rater note"] == summary.worst["macro_f1"][0]
+
+
+def test_the_papers_numbers_stand_beside_ours(report):
+    found = row(report, "table1", scenario="seen", upstream="wavlm_base", system="Meta-PerSER")
+    assert [found[f"{name} paper"] for name in ("macro-F1", "micro-F1", "UA")] == ["35.7", "50.7", "82.8"]
+    assert found["macro-F1 ours"] not in ("", "missing")
+    ours_alone = row(report, "table1", scenario="seen", upstream="fbank_no_cmvn", system="Meta-PerSER")
+    assert ours_alone["macro-F1 paper"] == ""
+    a4 = row(report, "table_a4", scenario="unseen", upstream="wavlm_base", K="64")
+    assert (a4["macro-F1 paper"], a4["macro-F1 ours"]) == ("29.1", "missing")
+    figure2 = row(report, "figure2", scenario="seen", K="32")
+    assert float(figure2["macro-F1 paper"]) == pytest.approx((35.7 + 35.6 + 35.3) / 3)
+
+
+def test_hub_names_find_the_papers_upstream():
+    assert paper.table1("seen", paper.paper_upstream("wav2vec2_base_960"), "Entire-Sim", "macro_f1") == Value(24.4)
+    assert paper.table1("seen", "fbank", "Random", "macro_f1") is ABSENT
+
+
+def test_missing_cells_are_shown_and_counted(report):
+    lacking = [r for r in rows(report, "table1") if r["macro-F1 ours"] == "missing"]
+    # 6 systems x 2 scenarios x (fbank, wavlm, wav2vec2, hubert): 4 + 2 on fbank, 2 + 1 on wavlm are there
+    assert len(rows(report, "table1")) == 48
+    assert len(lacking) == 48 - 9
+    text = Page((report / PAGE).read_text(encoding="utf-8")).text
+    assert "39 of 48 rows of “Table 1" in text
+    table2 = [r for r in rows(report, "table2") if r["upstream"] == "fbank_no_cmvn"]
+    assert [r["macro-F1 ours"] == "missing" for r in table2] == [False, False, False, True, False, False]
+    assert "*missing*" in (report / "tables" / "table1.md").read_text(encoding="utf-8")
+    assert "missing" in (report / "tables" / "table1.tex").read_text(encoding="utf-8")
+
+
+def test_a_cell_without_all_raters_says_how_many_it_has(report):
+    found = row(report, "table1", scenario="unseen", upstream="wavlm_base", system="Meta-PerSER")
+    assert found["macro-F1 ours note"] == "2 of 5 raters"
+    whole = row(report, "table1", scenario="unseen", upstream="fbank_no_cmvn", system="Meta-PerSER")
+    assert whole["macro-F1 ours note"] == ""
+    text = Page((report / PAGE).read_text(encoding="utf-8")).text
+    assert (
+        "1 row(s) of “Table 1: all systems, K=32 (made-up, frozen upstream)” are means over fewer test raters" in text
+    )
+
+
+def test_the_ablation_finds_its_rows_by_their_switches(results, report):
+    cells = {cell.system: raters for cell, raters in group(load_results(results)).items() if cell.scenario == "unseen"}
+    found = [r for r in rows(report, "table2") if r["upstream"] == "fbank_no_cmvn"]
+    assert [tuple(r[part] for part in SWITCHES) for r in found][2] == ("✓", "✓", "", "")
+    expected = summarise(cells["Meta-PerSER:INI+CSMT"], draws=DRAWS).intervals["macro_f1"].mean
+    assert float(found[2]["macro-F1 ours"]) == 100 * expected
+
+
+def test_figure_2_averages_over_upstreams(tmp_path):
+    for upstream in ("wavlm_base", "hubert_base"):
+        write_results(tmp_path / "in", ["Meta-PerSER"], upstream=upstream, shots=8)
+    content = json.loads(next((tmp_path / "in").rglob("hubert*/result_test.json")).read_text())
+    for path in (tmp_path / "in").rglob("hubert*/result_test.json"):  # other predictions on the same episodes
+        content = json.loads(path.read_text())
+        for episode in content["episodes"]:
+            episode["probabilities"] = np.roll(episode["probabilities"], 1, axis=1).tolist()
+        path.write_text(json.dumps(content))
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    cells = group(load_results(tmp_path / "in"))
+    means = [summarise(raters, draws=DRAWS).intervals["macro_f1"].mean for raters in cells.values()]
+    found = row(tmp_path / "out", "figure2", scenario="seen", K="8")
+    assert means[0] != means[1]
+    assert float(found["macro-F1 ours"]) == pytest.approx(50 * sum(means))
+
+
+def test_verdicts_are_those_of_the_comparisons(results, report):
+    cells = {c: r for c, r in group(load_results(results)).items() if c.shots == 32 and ":" not in c.system}
+    verdicts = [c.verdict for c in compare(cells, "Meta-PerSER", draws=DRAWS)]
+    text = Page((report / PAGE).read_text(encoding="utf-8")).text
+    assert verdicts
+    assert all(verdict in text for verdict in verdicts)
+
+
+def test_figures_exist_for_what_there_are_results_for(report):
+    names = {path.name for path in (report / "figures").iterdir()}
+    for key in ("k_curves_fbank_no_cmvn", "raters_seen_fbank_no_cmvn", "reliability_unseen_wavlm_base"):
+        assert {f"{key}.svg", f"{key}.png"} <= names
+    assert not any("hubert" in name for name in names)
+    for path in (report / "figures").glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    svg = (report / "figures" / "k_curves_wavlm_base.svg").read_text(encoding="utf-8")
+    assert "dc:date" not in svg
+    assert "the paper's Meta-PerSER" in svg
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    write_results(tmp_path / "in", ["Meta-PerSER"], raters=PAPER_TEST_RATERS[:2])
+    write_results(tmp_path / "in", ["Meta-PerSER"], raters=PAPER_TEST_RATERS[:2], shots=8)
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    shutil.copytree(tmp_path / "in", tmp_path / "elsewhere")
+    write_report(tmp_path / "elsewhere", tmp_path / "again", draws=DRAWS)
+    assert digest(tmp_path / "again") == digest(tmp_path / "out")
+    assert any(name.endswith(".svg") for name in digest(tmp_path / "out"))
+
+
+def test_the_page_needs_nothing_but_itself(report):
+    text = (report / PAGE).read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == []
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "object", "embed"}
+    for _, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "data", "action"):
+            assert attributes.get(name, "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert "http:" not in text
+    assert "https:" not in text
+    assert "@import" not in text
+    assert len(page.ids) == len(set(page.ids))
+    for _, attributes in page.tags:
+        if (link := attributes.get("href", "")) and len(link) > 1:
+            assert link[1:] in page.ids
+    for used in re.findall(r"url\(#([^)]+)\)", text):
+        assert used in page.ids
+
+
+def test_everything_that_a_result_says_is_escaped(tmp_path):
+    name = "<script>alert(1)</script> & 50%_$x$ | =1+1"
+    write_results(tmp_path / "in", ["Meta-PerSER", name], upstream='up"><b>')
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    text = (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
+    page = Page(text)
+    assert not {"script", "b"} & {tag for tag, _ in page.tags}
+    assert name in page.text
+    assert name in [r["system"] for r in rows(tmp_path / "out", "table1")]
+    tex = (tmp_path / "out" / "tables" / "table1.tex").read_text(encoding="utf-8")
+    assert (
+        r"\textless{}script\textgreater{}alert(1)\textless{}/script\textgreater{} \& 50\%\_\$x\$ \textbar{} =1+1" in tex
+    )
+    md = (tmp_path / "out" / "tables" / "table1.md").read_text(encoding="utf-8")
+    line = next(line for line in md.splitlines() if "script" in line)
+    assert "&lt;script&gt;" in line
+    assert r"50%\_$x$ \| =1+1" in line
+
+
+def test_latex_special_characters_are_text():
+    assert escape_latex("a_b & 5% #1 {x} ~ ^ \\") == (
+        r"a\_b \& 5\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+    assert escape_latex("x [1, 2]") == "x {[}1, 2{]}"
+
+
+def test_the_three_writers_show_one_table_alike():
+    columns = (Column("name"), Column("ours", "F1", True), Column("paper", "F1"))
+    table = Table(
+        "t", "T", "C.", columns, (("a", Value(12.345, 10.0, 14.0, "2 of 5 raters"), Value(9.0)), ("b", MISSING, ABSENT))
+    )
+    assert r"| a | 12.3 \[10.0, 14.0\] (2 of 5 raters) | 9.0 |" in markdown(table)
+    assert "| b | *missing* | — |" in markdown(table)
+    assert comma_separated(table).splitlines() == [
+        "name,F1 ours,F1 ours low,F1 ours high,F1 ours note,F1 paper",
+        "a,12.345,10.0,14.0,2 of 5 raters,9.0",
+        "b,missing,,,,",
+    ]
+    assert r" & \multicolumn{2}{c}{F1} \\" in latex(table)
+    assert r"\cmidrule(lr){2-3}" in latex(table)
+    assert r"a & 12.3 {[}10.0, 14.0{]} (2 of 5 raters) & 9.0 \\" in latex(table)
+    with pytest.raises(ValueError, match="2 cells for 3 columns"):
+        Table("t", "T", "C.", columns, (("a", MISSING),))
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula():
+    table = Table("t", "T", "C.", (Column("name"),), (("=cmd()",), ("-1",), ("plain",)))
+    assert comma_separated(table).splitlines()[1:] == ["'=cmd()", "'-1", "plain"]
+
+
+def test_label_marginals_are_counted_from_the_corpus():
+    corpus = synthetic_corpus(60)
+    shares, rate = label_marginals(corpus, ["C-E2"], ["Ses05"])["C-E2"]
+    mine = [r.ticks for r in corpus.ratings if r.rater == "C-E2" and r.utterance.startswith("Ses05")]
+    flat = [tick for ticks in mine for tick in ticks]
+    assert shares["angry"] == pytest.approx(100 * flat.count("angry") / len(flat))
+    assert sum(shares.values()) == pytest.approx(100)
+    assert rate == pytest.approx(len(flat) / len(mine))
+
+
+def test_the_demo_corpus_is_known_without_its_audio(tmp_path):
+    demo = Options().downstream_expert.datarc.demo
+    corpus = demo_corpus(demo.seed, demo.utterances, demo.raters)
+    write_results(tmp_path / "in", ["Random"], corpus="demo", corpus_hash=corpus.fingerprint(), raters=("C-E1",))
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    found = row(tmp_path / "out", "table_a1", **{"class": "frustrated"})
+    assert float(found["C-E1 ours"]) == label_marginals(corpus, ["C-E1"])["C-E1"][0]["frustrated"]
+    assert found["C-E1 paper"] == "38.16"
+    assert row(tmp_path / "out", "table_a2", **{"class": "fear"})["C-E5 paper"] == "27.55"
+
+
+def test_another_corpus_than_the_one_evaluated_is_refused(tmp_path):
+    write_results(tmp_path / "in", ["Random"])
+    with pytest.raises(UserError, match="the results were made with cccccccccccc"):
+        write_report(tmp_path / "in", tmp_path / "out", corpus=synthetic_corpus(60), draws=DRAWS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_that_do_not_go_together_are_not_mixed(tmp_path, capsys):
+    write_results(tmp_path / "in", ["Random"])
+    write_results(tmp_path / "in", ["Linear-Few"], corpus_hash="d" * 64)
+    with pytest.raises(UserError) as expected:
+        load_results(tmp_path / "in")
+    assert main(["report", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.strip() == f"metaperser: error: {expected.value}"
+    assert not (tmp_path / "out").exists()
+
+
+def test_frozen_and_fine_tuned_results_have_tables_of_their_own(tmp_path):
+    write_results(tmp_path / "in", ["Linear-Few"], upstream="wavlm_base", corpus="iemocap")
+    write_results(tmp_path / "in", ["Meta-PerSER"], upstream="wavlm_base", corpus="iemocap", scope="finetuned")
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    found = rows(tmp_path / "out", "table1_iemocap_finetuned")
+    there = [r["system"] for r in found if r["macro-F1 ours"] != "missing"]
+    assert there == ["Linear-Few (frozen)", "Meta-PerSER"]  # Linear-Few is frozen by definition
+    assert len(found) == 42
+    frozen = [r["system"] for r in rows(tmp_path / "out", "table1_iemocap_frozen") if r["macro-F1 ours"] != "missing"]
+    assert frozen == ["Linear-Few"]
+
+
+def test_a_report_is_replaced_and_nothing_else_is_touched(tmp_path):
+    out = tmp_path / "out"
+    publish({"tables/old.md": b"old", "report.html": b"old"}, out)
+    (out / "tables" / "mine.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    publish({"figures/new.svg": b"new", "report.html": b"new"}, out)
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert found == {"figures/new.svg", "report.html", "tables/mine.txt", "notes.txt", MANIFEST}
+    assert (out / "report.html").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_of_the_users_is_never_overwritten(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("mine")
+    with pytest.raises(UserError, match=r"report\.html is in the way"):
+        publish({"report.html": b"new"}, tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="not a folder"):
+        publish({"report.html": b"new"}, tmp_path / "file")
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    publish({"report.html": b"old"}, tmp_path / "out")
+    before = digest(tmp_path / "out")
+    with pytest.raises(TypeError):
+        publish({"report.html": b"new", "tables/a.md": None}, tmp_path / "out")
+    assert digest(tmp_path / "out") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_without_matplotlib_the_error_says_what_to_install(results, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install 's3prl-metaperser\[report\]'"):
+        write_report(results, tmp_path / "out", draws=DRAWS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_drawing_leaves_matplotlibs_settings_alone():
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with drawing.style():
+        drawing.new_figure(1, 1, 2)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, capsys):
+    write_results(tmp_path / "in", ["Random", "Meta-PerSER"])
+    assert main(["report", str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("10 result files; ")
+    assert "have no result yet" in said
+    assert str(tmp_path / "out" / PAGE) in said
+    assert (tmp_path / "out" / PAGE).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--corpus", "iemocap"], "--corpus and --root go together"),
+        (["--protocol", "tunde"], "Did you mean 'tuned'"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys, arguments, message):
+    write_results(tmp_path / "in", ["Random"], raters=PAPER_TEST_RATERS[:1])
+    assert main(["report", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert message in capsys.readouterr().err
