@@ -39,7 +39,7 @@ def _handing_over(mode: str, stock):
     def method(self, *args, **kwargs):
         from s3prl_metaperser.runner import MetaRunner
 
-        if self.args.downstream != DOWNSTREAM or isinstance(self, MetaRunner):
+        if getattr(self.args, "downstream", None) != DOWNSTREAM or isinstance(self, MetaRunner):
             return stock(self, *args, **kwargs)
         return getattr(MetaRunner(self.args, self.config), mode)(*args, **kwargs)
 

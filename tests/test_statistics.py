@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
-from s3prl_metaperser.evaluation.statistics import Scored, intervals, mean_scores, paired_intervals
+from s3prl_metaperser.evaluation.statistics import (
+    Estimate,
+    Scored,
+    estimates,
+    intervals,
+    mean_scores,
+    paired_intervals,
+    resample,
+)
 
 
 def rater(seed, skill, utterances=80, episodes=6, queries=32):
@@ -67,3 +76,64 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         span = intervals({"a": rater(1000 + seed, 0.6, utterances=200, episodes=1, queries=200)}, 200, seed)["micro_f1"]
         covered += span.low <= truth <= span.high
     assert 0.88 <= covered / 120 <= 0.99
+
+
+def test_the_error_of_one_raters_accuracy_is_the_binomial_one():
+    (episode,) = rater(0, 0.6, utterances=400, episodes=1, queries=400)
+    right = mean_scores({"a": [episode]})["micro_f1"]
+    found = estimates({"a": resample([episode], 2000)})["micro_f1"]
+    assert found.error == pytest.approx(np.sqrt(right * (1 - right) / 400), rel=0.06)
+
+
+def test_five_raters_without_a_common_utterance_get_students_interval():
+    raters = {r: rater(r, 0.3 + 0.1 * r) for r in range(5)}
+    raters = {
+        r: [Scored([f"{r} {u}" for u in e.query], e.probabilities, e.ticks) for e in es] for r, es in raters.items()
+    }
+    means = [mean_scores({r: episodes})["macro_f1"] for r, episodes in raters.items()]
+    expected = stats.ttest_1samp(means, 0.2)
+    found = estimates({r: resample(episodes, 1000) for r, episodes in raters.items()})["macro_f1"]
+    span, wanted = found.interval(), expected.confidence_interval()
+    assert (span.low, span.high) == pytest.approx((wanted.low, wanted.high), rel=0.02)
+    moved = Estimate(found.mean - 0.2, found.error, found.freedom)
+    assert moved.p_value() == pytest.approx(expected.pvalue, rel=0.05)
+
+
+def test_what_all_raters_share_widens_the_interval():
+    same = rater(0, 0.5)
+    one, five = estimates({0: resample(same, 1000)}), estimates({r: resample(same, 1000) for r in range(5)})
+    # five raters that tick alike tell no more than one of them
+    assert five["macro_f1"].error == pytest.approx(one["macro_f1"].error)
+
+
+def test_p_values_and_intervals_agree():
+    generator = np.random.default_rng(0)
+    for mean, error, freedom in zip(generator.normal(size=200), generator.random(200), range(1, 201), strict=True):
+        estimate = Estimate(mean, error, freedom)
+        span = estimate.interval()
+        assert (estimate.p_value() < 0.05) == (not span.low <= 0 <= span.high)
+
+
+def crossed(generator, utterances=40, queries=30):
+    """Two systems, five raters: raters and utterances both favour one or the other, by chance alone."""
+    leaning = generator.normal(scale=0.05, size=5)[:, None] + generator.normal(scale=0.4, size=utterances)
+    systems = {}, {}
+    for name in range(5):
+        truth, chosen = generator.integers(9, size=utterances), generator.choice(utterances, queries, replace=False)
+        for sign, system in zip((1, -1), systems, strict=True):
+            skill = np.clip(0.5 + sign * leaning[name, chosen], 0, 1)
+            said = np.where(generator.random(queries) < skill, truth[chosen], (truth[chosen] + 1) % 9)
+            ids = [f"u{u}" for u in chosen]
+            system[name] = [Scored(ids, 0.01 + 0.91 * np.eye(9)[said], np.eye(9, dtype=int)[truth[chosen]])]
+    return systems
+
+
+def test_the_paired_test_has_its_size_where_raters_and_shared_utterances_vary():
+    generator, rejected, alone = np.random.default_rng(0), 0, 0
+    for _ in range(150):
+        first, second = crossed(generator)
+        difference = {r: resample(first[r], 100) - resample(second[r], 100) for r in first}
+        rejected += estimates(difference)["micro_f1"].p_value() < 0.05
+        alone += stats.ttest_1samp([d.means[1] for d in difference.values()], 0).pvalue < 0.05
+    assert rejected / 150 <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 150)
+    assert alone / 150 > 0.15  # what a t test does that does not know of the shared utterances
