@@ -319,7 +319,8 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path, monkeypatch, 
 def test_values_of_overrides_are_never_evaluated(tmp_path, trained, monkeypatch):
     monkeypatch.chdir(tmp_path)
     marker = tmp_path / "ran"
-    hostile = f"config.downstream_expert.datarc.fold=__import__('pathlib').Path('{marker}').touch()"
+    small = "config.downstream_expert.datarc.demo.utterances=120,,"
+    hostile = f"{small}config.downstream_expert.datarc.fold=__import__('pathlib').Path('{marker}').touch()"
     command = [
         "-d",
         "personalized_emotion",

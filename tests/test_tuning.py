@@ -1,0 +1,177 @@
+"""The protocol ``tuned``: the same budget for every system, spent on the validation rater alone."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small_demo import train_command
+from synthetic import synthetic_corpus
+
+from s3prl_metaperser import launcher
+from s3prl_metaperser.evaluation.meta_test import validation_loss
+from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.evaluation.selection import select
+from s3prl_metaperser.meta.rates import InnerRates
+from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
+from s3prl_metaperser.methods import tuning as grids
+from s3prl_metaperser.methods.base import ModelState, new_head
+from s3prl_metaperser.methods.tuning import overridden
+from s3prl_metaperser.model import PARAMETERS
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
+from s3prl_metaperser.workspace import Workspace
+
+IDENTITY = FeatureIdentity("fake", "0" * 64)
+
+
+def shipped(name):
+    return Options.from_config(yaml.safe_load((downstream_folder() / name).read_text()))
+
+
+def build(registry, name, options):
+    return registry.get(name)(options, torch.ones(9))
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    """A task in memory with ten features that know the first tick."""
+    corpus = synthetic_corpus(utterances=120)
+    monkeypatch.setattr(Workspace, "audio_hashes", {u.id: u.id for u in corpus.utterances})
+    config = {
+        "datarc": {"cache_dir": str(tmp_path)},
+        "modelrc": {"projector_dim": 8},
+        "evalrc": {"shots": 8, "queries": 20, "validation_seeds": 2, "seeds": 2},
+    }
+    workspace = Workspace(Options.from_config({"downstream_expert": config}), corpus)
+    values = torch.randn(len(workspace.utterances), 1, 10, generator=torch.Generator().manual_seed(0))
+    rows = {u.id: row for row, u in enumerate(workspace.utterances)}
+    return workspace.task(workspace.prepare(PooledFeatures(rows, values), learned=True), IDENTITY, seed=1)
+
+
+def state_of(task):
+    head = new_head(task.options, *task.features.shape[1:], 9, "test")
+    return ModelState(head=head, rates=InnerRates(PARAMETERS, 5, 0.02, learned=True))
+
+
+ADAPTING = {
+    "frozen": (SYSTEMS, "config.yaml", ("Linear-Few", "Multi-Few", "Meta-PerSER", "Meta-PerSER:INI+LSLR")),
+    "finetuned": (FINETUNED_SYSTEMS, "config_finetuned.yaml", ("Entire-Few", "Multi-Few", "Meta-PerSER")),
+}
+
+
+@pytest.mark.parametrize("scope", ADAPTING)
+def test_every_system_that_adapts_has_as_many_choices_among_the_same_steps(scope):
+    registry, config, names = ADAPTING[scope]
+    found = [build(registry, name, shipped(config)).tunable() for name in names]
+    assert {len(choices) for choices in found} == {24 if scope == "frozen" else 8}
+    for choices in found:
+        assert len({json.dumps(choice, sort_keys=True) for choice in choices}) == len(choices)
+        assert {choice["evalrc.steps"] for choice in choices} == set(grids.STEPS[scope])
+
+
+@pytest.mark.parametrize("scope", ADAPTING)
+def test_the_shipped_configuration_is_one_of_the_choices(scope):
+    registry, config, names = ADAPTING[scope]
+    for name in names:
+        system = build(registry, name, shipped(config))
+        assert any(overridden(system.options, choice) == system.options for choice in system.tunable())
+
+
+def test_a_configuration_of_ones_own_is_a_choice_too():
+    options = overridden(shipped("config.yaml"), {"fewrc.lr": 0.123, "evalrc.steps": 7})
+    choices = build(SYSTEMS, "Linear-Few", options).tunable()
+    assert choices[0] == {"fewrc.optimizer": "AdamW", "fewrc.lr": 0.123, "evalrc.steps": 7}
+    assert len(choices) == 25
+
+
+@pytest.mark.parametrize("name", ["Random", "Linear-Zero", "Linear-Sim"])
+def test_what_does_not_adapt_by_steps_has_nothing_to_choose(name, task):
+    system = build(SYSTEMS, name, task.options)
+    chosen = select(system, ModelState(), task)
+    assert chosen.system is system
+    assert (chosen.chosen, chosen.losses) == ({}, ())
+
+
+@pytest.mark.parametrize("name", ["Linear-Few", "Meta-PerSER"])
+def test_the_choice_with_the_lowest_validation_loss_is_taken(name, task, monkeypatch):
+    monkeypatch.setitem(grids.STEPS, "frozen", (2, 5))
+    system, state = build(SYSTEMS, name, task.options), state_of(task)
+    before = {n: p.clone() for n, p in state.parameters().items()}
+    found = select(system, state, task)
+    losses = []
+    for choice in system.tunable():
+        by_hand = type(system)(overridden(task.options, choice), system.class_weights)
+        losses.append(validation_loss(by_hand, state, task.validation_episodes))
+    assert [loss for _, loss in found.losses] == pytest.approx(losses)
+    assert found.chosen == system.tunable()[int(np.argmin(losses))]
+    assert found.system.options == overridden(task.options, found.chosen)
+    assert all(torch.equal(before[n], p) for n, p in state.parameters().items())
+    assert system.options == task.options
+
+
+def test_a_choice_that_diverges_is_never_taken_and_is_null_in_the_record(task, monkeypatch):
+    monkeypatch.setitem(grids.RATE_FACTORS, "frozen", (1e30, 1.0))
+    found = select(build(SYSTEMS, "Meta-PerSER", task.options), state_of(task), task)
+    assert found.chosen["evalrc.rate_factor"] == 1.0
+    record = found.record(2)
+    assert {g["loss"] for g in record["grid"] if g["evalrc.rate_factor"] == 1e30} == {None}
+    json.dumps(record, allow_nan=False)
+
+
+def test_the_factor_multiplies_every_inner_rate_in_both_engines(task):
+    support = task.validation_episodes[0].support
+    state = state_of(task)
+    with torch.no_grad():
+        state.rates.values.mul_(torch.linspace(0.5, 2, 25).view(5, 5))
+    doubled = state_of(task)
+    with torch.no_grad():
+        doubled.rates.values.copy_(2 * state.rates.values)
+    for engine in ("auto", "loop"):
+        options = overridden(task.options, {"metarc.engine": engine})
+        plain = build(SYSTEMS, "Meta-PerSER", options)
+        scaled = build(SYSTEMS, "Meta-PerSER", overridden(options, {"evalrc.rate_factor": 2.0}))
+        one, other = scaled.adapt(state, support), plain.adapt(doubled, support)
+        assert all(torch.equal(one[name], other[name]) for name in PARAMETERS)
+        still = build(SYSTEMS, "Meta-PerSER", overridden(options, {"evalrc.rate_factor": 0.0})).adapt(state, support)
+        assert all(torch.equal(still[name], value) for name, value in state.parameters().items())
+
+
+def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
+    """The whole path: with every label of the test rater replaced, the choice and its losses stay as they are."""
+    monkeypatch.setitem(grids.STEPS, "frozen", (2, 5))
+    folder = tmp_path / "exp"
+    options = ("downstream_expert.evalrc.protocol=tuned",)
+    assert launcher.main(train_command(folder, "-v", "Linear-Few", options=options)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    clean = read_result(folder / "result_test.json")
+    honest, asked = Workspace.labels, []
+
+    def poisoned(self, role, rows):
+        asked.append(role)
+        labels = honest(self, role, rows)
+        if role != "test":
+            return labels
+        return dataclasses.replace(labels, ticks=labels.ticks[:, ::-1], targets=labels.targets[:, ::-1].copy())
+
+    monkeypatch.setattr(Workspace, "labels", poisoned)
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    other = read_result(folder / "result_test.json")
+    assert "test" in asked
+    assert other["metrics"] != clean["metrics"]
+    assert other["tuned"] == clean["tuned"]
+    chosen = clean["tuned"]["chosen"]
+    best = min(clean["tuned"]["grid"], key=lambda choice: choice["loss"])
+    assert {**chosen, "loss": best["loss"]} == best
+    assert len(clean["tuned"]["grid"]) == 13  # six optimisers and rates, two numbers of steps, and the configuration
+    assert (clean["cell"]["protocol"], clean["cell"]["steps"]) == ("tuned", chosen["evalrc.steps"])
+
+    elsewhere = tmp_path / "paper"
+    command = ["-m", "evaluate", "-e", str(folder), "-p", str(elsewhere)]
+    assert launcher.main([*command, "-o", "config.downstream_expert.evalrc.protocol=paper"]) == 0
+    paper = read_result(elsewhere / "result_test.json")
+    assert (paper["cell"]["protocol"], paper["tuned"], paper["cell"]["steps"]) == ("paper", None, 6)
+    assert paper["hashes"]["episodes"] == clean["hashes"]["episodes"]
