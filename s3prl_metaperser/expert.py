@@ -56,8 +56,8 @@ class DownstreamExpert(nn.Module):
         self.options = Options.from_config(config)
         self.expdir = Path(expdir)
         self.upstream_rate = upstream_rate
-        self.seed = int(kwargs.get("seed", 1337))
         self.workspace = workspace or Workspace(self.options)
+        self.seed = self.workspace.training_seed(int(kwargs.get("seed", 1337)))
         self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
         self.needs_audio = True
         hidden = self.options.downstream_expert.modelrc.projector_dim

@@ -80,7 +80,7 @@ class MetaOptions:
     engine: Literal["auto", "loop"] = "auto"
     shots: Positive = 32
     inner_steps: Positive = 5
-    inner_lr: float = 0.02
+    inner_lr: float = 0.05
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ def _finetuned(args, options: Options, workspace: Workspace, identity: FeatureId
     if layer is not None and not -layers <= layer < layers:
         raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {layers - 1}.")
     shape = (layers if layer is None else 1, size)
-    head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", args.seed).to(args.device)
+    head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(args.seed))
+    head = head.to(args.device)
     tunerc = options.downstream_expert.tunerc
     model = FineTunedModel(upstream, head, tunerc, identity.selection, layer, identity.normalize)
     adapted = model.named_adapted()

@@ -25,6 +25,7 @@ from s3prl_metaperser.options import DataOptions, Options
 from s3prl_metaperser.paths import cache_root
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
 from s3prl_metaperser.protocol.splits import Split, make_split
+from s3prl_metaperser.seeding import seed_from
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +115,10 @@ class Workspace:
             exclude_raters=data.exclude_raters,
             test_sessions=data.test_sessions,
         )
+
+    def training_seed(self, seed: int) -> int:
+        """The seed of this fold's training: folds that shared one would all err in the same direction."""
+        return seed_from("training", seed, self.split.scenario, self.split.fold)
 
     @functools.cached_property
     def utterances(self) -> list:
@@ -279,7 +284,7 @@ class Workspace:
             validation=self.labels("validation", prepared.rows),
             validation_episodes=validation,
             options=self.options,
-            seed=seed,
+            seed=self.training_seed(seed),
             cache=self.cache,
             identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
             model=model,

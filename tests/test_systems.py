@@ -230,3 +230,13 @@ def test_every_system_is_tested_on_the_same_episodes(make):
         for result in results:
             np.testing.assert_allclose(result.probabilities.sum(1), 1, atol=1e-5)
     assert all(queries == seen[0] for queries in seen)
+
+
+def test_each_fold_and_scenario_trains_from_a_seed_of_its_own(make):
+    seeds = {
+        make(datarc__fold=fold, datarc__scenario=scenario)[2].seed
+        for fold in ("fold1", "fold2")
+        for scenario in ("seen", "unseen")
+    }
+    assert len(seeds) == 4
+    assert make()[2].seed == make()[2].seed
