@@ -40,16 +40,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def steps_of(folder: Path) -> list[tuple[int, Path]]:
-    """``states-<step>.ckpt`` of an experiment folder, by step."""
-    found = []
-    for path in folder.glob("states-*.ckpt"):
-        step = path.stem.removeprefix("states-")
-        if step.isdigit():
-            found.append((int(step), path))
-    return sorted(found)
-
-
 def pack_state(state: ModelState) -> dict[str, dict[str, torch.Tensor]]:
     """A state under s3prl's entries: layer weights are the Featurizer's, projector and classifier the Downstream's."""
     packed: dict[str, dict[str, torch.Tensor]] = {}

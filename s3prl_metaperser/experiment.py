@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.checkpoints import pack_state, save_checkpoint, steps_of
+from s3prl_metaperser.checkpoints import pack_state, save_checkpoint
 from s3prl_metaperser.methods.base import ModelState
+from s3prl_metaperser.paths import steps_of
 from s3prl_metaperser.training import OuterLoop
 
 BEST = "dev-best.ckpt"

@@ -23,6 +23,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.override import apply_override
+from s3prl_metaperser.paths import steps_of
 from s3prl_metaperser.registration import DOWNSTREAM
 from s3prl_metaperser.resources import downstream_folder
 from s3prl_metaperser.upstream.hub import check_upstream, load_upstream_config
@@ -140,7 +141,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
             if args.downstream != DOWNSTREAM:
                 return None
             folder = _default_folder(args, Options.from_config(_overridden(args)))
-        if _states(folder):
+        if steps_of(folder):
             args.past_exp = str(folder)
     if not args.past_exp:
         return None
@@ -149,7 +150,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
         return path
     if not path.is_dir():
         raise UserError(f"-e {path}: no such experiment folder or checkpoint.")
-    states = _states(path)
+    states = steps_of(path)
     best = path / "dev-best.ckpt"
     ours = args.downstream in (None, DOWNSTREAM)
     if ours and args.mode != "train" and best.is_file() and _read(best)["Args"].downstream == DOWNSTREAM:
@@ -157,11 +158,6 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
     if not states:
         raise UserError(f"-e {path}: the folder has no states-*.ckpt. Train first, or name another folder.")
     return states[-1][1]
-
-
-def _states(folder: Path) -> list[tuple[int, Path]]:
-    numbered = [(path.stem.removeprefix("states-"), path) for path in folder.glob("states-*.ckpt")]
-    return sorted((int(step), path) for step, path in numbered if step.isdigit())
 
 
 def _read(path: Path) -> dict[str, Any]:

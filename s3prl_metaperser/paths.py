@@ -10,3 +10,13 @@ def cache_root(cache_dir: str | None = None) -> Path:
     """``datarc.cache_dir``, else ``$METAPERSER_CACHE``, else ``~/.cache/s3prl_metaperser``."""
     chosen = cache_dir or os.environ.get("METAPERSER_CACHE") or Path.home() / ".cache" / "s3prl_metaperser"
     return Path(chosen).expanduser().resolve()
+
+
+def steps_of(folder: Path) -> list[tuple[int, Path]]:
+    """``states-<step>.ckpt`` of an experiment folder, by step."""
+    found = []
+    for path in folder.glob("states-*.ckpt"):
+        step = path.stem.removeprefix("states-")
+        if step.isdigit():
+            found.append((int(step), path))
+    return sorted(found)

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from s3prl_metaperser.protocol.episodes import EpisodeList
-from s3prl_metaperser.protocol.labels import label_distribution
+from s3prl_metaperser.protocol.labels import label_distribution, tick_counts
 from s3prl_metaperser.seeding import numpy_generator, torch_generator
 
 
@@ -45,16 +45,12 @@ class LabelTable:
     ) -> LabelTable:
         """From utterance id -> ticks; ``rows`` gives each utterance's row."""
         utterances = tuple(sorted(ticks))
-        place = {name: index for index, name in enumerate(classes)}
-        counts = np.zeros((len(utterances), len(classes)), dtype=np.int64)
-        for row, utterance in enumerate(utterances):
-            for tick in ticks[utterance]:
-                counts[row, place[tick]] += 1
+        counts = [tick_counts(ticks[utterance], classes) for utterance in utterances]
         targets = [label_distribution(ticks[utterance], classes, smoothing) for utterance in utterances]
         return cls(
             utterances=utterances,
             rows=np.array([rows[utterance] for utterance in utterances], dtype=np.int64),
-            ticks=counts,
+            ticks=np.asarray(counts, dtype=np.int64).reshape(len(utterances), len(classes)),
             targets=np.asarray(targets, dtype=np.float32).reshape(len(utterances), len(classes)),
         )
 
