@@ -1,0 +1,10 @@
+"""The commands of ``metaperser``, one file each.
+
+A command's module has ``add(commands)``, which adds its parser, and ``run(arguments)``, which returns the exit status.
+What takes time to import is imported inside ``run``, so that help is instant.
+"""
+
+from s3prl_metaperser.commands import demo_corpus, listing, plan, report, validate
+
+#: in the order of the help text
+COMMANDS = (validate, demo_corpus, plan, report, listing)

@@ -1,0 +1,29 @@
+"""``metaperser demo-corpus``: write the demo corpus."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("demo-corpus", help="write the demo corpus: synthetic speech, raters of known truth")
+    parser.add_argument("folder", metavar="DIR", help="a new folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--utterances", type=int, default=600, metavar="N")
+    parser.add_argument("--raters", default="paper", help="paper, identical or opposed")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.demo import write_demo_corpus
+
+    folder = write_demo_corpus(
+        Path(arguments.folder).expanduser(),
+        seed=arguments.seed,
+        utterances=arguments.utterances,
+        raters=arguments.raters,
+    )
+    print(f"{folder}: demo corpus in IEMOCAP's layout; demo.json in it says how it was made and what its ceilings are")
+    print(f"next: metaperser validate --corpus iemocap --root {folder}")
+    return 0

@@ -1,0 +1,27 @@
+"""``metaperser report``: tables, figures and one HTML page from result files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("report", help="tables, figures and one HTML page from result files")
+    parser.add_argument("results", metavar="RESULTS", help="a folder; every result_test.json below it is read")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the report goes; an earlier one is replaced")
+    parser.add_argument("--protocol", help="paper or tuned, where RESULTS holds both")
+    parser.add_argument("--corpus", help="the corpus that was evaluated, for Tables A1 and A2 (the demo is known)")
+    parser.add_argument("--root", help="its folder")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
+
+    corpus = open_evaluated_corpus(arguments.corpus, arguments.root)
+    results, out = Path(arguments.results).expanduser(), Path(arguments.out).expanduser()
+    written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
+    print(f"{written.results} result files; {written.missing} of {written.rows} table rows have no result yet")
+    print(f"{out / PAGE}: everything on one page; tables/ (Markdown, CSV, LaTeX) and figures/ (SVG, PNG) beside it")
+    return 0
