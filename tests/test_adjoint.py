@@ -14,7 +14,7 @@ from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import NonFinite, adapt, kept_bytes, outer_gradient
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.upstream.finetuning import double_backward_attention
-from s3prl_metaperser.upstream.micro_batches import micro_losses
+from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping, micro_losses
 
 S = 2
 KINDS = ("wavlm", "hubert", "wav2vec2")
@@ -208,10 +208,12 @@ def toy():
     return parameters, [loss(0, 2), loss(2, 5)], [loss(0, 5)]
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
 @pytest.mark.parametrize("keep", [0, 1, 2, 3])
 @pytest.mark.parametrize("second_order", [(True, True, True), (True, True, False), (True, False, True)], ids=str)
-def test_kept_graphs_change_nothing(second_order, keep):
+def test_kept_graphs_change_nothing(second_order, keep, micro_batches):
     parameters, support, query = toy()
+    support = query if micro_batches == 1 else support
     rates = some_rates(parameters, 3, scale=0.5)
     _, expected = unrolled(parameters, rates, support, second_order, query)
     assert deviation(outer_gradient(parameters, rates, support, second_order, query, keep), expected) < 1e-14
@@ -266,8 +268,9 @@ def test_what_is_kept_grows_with_the_steps_as_documented():
     parameters, _, _ = toy()
     size = sum(p.nbytes for p in parameters.values())
     rates = some_rates(parameters, 5)
-    assert kept_bytes(parameters, rates, [True] * 5) == 9 * size
+    assert kept_bytes(parameters, rates, [True] * 5) == 4 * size
     assert kept_bytes(parameters, rates, [False] * 5) == 5 * size
+    assert kept_bytes(parameters, rates, [False, True, True, False, True]) == 5 * size
     rates.values.requires_grad_(False)
     assert kept_bytes(parameters, rates, [True] * 5) == 4 * size
     assert kept_bytes(parameters, rates, [False] * 5) == 0
@@ -338,3 +341,8 @@ def test_attention_without_its_own_backend_has_no_double_backward():
         twice()
     with double_backward_attention():
         twice()
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(3.0, 1), (2.9, 0), (1.0, 0)])
+def test_a_graph_is_kept_if_all_is_one_micro_batch_with_room_to_spare(seconds, kept):
+    assert graphs_worth_keeping([16000, 12000], seconds) == kept

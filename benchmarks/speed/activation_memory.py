@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/speed/activation_memory.py --json activations.json       # 10 minutes, 4 GB
 
 Each row is a model of random weights, audio of noise, and the peak of a gradient and of a Hessian-vector product above
-the copies of the parameters that hold the gradient, or lambda, eta * lambda and the gradient. In a Hessian-vector
-product the plan counts one more copy (shares that wait to be added up). ``measured / estimated`` follows where the
-shape is one that the plan knows (Base's width).
+the copy of the parameters that holds the gradient, or lambda. In a Hessian-vector product the plan counts one more
+copy (shares that wait to be added up). ``measured / estimated`` follows where the shape is one that the plan knows
+(Base's width).
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def measured(kind: str, shape: dict[str, int], utterances: int, seconds: float, 
     rates = InnerRates(list(parameters), 1, 1e-3, learned=False)
     with subject.peak_memory(subject.device_of(model)) as first_order:  # at the second, the first's gradient is there
         outer_gradient(parameters, rates, [loss, loss], [])
-    with subject.peak_memory(subject.device_of(model)) as second_order:  # lambda, rates * lambda and the gradient
+    with subject.peak_memory(subject.device_of(model)) as second_order:
         outer_gradient(parameters, rates, [loss], [True])
     return {
         "parameters": copy // 4,
         "first_order": first_order.bytes - copy,
-        "second_order": second_order.bytes - 3 * copy,
+        "second_order": second_order.bytes - copy,
     }
 
 

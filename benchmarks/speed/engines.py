@@ -17,14 +17,17 @@ Gradient = dict[str, Tensor]
 
 
 def adjoint(model: Any, losses: list, rates: Any) -> Gradient:
-    """The project's engine, one micro-batch after the other."""
-    result = outer_gradient(model.named_adapted(), rates, losses, [True] * len(rates.values))
-    return {**result.parameters, "rates": result.rates}
+    """The project's engine as it trains: the graph of the last inner step is kept if there is one micro-batch."""
+    return _adjoint(model, losses, rates, int(len(losses) == 1))
 
 
-def adjoint_keeping(model: Any, losses: list, rates: Any) -> Gradient:
-    """The same with the last inner step's last graph kept: a forward and backward pass less, its activations more."""
-    result = outer_gradient(model.named_adapted(), rates, losses, [True] * len(rates.values), keep_graphs=1)
+def recomputing(model: Any, losses: list, rates: Any) -> Gradient:
+    """The same without any kept graph, as with several micro-batches: a forward and a backward pass more."""
+    return _adjoint(model, losses, rates, 0)
+
+
+def _adjoint(model: Any, losses: list, rates: Any, keep_graphs: int) -> Gradient:
+    result = outer_gradient(model.named_adapted(), rates, losses, [True] * len(rates.values), keep_graphs=keep_graphs)
     return {**result.parameters, "rates": result.rates}
 
 
@@ -70,7 +73,7 @@ def with_higher(model: Any, losses: list, rates: Any) -> Gradient:
 
 ENGINES: dict[str, Callable[[Any, list, Any], Gradient]] = {
     "adjoint": adjoint,
-    "adjoint+1": adjoint_keeping,
+    "recomputing": recomputing,
     "unrolled": unrolled,
     "higher": with_higher,
 }

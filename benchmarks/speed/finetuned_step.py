@@ -164,7 +164,7 @@ def ratios(result: dict[str, Any], inner_steps: list[int]) -> dict[str, float]:
 def show_memory(case: dict[str, Any]) -> str:
     """One case's memory in a line."""
     used = case.get("error") or f"{case['peak_bytes'] / 1e6:8.0f} MB"
-    kind = f"{case['engine']:<9} S={case['inner_steps']} K={case['shots']:<3} {case['micro_batches']} micro-batches"
+    kind = f"{case['engine']:<11} S={case['inner_steps']} K={case['shots']:<3} {case['micro_batches']} micro-batches"
     return f"peak above the loaded model  {kind}  {used}"
 
 
@@ -175,7 +175,7 @@ def show(result: dict[str, Any]) -> None:
         error = result["relative_error"].get(key)
         apart = "" if error is None else f"   gradient {error:.1e} from the unrolled graph's"
         spread = f"({min(values):.2f} to {max(values):.2f})"
-        print(f"seconds of an outer step     {engine:<9} S={steps} {statistics.median(values):8.2f} {spread}{apart}")
+        print(f"seconds of an outer step     {engine:<11} S={steps} {statistics.median(values):8.2f} {spread}{apart}")
     for key, value in result["ratios"].items():
         print(f"ratio   {key:<45} {value:.3f}")
     if result["higher"] != "measured":
@@ -192,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--inner-steps", type=int, nargs="+", default=[1, 2], metavar="S")
     options.add_argument("--micro-batch-seconds", type=float, help="of padded audio; all K in one by default")
     options.add_argument("--growth", type=int, nargs="*", default=[8, 16], metavar="K", help="more K, same micro-batch")
-    options.add_argument("--engines", nargs="+", choices=list(ENGINES), default=["adjoint", "unrolled", "higher"])
+    options.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--tiny", action="store_true", help="a tiny upstream: only to see that this script runs")
     options.add_argument("--json", type=Path, metavar="FILE")

@@ -8,8 +8,10 @@ recursion, exact to rounding::
     d L / d eta_{s,l} = -<lambda_{s+1}, g_s>_l
     lambda_s = lambda_{s+1} - H_s (eta_s * lambda_{s+1})        (first-order steps: lambda_s = lambda_{s+1})
 
-with ``g_s`` the support gradient at ``theta_s`` and ``H_s`` its Jacobian, applied by reverse-over-reverse. Losses come
-as micro-batches that are differentiated one after the other, so activations never exceed those of one micro-batch.
+with ``g_s`` the support gradient at ``theta_s`` and ``H_s`` its Jacobian, applied by reverse-over-reverse: the way back
+through a second-order step makes ``g_s`` again, tensor by tensor, and keeps of each the scalar <lambda_{s+1}, g_s>_l
+alone. That is the rate's gradient and, weighted with -eta_{s,l} and differentiated, what is added to lambda. Losses
+come as micro-batches that are differentiated one after the other, so activations never exceed those of one micro-batch.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from s3prl_metaperser.meta.micro_gradients import (
     Graph,
     MicroLoss,
     NonFinite,
-    add_product,
     check_finite,
+    dot,
     gradient_of,
-    leaves_on,
-    with_graph,
+    kept_products,
+    products,
 )
 from s3prl_metaperser.meta.rates import InnerRates
 
@@ -61,8 +63,8 @@ def outer_gradient(
     """Loss after adaptation and its gradient with respect to the initialisation and the rates.
 
     Keeps ``kept_bytes(...)`` beside the parameters themselves: ``theta_s`` of each second-order step but the first
-    (``theta_0`` is the caller's) and, where rates are learned, every ``g_s``. The rest is one micro-batch's graph and
-    at most three further copies of the parameters (lambda, the vector that H_s takes, a micro-batch's gradient).
+    (``theta_0`` is the caller's) and, where rates are learned, ``g_s`` of each first-order step. The rest is one
+    micro-batch's graph and lambda, or, while the outer loss is differentiated, ``theta_S`` and lambda.
 
     Args:
         parameters: theta_0. Those without a rate do not adapt; they get their outer gradient nevertheless.
@@ -72,8 +74,8 @@ def outer_gradient(
             (:func:`~s3prl_metaperser.meta.annealing.second_order_steps`). All False costs no Hessian-vector product.
         query: micro-batches of the outer loss, called with the number of inner steps; ``support`` by default (CSMT).
         keep_graphs: of how many of the last inner step's micro-batches the gradient's graph is kept for the way back
-            (if that step is second-order). Each saves one forward and backward pass, and its activations are there
-            while the outer loss is differentiated.
+            (if that step is second-order). Each saves one forward and backward pass, and its activations and its
+            gradient are there while the outer loss is differentiated.
 
     Raises:
         NonFinite: a loss or gradient is NaN or infinite.
@@ -90,23 +92,24 @@ def outer_gradient(
         _, gradient = gradient_of(theta, eta[step], support, step, steps, graphs if last else None, keep_graphs)
         if twice:
             path.append(theta)
-        if learned:
-            inner.append(gradient)
-        theta = _updated(theta, eta[step], gradient, in_place=step > 0 and not twice)
-        gradient = {}
+        elif learned:
+            inner.append(dict(gradient))
+        read_again = bool(graphs) if twice else learned
+        theta = _updated(theta, eta[step], gradient, into_gradient=not read_again)
 
     loss, adjoint = gradient_of(theta, theta, query or support, steps, steps)
     del theta
     d_rates = torch.zeros_like(rates.values, requires_grad=False)
     for step in reversed(range(steps)):
-        row = min(step, len(d_rates) - 1)
-        if learned:
-            gradient = inner.pop()
-            d_rates[row] -= torch.stack([_dot(adjoint[name], gradient[name]) for name in rates.names]).to(d_rates)
-            gradient = {}
         if second_order[step]:
-            adjoint = _through_step(path.pop(), eta[step], adjoint, support, step, graphs)
+            dots = _through_step(path.pop(), eta[step], adjoint, support, step, graphs)
             check_finite(adjoint, step, steps)
+        elif learned:
+            gradient = inner.pop()
+            dots = {name: dot(adjoint[name], gradient[name]) for name in rates.names}
+        if learned:
+            row = min(step, len(d_rates) - 1)
+            d_rates[row] -= torch.stack([dots[name] for name in rates.names]).to(d_rates)
     return OuterGradient(loss, adjoint, d_rates)
 
 
@@ -130,19 +133,20 @@ def adapt(
     eta = _rates_by_step(rates, theta, steps)
     for step in range(steps):
         _, gradient = gradient_of(theta, eta[step], support, step, steps)
-        theta = _updated(theta, eta[step], gradient, in_place=step > 0)
+        theta = _updated(theta, eta[step], gradient)
     return theta
 
 
 def kept_bytes(parameters: Mapping[str, Tensor], rates: InnerRates, second_order: Sequence[bool]) -> int:
     """Bytes that :func:`outer_gradient` keeps from its inner steps to its adjoint steps, beside theta_0.
 
-    With learned rates and S second-order steps: ``(2 S - 1)`` times the adapting parameters, in float32 and for
-    94.6 M of them and S = 5 3.2 GiB.
+    With S second-order steps ``S - 1`` times the adapting parameters, in float32 and for 94.6 M of them and S = 5
+    1.4 GiB; with S first-order steps and learned rates S times.
     """
     adapting = sum(parameters[name].nbytes for name in rates.names)
     trajectory = sum(bool(twice) for twice in second_order[1:])
-    return adapting * (trajectory + (len(second_order) if rates.values.requires_grad else 0))
+    gradients = sum(not twice for twice in second_order) if rates.values.requires_grad else 0
+    return adapting * (trajectory + gradients)
 
 
 def _rates_by_step(rates: InnerRates, theta: Mapping[str, Tensor], steps: int) -> list[dict[str, Tensor]]:
@@ -160,32 +164,29 @@ def _through_step(
     step: int,
     graphs: list[Graph],
 ) -> dict[str, Tensor]:
-    """``lambda - H (eta * lambda)``, accumulated in lambda's own memory; ``graphs`` are used up."""
-    vector = {name: -rate * adjoint[name] for name, rate in eta.items()}
+    """``lambda - H (eta * lambda)``, written into ``adjoint``; ``graphs`` are used up.
+
+    Returns:
+        <lambda, g> by name, of lambda as it was.
+    """
+    dots = {name: torch.zeros((), dtype=adjoint[name].dtype, device=adjoint[name].device) for name in eta}
     again = len(losses) - len(graphs)
+    # a single micro-batch reads each tensor of lambda before it adds to it; several must all read lambda as it was
+    vector = dict(adjoint) if len(losses) == 1 else {name: adjoint[name].clone() for name in eta}
     while graphs:
-        leaves, gradient = graphs.pop()
-        adjoint = add_product(leaves, gradient, vector, adjoint)
-        del leaves, gradient
-    leaves = leaves_on(theta, theta)
+        kept_products(graphs.pop(), eta, vector, adjoint, dots)
     for loss in losses[:again]:
-        with torch.enable_grad():
-            gradient = with_graph(loss(leaves, step), leaves, eta)
-        adjoint = add_product(leaves, gradient, vector, adjoint)
-        del gradient
-    return adjoint
+        products(loss, theta, step, eta, vector, adjoint, dots)
+    return dots
 
 
 def _updated(
-    theta: dict[str, Tensor], eta: Mapping[str, Tensor], gradient: Mapping[str, Tensor], in_place: bool = False
+    theta: Mapping[str, Tensor], eta: Mapping[str, Tensor], gradient: dict[str, Tensor], into_gradient: bool = True
 ) -> dict[str, Tensor]:
-    """``theta - eta * g``; names without a rate are handed on as they are."""
+    """``theta - eta * g``, in the memory of ``gradient`` if that may be; names without a rate are handed on."""
     result = dict(theta)
     for name, rate in eta.items():
-        change = rate * gradient[name]
-        result[name] = theta[name].sub_(change) if in_place else theta[name] - change
+        change = gradient.pop(name)
+        change = change.mul_(-rate) if into_gradient else change * -rate
+        result[name] = change.add_(theta[name])
     return result
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    return torch.dot(one.reshape(-1), other.reshape(-1))

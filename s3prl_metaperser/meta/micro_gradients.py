@@ -83,16 +83,80 @@ def with_graph(loss: Tensor, leaves: Mapping[str, Tensor], wanted: Mapping[str, 
     return torch.autograd.grad(loss, [leaves[name] for name in wanted], create_graph=True, materialize_grads=True)
 
 
-def add_product(
-    leaves: Mapping[str, Tensor], gradient: Sequence[Tensor], vector: Mapping[str, Tensor], adjoint: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """``adjoint`` plus the Hessian times ``vector``, in the memory of ``adjoint``."""
+def products(
+    loss: MicroLoss,
+    theta: Mapping[str, Tensor],
+    step: int,
+    eta: Mapping[str, Tensor],
+    vector: Mapping[str, Tensor],
+    adjoint: dict[str, Tensor],
+    dots: dict[str, Tensor],
+) -> None:
+    """Add ``H (-eta * vector)`` to ``adjoint`` and ``<vector, g>`` to ``dots``; g and H are of one micro-batch.
+
+    No more than one tensor of ``g`` is in memory at a time. ``vector`` may share its tensors with ``adjoint``: a tensor
+    is read by all that needs it before it is added to, and autograd raises an error should that ever not be so.
+
+    Args:
+        theta: where the micro-batch's loss is differentiated.
+        eta: name -> rate, a scalar; names without one count as constants in ``g``, and get their part of the product.
+    """
+    leaves = leaves_on(theta, theta)
+    terms: dict[str, Tensor] = {}
+
+    def reduced(name: str) -> Callable[[Tensor], Tensor]:
+        def hook(gradient: Tensor) -> Tensor:
+            terms[name] = dot(gradient, vector[name])
+            return gradient.new_zeros(()).expand_as(gradient)  # nobody reads it, and it takes no memory
+
+        return hook
+
+    hooks = [leaves[name].register_hook(reduced(name)) for name in eta]
+    with torch.enable_grad():
+        torch.autograd.grad(loss(leaves, step), [leaves[n] for n in eta], create_graph=True, allow_unused=True)
+    for hook in hooks:
+        hook.remove()
+    _add_derivative(terms, leaves, eta, adjoint, dots)
+
+
+def kept_products(
+    graph: Graph,
+    eta: Mapping[str, Tensor],
+    vector: Mapping[str, Tensor],
+    adjoint: dict[str, Tensor],
+    dots: dict[str, Tensor],
+) -> None:
+    """The same where the gradient is at hand, with its graph; ``eta`` has the gradient's names in its order."""
+    with torch.enable_grad():
+        terms = {name: dot(part, vector[name]) for name, part in zip(eta, graph.gradient, strict=True)}
+    leaves = graph.leaves
+    del graph
+    _add_derivative(terms, leaves, eta, adjoint, dots)
+
+
+def _add_derivative(
+    terms: dict[str, Tensor],
+    leaves: Mapping[str, Tensor],
+    eta: Mapping[str, Tensor],
+    adjoint: dict[str, Tensor],
+    dots: dict[str, Tensor],
+) -> None:
+    """Add the derivative of the sum of -eta_l * term_l to ``adjoint``, and the terms to ``dots``; empties ``terms``."""
+    for name, term in terms.items():
+        dots[name] += term.detach()
+    moving = [(term, -eta[name].to(term)) for name, term in terms.items() if term.requires_grad]
+    terms.clear()
     for name, leaf in leaves.items():
         leaf.grad = adjoint[name]
-    moving = [(g, v) for g, v in zip(gradient, vector.values(), strict=True) if g.requires_grad]
     if moving:
         torch.autograd.backward(*zip(*moving, strict=True), inputs=list(leaves.values()))
-    return {name: _taken(leaf) for name, leaf in leaves.items()}
+    for name, leaf in leaves.items():
+        adjoint[name] = _taken(leaf)
+
+
+def dot(one: Tensor, other: Tensor) -> Tensor:
+    """The sum of products of two tensors of one shape, a scalar."""
+    return torch.dot(one.reshape(-1), other.reshape(-1))
 
 
 def leaves_on(theta: Mapping[str, Tensor], wanted: Mapping[str, object]) -> dict[str, Tensor]:

@@ -17,13 +17,14 @@ from s3prl_metaperser.methods.ssl_e import fine_tuned_initialisation
 from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.upstream.memory import explaining_memory
-from s3prl_metaperser.upstream.micro_batches import micro_losses
+from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping, micro_losses
 
 
 class MetaPerSEREntire(EntireZero):
     """MAML over raters with the paper's four switches in ``metarc``; upstream and head adapt together."""
 
     name = "Meta-PerSER"
+    personalises = True
 
     def tunable(self) -> list[Overrides]:
         return grid("rates", "finetuned", self.options)
@@ -60,16 +61,14 @@ class MetaPerSEREntire(EntireZero):
         try:
             for index, rater in parallel.share(batch.raters):
                 where = f"Outer step {step}, rater {rater}"
-                support = self._losses(task, batch.support_rows[index], batch.support_targets[index], step, rater)
+                support, kept = self._losses(task, batch.support_rows[index], batch.support_targets[index], step, rater)
                 query = None
                 if not metarc.combined_set:
-                    query = self._losses(
+                    query, _ = self._losses(
                         task, batch.query_rows[index], batch.query_targets[index], step, rater, "query"
                     )
                 try:
                     with explaining_memory(where):
-                        # a single micro-batch has its graph at hand: to keep it saves a pass and costs little
-                        kept = int(len(support) == 1)
                         found = outer_gradient(parameters, state.rates, support, twice, query, keep_graphs=kept)
                 except NonFinite as error:
                     raise UserError(f"{where}: {error} The last checkpoint is kept.") from None
@@ -83,13 +82,14 @@ class MetaPerSEREntire(EntireZero):
         return parallel.sum_value(total)
 
     def _losses(self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, *seed: object):
-        """One rater's samples, without what filled a short episode up, as micro-batches."""
+        """One rater's samples, without what filled a short episode up, as micro-batches; and graphs worth keeping."""
         present = targets.sum(-1) > 0
         plain = targets[present] / targets[present].sum(-1, keepdim=True)
         weighted = weighted_targets(plain.to(task.device), task.class_weights)
         seconds = self.options.downstream_expert.tunerc.micro_batch_seconds
         waves = task.features[np.asarray(rows[present])]
-        return micro_losses(task.model, waves, weighted, seconds, "meta", task.seed, *seed)
+        losses = micro_losses(task.model, waves, weighted, seconds, "meta", task.seed, *seed)
+        return losses, graphs_worth_keeping([len(wave) for wave in waves], seconds)
 
     def engine(self, state: ModelState) -> str:
         return "adjoint"

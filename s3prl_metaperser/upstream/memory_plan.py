@@ -5,10 +5,10 @@ With P the adapting parameters and S inner steps, all second-order, rates learne
 
     2 P                 AdamW's two moments
     1 P                 the outer gradient that the raters of a meta-batch add up to
-    (2 S - 1) P         theta_s and g_s, kept from the inner steps for the adjoint steps (S P if all are first-order)
-    3 P                 further copies in an adjoint step: of lambda, eta * lambda, a micro-batch's gradient and a share
-                        of H (eta * lambda) that waits for another to be added to it, one takes the place of the last
-                        g_s, which is not needed any more (2 P if all steps are first-order)
+    (S - 1) P           theta_s, kept from the inner steps for the adjoint steps (S P, the g_s, if all are first-order)
+    3 P                 copies in an adjoint step: lambda as it was and as it becomes, and shares of H (eta * lambda)
+                        that wait for others to be added to them; of a single micro-batch, whose graph is kept, its
+                        gradient in place of one of them (2 P if all steps are first-order)
     activations         of one micro-batch in a Hessian-vector product (in a gradient, if all steps are first-order)
 
 The activations of F frames (50 a second, padding included) in utterances of T frames are, in numbers of 4 bytes::
@@ -58,7 +58,7 @@ _BF16 = (1.0, 0.9)  # autocast keeps both the float32 and the bfloat16 of much
 _CHECKPOINTED = (0.4, 0.93)  # a Hessian-vector product holds the recomputed layers' graphs all the same
 #: (S, bytes of the adjoint, of the unrolled graph): measured peaks of an outer step above the loaded model,
 #: wav2vec 2.0 Base, K = 4 utterances of 2 s (``benchmarks/speed/finetuned_step.py``)
-MEASURED_PEAKS = ((1, 2.100e9, 1.779e9), (2, 2.824e9, 3.117e9))
+MEASURED_PEAKS = ((1, 1.761e9, 1.779e9), (2, 2.123e9, 3.117e9))
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,8 @@ def estimate(
 
 
 def kept_copies(inner_steps: int, second_order: bool = True) -> int:
-    """How many copies of the adapting parameters the inner steps leave: theta_s but for the first, and every g_s."""
-    return 2 * inner_steps - 1 if second_order else inner_steps
+    """How many copies of the adapting parameters the inner steps leave: theta_s but for the first, or every g_s."""
+    return inner_steps - 1 if second_order else inner_steps
 
 
 def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: float) -> int | None:

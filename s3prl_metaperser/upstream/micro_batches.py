@@ -42,6 +42,16 @@ def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
     return groups
 
 
+def graphs_worth_keeping(samples: Sequence[int], seconds: float) -> int:
+    """For :func:`s3prl_metaperser.meta.adjoint.outer_gradient`: 1 if all is one micro-batch with room to spare, else 0.
+
+    A single micro-batch's graph saves a forward and a backward pass of the adjoint's first step. It lies beside the
+    outer loss's graph, which makes 1.4 times the activations of a Hessian-vector product
+    (``benchmarks/speed/results/``), so that only two thirds of ``seconds`` may be in it.
+    """
+    return int(len(micro_batches(samples, seconds / 1.5)) == 1)
+
+
 def micro_losses(
     model: FineTunedModel, wavs: Sequence[Tensor], weighted_targets: Tensor, seconds: float, *seed: object
 ) -> list[Callable[[Mapping[str, Tensor], int], Tensor]]:
