@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 
+from s3prl_metaperser.audio_containers import CONTAINERS, missing
 from s3prl_metaperser.errors import UserError
 
 #: Samples a second that every upstream of s3prl expects.
@@ -23,8 +23,11 @@ SHORTEST_MILLISECONDS = 25
 
 _MEND = "Put an intact copy in its place, or remove its ratings."
 
-#: A WAV written to a pipe cannot know its length; writers then leave one of these in the size field.
-_UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
+#: Sampling rates in Hz: from far below speech to far above any recorder's. Others are damaged headers.
+RATES = (1000, 768_000)
+
+#: Samples of all channels together: 2 GiB in memory, more than nine hours at 16 kHz.
+MOST_SAMPLES = 1 << 29
 
 # soundfile raises TypeError for names such as x.raw, whose format cannot be told from the content.
 _DECODER_ERRORS = (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError, MemoryError)
@@ -68,13 +71,16 @@ def decode(path: str | Path) -> tuple[np.ndarray, int]:
         float32 samples of shape ``(num_samples, num_channels)``, full scale being 1, and their rate in Hz.
 
     Raises:
-        BadAudio: missing, unreadable, truncated, empty, shorter than 25 ms, or with NaN or infinite samples.
+        BadAudio: missing, unreadable, truncated, in a format in which that cannot be told, empty, shorter than 25 ms,
+            too large, or with NaN or infinite samples.
     """
     _check_exists(path)
     try:
-        _check_complete_wav(path)
-        with soundfile.SoundFile(str(path)) as audio:
+        with open(path, "rb") as file, soundfile.SoundFile(str(path)) as audio:
             rate, promised = audio.samplerate, audio.frames
+            _check_header(path, audio)
+            if lacking := missing(file, audio):
+                raise BadAudio(path, f"truncated: {lacking}. {_MEND}")
             samples = audio.read(dtype="float32", always_2d=True)
     except _DECODER_ERRORS as error:
         raise BadAudio(path, f"the audio cannot be decoded ({_reason(error)}). {_MEND}") from error
@@ -110,6 +116,8 @@ def load_audio(path: str | Path, rate: int = RATE) -> np.ndarray:
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if source_rate != rate:
         mono = soxr.resample(mono, source_rate, rate, quality="HQ")
+        if abs(len(mono) - len(samples) * rate / source_rate) > 1:
+            raise BadAudio(path, f"{len(samples)} samples at {source_rate} Hz became {len(mono)} at {rate} Hz.")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
@@ -118,21 +126,14 @@ def _check_exists(path: str | Path) -> None:
         raise BadAudio(path, f"there is no such audio file. {_MEND}")
 
 
-def _check_complete_wav(path: str | Path) -> None:
-    """libsndfile takes a WAV that was cut off for a shorter one, without a word: walk the chunks."""
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return
-        file_size = os.fstat(file.fileno()).st_size
-        while len(chunk := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", chunk)
-            if name == b"data":
-                there = file_size - file.tell()
-                if there < size and size not in _UNKNOWN_SIZES:
-                    raise BadAudio(path, f"truncated: {there} of {size} bytes of audio are there. {_MEND}")
-                return
-            file.seek(size + size % 2, os.SEEK_CUR)
+def _check_header(path: str | Path, audio: soundfile.SoundFile) -> None:
+    if audio.format not in CONTAINERS:
+        raise BadAudio(path, f"files in the format {audio.format} are not read. Convert it to WAV or FLAC.")
+    if not RATES[0] <= audio.samplerate <= RATES[1]:
+        raise BadAudio(path, f"a sampling rate of {audio.samplerate} Hz: the header is damaged. {_MEND}")
+    if audio.frames * audio.channels > MOST_SAMPLES:
+        hours = audio.frames / audio.samplerate / 3600
+        raise BadAudio(path, f"{hours:.1f} hours in {audio.channels} channels are too much for one file. Cut it.")
 
 
 def _reason(error: BaseException) -> str:

@@ -7,7 +7,11 @@
   torchcodec and FFmpeg since then: all get a replacement, ``load`` and ``info`` one by soundfile.
 - huggingface_hub: ``HfFolder`` and ``Repository`` are gone since 1.0; s3prl's runner imports them at its top.
 - torch: since 2.6 it refuses the ``argparse.Namespace`` in s3prl's own checkpoints, which is allowed here.
-  Before 2.6 it unpickles anything by default; ``weights_only=True`` becomes the default there, too.
+  Before 2.6 it unpickles anything by default; ``weights_only=True`` becomes the default there, too. What some
+  of s3prl's loaders ask for in so many words, ``torch.load(..., weights_only=False)``, would run whatever code a
+  file holds: no such call is granted in this process and those it starts.
+- transformers fetches and runs attention kernels that a model's configuration names: switched off.
+- s3prl evaluates text from checkpoints and configurations: see :mod:`s3prl_metaperser.guards`.
 - ``Runner.evaluate`` on a CPU with CUDA beside it enters ``torch.cuda.device("cpu")``, a ValueError: CUDA is
   hidden from it.
 - ``s3prl.hub`` imports all of its upstreams, transformers with them: a module that imports one is used.
@@ -27,13 +31,14 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser import stand_ins
+from s3prl_metaperser import guards, stand_ins
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream import download
 from s3prl_metaperser.upstream.lazy_hub import LazyHub
@@ -55,10 +60,12 @@ def apply() -> None:
     if not any(isinstance(finder, _MendingFinder) for finder in sys.meta_path):
         hub = LazyHub("s3prl.hub", "s3prl's upstreams by name, imported one by one.")
         sys.meta_path[:0] = [_Ready(hub), _MendingFinder()]
-    for name in [name for name in _MENDED if name in sys.modules]:
-        before, after = _MENDED[name]
-        before()
-        after(sys.modules[name])
+    for name in [name for name in sys.modules if name == "s3prl" or name.startswith("s3prl.")]:
+        if not isinstance(module := sys.modules[name], LazyHub):
+            before, after = _MENDED.get(name, (_nothing, _nothing))
+            before()
+            after(module)
+            guards.after_import(module)
     _applied = True
 
 
@@ -89,6 +96,9 @@ def _mend_torch() -> None:
         raise UserError("torch is not installed. Type: pip install torch torchaudio") from None
     if hasattr(torch.serialization, "add_safe_globals"):
         torch.serialization.add_safe_globals([argparse.Namespace])
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torch's own switch; processes started from here have it, too
+    os.environ["USE_HUB_KERNELS"] = "NO"
     if torch.torch_version.TorchVersion(torch.__version__) < (2, 6):
         torch.load = _without_pickles(torch.load)
 
@@ -163,15 +173,17 @@ class _MendingLoader(importlib.abc.Loader):
         return self._inner.create_module(spec)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        before, after = _MENDED[module.__name__]
+        before, after = _MENDED.get(module.__name__, (_nothing, _nothing))
         before()
+        guards.before_import(module)
         self._inner.exec_module(module)
         after(module)
+        guards.after_import(module)
 
 
 class _MendingFinder(importlib.abc.MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
-        if fullname not in _MENDED:
+        if not fullname.startswith("s3prl."):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:

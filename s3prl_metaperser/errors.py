@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -24,3 +25,21 @@ def unknown_name(kind: str, value: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not registered: what was given, the nearest known name, all known names."""
     known = sorted(known)
     return UserError(f"Unknown {kind} {value!r}.{did_you_mean(value, known)} Available: {', '.join(known)}.")
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal: names and labels come from files, and no control sequence in them may take effect.
+
+    Line breaks and tabs stay; every other character that is not printable (escape sequences, changes of the writing
+    direction, undecodable bytes) is shown escaped.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: Any, limit: int = 80) -> str:
+    """``repr(value)`` for a message, cut to ``limit`` characters."""
+    try:
+        text = value[: 2 * limit].__repr__() if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):  # Python refuses to print integers of thousands of digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

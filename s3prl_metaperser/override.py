@@ -6,6 +6,7 @@ import argparse
 import ast
 import copy
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,13 +81,15 @@ def _value(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
-        value = _plain(ast.literal_eval(text))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # 1e-x is text and no slip in somebody's program
+            value = _plain(ast.literal_eval(text))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = _NOTHING
     if value is _NOTHING and text[:1] in ("[", "{"):
         try:
             value = _plain(yaml.load(text, Loader=_FlowLoader))
-        except (yaml.YAMLError, ValueError, TypeError):
+        except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             value = _NOTHING
     return text if value is _NOTHING else value
 

@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.errors import UserError, shown, unknown_name
+from s3prl_metaperser.paths import steps_of
 from s3prl_metaperser.upstream.files import check_files
 from s3prl_metaperser.upstream.hub import check_upstream, explain_failure
 from s3prl_metaperser.upstream.hub_index import s3prl_folder
 
 
-def run_stock(args: argparse.Namespace, argv: list[str]) -> None:
+def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespace | None = None) -> None:
     """Run one of s3prl's own downstreams as ``python -m s3prl.run_downstream`` would.
 
     ``--device cuda`` becomes ``cpu`` where there is no CUDA. ``sys.argv`` is as before afterwards.
@@ -20,12 +21,16 @@ def run_stock(args: argparse.Namespace, argv: list[str]) -> None:
     Args:
         args: the command line, parsed by :func:`s3prl_metaperser.arguments.build_parser`.
         argv: the same command line unparsed, without the program's name.
+        past: the arguments in the checkpoint that is resumed from; read here where they are not given.
 
     Raises:
-        UserError: unknown downstream or upstream, no configuration, or a failed download.
+        UserError: unknown downstream or upstream, no configuration, a failed download, or a checkpoint that would
+            have code downloaded or the folder published without being asked for that.
     """
     fresh = not args.past_exp and not (args.auto_resume and _has_checkpoints(args))
     _check_downstream(args, fresh)
+    if not fresh:
+        _check_past(args, past)
     if fresh and args.hub == "torch" and args.upstream:
         check_upstream(args.upstream)
         check_files(args.upstream, args.upstream_ckpt, args.upstream_model_config)
@@ -50,13 +55,41 @@ def run_stock(args: argparse.Namespace, argv: list[str]) -> None:
         sys.argv = before
 
 
+def _folder(args: argparse.Namespace) -> Path:
+    return Path(args.expdir or f"result/downstream/{args.expname}")
+
+
 def _has_checkpoints(args: argparse.Namespace) -> bool:
-    return any(Path(args.expdir or f"result/downstream/{args.expname}").glob("states-*.ckpt"))
+    return any(_folder(args).glob("states-*.ckpt"))
+
+
+def _check_past(args: argparse.Namespace, past: argparse.Namespace | None) -> None:
+    """s3prl takes nearly all arguments from the checkpoint; some of them are for a person to give."""
+    if past is None:
+        from s3prl_metaperser.checkpoints import read_checkpoint
+
+        past = read_checkpoint(steps_of(_folder(args))[-1][1])["Args"]
+    name = str(getattr(past, "downstream", None))
+    if name not in (known := _downstreams()):
+        raise unknown_name("downstream in the checkpoint", name, known)
+    asked = {"hub": "huggingface", "push_to_hf_hub": None}
+    for key, refused in asked.items():
+        value = getattr(past, key, None)
+        wanted = value == refused if refused else value and str(value).lower() not in ("false", "none")
+        if wanted and getattr(args, key) != value:
+            what = "would run code that it downloads" if refused else "would publish the folder"
+            raise UserError(
+                f"The checkpoint was made with --{key} {shown(value)} and {what}. If that is what you want, add "
+                f"--{key} {value} to this command."
+            )
+
+
+def _downstreams() -> list[str]:
+    return [path.parent.name for path in (s3prl_folder() / "downstream").glob("*/expert.py")]
 
 
 def _check_downstream(args: argparse.Namespace, fresh: bool) -> None:
-    folder = s3prl_folder() / "downstream"
-    known = [path.parent.name for path in folder.glob("*/expert.py")]
+    known = _downstreams()
     if args.downstream and args.downstream not in known:
         raise unknown_name("downstream", args.downstream, [*known, "personalized_emotion"])
     if not fresh:

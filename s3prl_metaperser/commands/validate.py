@@ -1,4 +1,4 @@
-"""``metaperser validate``: read a corpus and say what is in it and what is wrong with it."""
+"""``metaperser validate``: read a corpus, or with ``--all`` a folder of results, and say what is wrong with it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,41 @@ import argparse
 import json
 from pathlib import Path
 
+from s3prl_metaperser.errors import UserError
+
 
 def add(commands) -> None:
-    parser = commands.add_parser("validate", help="read a corpus, say what was found and what is wrong with it")
-    parser.add_argument("--corpus", required=True, help="a registered corpus: see `metaperser list corpora`")
-    parser.add_argument("--root", required=True, help="its folder")
+    parser = commands.add_parser("validate", help="check a corpus, or (--all) every number of a folder of results")
+    parser.add_argument("--all", metavar="DIR", help="check the results below DIR, not a corpus")
+    parser.add_argument(
+        "--corpus", help="a registered corpus (`metaperser list corpora`); with --all: what was evaluated"
+    )
+    parser.add_argument("--root", help="its folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--no-audio", action="store_true", help="do not decode the audio files")
+    parser.add_argument("--outside", action="store_true", help="ratings_csv: read audio outside its folder, too")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.all is not None:
+        return _results(arguments)
+    if not arguments.corpus or not arguments.root:
+        raise UserError("Name a corpus with --corpus and --root, or a folder of results with --all.")
     from s3prl_metaperser.corpora import load_corpus
     from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 
-    corpus = load_corpus(arguments.corpus, Path(arguments.root).expanduser())
+    corpus = load_corpus(arguments.corpus, arguments.root, **({"outside": True} if arguments.outside else {}))
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
     print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else format_report(corpus, report))
     return exit_status(report)
+
+
+def _results(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.audit import audit
+    from s3prl_metaperser.errors import printable
+    from s3prl_metaperser.report.write import open_evaluated_corpus
+
+    found = audit(Path(arguments.all).expanduser(), open_evaluated_corpus(arguments.corpus, arguments.root))
+    print(json.dumps(found.as_json(), indent=1, ensure_ascii=False) if arguments.json else printable(str(found)))
+    return found.status

@@ -9,7 +9,7 @@ import inspect
 from pathlib import Path
 
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
-from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.registry import Registry
 
 __all__ = ["CLASSES", "CORPORA", "Corpus", "Problem", "Rating", "Utterance", "load_corpus"]
@@ -31,4 +31,8 @@ def load_corpus(name: str, root: str | Path, **options) -> Corpus:
     for option in options:
         if option not in known:
             raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
-    return read(Path(root), **options)
+    try:
+        folder = Path(root).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"{root}: {error} Give the folder's full path.") from None
+    return read(folder, **options)

@@ -16,7 +16,7 @@ def rows(path: Path) -> Rows:
     """(number of its first line, fields) of each row that is not empty, all as long as the first, the header.
 
     Raises:
-        UserError: not UTF-8, not valid CSV, or a row with more or fewer fields than the header.
+        UserError: not readable, not UTF-8, not valid CSV, or a row with more or fewer fields than the header.
     """
     line, width = 1, 0
     try:
@@ -35,6 +35,8 @@ def rows(path: Path) -> Rows:
         raise UserError(f"{path}:{line}: not valid CSV ({error}). Look for a quote that is not closed.") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{_undecodable_line(path)}: not UTF-8. Save the file as UTF-8.") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def _undecodable_line(path: Path) -> int:
@@ -50,10 +52,12 @@ def read_header(path: Path, table: Rows, ours: Collection[str]) -> list[str]:
     """The column names; those in ``ours`` go by any case and come in lower case, all others as written.
 
     Raises:
-        UserError: two columns of one name.
+        UserError: two columns of one name, or a name with a NUL character.
     """
     _, row = next(table, (1, []))
     names = [name.strip() for name in row]
+    if any("\0" in name for name in names):
+        raise UserError(f"{path}:1: a column's name holds a NUL character. Save the file as UTF-8.")
     names = [name.lower() if name.lower() in ours else name for name in names]
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
+
+from filelock import FileLock
 
 from s3prl_metaperser.corpora import iemocap
 from s3prl_metaperser.corpora.base import Corpus
@@ -23,5 +26,13 @@ def read(root: Path, *, seed: int = 0, utterances: int = 600, raters: str = "pap
     """
     from s3prl_metaperser.demo import write_demo_corpus
 
-    root = write_demo_corpus(Path(root), seed=seed, utterances=utterances, raters=raters)
+    root = Path(root)
+    with contextlib.nullcontext() if root.exists() else _one_at_a_time(root.resolve()):
+        write_demo_corpus(root, seed=seed, utterances=utterances, raters=raters)
     return dataclasses.replace(iemocap.read(root), name="demo")
+
+
+def _one_at_a_time(root: Path) -> FileLock:
+    """Of several processes that want the same corpus one makes it, and the others wait."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(root.with_name(f".{root.name}.lock"))

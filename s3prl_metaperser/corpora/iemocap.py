@@ -10,7 +10,10 @@ blocks::
     A-E3:<TAB>val 3; act 2; dom  2;<TAB>()
 
 ``C-`` lines are categorical ratings, by observers (``E1`` to ``E6``) and by the actors themselves (``F1``,
-``M3``); ``A-`` lines are not used.
+``M3``); ``A-`` lines are not used. A block's ``C-`` lines come before its ``A-`` lines and before a blank line, and no
+utterance has two blocks: what breaks this has lost a header, and is not given to the block before.
+
+Every line that is none of these is named in the corpus's problems; nothing is passed over in silence.
 """
 
 from __future__ import annotations
@@ -41,10 +44,16 @@ DROPPED_WAV = "files: wav without a rating"
 _DIALOG = re.compile(r"Ses0([1-5])[FM]_\S+")
 #: The letter after the session says whose face wore the markers; the speaker is the letter of the last token.
 _UTTERANCE = re.compile(r"(?P<dialog>(?P<session>Ses0[1-5])[FM]_\S+)_(?P<gender>[FM])\d{3,}")
-_HEADER = re.compile(r"\[[^\]]*\]\s+(?P<utterance>\S+)\s+\S+\s+\[.*\]")
+_HEADER = re.compile(r"\[[^\[\]]*\]\s+(?P<utterance>\S+)\s+[^\s\[\]]+\s+\[[^\[\]]*\]")
 _CATEGORICAL = re.compile(r"(?P<rater>C-[^\s:]*)\s*:(?P<rest>.*)")
 _RATER = re.compile(r"C-(E[1-6]|[FM][1-5])")
-_NEWLINE = re.compile(r"\r\n|\n|\r")
+_ATTRIBUTES = re.compile(r"A-[^\s:]*\s*:\s*(val|act|dom)\b.*")
+_COLUMN_NAMES = re.compile(r"% \[START_TIME.*")
+#: Beginnings of lines, which mean two lines run together where they stand inside one.
+_RUN_TOGETHER = re.compile(r"[CA]-(E\d|[FM]\d)\s*:|\[\d+\.\d+ - \d+\.\d+\]|\bSes0\d[FM]_")
+_NEWLINE = re.compile(r"\r*\n|\r")
+#: The longest summary of the release has some 50 kB.
+_LARGEST_SUMMARY = 1 << 24
 
 
 @dataclass
@@ -125,7 +134,7 @@ def _read_session(session: Path, number: int, release: _Release) -> None:
     if not summaries.is_dir():
         release.problem(summaries, "this folder is missing, so the session has no ratings. Unpack the release again.")
     for path in sorted(summaries.glob("*.txt")):
-        if path.name.startswith(".") or not path.is_file():
+        if path.name.startswith("."):
             continue  # macOS leaves ._<name> files with binary content beside the real ones
         dialog = _DIALOG.fullmatch(path.stem)
         if dialog is None:
@@ -165,10 +174,13 @@ class _Summary:
         self.header_line = 0
         self.lines = Counter()  # kinds of lines in the current block: "C", "A"
         self.attributes_seen = False
+        self.closed = False  # whether the current block can have no more ratings
 
     def read(self) -> None:
+        if (content := self._content()) is None:
+            return
         # Latin-1 decodes any byte; only comments hold other than ASCII.
-        text = self.path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1")
+        text = content.removeprefix(b"\xef\xbb\xbf").decode("latin-1")
         blocks = 0
         for number, line in enumerate(map(str.strip, _NEWLINE.split(text)), 1):
             if line.startswith("["):
@@ -178,12 +190,15 @@ class _Summary:
             elif line.startswith("C-") or line == "C":
                 self.lines["C"] += 1
                 self._categorical(line, number)
-            elif line.startswith("A-") or line == "A":
+            elif _ATTRIBUTES.fullmatch(line):
                 self.lines["A"] += 1
-                self.attributes_seen = True
-            elif line and not line.startswith("%"):
+                self.attributes_seen = self.closed = True
+            elif not line:
+                self.closed = True
+            elif not _COLUMN_NAMES.fullmatch(line):
                 self.release.dropped[DROPPED_LINE] += 1
                 self._problem(number, f"line not understood, left out: {line[:60]!r}", serious=False)
+            self._refuse_run_together(line, number)
         self._end_block()
         if not blocks:
             self.release.problem(self.path, "no block of ratings in this file. Unpack it again from the release.")
@@ -191,8 +206,30 @@ class _Summary:
             what = "the last block has no attribute (A-) lines: the file may have been cut short."
             self._problem(self.header_line, what, serious=False)
 
+    def _content(self) -> bytes | None:
+        """The file's bytes; None, and a problem, where it cannot be read."""
+        fault = "this is not a file" if not self.path.is_file() else None
+        try:
+            if fault is None and self.path.stat().st_size > _LARGEST_SUMMARY:
+                fault = "far larger than any summary"
+            if fault is None:
+                return self.path.read_bytes()
+        except OSError as error:
+            fault = f"cannot be read ({error.strerror})"
+        self.release.dropped[DROPPED_FILE] += 1
+        self.release.problem(self.path, f"{fault}; not read. Unpack it again from the release.")
+        return None
+
+    def _refuse_run_together(self, line: str, number: int) -> None:
+        """A lost line break hides the second line in the first one's comment."""
+        found = None if line.startswith("[") else _RUN_TOGETHER.search(line, 1)  # a bad header has been named
+        if found:
+            self._problem(number, f"two lines have run together at {found[0]!r}. Unpack the file again.")
+            if not found[0].startswith(("C-", "A-")):
+                self.utterance = None  # a header: what follows is not of this block
+
     def _header(self, line: str, number: int) -> None:
-        self.utterance, self.header_line = None, number
+        self.utterance, self.header_line, self.closed = None, number, False
         self.lines.clear()
         header = _HEADER.fullmatch(line)
         if header is None:
@@ -205,6 +242,8 @@ class _Summary:
         elif parts["dialog"] != self.path.stem:
             session = "another session" if parts["session"] != self.path.stem[:5] else "another dialog"
             self._problem(number, f"{name} belongs to {session} than this file, its ratings are left out.")
+        elif name in self.release.wavs:
+            self._problem(number, f"a second block for {name}, its ratings are left out. Unpack the file again.")
         else:
             self.utterance = name
             self.release.wavs[name] = self.wavs / f"{name}.wav"
@@ -216,9 +255,16 @@ class _Summary:
             if not self.header_line:
                 self._problem(number, "a rating before the first block header, left out.")
             return
+        if self.closed:
+            release.dropped[DROPPED_BLOCK] += 1
+            what = "a rating after the block's attributes or a blank line, left out: a header is lost before it."
+            self._problem(number, what)
+            return
         match = _CATEGORICAL.fullmatch(line)
-        # The labels end at the comment's parenthesis, which no label contains; a comment contains anything.
-        cell, parenthesis, _ = match["rest"].partition("(") if match else ("", "", "")
+        # The comment contains anything. It begins at a tab and a parenthesis or, in files without tabs, at the first
+        # parenthesis, which no label contains.
+        rest = match["rest"] if match else ""
+        cell, parenthesis, _ = rest.partition("\t(" if "\t(" in rest else "(")
         if not parenthesis and not cell.rstrip().endswith(";"):
             release.dropped[DROPPED_CUT] += 1
             self._problem(number, f"rating cut short, left out: {line[:60]!r}. Unpack the file again.")
@@ -234,6 +280,8 @@ class _Summary:
         release.dropped[DROPPED_LABEL] += len(unknown)
         for label in unknown:
             self._problem(number, f"unknown label {label[:60]!r}, left out.", serious=False)
+        for label in labels.misspelt(cell):
+            self._problem(number, f"label {label[:60]!r} is read as {labels.by_code(label)!r}.", serious=False)
         key = (self.utterance, rater)
         if key in release.ticks:
             what = f"a second line of {rater} for {self.utterance}: their labels are united (not serious)."

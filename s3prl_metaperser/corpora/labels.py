@@ -76,8 +76,19 @@ def parse(cell: str, lookup: Callable[[str], str | None]) -> Cell:
 
 
 def by_code(label: str) -> str | None:
-    """Class name (or ``"other"``) by the first three letters in any case; ``None`` where they are no code."""
+    """Class name (or ``"other"``) by the first three letters in any case; ``None`` where they are no code.
+
+    Of several words the whole must be a known name: ``Neutral Anger`` is two labels without their ``;``.
+    """
+    if len(label.split()) > 1:
+        return by_name(label)
     return CODES.get(label[:3].lower())
+
+
+def misspelt(cell: str) -> list[str]:
+    """The labels of a cell that ``by_code`` takes for a name that they are not, e.g. ``Neutrbl``."""
+    found = [label for label in map(str.strip, cell.split(";")) if label]
+    return [label for label in found if by_code(label) is not None and by_name(label) != by_code(label)]
 
 
 def by_name(label: str) -> str | None:

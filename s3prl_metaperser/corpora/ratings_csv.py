@@ -8,13 +8,19 @@ Columns go by name, in any order; others are ignored. ``task,worker,label`` (cro
 ``name,rater,label`` will do too. A file with neither a ``rater`` nor a ``label`` column is wide (audformat):
 every column but ``file``, ``start`` and ``end`` is a rater, and an empty cell means "not rated". An optional
 ``files.csv`` beside it says ``file,speaker`` and, where there are recording sessions, ``session``.
+
+Files are looked for in one folder, the CSV's own: an absolute path, one with ``..`` that leads out of it, and a
+symbolic link that does are errors unless ``outside`` is set, since a corpus that came from elsewhere could name any
+file of this machine.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -22,7 +28,7 @@ from pathlib import Path, PurePosixPath
 from s3prl_metaperser.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora import csv_rows, labels
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
-from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
+from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 
 DUPLICATES = ("error", "union", "first")
 UNKNOWN_SPEAKER = "unknown"
@@ -36,11 +42,19 @@ _TIMES = ("start", "end")
 _COLUMNS = {*_FILE, *_RATER, *_LABEL, *_TIMES, "speaker", "session"}
 _WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
+_OR_OUTSIDE = ", or set datarc.outside (validate: --outside)."
 
 _Raters = dict[str, tuple[int, tuple[str, ...]]]  # rater -> (line, ticks)
 
 
-def read(root: Path, *, duplicates: str = "error") -> Corpus:
+def read(
+    root: Path,
+    *,
+    duplicates: str = "error",
+    audio: Path | None = None,
+    only_rater: str | None = None,
+    outside: bool = False,
+) -> Corpus:
     """Read ``ratings.csv``.
 
     Labels are the names of ``CLASSES`` in any case, common synonyms, IEMOCAP's spellings or its three-letter
@@ -51,6 +65,10 @@ def read(root: Path, *, duplicates: str = "error") -> Corpus:
         root: the folder, or the CSV file itself.
         duplicates: what to do with a second row for the same file and rater: ``"error"``, ``"union"`` of the
             labels, or ``"first"``, which leaves later rows out and counts them.
+        audio: the folder that files are relative to; by default the one that the CSV file lies in.
+        only_rater: whose labels they are where the file has a ``label`` and no ``rater`` column; without it such a
+            file is an error.
+        outside: whether files may lie outside that folder.
 
     Returns:
         The files that have a rating with at least one class left, and these ratings.
@@ -67,18 +85,21 @@ def read(root: Path, *, duplicates: str = "error") -> Corpus:
         raise UserError(f"{path} does not exist. Give a folder with ratings.csv, or the CSV file itself.")
     dropped: Counter[str] = Counter()
     problems: list[Problem] = []
-    rated = _read_ratings(path, duplicates, dropped, problems)
+    folder = path.parent if audio is None else Path(audio).expanduser()
+    place = _Place(folder, outside)
+    rated = _read_ratings(path, place, duplicates, dropped, problems, only_rater)
+    _note_alike(path, {rater for raters in rated.values() for rater in raters}, problems)
     kept = {file: left for file, raters in sorted(rated.items()) if (left := _with_ticks(raters))}
     if not kept:
         raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(CLASSES)}.")
     dropped[labels.DROPPED_NOTHING_LEFT] += sum(map(len, rated.values())) - sum(map(len, kept.values()))
     dropped[labels.DROPPED_UNRATED] += len(rated) - len(kept)
-    utterances = _utterances(path.parent, list(kept), dropped, problems)
+    utterances = _utterances(place, list(kept), dropped, problems)
     ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
     ratings = [Rating(ids[file], rater, ticks) for file, left in kept.items() for rater, ticks in left]
     return Corpus(
         name="ratings_csv",
-        root=path.parent,
+        root=folder,
         classes=CLASSES,
         utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
         ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
@@ -91,15 +112,22 @@ def _with_ticks(raters: _Raters) -> list[tuple[str, tuple[str, ...]]]:
     return sorted((rater, ticks) for rater, (_, ticks) in raters.items() if ticks)
 
 
-def _read_ratings(path: Path, duplicates: str, dropped: Counter[str], problems: list[Problem]) -> dict[str, _Raters]:
+def _read_ratings(
+    path: Path,
+    place: _Place,
+    duplicates: str,
+    dropped: Counter[str],
+    problems: list[Problem],
+    only_rater: str | None,
+) -> dict[str, _Raters]:
     """File -> what its raters ticked, "other" left out."""
     rated: dict[str, _Raters] = {}
     files: dict[str, str] = {}  # as written -> as checked
     parsed: dict[str, labels.Cell] = {}
     united = 0
-    for line, file, rater, label in _cells(path):
+    for line, file, rater, label in _cells(path, only_rater):
         if file not in files:
-            files[file] = _checked_file(file, path, line)
+            files[file] = place.checked(file, path, line)
         if label not in parsed:
             parsed[label] = _parsed_label(label, rater, path, line)
         ticks, others, _ = parsed[label]
@@ -129,7 +157,7 @@ def _read_ratings(path: Path, duplicates: str, dropped: Counter[str], problems: 
     return rated
 
 
-def _cells(path: Path) -> Iterator[tuple[int, str, str, str]]:
+def _cells(path: Path, only_rater: str | None) -> Iterator[tuple[int, str, str, str]]:
     """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
     rows = csv_rows.rows(path)
     header = csv_rows.read_header(path, rows, _COLUMNS)
@@ -140,7 +168,9 @@ def _cells(path: Path) -> Iterator[tuple[int, str, str, str]]:
         raters = [n for n in range(len(header)) if n != file and n not in times]
         _check_wide(path, header, raters)
     else:
-        rater_column, label = (csv_rows.column(path, header, names) for names in (_RATER, _LABEL))
+        label = csv_rows.column(path, header, _LABEL)
+        unnamed = only_rater is not None and csv_rows.find_column(header, _RATER) is None
+        rater_column = None if unnamed else csv_rows.column(path, header, _RATER)
     for line, row in rows:
         if times and any(row[n].strip().lower() not in _WHOLE_FILE for n in times):
             raise UserError(f"{path}:{line}: start and end are not supported. Cut the segments into files.")
@@ -148,7 +178,7 @@ def _cells(path: Path) -> Iterator[tuple[int, str, str, str]]:
             for n in raters:
                 yield line, row[file], header[n], row[n]
         else:
-            rater = row[rater_column].strip()
+            rater = only_rater if rater_column is None else row[rater_column].strip()
             if not rater or "\0" in rater:
                 fault = "holds a NUL character" if rater else "is blank"
                 raise UserError(f"{path}:{line}: the rater {fault}. Name who gave this label.")
@@ -166,20 +196,58 @@ def _check_wide(path: Path, header: list[str], raters: list[int]) -> None:
             raise UserError(f"{path}:1: column {n + 1} has no name. Name its rater, or remove it.")
 
 
-def _checked_file(file: str, path: Path, line: int) -> str:
-    """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``."""
-    plain = file.strip().replace("\\", "/")
-    if not plain or "\0" in plain:
-        fault = "holds a NUL character" if plain else "is blank"
-        raise UserError(f"{path}:{line}: the file {fault}. Give the path of an audio file.")
-    if plain.startswith("/") or _WINDOWS_ROOT.match(plain):
-        raise UserError(f"{path}:{line}: {file!r} is absolute. Give the path relative to {path.parent}.")
-    plain = posixpath.normpath(plain)
-    if plain == "." or plain.split("/")[0] == "..":
-        raise UserError(
-            f"{path}:{line}: {file!r} leads out of the folder {path.parent}. Move or link the audio into it."
-        )
-    return plain
+class _Place:
+    """The folder in which files are looked for.
+
+    Args:
+        folder: its path.
+        outside: whether files may lie elsewhere.
+    """
+
+    def __init__(self, folder: Path, outside: bool):
+        self.folder, self.outside = folder, outside
+        self._real = os.path.realpath(folder)
+        self._parents: dict[str, str] = {}  # folder as written -> without symbolic links
+
+    def checked(self, file: str, path: Path, line: int) -> str:
+        """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``."""
+        plain = file.strip().replace("\\", "/")
+        if not plain or "\0" in plain:
+            fault = "holds a NUL character" if plain else "is blank"
+            raise UserError(f"{path}:{line}: the file {fault}. Give the path of an audio file.")
+        if _WINDOWS_ROOT.match(plain) or (plain.startswith("/") and not self.outside):
+            what = f"{shown(file)} is absolute. Give the path relative to {self.folder}"
+            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
+        plain = posixpath.normpath(plain)
+        if self.outside and plain not in (".", ".."):
+            return plain
+        if plain == "." or plain.split("/")[0] == "..":
+            what = f"{shown(file)} leads out of the folder {self.folder}. Move the audio into it"
+            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
+        if (real := self._elsewhere(plain)) is not None:
+            what = f"{shown(file)} is a link out of the folder {self.folder}, to {shown(real)}. Copy the audio into it"
+            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
+        return plain
+
+    def _elsewhere(self, file: str) -> str | None:
+        """Where symbolic links lead to, where that is outside."""
+        parent, name = posixpath.split(file)
+        if parent not in self._parents:
+            self._parents[parent] = os.path.realpath(self.folder / parent)
+        real = os.path.join(self._parents[parent], name)
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        return None if real.startswith(os.path.join(self._real, "")) else real
+
+
+def _note_alike(path: Path, raters: set[str], problems: list[Problem]) -> None:
+    """Raters whose names a person would take for one."""
+    seen: dict[str, str] = {}
+    for rater in sorted(raters):
+        plain = "".join(c for c in unicodedata.normalize("NFKC", rater).casefold() if c.isprintable() and c != " ")
+        if (other := seen.setdefault(plain, rater)) != rater:
+            what = f"raters {shown(other)} and {shown(rater)} are two raters here. If they are one, write them alike."
+            problems.append(Problem(str(path), what, serious=False))
 
 
 def _parsed_label(label: str, rater: str, path: Path, line: int) -> labels.Cell:
@@ -194,10 +262,11 @@ def _parsed_label(label: str, rater: str, path: Path, line: int) -> labels.Cell:
     return cell
 
 
-def _utterances(folder: Path, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:
+def _utterances(place: _Place, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:
     """One utterance per file, in the order of ``files``."""
+    folder = place.folder
     table = folder / "files.csv"
-    described = _read_files(table) if table.is_file() else {}
+    described = _read_files(table, place) if table.is_file() else {}
     if table.is_file():
         dropped[DROPPED_FILE] += len(described.keys() - set(files))
         if missing := [file for file in files if file not in described]:
@@ -219,7 +288,7 @@ def _utterances(folder: Path, files: list[str], dropped: Counter[str], problems:
     return utterances
 
 
-def _read_files(path: Path) -> dict[str, tuple[str, str]]:
+def _read_files(path: Path, place: _Place) -> dict[str, tuple[str, str]]:
     """File -> (speaker, session)."""
     rows = csv_rows.rows(path)
     header = csv_rows.read_header(path, rows, _COLUMNS)
@@ -228,7 +297,7 @@ def _read_files(path: Path) -> dict[str, tuple[str, str]]:
     described: dict[str, tuple[str, str]] = {}
     lines: dict[str, int] = {}
     for line, row in rows:
-        name = _checked_file(row[file], path, line)
+        name = place.checked(row[file], path, line)
         if name in described:
             raise UserError(f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one.")
         where = row[session].strip() if session is not None else ""

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import yaml
 
 from s3prl_metaperser import resources
 from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.demo.draws import generator
 from s3prl_metaperser.demo.script import CENTROIDS, Turn
 from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.yaml_files import read_yaml
 
 #: What each variant is for.
 VARIANTS = {
@@ -145,8 +145,7 @@ def fit_table(similarity: np.ndarray, prior: np.ndarray, marginals: np.ndarray, 
 @cache
 def table_a1() -> dict[str, tuple[np.ndarray, float]]:
     """External rater -> (marginals [C], which sum to one; ticks per rated utterance): Table A1."""
-    path = resources.folder("benchmarks/paper") / "tables.yaml"
-    published = yaml.safe_load(path.read_text(encoding="utf-8"))["table_a1"]
+    published = read_yaml(resources.folder("benchmarks/paper") / "tables.yaml")["table_a1"]
     order = [published["classes"].index(name) for name in CLASSES]
     result = {}
     for rater in EXTERNALS:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def finished(figure: Figure, key: str, title: str, caption: str) -> Drawing:
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return Drawing(key, title, caption, svg.getvalue(), png.getvalue())
+    return Drawing(key, title, caption, printable(svg.getvalue()), png.getvalue())
 
 
 def legend_below(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:

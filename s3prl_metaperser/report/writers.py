@@ -6,6 +6,7 @@ import csv
 import io
 import re
 
+from s3prl_metaperser.errors import printable
 from s3prl_metaperser.report.tables import Absent, Cell, Missing, Table, Value
 
 _LATEX = {
@@ -35,12 +36,12 @@ _LATEX = {
 
 def escape_latex(text: str) -> str:
     """``text`` so that LaTeX prints it as it stands (the check mark needs ``amssymb``)."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in printable(text))
 
 
 def escape_markdown(text: str) -> str:
     """``text`` so that neither a table's bars nor HTML in it mean anything."""
-    text = re.sub(r"([\\|`*_\[\]])", r"\\\1", text.replace("\n", " "))
+    text = re.sub(r"([\\|`*_\[\]])", r"\\\1", printable(text).replace("\n", " "))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -62,7 +63,7 @@ def comma_separated(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     header: list[str] = []
     for column in table.columns:
-        name = column.full_name
+        name = _no_formula(column.full_name)
         header += [name, f"{name} low", f"{name} high", f"{name} note"] if column.interval else [name]
     writer.writerow(header)
     for row in table.rows:
@@ -122,18 +123,22 @@ def _numeric(table: Table, index: int) -> bool:
 def _markdown_cell(cell: Cell) -> str:
     if isinstance(cell, Missing):
         return f"*{cell}*"
-    return str(cell).replace("[", r"\[").replace("]", r"\]") if isinstance(cell, Value) else escape_markdown(str(cell))
+    return escape_markdown(str(cell))
 
 
 def _csv_cells(cell: Cell, interval: bool) -> list[str]:
     if isinstance(cell, Value):
         numbers = (cell.mean, cell.low, cell.high) if interval else (cell.mean,)
         shown = ["" if number is None else repr(float(number)) for number in numbers]
-        return [*shown, cell.note] if interval else shown
-    text = "" if isinstance(cell, Absent) else str(cell)
-    if isinstance(cell, str) and text[:1] in ("=", "+", "-", "@", "\t"):
-        text = f"'{text}"  # a spreadsheet would take it for a formula
+        return [*shown, _no_formula(cell.note)] if interval else shown
+    text = "" if isinstance(cell, Absent) else _no_formula(str(cell))
     return [text, "", "", ""] if interval else [text]
+
+
+def _no_formula(text: str) -> str:
+    """``text`` as a spreadsheet shows it and does not compute it."""
+    text = printable(text)
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\n") else text
 
 
 def _bars(cells) -> str:

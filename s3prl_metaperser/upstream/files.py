@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 from pathlib import Path
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.upstream.download import CONNECT_SECONDS, DownloadFailed, fetch
 from s3prl_metaperser.upstream.hub_index import (
     bundled_configs,
@@ -100,6 +101,21 @@ def check_pretrained_folder(ckpt: str) -> None:
         )
     if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
         raise UserError(f"-k {ckpt}: the folder has no weights (*.safetensors or *.bin).")
+    for file in ("config.json", "preprocessor_config.json"):
+        _check_names_no_code(folder / file)
+
+
+def _check_names_no_code(file: Path) -> None:
+    """transformers can be told by a configuration to fetch classes or kernels and run them."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({shown(str(error))}). Copy it again.") from None
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        if key in ("auto_map", "custom_pipelines") or ("attn_implementation" in key and "/" in str(value)):
+            raise UserError(
+                f"{file}: the key {key!r} names code that would be downloaded and run. Such models are not loaded."
+            )
 
 
 def pretrained_folder(ckpt: str) -> str:

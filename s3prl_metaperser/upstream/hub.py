@@ -7,12 +7,11 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream.download import DownloadFailed
 from s3prl_metaperser.upstream.files import (
     check_files,
+    check_pretrained_folder,
     defining_files,
     pretrained_folder,
     with_local_way,
@@ -29,6 +28,7 @@ from s3prl_metaperser.upstream.hub_index import (
     s3prl_version,
     upstream_names,
 )
+from s3prl_metaperser.yaml_files import read_yaml
 
 __all__ = [
     "build_upstream",
@@ -82,6 +82,7 @@ def build_upstream(
 
     if name.startswith("hf_") and ckpt:
         ckpt = pretrained_folder(ckpt)
+        check_pretrained_folder(ckpt)  # the snapshot of a repository, too
     with torch.random.fork_rng(devices=[]):
         try:
             upstream = getattr(hub, name)(ckpt=ckpt, model_config=model_config, refresh=refresh)
@@ -153,7 +154,7 @@ def removes_the_mean(name: str, model_config: str | None = None) -> bool:
     After that nothing is left for mean pooling, but for what the frames cut at the end leave by accident.
     """
     for path in [Path(model_config)] if model_config else bundled_configs(name):
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = read_yaml(path)
         sections = [settings.get(key) for key in ("cmvn", "input")] if isinstance(settings, dict) else []
         flags = [section.get(key) for section in sections if isinstance(section, dict) for key in ("use_cmvn", "cmvn")]
         if True in flags:

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from s3prl_metaperser import resources
 from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
+from s3prl_metaperser.yaml_files import read_yaml
 
 # key of an upstream's YAML file -> (its types, what it is)
 CONFIG_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -126,7 +125,7 @@ def load_upstream_config(name: str) -> dict[str, Any] | None:
     path = resources.folder("upstream_configs") / f"{name}.yaml"
     if not path.is_file():
         return None
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected keys and values, found {type(values).__name__}.")
     for key in values:

@@ -1,0 +1,147 @@
+"""YAML files, read strictly: plain data only, no key twice, and neither size nor anchors can exhaust the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from s3prl_metaperser.errors import UserError, shown
+
+#: Larger than any file that a person writes, and read within seconds.
+LARGEST_BYTES = 1 << 18
+#: Values in a file once every anchor is written out.
+LARGEST_VALUES = 100_000
+
+# What PyYAML raises for a malformed file or value: !!bool x is a KeyError, 2024-13-45 a ValueError.
+_MALFORMED = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError)
+
+
+def read_yaml(path: str | Path, *, largest: int = LARGEST_BYTES) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: a file of one document in UTF-8.
+        largest: its largest size in bytes.
+
+    Returns:
+        Dictionaries, lists, text, numbers, booleans, dates and None; no two parts of it share an object. None for an
+        empty file.
+
+    Raises:
+        UserError: there is no such file, it is too large, not UTF-8, not YAML, names a key twice, holds anything but
+            plain data (such as ``!!python/...``), or anchors that refer to themselves or multiply too far. The message
+            names the file and, where there is one, the line.
+    """
+    path = Path(path)
+    try:
+        if not os.path.isfile(path):  # a pipe would be waited for
+            fault = "that is a folder" if os.path.isdir(path) else "there is no such file"
+            raise UserError(f"{path}: {fault}. Name a YAML file.")
+        with open(path, "rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    if len(content) > largest:
+        size = os.path.getsize(path)
+        raise UserError(f"{path}: {size:,} bytes; a YAML file of at most {largest:,} is read. Is it the right file?")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8. Save the file as UTF-8.") from None
+    return parse_yaml(text, path)
+
+
+def parse_yaml(text: str, source: str | Path) -> Any:
+    """As :func:`read_yaml`, of text that is there already.
+
+    Args:
+        text: one document.
+        source: what errors name.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _Check(loader, source).size(node)
+            return _unshared(loader.construct_document(node))
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise UserError(f"{source}: nested too deeply to be read. Is it the right file?") from None
+    except _MALFORMED as error:
+        raise UserError(_explained(error, source)) from None
+
+
+class _Check:
+    """One walk over what was parsed, before anything is made of it; each node is visited once."""
+
+    def __init__(self, loader: yaml.SafeLoader, source: str | Path):
+        self.loader, self.source = loader, source
+        self.sizes: dict[int, int | None] = {}  # None: under way
+
+    def size(self, node: yaml.Node) -> int:
+        """How many values ``node`` is with every anchor written out."""
+        if id(node) in self.sizes:
+            known = self.sizes[id(node)]
+            if known is None:
+                raise self._refused(node, "an anchor that refers to itself. Write the value out.")
+            return known
+        self.sizes[id(node)] = None
+        parts = node.value if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            self._refuse_repeated_keys(node)
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.ScalarNode):
+            self._value(node)
+        total = 1 + sum(map(self.size, parts))
+        if total > LARGEST_VALUES:
+            what = f"more than {LARGEST_VALUES:,} values once its anchors are written out. Is it the right file?"
+            raise self._refused(node, what)
+        self.sizes[id(node)] = total
+        return total
+
+    def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
+        """What ``<<`` brings in is not looked at: the mapping's own keys override it, as YAML says."""
+        lines: dict[Hashable, int] = {}
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                continue  # SafeLoader refuses it
+            key = self._value(key_node)
+            line = key_node.start_mark.line + 1
+            if key in lines:
+                first = f"the first is in line {lines[key]}"
+                raise self._refused(key_node, f"the key {shown(key)} a second time; {first}. Remove one.")
+            lines[key] = line
+
+    def _value(self, node: yaml.ScalarNode) -> Any:
+        if node.tag == "tag:yaml.org,2002:merge":
+            return node.value
+        try:
+            return self.loader.construct_object(node)  # kept by the loader: nothing is made twice
+        except _MALFORMED as error:
+            raise UserError(_explained(error, self.source, node.start_mark.line + 1)) from None
+
+    def _refused(self, node: yaml.Node, what: str) -> UserError:
+        return UserError(f"{self.source}:{node.start_mark.line + 1}: {what}")
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no two places share an object: what changes one must not change the other."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
+
+
+def _explained(error: Exception, source: str | Path, line: int | None = None) -> str:
+    mark = getattr(error, "problem_mark", None)
+    line = line if mark is None else mark.line + 1
+    where = "" if line is None else f" (line {line})"
+    problem = getattr(error, "problem", None) or str(error) or type(error).__name__
+    return f"{source} is not YAML that can be used{where}: {' '.join(str(problem).split())[:300]}."
