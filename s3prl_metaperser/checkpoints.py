@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import pickle
+import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from s3prl_metaperser.atomic import replacing
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import ModelState
 
+#: Raised whenever an older version could misread a checkpoint. The first ones do not say theirs; they read as 1.
+FORMAT = 1
+
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """``torch.save``, whole or not at all."""
-    with replacing(path) as partial:
-        torch.save(content, partial)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        torch.save({"Format": FORMAT, **content}, file)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -31,18 +35,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"Checkpoint {path} does not exist.")
     try:
         torch.serialization.add_safe_globals([argparse.Namespace])  # s3prl's Args; a context would take it back
+        check_bytes(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError, KeyError) as error:
+    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is not a checkpoint that can be read safely ({reason}).") from None
-    if not isinstance(content, dict) or "Args" not in content or "Config" not in content:
+    whole = isinstance(content, dict) and isinstance(content.get("Args"), argparse.Namespace)
+    if not whole or not isinstance(content.get("Config"), dict):
         raise UserError(f"{path} is not an s3prl checkpoint: it has no Args and Config.")
+    if content.get("Format", FORMAT) != FORMAT:
+        raise UserError(
+            f"{path} has checkpoint format {content['Format']!r}, this version reads {FORMAT}. Use the version of "
+            "s3prl_metaperser that wrote it, or train again."
+        )
     return content
 
 
-def pack_state(state: ModelState) -> dict[str, dict[str, torch.Tensor]]:
-    """A state under s3prl's entries: layer weights are the Featurizer's, projector and classifier the Downstream's."""
-    packed: dict[str, dict[str, torch.Tensor]] = {}
+def check_bytes(path: Path) -> None:
+    """Raise a ValueError where a checkpoint's bytes are not those that were written: torch itself does not look."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if (damaged := file.testzip()) is not None:
+                raise ValueError(f"{damaged} in it is damaged")
+
+
+def pack_state(state: ModelState) -> dict[str, Any]:
+    """A state under s3prl's entries: layer weights are the Featurizer's, projector and classifier the Downstream's.
+
+    ``Adapted`` names what adapts, in the order of the inner rates.
+    """
+    packed: dict[str, Any] = {"Adapted": list(state.parameters())}
     if state.head is not None:
         tensors = {name: value.detach().cpu() for name, value in state.head.state_dict().items()}
         weights = tensors.pop("weights")
@@ -53,6 +75,21 @@ def pack_state(state: ModelState) -> dict[str, dict[str, torch.Tensor]]:
     if state.rates is not None:
         packed["InnerRates"] = {"values": state.rates.values.detach().cpu()}
     return packed
+
+
+def state_hash(state: ModelState) -> str:
+    """SHA-256 over a state's tensors, by name: which parameters a result is of, wherever their checkpoint lies."""
+    return packed_hash(pack_state(state))
+
+
+def packed_hash(packed: dict[str, Any]) -> str:
+    """The same of what :func:`pack_state` made, or of a checkpoint."""
+    digest = hashlib.sha256()
+    for section in ("Downstream", "Featurizer", "InnerRates", "Upstream"):
+        for name, value in sorted(packed.get(section, {}).items()):
+            digest.update(f"{section} {name} {value.dtype} {list(value.shape)}\n".encode())
+            digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def unpack_state(content: dict[str, Any], blank: ModelState, source: str | Path) -> ModelState:

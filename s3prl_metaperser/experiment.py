@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.checkpoints import pack_state, save_checkpoint
+from s3prl_metaperser.checkpoints import pack_state, read_checkpoint, save_checkpoint
+from s3prl_metaperser.disk import clear_leftovers, writing
+from s3prl_metaperser.events import Events
 from s3prl_metaperser.methods.base import ModelState
-from s3prl_metaperser.paths import steps_of
+from s3prl_metaperser.paths import new_previous, steps_of
 from s3prl_metaperser.training import OuterLoop
+from s3prl_metaperser.workspace import say
 
 BEST = "dev-best.ckpt"
+#: The best so far before anything was evaluated.
+NOTHING = {"loss": math.inf, "step": 0}
 
 
 class Experiment:
@@ -27,35 +33,93 @@ class Experiment:
 
     def __init__(self, folder: Path, task: str, constants: Mapping[str, Any]):
         self.folder, self.task, self.constants = folder, task, dict(constants)
-        self._events = None
+        self._events: Events | None = None
 
     def note(self, line: str) -> None:
         """A line in log.log. Of several processes only the leader writes, here and below."""
         if not parallel.is_leader():
             return
-        with open(self.folder / "log.log", "a", encoding="utf-8") as log:
-            log.write(line + "\n")
+        path = self.folder / "log.log"
+        with writing(path), open(path, "a+b") as log:
+            _drop_torn_line(log)
+            log.write(f"{line}\n".encode())
 
     def log(self, split: str, key: str, value: float, step: int) -> None:
         """One value, in log.log and, where it is finite, for TensorBoard."""
         if not parallel.is_leader():
             return
         if self._events is None:
-            from tensorboardX import SummaryWriter
-
-            self._events = SummaryWriter(str(self.folder))
+            self._events = Events(self.folder, step)
         if math.isfinite(value):
-            self._events.add_scalar(f"{self.task}/{split}-{key}", value, global_step=step)
+            self._events.add(f"{self.task}/{split}-{key}", value, step)
         self.note(f"{split} {key} at step {step}: {value}")
 
     def close(self) -> None:
-        """Write out TensorBoard's events."""
+        """Close TensorBoard's events."""
         if self._events is not None:
             self._events.close()
             self._events = None
 
-    def save(self, name: str, state: ModelState, loop: OuterLoop | None, epoch: int, best: Mapping[str, Any]) -> None:
-        """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater): Args and Step are the RNG state."""
+    def go_on_after(self, checkpoint: Path, step: int, best: Mapping[str, Any], *, changed: bool) -> dict[str, Any]:
+        """Make the folder one of a training that has done ``step`` steps and goes on.
+
+        What a killed process left half-written is removed, and checkpoints of later steps are put aside: this training
+        will make its own. ``dev-best.ckpt`` is a file of its own and may be of a later step than the checkpoint, where
+        the process was killed between two of them. It becomes again the one that the checkpoint speaks of. Where that
+        is gone, the same training will come by the later one again; one with other options chooses among its own steps.
+
+        Args:
+            checkpoint: what is gone on from.
+            best: what it says is the best so far.
+            changed: whether options were changed.
+
+        Returns:
+            The best so far to go on with.
+        """
+        best = dict(best)
+        if parallel.is_leader():
+            with writing(self.folder):
+                clear_leftovers(self.folder)
+                best = self._restored(checkpoint, step, best, changed)
+                self._put_aside([path for number, path in steps_of(self.folder) if number > step])
+        return parallel.gather(best)[0]
+
+    def _restored(self, checkpoint: Path, step: int, best: dict[str, Any], changed: bool) -> dict[str, Any]:
+        path = self.folder / BEST
+        there = read_checkpoint(path) if path.is_file() else None
+        if (NOTHING if there is None else there.get("Best")) == best:
+            return best
+        for other in (checkpoint, checkpoint.with_name(BEST), checkpoint.with_name(f"states-{best['step']}.ckpt")):
+            if other.is_file() and (content := read_checkpoint(other)).get("Best") == best == _of_itself(content):
+                save_checkpoint(path, content)
+                return best
+        if there is not None and int(there["Step"]) > step and not changed:
+            return best
+        self._put_aside([path] if there is not None else [])
+        if best != NOTHING:
+            say(f"the best so far, of step {best['step']}, is gone: {path.name} is chosen from the steps that come")
+        return dict(NOTHING)
+
+    def _put_aside(self, paths: list[Path]) -> None:
+        if paths:
+            aside = new_previous(self.folder)
+            for path in paths:
+                path.rename(aside / path.name)
+
+    def save(
+        self,
+        name: str,
+        state: ModelState,
+        loop: OuterLoop | None,
+        epoch: int,
+        best: Mapping[str, Any],
+        losses: Sequence[float] = (),
+    ) -> None:
+        """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater): Args and Step are the RNG state.
+
+        Args:
+            losses: of the steps since the last line in the log.
+        """
         if not parallel.is_leader():
             return
         content = {
@@ -63,14 +127,30 @@ class Experiment:
             "Step": loop.step if loop else 0,
             "Epoch": epoch,
             "Best": dict(best),
+            "Losses": list(losses),
             **self.constants,
             **pack_state(state),
         }
         save_checkpoint(self.folder / name, content)
 
-    def save_states(self, state: ModelState, loop: OuterLoop | None, epoch: int, best, keep: int) -> None:
+    def save_states(self, state: ModelState, loop: OuterLoop | None, epoch: int, best, losses, keep: int) -> None:
         """``states-<step>.ckpt``; of these the last ``keep`` stay."""
-        self.save(f"states-{loop.step if loop else 0}.ckpt", state, loop, epoch, best)
+        self.save(f"states-{loop.step if loop else 0}.ckpt", state, loop, epoch, best, losses)
         if parallel.is_leader():
             for _, path in steps_of(self.folder)[:-keep]:
                 path.unlink()
+
+
+def _of_itself(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the best so far is where it is this very checkpoint."""
+    best = content.get("Best")
+    return best if isinstance(best, dict) and best.get("step") == content.get("Step") else None
+
+
+def _drop_torn_line(log: BinaryIO, longest: int = 1 << 16) -> None:
+    """Remove what a process that was killed, or a full disk, left of a last line: it could pass for a whole one."""
+    size = log.seek(0, os.SEEK_END)
+    start = log.seek(max(0, size - longest))
+    if not (tail := log.read()).endswith(b"\n"):
+        log.truncate(start + tail.rfind(b"\n") + 1)
+    log.seek(0, os.SEEK_END)

@@ -12,25 +12,35 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 import s3prl_metaperser
 from s3prl_metaperser.arguments import build_parser
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.disk import clear_leftovers, full
+from s3prl_metaperser.errors import UserError, printable, shown
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.override import apply_override
-from s3prl_metaperser.paths import steps_of
+from s3prl_metaperser.paths import new_previous, steps_of
 from s3prl_metaperser.registration import DOWNSTREAM
 from s3prl_metaperser.resources import downstream_folder
 from s3prl_metaperser.upstream.hub import check_upstream, load_upstream_config
-from s3prl_metaperser.workspace import say
+from s3prl_metaperser.workspace import Workspace, say
+from s3prl_metaperser.yaml_files import read_yaml
 
-# as in s3prl: what a resumed run takes from its command line and not from the checkpoint
+if TYPE_CHECKING:
+    from s3prl_metaperser.runner import MetaRunner
+
+# What a resumed run takes from its command line and not from the checkpoint: as in s3prl, and whatever would let a
+# checkpoint from elsewhere publish the folder or fetch code.
 KEPT_ON_RESUME = (
+    "hub",
+    "push_to_hf_hub",
+    "hf_hub_org",
     "mode",
     "evaluate_split",
     "override",
@@ -52,7 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run(args, argv)
     except UserError as error:
-        print(f"[MetaPerSER] error: {error}", file=sys.stderr)
+        print(printable(f"[MetaPerSER] error: {error}"), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if (problem := full(error)) is None:
+            raise
+        print(printable(f"[MetaPerSER] error: {problem}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\n[MetaPerSER] interrupted; the last checkpoint is kept, and -a goes on from it", file=sys.stderr)
@@ -74,7 +89,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     if downstream != DOWNSTREAM:
         from s3prl_metaperser.stock import run_stock
 
-        run_stock(args, argv)
+        run_stock(args, argv, content.get("Args"))
         return 0
     args.downstream = DOWNSTREAM
     if past is not None:
@@ -96,17 +111,27 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
 
 def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
     """Run one mode of one experiment, whose folder exists."""
+    prepare_process(args)
+    from s3prl_metaperser import parallel
+
+    try:
+        runner = open_runner(args, config)
+        if parallel.is_leader():
+            write_yaml(args, runner.config)
+        {"train": runner.train, "evaluate": runner.evaluate, "inference": runner.inference}[args.mode]()
+    finally:
+        parallel.stop()
+
+
+def prepare_process(args: argparse.Namespace) -> None:
+    """Make s3prl fit for this machine's stack, and ``args.device`` one that is there; once or again before each run."""
     from s3prl_metaperser import compat
 
     compat.apply()
-    import random
-
-    import numpy as np
     import torch
 
     from s3prl_metaperser import parallel
     from s3prl_metaperser.registration import register
-    from s3prl_metaperser.runner import MetaRunner
 
     for message in NOT_OURS:
         warnings.filterwarnings("ignore", message)
@@ -116,21 +141,33 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
         args.device = parallel.start(args.backend, args.device)
     if args.cache_dir is not None:
         compat.set_download_dir(args.cache_dir)
+
+
+def open_runner(
+    args: argparse.Namespace, config: dict[str, Any], open_workspace: Callable[[Options], Workspace] = Workspace
+) -> MetaRunner:
+    """The runner of one experiment, whose folder exists, in a process that is prepared.
+
+    Args:
+        open_workspace: how corpus and features are come by; a process with many experiments shares them.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    from s3prl_metaperser.runner import MetaRunner
+
     random.seed(args.seed)
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
     torch.backends.cudnn.enabled = not args.disable_cudnn
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-    try:
-        runner = MetaRunner(args, config)
-        if args.verbose:
-            say(f"options: {runner.options}")
-        if parallel.is_leader():
-            _write_yaml(args, runner.config)
-        {"train": runner.train, "evaluate": runner.evaluate, "inference": runner.inference}[args.mode]()
-    finally:
-        parallel.stop()
+    runner = MetaRunner(args, config, open_workspace)
+    if args.verbose:
+        say(f"options: {runner.options}")
+    return runner
 
 
 def _past_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -172,7 +209,8 @@ def _resumed(
     """Arguments and configuration of a past experiment; its folder is where the checkpoint lies, or what -p names."""
     merged = argparse.Namespace(**vars(args))
     for key, value in vars(content["Args"]).items():
-        if key not in KEPT_ON_RESUME:
+        if key not in KEPT_ON_RESUME and key in vars(args):
+            _check_argument(key, value, past)
             setattr(merged, key, value)
     folder = _explicit_folder(args)
     merged.expdir = str(folder if folder is not None else past.parent)
@@ -180,6 +218,15 @@ def _resumed(
     merged.init_ckpt = str(past)
     Path(merged.expdir).mkdir(parents=True, exist_ok=True)
     return merged, content["Config"]
+
+
+def _check_argument(key: str, value: Any, past: Path) -> None:
+    numbers = ("seed", "upstream_layer_selection", "local_rank")
+    switches = ("upstream_trainable", "upstream_feature_normalize", "upstream_refresh")
+    switches += ("verbose", "disable_cudnn", "auto_resume")
+    kind = int if key in numbers else bool if key in switches else str
+    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise UserError(f"{past}: its argument {key} is {shown(value)}, expected {kind.__name__}. It is damaged.")
 
 
 def _overridden(args: argparse.Namespace) -> dict[str, Any]:
@@ -197,13 +244,10 @@ def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     path = Path(args.config) if args.config else downstream_folder() / default
     if not path.is_file():
         raise UserError(f"-c {path}: no such configuration file.")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    Options.from_config(config or {}, source=path.name)
+    config = {} if (content := read_yaml(path)) is None else content
+    Options.from_config(config, source=path.name)
     args.config = str(path.resolve())
-    return config or {}
+    return config
 
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
@@ -264,8 +308,7 @@ def _make_folder(args: argparse.Namespace, options: Options) -> None:
         p for pattern in ("states-*.ckpt", "dev-best.ckpt", "result_*.json", "log.log") for p in folder.glob(pattern)
     ]
     if old:
-        aside = folder / f"previous-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
-        aside.mkdir()
+        aside = new_previous(folder)
         for path in old:
             path.rename(aside / path.name)
         say(f"{folder} held an earlier experiment; it is now in {aside.name}/ (use -a to go on instead)")
@@ -278,10 +321,11 @@ def _device(device: str, torch) -> str:
     return device
 
 
-def _write_yaml(args: argparse.Namespace, config: dict[str, Any]) -> None:
+def write_yaml(args: argparse.Namespace, config: dict[str, Any]) -> None:
     """``args_<time>.yaml`` and ``config_<time>.yaml``, as s3prl does."""
     from s3prl_metaperser.atomic import write_text
 
+    clear_leftovers(Path(args.expdir))
     tag = time.strftime("%Y-%m-%d-%H-%M-%S")
     for name, content in (("args", vars(args)), ("config", config)):
         write_text(Path(args.expdir) / f"{name}_{tag}.yaml", yaml.safe_dump(content, sort_keys=False))

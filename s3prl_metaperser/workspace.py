@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from s3prl_metaperser.corpora import CORPORA, Corpus, load_corpus
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.errors import UserError, printable, unknown_name
+from s3prl_metaperser.identity import digest, label_hashes
 from s3prl_metaperser.options import DataOptions, Options
 from s3prl_metaperser.paths import cache_root
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
@@ -35,6 +34,9 @@ if TYPE_CHECKING:
     from s3prl_metaperser.upstream.finetuning import FineTunedModel
     from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
     from s3prl_metaperser.upstream.waveforms import Waveforms
+
+#: Utterances in one forward pass where ``modelrc.batch_size`` leaves it open; on a CPU one is fastest.
+GPU_BATCH = 16
 
 
 def open_corpus(data: DataOptions) -> Corpus:
@@ -54,8 +56,8 @@ def open_corpus(data: DataOptions) -> Corpus:
             f"Corpus {data.corpus!r} needs its folder: -o config.downstream_expert.datarc.root=DIR, or set datarc.root "
             "in the configuration file."
         )
-    extra = {"duplicates": data.duplicates} if data.corpus == "ratings_csv" else {}
-    corpus = load_corpus(data.corpus, Path(data.root).expanduser(), **extra)
+    extra = {"duplicates": data.duplicates, "outside": data.outside} if data.corpus == "ratings_csv" else {}
+    corpus = load_corpus(data.corpus, data.root, **extra)
     serious = [problem for problem in corpus.problems if problem.serious]
     if serious:
         shown = "\n  ".join(f"{problem.path}: {problem.what}" for problem in serious[:5])
@@ -71,6 +73,10 @@ def demo_root(data: DataOptions) -> Path:
     """Where the demo corpus of these options lies by default."""
     demo = data.demo
     return cache_root(data.cache_dir) / "demo" / f"{demo.raters}-{demo.utterances}-seed{demo.seed}"
+
+
+#: Options of ``tunerc`` that change memory and time, and no result.
+_HOW_FAST = ("micro_batch_seconds", "activation_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -145,16 +151,18 @@ class Workspace:
 
     def features(self, identity: FeatureIdentity, upstream: Callable[[], torch.nn.Module] | None) -> PooledFeatures:
         """Pooled features of all utterances of the split; what is missing is made with ``upstream()``."""
-        from s3prl_metaperser.upstream.pooling import pooler
+        from s3prl_metaperser.upstream.pooling import device_of, pooler
 
         store = self.store(identity)
         if store.missing(self.utterances, self.audio_hashes):
             assert upstream is not None, "features are missing and there is no upstream to make them"
+            built, bf16 = upstream(), identity.precision == "bfloat16"
+            batch = self.options.downstream_expert.modelrc.batch_size
             store.make(
                 self.utterances,
                 self.audio_hashes,
-                pooler(upstream(), selection=identity.selection, normalize=identity.normalize),
-                batch_size=self.options.downstream_expert.modelrc.batch_size,
+                pooler(built, selection=identity.selection, normalize=identity.normalize, bf16=bf16),
+                batch_size=batch or (1 if device_of(built).type == "cpu" else GPU_BATCH),
             )
         return store.load(self.utterances, self.audio_hashes)
 
@@ -263,18 +271,7 @@ class Workspace:
 
         on_device = dataclasses.replace(prepared, values=prepared.values.to(device))
         validation = self.episode_data(self.episodes("validation"), on_device, "validation")
-        content = {
-            "corpus": self.corpus.fingerprint(),
-            "audio": sorted(self.audio_hashes.items()),
-            "features": identity.key,
-            "layers": list(prepared.values.shape[1:]),
-            "split": dataclasses.asdict(dataclasses.replace(self.split, test=(), notes=())),
-            "smoothing": self.options.downstream_expert.datarc.smoothing,
-            "standardized": prepared.standardized,
-            "layer statistics": [prepared.mean.double().sum().item(), prepared.scale.double().sum().item()],
-        }
-        if model is not None:
-            content["tuned"] = [self.options.digest("tunerc"), sorted(model.named_adapted())]
+        made_from, learned_from = self.made_from(prepared, identity, model)
         return TrainingTask(
             features=on_device.values,
             classes=self.corpus.classes,
@@ -286,9 +283,56 @@ class Workspace:
             options=self.options,
             seed=self.training_seed(seed),
             cache=self.cache,
-            identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest(),
+            identity=digest(made_from),
             model=model,
+            made_from=made_from,
+            learned_from=learned_from,
         )
+
+    def made_from(
+        self, prepared: Prepared, identity: FeatureIdentity, model: FineTunedModel | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a checkpoint depends on, and what an initialisation does, as parts for :mod:`.identity`.
+
+        An initialisation knows nothing of the test rater and of utterances that are for testing alone. A checkpoint
+        has been chosen by episodes that are drawn by the whole corpus.
+        """
+        split = self.split
+        learned = {rating.utterance for rating in (*split.train, *split.validation)}
+        audio = {utterance: value[:16] for utterance, value in self.audio_hashes.items()}
+        shared = {
+            "classes": list(self.corpus.classes),
+            "upstream": dataclasses.asdict(identity),
+            "features": {
+                "shape": list(prepared.values.shape[1:]),
+                "standardized": prepared.standardized,
+                "statistics": [prepared.mean.double().sum().item(), prepared.scale.double().sum().item()],
+            },
+            "split": {
+                "scenario": split.scenario,
+                "fold": split.fold,
+                "validation rater": split.validation_rater,
+                "training raters": list(split.train_raters),
+            },
+            "smoothing": self.options.downstream_expert.datarc.smoothing,
+        }
+        if model is not None:
+            own = dataclasses.asdict(self.options.downstream_expert.tunerc)
+            shared["tunerc"] = {name: value for name, value in own.items() if name not in _HOW_FAST}
+            shared["adapted"] = digest(sorted(model.named_adapted()))
+        learned_from = {
+            **shared,
+            "audio": {utterance: value for utterance, value in audio.items() if utterance in learned},
+            "labels": label_hashes((*split.train, *split.validation)),
+        }
+        made_from = {
+            **shared,
+            "split": {**shared["split"], "test rater": split.test_rater},
+            "audio": audio,
+            "labels": label_hashes((*split.train, *split.validation, *split.test)),
+            "corpus": self.corpus.fingerprint(),
+        }
+        return made_from, learned_from
 
     def describe(self) -> list[str]:
         """What will be done with which data, a line each."""
@@ -312,4 +356,4 @@ class Workspace:
 def say(line: str) -> None:
     """One of the project's own lines, on stderr like s3prl's; of several processes only the first speaks."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"[MetaPerSER] {line}", file=sys.stderr, flush=True)
+        print(printable(f"[MetaPerSER] {line}"), file=sys.stderr, flush=True)

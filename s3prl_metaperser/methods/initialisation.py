@@ -6,11 +6,12 @@ every system that starts from it.
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from s3prl_metaperser.atomic import replacing
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.identity import digest, refuse
 from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.methods.base import TrainingTask, new_head
 from s3prl_metaperser.model import Head
@@ -36,18 +38,42 @@ def consensus_initialisation(task: TrainingTask) -> Head:
     Raises:
         UserError: training diverges, or the cached file cannot be read.
     """
-    key = hashlib.sha256(
-        json.dumps([RECIPE, task.identity, task.options.digest("initrc", "modelrc"), task.seed]).encode()
-    ).hexdigest()
-    path = task.cache / "initialisation" / f"{key[:24]}.safetensors"
+    path, parts = initialisation_file(task), initialisation_parts(task, RECIPE)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
-            return _load(path, task)
+            return _load(path, task, parts)
         head, record = train_on_consensus(task)
+        record["made_from"] = json.dumps(parts)
         with replacing(path) as partial:
             save_file({k: v.detach().contiguous() for k, v in head.state_dict().items()}, partial, metadata=record)
     return head
+
+
+def initialisation_file(task: TrainingTask) -> Path:
+    """Where in the cache the initialisation of this task is kept."""
+    return task.cache / "initialisation" / f"{digest(initialisation_parts(task, RECIPE))[:24]}.safetensors"
+
+
+def initialisation_parts(task: TrainingTask, recipe: int, **more: Any) -> dict[str, Any]:
+    """All that an initialisation depends on, as parts for :mod:`s3prl_metaperser.identity`; nothing of meta-testing."""
+    options = task.options.downstream_expert
+    chosen = {"initrc": dataclasses.asdict(options.initrc), "projector_dim": options.modelrc.projector_dim, **more}
+    return {"recipe": recipe, "seed": task.seed, **chosen, **(task.learned_from or {"task": task.identity})}
+
+
+def check_made_from(path: Path, metadata: Mapping[str, str] | None, parts: Mapping[str, Any]) -> None:
+    """Refuse a stored initialisation that says it was made from something else.
+
+    Raises:
+        UserError: with the difference.
+    """
+    try:
+        then = json.loads((metadata or {})["made_from"])
+    except (KeyError, ValueError):
+        raise UserError(f"{path} does not say what it was made from. Delete it; it will be trained again.") from None
+    if then != json.loads(json.dumps(parts)):
+        raise refuse(str(path), then, parts, "Delete it; it will be trained again.")
 
 
 def train_on_consensus(task: TrainingTask) -> tuple[Head, dict[str, str]]:
@@ -105,11 +131,12 @@ def shuffled_batches(seed: int, size: int, batch: int, skip: int = 0) -> Iterato
         epoch, first = epoch + 1, 0
 
 
-def _load(path: Path, task: TrainingTask) -> Head:
+def _load(path: Path, task: TrainingTask, parts: Mapping[str, Any]) -> Head:
     layers, features = task.features.shape[1:]
     head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.device)
     try:
         with safe_open(path, framework="pt") as file:
+            check_made_from(path, file.metadata(), parts)
             head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no iterator)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be used ({error}). Delete it; it will be trained again.") from None

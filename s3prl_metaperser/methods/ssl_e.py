@@ -6,7 +6,6 @@ interrupted run goes on from there to the same bits.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -20,18 +19,23 @@ from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.atomic import replacing
-from s3prl_metaperser.checkpoints import save_checkpoint
+from s3prl_metaperser.checkpoints import check_bytes, save_checkpoint
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_test import class_balanced_loss
+from s3prl_metaperser.identity import digest
 from s3prl_metaperser.loss import weighted_targets
 from s3prl_metaperser.methods.base import TrainingTask
-from s3prl_metaperser.methods.initialisation import shuffled_batches
+from s3prl_metaperser.methods.initialisation import check_made_from, initialisation_parts, shuffled_batches
 from s3prl_metaperser.protocol.loader import LabelTable
+from s3prl_metaperser.seeding import numpy_generator
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 
-RECIPE = 1
+RECIPE = 2
+#: Utterances of the validation rater that choose the step; their forward passes are what choosing costs.
+HELD_OUT = 320
+PROGRESS = "progress.ckpt"
 
 
 def fine_tuned_initialisation(task: TrainingTask) -> None:
@@ -40,11 +44,9 @@ def fine_tuned_initialisation(task: TrainingTask) -> None:
     Raises:
         UserError: training diverges, memory runs out, or a file in the cache cannot be read.
     """
-    sections = ("initrc", "modelrc", "tunerc")
-    key = hashlib.sha256(json.dumps([RECIPE, task.identity, task.options.digest(*sections), task.seed]).encode())
-    folder = task.cache / "initialisation" / key.hexdigest()[:24]
+    done = initialisation_file(task)
+    folder = done.parent
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "ssl-e.safetensors"
     lock = FileLock(folder / ".lock")
     if parallel.is_leader():
         lock.acquire()
@@ -53,23 +55,33 @@ def fine_tuned_initialisation(task: TrainingTask) -> None:
             best = _train(task, folder)
             if parallel.is_leader():
                 with replacing(done) as partial:
-                    save_file(best, partial)
-                (folder / "progress.ckpt").unlink(missing_ok=True)
+                    save_file(best, partial, metadata={"made_from": json.dumps(_parts(task))})
+        if parallel.is_leader():  # also where the process that finished was killed before it came here
+            (folder / PROGRESS).unlink(missing_ok=True)
         parallel.wait()
     finally:
         if parallel.is_leader():
             lock.release()
-    _load(done, task.model)
+    _load(done, task)
+
+
+def initialisation_file(task: TrainingTask) -> Path:
+    """Where in the cache SSL-E of this task is kept; nothing of meta-testing is in the key, so all K share it."""
+    return task.cache / "initialisation" / digest(_parts(task))[:24] / "ssl-e.safetensors"
+
+
+def _parts(task: TrainingTask) -> dict[str, Any]:
+    return initialisation_parts(task, RECIPE, gradient_clipping=task.options.runner.gradient_clipping)
 
 
 def _train(task: TrainingTask, folder: Path) -> dict[str, torch.Tensor]:
-    """The parameters with the lowest zero-shot loss on the validation rater's episodes."""
+    """The parameters with the lowest zero-shot loss on utterances of the validation rater."""
     options, model = task.options.downstream_expert.initrc, task.model
     adapted = model.named_adapted()
     optimizer = torch.optim.AdamW(adapted.values(), lr=options.lr, weight_decay=options.weight_decay)
     held_out = _held_out(task)
     step, best = 0, {"loss": math.inf, "step": 0, "parameters": {}}
-    progress = folder / "progress.ckpt"
+    progress = folder / PROGRESS
     if progress.exists():
         step, best = _resume(progress, model, optimizer)
     order = shuffled_batches(task.seed, len(task.consensus.utterances), options.batch_size, skip=step)
@@ -125,9 +137,10 @@ def _step(task: TrainingTask, optimizer: torch.optim.Optimizer, chosen, step: in
 
 
 def _held_out(task: TrainingTask) -> LabelTable:
-    """The validation rater's labels on the utterances of its episodes."""
-    used = {u for e in task.validation_episodes for u in (*e.support_utterances, *e.query_labels.utterances)}
-    return task.validation.select(sorted(used))
+    """Labels of the validation rater: all, or as many as a few episodes have, the same for every K and protocol."""
+    rated = sorted(task.validation.utterances)
+    drawn = numpy_generator("ssl-e held out", task.seed).permutation(len(rated))[:HELD_OUT]
+    return task.validation.select([rated[index] for index in sorted(drawn)])
 
 
 def zero_shot_loss(task: TrainingTask, labels: LabelTable) -> float:
@@ -148,18 +161,24 @@ def zero_shot_loss(task: TrainingTask, labels: LabelTable) -> float:
 
 
 def _resume(path: Path, model: FineTunedModel, optimizer) -> tuple[int, dict[str, Any]]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    with torch.no_grad():
-        for name, parameter in model.named_adapted().items():
-            parameter.copy_(content["parameters"][name])
-    optimizer.load_state_dict(content["optimizer"])
-    return content["step"], content["best"]
+    try:
+        check_bytes(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.no_grad():
+            for name, parameter in model.named_adapted().items():
+                parameter.copy_(content["parameters"][name])
+        optimizer.load_state_dict(content["optimizer"])
+        return content["step"], content["best"]
+    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be gone on from ({reason}). Delete it; SSL-E begins again.") from None
 
 
-def _load(path: Path, model: FineTunedModel) -> None:
+def _load(path: Path, task: TrainingTask) -> None:
     try:
         with safe_open(path, framework="pt") as file, torch.no_grad():
-            for name, parameter in model.named_adapted().items():
+            check_made_from(path, file.metadata(), _parts(task))
+            for name, parameter in task.model.named_adapted().items():
                 parameter.copy_(file.get_tensor(name))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be used ({error}). Delete it; it will be trained again.") from None

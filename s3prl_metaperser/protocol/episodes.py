@@ -97,7 +97,12 @@ def make_episodes(
         draw = numpy_generator("episode", corpus, scenario, fold, rater, shots, queries, seed).permutation(len(rated))
         chosen = [rated[index] for index in draw[: shots + used]]
         episodes.append(Episode(seed=seed, support=tuple(chosen[:shots]), query=tuple(chosen[shots:])))
-    return EpisodeList(corpus, scenario, fold, rater, _key(*rated), shots, queries, tuple(episodes))
+    return EpisodeList(corpus, scenario, fold, rater, pool_hash(rated), shots, queries, tuple(episodes))
+
+
+def pool_hash(rated: Sequence[str]) -> str:
+    """The hash of the utterances that episodes are drawn from."""
+    return _key(*sorted(rated))
 
 
 def frozen_episodes(folder: Path, ratings: Sequence[Rating], **request) -> EpisodeList:
@@ -113,12 +118,12 @@ def frozen_episodes(folder: Path, ratings: Sequence[Rating], **request) -> Episo
         return made
     try:
         stored = _read(path)
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not an episode list ({error}). Delete it; it will be made again.") from None
     if stored != made:
         raise UserError(
-            f"{path} differs from the episodes that its request draws: it was edited or made by another version. "
-            "Delete it to make it again, or keep to the version that made it."
+            f"{path} differs from the episodes that its request draws ({_difference(stored, made)}): it was edited or "
+            "made by another version. Delete it to make it again, or keep to the version that made it."
         )
     return stored
 
@@ -129,6 +134,17 @@ def _read(path: Path) -> EpisodeList:
         Episode(seed=e["seed"], support=tuple(e["support"]), query=tuple(e["query"])) for e in content.pop("episodes")
     )
     return EpisodeList(**content, episodes=episodes)
+
+
+def _difference(stored: EpisodeList, made: EpisodeList) -> str:
+    for name, value in asdict(made).items():
+        if name != "episodes" and getattr(stored, name) != value:
+            return f"{name} {getattr(stored, name)!r} instead of {value!r}"
+    for one, other in zip(stored.episodes, made.episodes, strict=False):
+        if one != other:
+            unlike = len(set(one.support) ^ set(other.support)) + len(set(one.query) ^ set(other.query))
+            return f"seed {other.seed}: {unlike} utterances" if unlike else f"seed {other.seed}: the order"
+    return f"{len(stored.episodes)} episodes instead of {len(made.episodes)}"
 
 
 def _key(*request) -> str:

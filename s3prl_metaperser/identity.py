@@ -1,0 +1,87 @@
+"""What something was made from, kept beside it, and what differs when it does not fit.
+
+Parts are plain data: section -> value, or section -> {name: value}. Hashes of audio and labels are kept per file and
+per rater, so that a mismatch can be told in words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.errors import UserError, shown
+
+#: Sections in which names are many and values are hashes: they are counted, as so many of these.
+_COUNTED = {"audio": "file", "labels": "rater"}
+_NAMED = 3
+
+
+def digest(parts: Any) -> str:
+    """SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def label_hashes(ratings: Iterable[Rating]) -> dict[str, str]:
+    """Rater -> hash of everything that this rater ticked."""
+    ticked: dict[str, list] = {}
+    for rating in ratings:
+        ticked.setdefault(rating.rater, []).append([rating.utterance, list(rating.ticks)])
+    return {rater: digest(sorted(ticks))[:16] for rater, ticks in ticked.items()}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, a phrase each, e.g. ``smoothing 0.05 -> 0.1``; empty where nothing does."""
+    found = []
+    for section in [*now, *(name for name in then if name not in now)]:
+        old, new = _plain(then.get(section)), _plain(now.get(section))
+        if old == new:
+            continue
+        if section in _COUNTED and isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _counted(section, old, new)
+        elif isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += [f"{section}.{phrase}" for phrase in differences(old, new)]
+        else:
+            found.append(f"{section} {_short(old)} -> {_short(new)}")
+    return found
+
+
+def trained_by(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of a whole configuration that training goes by and meta-testing does not."""
+    expert = config.get("downstream_expert", {})
+    parts: dict[str, Any] = {name: dict(expert.get(name) or {}) for name in ("initrc", "metarc")}
+    parts["metarc"].pop("engine", None)
+    parts["optimizer"] = dict(config.get("optimizer") or {})
+    runner = config.get("runner") or {}
+    parts["runner"] = {name: runner.get(name) for name in ("total_steps", "eval_step", "gradient_clipping")}
+    return parts
+
+
+def refuse(what: str, then: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> UserError:
+    """The error for something that was made from other parts."""
+    told = "; ".join(differences(then, now)) or "nothing that it says of itself"
+    return UserError(f"{what} was made from something else. Then -> now: {told}. {advice}")
+
+
+def _counted(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
+    gone, added = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
+    phrases = []
+    for names, verb in ((changed, "changed"), (gone, "gone"), (added, "new")):
+        if names:
+            listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+            noun = _COUNTED[section] + "s" * (len(names) > 1)
+            phrases.append(f"{section} of {len(names)} {noun} {verb} ({listed})")
+    return phrases
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef"):
+        return value[:12]
+    return "nothing" if value is None else shown(value, 60)
