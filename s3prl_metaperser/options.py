@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from s3prl_metaperser.errors import UserError, did_you_mean
+from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
 Positive = typing.Annotated[int, "positive"]
 Fraction = typing.Annotated[float, "fraction"]
+
+#: What every library below takes; nothing here is counted in more.
+LARGEST_INTEGER = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class DataOptions:
     exclude_raters: tuple[str, ...] | None = None
     test_sessions: tuple[str, ...] = ("Ses05",)
     duplicates: Literal["error", "union", "first"] = "error"
+    outside: bool = False
     smoothing: Fraction = 0.05
     cache_dir: str | None = None
     num_workers: int = 0
@@ -52,7 +56,8 @@ class ModelOptions:
     projector_dim: Positive = 256
     standardize: Literal["auto", True, False] = "auto"
     feature_dtype: Literal["float32", "float16"] = "float32"
-    batch_size: Positive = 1
+    batch_size: Positive | None = None
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,10 +90,11 @@ class MetaOptions:
 
 @dataclass(frozen=True)
 class FewShotOptions:
-    """How baselines with a conventional optimiser use the K samples (Linear-Few)."""
+    """How baselines with a conventional optimiser use the K samples (Linear-Few, Entire-Few, Multi-Few)."""
 
     optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
     lr: float = 1e-3
+    classifier_lr: float = 1e-3
     weight_decay: float = 0.01
 
 
@@ -117,6 +123,7 @@ class EvaluationOptions:
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
     interval_draws: Positive = 2000
+    trajectory: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
 
 
 @dataclass(frozen=True)
@@ -182,13 +189,12 @@ class Options:
 
 def _build(cls: type, content: Any, where: str) -> Any:
     if not isinstance(content, Mapping):
-        raise UserError(f"{where} must be a mapping of {', '.join(_names(cls))}, got {content!r}.")
+        raise UserError(f"{where} must be a mapping of {', '.join(_names(cls))}, got {shown(content)}.")
     known = _names(cls)
     for key in content:
         if key not in known:
-            raise UserError(
-                f"Unknown key {where}.{key}.{did_you_mean(str(key), known)} Known keys of {where}: {', '.join(known)}."
-            )
+            hint = did_you_mean(str(key), known)
+            raise UserError(f"Unknown key {where}.{str(key)[:80]}.{hint} Known keys of {where}: {', '.join(known)}.")
     hints = typing.get_type_hints(cls, include_extras=True)
     values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in content.items()}
     return cls(**values)
@@ -212,11 +218,14 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
                 return allowed
         names = [str(allowed) for allowed in arguments]
         hint = did_you_mean(value, names) if isinstance(value, str) else ""
-        raise UserError(f"Bad value {value!r} for {where}.{hint} Expected one of: {', '.join(names)}.")
+        raise UserError(f"Bad value {shown(value)} for {where}.{hint} Expected one of: {', '.join(names)}.")
     if origin is tuple:
         if isinstance(value, str) or not isinstance(value, list | tuple):
-            raise UserError(f"Bad value {value!r} for {where}, expected a list of names.")
-        return tuple(str(item) for item in value)
+            kinds = "whole numbers" if arguments[0] is int else "names"
+            raise UserError(f"Bad value {shown(value)} for {where}, expected a list of {kinds}.")
+        if arguments[0] is int:
+            return tuple(_scalar(int, item, where) for item in value)
+        return tuple(_name(item, where) for item in value)
     if kind in (Positive, Fraction):
         base, constraint = arguments[0], kind.__metadata__[0]
         value = _scalar(base, value, where)
@@ -228,17 +237,28 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     return _scalar(kind, value, where)
 
 
+def _name(item: Any, where: str) -> str:
+    """A name in a list. YAML reads some names as something else: ``no`` as false, ``1.10`` as 1.1."""
+    if isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool)):
+        return str(item)
+    raise UserError(f"Bad value {shown(item)} in {where}, expected a name. Put quotes around it.")
+
+
 def _scalar(kind: type, value: Any, where: str) -> Any:
     wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
     if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
         with contextlib.suppress(ValueError):
             value = float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**1000:
         value = float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise UserError(f"Bad value {value!r} for {where}, expected {wanted}.")
+        raise UserError(f"Bad value {shown(value)} for {where}, expected {wanted}.")
     if kind is float and (value != value or value in (float("inf"), float("-inf")) or value < 0):
         raise UserError(f"Bad value {value!r} for {where}, expected a finite number that is not negative.")
+    if kind is str and "\0" in value:
+        raise UserError(f"Bad value {shown(value)} for {where}: it holds a NUL character.")
+    if kind is int and value > LARGEST_INTEGER:
+        raise UserError(f"Bad value {shown(value)} for {where}, expected at most {LARGEST_INTEGER}.")
     if kind is int and value < 0:
         raise UserError(f"Bad value {value!r} for {where}, expected a whole number that is not negative.")
     return value

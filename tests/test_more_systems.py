@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from random_checkpoints import make_checkpoint
 from small_demo import overrides, train_command
 from test_runner import result
@@ -18,16 +19,20 @@ from test_systems import make, same_state, trained  # noqa: F401 (make is a fixt
 from s3prl_metaperser import launcher
 from s3prl_metaperser.checkpoints import read_checkpoint
 from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.loss import soft_cross_entropy
 from s3prl_metaperser.meta import annealing
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, meta_perser
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
-from s3prl_metaperser.methods.base import new_head
+from s3prl_metaperser.methods.base import Support, new_head
 from s3prl_metaperser.methods.initialisation import consensus_initialisation
 from s3prl_metaperser.methods.linear_sim import class_centres, embeddings, similarity_probabilities
-from s3prl_metaperser.methods.multi_few import own_samples, samples_of_a_rater
+from s3prl_metaperser.methods.multi_few import learned_classifier, own_samples, samples_of_a_rater
+from s3prl_metaperser.methods.tuning import overridden
+from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.labels import label_distribution
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.registry import Registry
+from s3prl_metaperser.resources import downstream_folder
 from s3prl_metaperser.training import OuterLoop
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
@@ -91,7 +96,7 @@ def untouched(state, predictor, prefix=""):
 
 
 def test_multi_fews_new_classifier_leaves_every_other_parameter_untouched(make):  # noqa: F811
-    *_, task = make(fewrc__lr=0.1)
+    *_, task = make(fewrc__classifier_lr=0.1)
     system, state, step = trained("Multi-Few", task)
     assert step > 0
     before = {name: p.detach().clone() for name, p in state.parameters().items()}
@@ -105,8 +110,28 @@ def test_multi_fews_new_classifier_leaves_every_other_parameter_untouched(make):
     )
 
 
+def test_the_shipped_rate_of_a_new_classifier_learns_and_that_of_the_whole_model_would_not():
+    """Embeddings that tell the classes apart; what is compared is the part of the loss that 50 steps take away."""
+    config = yaml.safe_load((downstream_folder() / "config_finetuned.yaml").read_text())
+    shipped = Options.from_config(config)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(32) % 9
+    hidden = 0.3 * torch.randn(32, 256, generator=generator) + torch.randn(9, 256, generator=generator)[labels]
+    targets = torch.full((32, 9), 0.05 / 8).scatter_(1, labels[:, None], 0.95)
+    support = Support(hidden, targets, seed=3)
+
+    def left(rate):
+        options = overridden(shipped, {"fewrc.classifier_lr": rate})
+        found = learned_classifier(hidden, support, torch.ones(9), options)
+        return soft_cross_entropy(hidden @ found["classifier.weight"].T + found["classifier.bias"], targets).item()
+
+    drawn, fewrc = left(0.0), shipped.downstream_expert.fewrc
+    assert left(fewrc.classifier_lr) < 0.5 * drawn
+    assert left(fewrc.lr) > 0.9 * drawn
+
+
 def test_multi_fews_new_classifier_is_logistic_regression_on_the_embedding(make):  # noqa: F811
-    *_, task = make(fewrc__optimizer="SGD", fewrc__lr=0.5, fewrc__weight_decay=0.0)
+    *_, task = make(fewrc__optimizer="SGD", fewrc__classifier_lr=0.5, fewrc__weight_decay=0.0)
     system, state, _ = trained("Multi-Few", task)
     support = task.validation_episodes[0].support
     twin = type(system)(
@@ -114,7 +139,7 @@ def test_multi_fews_new_classifier_is_logistic_regression_on_the_embedding(make)
             system.options,
             downstream_expert=dataclasses.replace(
                 system.options.downstream_expert,
-                fewrc=dataclasses.replace(system.options.downstream_expert.fewrc, lr=0.0),
+                fewrc=dataclasses.replace(system.options.downstream_expert.fewrc, classifier_lr=0.0),
             ),
         ),
         system.class_weights,

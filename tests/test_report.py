@@ -17,9 +17,12 @@ from synthetic import synthetic_corpus
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.meta_test import EpisodeResult
+from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.results import result_content, write_result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
+from s3prl_metaperser.evaluation.trajectory import ticked_classes
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
@@ -50,6 +53,7 @@ def write_results(
     raters=PAPER_TEST_RATERS,
     protocol="paper",
     options=None,
+    steps=(),
 ):
     """One result file for each system and rater, made as the runner makes them, of simulated predictions."""
     for name in systems:
@@ -94,6 +98,7 @@ def write_results(
                 engine="loop",
                 seconds=1.0,
                 draws=2,
+                trajectory=_trajectory(results, steps) if name in ("Linear-Few", "Meta-PerSER") else None,
             )
             where = re.sub(r"\W", "_", f"{upstream}-{scope}-{scenario}-{name}-{shots}-{rater}-{protocol}")
             write_result(Path(folder) / where / "result_test.json", content)
@@ -115,6 +120,18 @@ def _episodes(rater, scenario, shots, queries, seeds, system):
         results.append(EpisodeResult(seed, query, probabilities, np.stack([ticks[u] for u in query]), 1.0))
     episodes = EpisodeList("c" * 64, scenario, "fold", rater, "p", shots, queries, tuple(made))
     return episodes, results
+
+
+def _trajectory(results, steps):
+    """Predictions that are a class off before the last number of steps, and right at it; None without steps."""
+    made = []
+    for number in steps:
+        shown = [np.roll(r.probabilities, number != steps[-1], axis=1) for r in results]
+        scores = [multilabel_scores(p, r.ticks) for p, r in zip(shown, results, strict=True)]
+        by_metric = {metric: [score[metric] for score in scores] for metric in METRICS}
+        losses = {"loss": [2.0 - number / 100] * len(results), "support_loss": [1.0] * len(results)}
+        made.append({"steps": number, **by_metric, **losses, "predicted": [ticked_classes(p) for p in shown]})
+    return made or None
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +303,68 @@ def test_figures_exist_for_what_there_are_results_for(report):
     svg = (report / "figures" / "k_curves_wavlm_base.svg").read_text(encoding="utf-8")
     assert "dc:date" not in svg
     assert "the paper's Meta-PerSER" in svg
+
+
+def test_adaptation_is_drawn_over_its_steps_and_ends_with_the_tables_numbers(tmp_path):
+    write_results(tmp_path / "in", steps=(0, 5, 50))
+    write_results(tmp_path / "in", ["Meta-PerSER"], scenario="unseen", steps=(0, 50))
+    for path in (tmp_path / "in").rglob("*_seen_Linear_Few*C_E2*/result_test.json"):  # this rater diverges at 5 steps
+        content = json.loads(path.read_text())
+        content["trajectory"][1] = {"steps": 5, "diverged": "Linear-Few diverges"}
+        path.write_text(json.dumps(content))
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    out = tmp_path / "out"
+    found = rows(out, "adaptation")
+    assert [(r["scenario"], r["system"], r["steps"]) for r in found] == [
+        *(("seen", "Linear-Few", steps) for steps in ("0", "50")),
+        *(("seen", "Meta-PerSER", steps) for steps in ("0", "5", "50")),
+        *(("unseen", "Meta-PerSER", steps) for steps in ("0", "50")),
+    ]
+    for scenario, system in (("seen", "Linear-Few"), ("seen", "Meta-PerSER"), ("unseen", "Meta-PerSER")):
+        (last,) = (r for r in found if (r["scenario"], r["system"], r["steps"]) == (scenario, system, "50"))
+        main = row(out, "table1", scenario=scenario, upstream="fbank_no_cmvn", system=system)
+        for end in ("", " low", " high"):
+            assert float(last[f"macro-F1{end}"]) == pytest.approx(float(main[f"macro-F1 ours{end}"]))
+        (first,) = (r for r in found if (r["scenario"], r["system"], r["steps"]) == (scenario, system, "0"))
+        assert float(first["macro-F1"]) < float(last["macro-F1"])
+        assert (first["loss"], last["loss"]) == ("2.0", "1.5")
+    assert {f"adaptation_fbank_no_cmvn.{suffix}" for suffix in ("svg", "png")} <= {
+        path.name for path in (out / "figures").iterdir()
+    }
+    page = Page((out / PAGE).read_text(encoding="utf-8"))
+    assert "Adaptation over its steps: fbank_no_cmvn, K=32 (made-up, frozen upstream)" in {
+        attributes.get("aria-label") for _, attributes in page.tags
+    }
+    assert "Linear-Few, seen data, fbank_no_cmvn: 5 steps are left out" in page.text
+    assert "is not drawn" not in page.text
+
+
+def test_without_trajectories_a_sentence_says_so(report):
+    assert "Adaptation over its steps is not drawn: no result has" in Page((report / PAGE).read_text()).text
+    assert not any(path.name.startswith("adaptation") for path in (report / "figures").iterdir())
+
+
+def test_small_p_values_are_said_to_be_small():
+    assert str(Value(0.0004, decimals=3, positive=True)) == "<0.001"
+    assert str(Value(0.001, decimals=3, positive=True)) == "0.001"
+    assert _probability(0.0004) == "p < 0.001"
+    assert _probability(0.0214) == "p = 0.021"
+
+
+def test_the_papers_tables_agree_with_each_other_and_with_its_text():
+    """Table 1 and Table A4 share K = 32, Table 2's last row is Table 1's, and section 4.2 quotes Figure 2's ends."""
+    content = paper.published()
+    for scenario in ("seen", "unseen"):
+        for upstream in paper.UPSTREAMS:
+            assert content["table1"][scenario][upstream]["Meta-PerSER"] == content["table_a4"][scenario][upstream][32]
+    for upstream in paper.UPSTREAMS:
+        assert content["table2"]["all_four"][upstream] == content["table1"]["unseen"][upstream]["Meta-PerSER"]
+    quoted = (("macro_f1", 2, 33.2), ("macro_f1", 32, 35.5), ("micro_f1", 32, 50.2), ("unweighted_accuracy", 32, 82.1))
+    for metric, shots, number in quoted:
+        assert paper.figure2("seen", shots, metric).mean == pytest.approx(number, abs=0.1)
+    for table in ("table_a1", "table_a2"):
+        for rater in PAPER_TEST_RATERS:
+            assert sum(content[table][rater]["marginals"]) == pytest.approx(100, abs=0.02)
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path):

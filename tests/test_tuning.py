@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from random_checkpoints import make_checkpoint
 from small_demo import train_command
 from synthetic import synthetic_corpus
+from test_finetuned_runner import command
 
 from s3prl_metaperser import launcher
 from s3prl_metaperser.evaluation.meta_test import validation_loss
@@ -26,6 +28,8 @@ from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 from s3prl_metaperser.workspace import Workspace
 
 IDENTITY = FeatureIdentity("fake", "0" * 64)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
 
 def shipped(name):
@@ -175,3 +179,35 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
     paper = read_result(elsewhere / "result_test.json")
     assert (paper["cell"]["protocol"], paper["tuned"], paper["cell"]["steps"]) == ("paper", None, 6)
     assert paper["hashes"]["episodes"] == clean["hashes"]["episodes"]
+
+
+@pytest.mark.parametrize(
+    ("system", "key"), [("Multi-Few", "fewrc.classifier_lr"), ("Meta-PerSER", "evalrc.rate_factor")]
+)
+def test_with_f_the_whole_model_is_tuned_on_the_validation_rater(tmp_path, tmp_path_factory, monkeypatch, system, key):
+    """One training, both protocols; the trajectory goes by what was chosen, and ends where the cell does."""
+    monkeypatch.setenv("METAPERSER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setitem(grids.STEPS, "finetuned", (1, 2))
+    for kind in (grids.CLASSIFIERS, grids.RATE_FACTORS):
+        monkeypatch.setitem(kind, "finetuned", kind["finetuned"][-2:])
+    checkpoint = make_checkpoint("wavlm", tmp_path / "tiny.pt")
+    options = ("runner.total_steps=2", "downstream_expert.initrc.total_steps=2", "downstream_expert.evalrc.queries=6")
+    assert launcher.main(command(tmp_path / "exp", checkpoint, options=options, system=system)) == 0
+    found = {}
+    for protocol in ("paper", "tuned"):
+        folder = tmp_path / protocol
+        changes = f"evalrc.protocol={protocol},,config.downstream_expert.evalrc.trajectory=[0, 1, 2, 3]"
+        evaluate = ["-m", "evaluate", "-e", str(tmp_path / "exp"), "-p", str(folder)]
+        assert launcher.main([*evaluate, "-o", f"config.downstream_expert.{changes}"]) == 0
+        found[protocol] = read_result(folder / "result_test.json")
+    paper, tuned = found["paper"], found["tuned"]
+    assert (paper["tuned"], paper["cell"]["steps"]) == (None, 3)
+    assert tuned["cell"]["scope"] == "finetuned"
+    assert len(tuned["tuned"]["grid"]) == 5  # two rates, two numbers of steps, and the configuration
+    assert {"evalrc.steps", key} <= tuned["tuned"]["chosen"].keys()
+    best = min(tuned["tuned"]["grid"], key=lambda choice: choice["loss"])
+    assert {**tuned["tuned"]["chosen"], "loss": best["loss"]} == best
+    for content in found.values():
+        (own,) = (point for point in content["trajectory"] if point["steps"] == content["cell"]["steps"])
+        assert own["loss"] == pytest.approx([episode["loss"] for episode in content["episodes"]], rel=1e-6)
+    assert [e["query"] for e in paper["episodes"]] == [e["query"] for e in tuned["episodes"]]

@@ -18,6 +18,7 @@ PROTOCOLS = ("paper", "tuned")
 FREE_OPTIONS = (
     "downstream_expert.datarc.fold",
     "downstream_expert.datarc.root",
+    "downstream_expert.datarc.outside",
     "downstream_expert.datarc.cache_dir",
     "downstream_expert.datarc.num_workers",
     "downstream_expert.modelrc.batch_size",
@@ -25,6 +26,7 @@ FREE_OPTIONS = (
     "downstream_expert.tunerc.micro_batch_seconds",
     "downstream_expert.tunerc.activation_checkpointing",
     "downstream_expert.evalrc.interval_draws",
+    "downstream_expert.evalrc.trajectory",
     "runner.log_step",
     "runner.save_step",
     "runner.max_keep",
@@ -102,7 +104,7 @@ def load_results(folder: Path, protocol: str | None = None) -> list[dict[str, An
         raise unknown_name("protocol", protocol, PROTOCOLS)
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder.")
-    paths = [path for path in sorted(Path(folder).rglob(RESULT)) if not _set_aside(path.relative_to(folder))]
+    paths = [path for path in sorted(Path(folder).rglob(RESULT)) if not set_aside(path.relative_to(folder))]
     results = [{**read_result(path), "file": str(path)} for path in paths]
     if protocol is not None:
         results = [content for content in results if content["cell"]["protocol"] == protocol]
@@ -196,5 +198,5 @@ def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _set_aside(path: Path) -> bool:
+def set_aside(path: Path) -> bool:
     return any(part.startswith("previous-") for part in path.parts[:-1])

@@ -86,6 +86,21 @@ def compare(
     """
     if metric not in METRICS:
         raise UserError(f"Bad value {metric!r} for metric. Expected one of: {', '.join(METRICS)}.")
+    return _compared(cells, against, (metric,), draws, seed)
+
+
+def compare_all(
+    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
+    against: str | None = None,
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+) -> list[Comparison]:
+    """:func:`compare` for every metric; each is a family of its own."""
+    return _compared(cells, against, METRICS, draws, seed)
+
+
+def _compared(cells, against: str | None, metrics: Sequence[str], draws: int, seed: int) -> list[Comparison]:
     found = []
     for setting in sorted({cell.setting for cell in cells}):
         systems = {
@@ -93,7 +108,8 @@ def compare(
             for cell, raters in cells.items()
             if cell.setting == setting
         }
-        found += _family(setting, systems, _pairs(setting, list(systems), against), metric)
+        pairs = _pairs(setting, list(systems), against)
+        found += [comparison for metric in metrics for comparison in _family(setting, systems, pairs, metric)]
     return found
 
 
@@ -168,7 +184,7 @@ def _verdict(
     limit = 1 - LEVEL
     scope = f" (rater {raters[0]} alone: says nothing about other raters)" if len(raters) == 1 else ""
     if p_holm >= limit:
-        alone = f", though p = {p:.3f} before correction for {family} comparisons" if p < limit else ""
+        alone = f", though {_probability(p)} before correction for {family} comparisons" if p < limit else ""
         return (
             f"{first} and {second} cannot be told apart{alone}{scope}: the difference lies between "
             f"{100 * span.low:+.1f} and {100 * span.high:+.1f} points"
@@ -177,9 +193,9 @@ def _verdict(
     low, high = sorted((abs(span.low), abs(span.high)))
     return (
         f"{better} is better than {worse} by {100 * abs(span.mean):.1f} points{scope} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}, p = {_probability(p_holm)} after correction)"
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}, {_probability(p_holm)} after correction)"
     )
 
 
 def _probability(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"

@@ -27,6 +27,7 @@ class EpisodeResult:
         probabilities: float32 [Q, C].
         ticks: how often the rater ticked each class, int64 [Q, C].
         loss: class-balanced cross-entropy on the query utterances.
+        support_loss: the same on the support samples; None where it was not asked for.
     """
 
     seed: int
@@ -34,54 +35,79 @@ class EpisodeResult:
     probabilities: np.ndarray
     ticks: np.ndarray
     loss: float
+    support_loss: float | None = None
 
 
 def meta_test(
-    system: System, state: ModelState, episodes: Sequence[EpisodeData], progress: str | None = None
+    system: System,
+    state: ModelState,
+    episodes: Sequence[EpisodeData],
+    progress: str | None = None,
+    *,
+    support_loss: bool = False,
 ) -> list[EpisodeResult]:
     """Adapt to each episode's support samples and predict its query samples; episodes are shared out over processes.
 
     Args:
         progress: what the progress bar says; no bar without it.
+        support_loss: also the loss on the support samples after adaptation, at the price of predicting them.
 
     Raises:
-        Diverged: predictions that are not finite.
+        Diverged: predictions that are not finite, in every process alike.
     """
     mine, results, size = parallel.share(episodes), {}, system.episodes_at_once
-    quiet = progress is None or not parallel.is_leader()
+    quiet, problem = progress is None or not parallel.is_leader(), None
     with tqdm(total=len(mine), desc=progress, disable=quiet, unit="episode", dynamic_ncols=True) as bar:
         for start in range(0, len(mine), size):
             part = mine[start : start + size]
-            for (index, _), result in zip(part, _tested(system, state, [e for _, e in part]), strict=True):
-                results[index] = result
+            try:
+                tested = _tested(system, state, [episode for _, episode in part], support_loss)
+            except Diverged as error:  # raised below, where the other processes know of it, too
+                problem = str(error)
+                break
+            results |= {index: result for (index, _), result in zip(part, tested, strict=True)}
             bar.update(len(part))
-    whole = {index: result for part in parallel.gather(results) for index, result in part.items()}
+    whole, problems = {}, []
+    for found, text in parallel.gather((results, problem)):
+        whole |= found
+        problems += [text] if text else []
+    if problems:
+        raise Diverged(problems[0])
     return [whole[index] for index in range(len(episodes))]
 
 
-def _tested(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> list[EpisodeResult]:
+def _tested(
+    system: System, state: ModelState, episodes: Sequence[EpisodeData], support_loss: bool = False
+) -> list[EpisodeResult]:
     try:
         predictors = system.adapt_many(state, [episode.support for episode in episodes])
     except NonFinite as error:
         seeds = ", ".join(str(episode.support.seed) for episode in episodes)
         raise Diverged(f"{system.name} diverges while it adapts to episode {seeds}: {error}") from None
-    return [_scored(system, *pair) for pair in zip(predictors, episodes, strict=True)]
+    return [_scored(system, *pair, support_loss) for pair in zip(predictors, episodes, strict=True)]
 
 
-def _scored(system: System, predictor: Predictor, episode: EpisodeData) -> EpisodeResult:
+def _scored(system: System, predictor: Predictor, episode: EpisodeData, support_loss: bool) -> EpisodeResult:
     probabilities = system.predict(predictor, episode.query)
     if not np.isfinite(probabilities).all():
         raise Diverged(
             f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
-            "Lower metarc.inner_lr (Meta-PerSER) or fewrc.lr (Linear-Few, Entire-Few), or train with more steps."
+            "Lower metarc.inner_lr (Meta-PerSER), fewrc.lr (Linear-Few, Entire-Few) or fewrc.classifier_lr "
+            "(Multi-Few), or train with more steps."
         )
     labels, weights = episode.query_labels, system.class_weights.detach().cpu().double().numpy()
+    on_support = None
+    if support_loss:
+        support = episode.support
+        known = system.predict(predictor, support.features)
+        on_support = class_balanced_loss(known, support.targets.cpu().numpy(), weights)
     return EpisodeResult(
         seed=episode.support.seed,
         query=labels.utterances,
         probabilities=probabilities,
         ticks=labels.ticks,
         loss=class_balanced_loss(probabilities, labels.targets, weights),
+        support_loss=on_support,
     )
 
 

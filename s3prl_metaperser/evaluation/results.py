@@ -10,18 +10,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from s3prl_metaperser.atomic import write_json
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_test import EpisodeResult
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.schema import SCHEMA
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.protocol.episodes import EpisodeList
 
-SCHEMA = 2
+if TYPE_CHECKING:
+    from s3prl_metaperser.evaluation.meta_test import EpisodeResult
+
 PACKAGES = (
     "s3prl",
     "torch",
@@ -48,11 +50,13 @@ def result_content(
     seconds: float,
     draws: int,
     tuned: Mapping[str, Any] | None = None,
+    trajectory: Sequence[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The content of a result file, as plain JSON values.
 
     Args:
         tuned: what the protocol ``tuned`` chose, and among what (:meth:`.Selection.record`).
+        trajectory: the same episodes after other numbers of steps (:func:`.trajectory.trajectory`).
     """
     scored = {episodes.rater: [Scored(r.query, r.probabilities, r.ticks) for r in results]}
     spans = intervals(scored, draws)
@@ -86,6 +90,7 @@ def result_content(
         "tuned": None if tuned is None else dict(tuned),
         "engine": engine,
         "episodes": per_episode,
+        "trajectory": None if trajectory is None else [dict(point) for point in trajectory],
         "hashes": {**hashes, "episodes": episodes.key, "code": code_hash()},
         "options": dict(options),
         "versions": versions(),

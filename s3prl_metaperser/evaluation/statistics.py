@@ -17,11 +17,12 @@ said about other raters.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit  # scipy.stats takes as long to import as torch
 
 from s3prl_metaperser.evaluation.metrics import METRICS, scores_from_counts
 from s3prl_metaperser.protocol.labels import binarise, ticked
@@ -64,14 +65,14 @@ class Estimate:
 
     def interval(self, level: float = LEVEL) -> Interval:
         """mean -+ t * error."""
-        reach = float(student.ppf((1 + level) / 2, self.freedom)) * self.error if self.error > 0 else 0.0
+        reach = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error if self.error > 0 else 0.0
         return Interval(self.mean, self.mean - reach, self.mean + reach)
 
     def p_value(self) -> float:
         """Two-sided, of a mean of zero; below 1 - level exactly where the interval leaves out zero."""
         if self.error == 0:
             return 1.0 if self.mean == 0 else 0.0
-        return float(2 * student.sf(abs(self.mean) / self.error, self.freedom))
+        return float(2 * stdtr(self.freedom, -abs(self.mean) / self.error))
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,12 @@ def intervals(raters: Mapping[str, Sequence[Scored]], draws: int, seed: int = 0)
     Returns:
         Intervals cut at 0 and 1, the metrics' range.
     """
-    spans = estimates({rater: resample(episodes, draws, seed) for rater, episodes in raters.items()})
-    return {name: within_range(estimate.interval()) for name, estimate in spans.items()}
+    return resampled_intervals({rater: resample(episodes, draws, seed) for rater, episodes in raters.items()})
+
+
+def resampled_intervals(raters: Mapping[str, Resampled]) -> dict[str, Interval]:
+    """:func:`intervals` of what is resampled already."""
+    return {name: within_range(estimate.interval()) for name, estimate in estimates(raters).items()}
 
 
 def paired_intervals(
@@ -167,13 +172,18 @@ def _estimate(means: np.ndarray, replicates: np.ndarray, utterances: int) -> Est
     return Estimate(mean, float(np.sqrt(between + shared)), float(freedom))
 
 
+@functools.lru_cache(maxsize=2048)  # the same for all raters and systems: 33 MB with 2000 draws
+def _weights(seed: int, utterance: str, draws: int) -> np.ndarray:
+    return numpy_generator("bootstrap", seed, utterance).standard_exponential(draws)
+
+
 def resample(episodes: Sequence[Scored], draws: int, seed: int = 0) -> Resampled:
     """One rater's mean scores and ``draws`` replicates of them."""
     queries = tuple(tuple(episode.query) for episode in episodes)
     utterances = sorted({utterance for query in queries for utterance in query})
     weights = np.ones((len(utterances), 1 + draws))  # column 0: the scores themselves
     for row, utterance in enumerate(utterances if draws else ()):
-        weights[row, 1:] = numpy_generator("bootstrap", seed, utterance).standard_exponential(draws)
+        weights[row, 1:] = _weights(seed, utterance, draws)
     place = {utterance: row for row, utterance in enumerate(utterances)}
     total = np.zeros((len(METRICS), 1 + draws))
     for episode, query in zip(episodes, queries, strict=True):

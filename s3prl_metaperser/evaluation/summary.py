@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, average, rater_calibration
 from s3prl_metaperser.evaluation.collect import Cell, Setting, group, load_results
-from s3prl_metaperser.evaluation.compare import ZERO_SHOT, Comparison, compare
+from s3prl_metaperser.evaluation.compare import ZERO_SHOT, Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import METRICS
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals, mean_scores
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, resample, resampled_intervals
 
 __all__ = [
     "ZERO_SHOT",
@@ -22,6 +22,7 @@ __all__ = [
     "Setting",
     "Summary",
     "compare",
+    "compare_all",
     "group",
     "load_results",
     "summarise",
@@ -70,11 +71,12 @@ def summarise(
         draws: bootstrap draws of the utterances.
         bins: of the calibration error.
     """
-    spans = {rater: intervals({rater: episodes}, draws, seed) for rater, episodes in per_rater.items()}
+    resampled = {rater: resample(episodes, draws, seed) for rater, episodes in per_rater.items()}
+    spans = {rater: resampled_intervals({rater: own}) for rater, own in resampled.items()}
     worst = {name: min(((r, s[name].mean) for r, s in spans.items()), key=lambda p: p[1]) for name in METRICS}
     fits = {rater: rater_calibration(episodes, bins) for rater, episodes in per_rater.items()}
     return Summary(
-        intervals=intervals(per_rater, draws, seed),
+        intervals=resampled_intervals(resampled),
         per_rater=spans,
         worst=worst,
         improved=share_improved(per_rater, zero_shot) if zero_shot is not None else None,

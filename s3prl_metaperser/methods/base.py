@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +73,10 @@ class TrainingTask:
         validation: the validation rater's labels; for choosing a step, never for a gradient.
         validation_episodes: the same rater's meta-testing episodes.
         cache: folder for what systems share, such as the initialisation.
-        identity: hash of all that the task was made from.
+        identity: hash of ``made_from``.
         model: upstream and head, where the upstream is fine-tuned.
+        made_from: all that training under this task depends on, as parts for :mod:`s3prl_metaperser.identity`.
+        learned_from: the same for an initialisation, which depends on nothing of the test rater.
     """
 
     features: torch.Tensor | Waveforms
@@ -89,6 +91,8 @@ class TrainingTask:
     cache: Path
     identity: str
     model: FineTunedModel | None = None
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    learned_from: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -126,6 +130,8 @@ class System(abc.ABC):
     """
 
     name: str = ""
+    #: Whether the K support samples change what is predicted; only such a system can be handed to a listener.
+    personalises: bool = True
     #: Episodes that :meth:`adapt_many` is given at once; their predictors are in memory together.
     episodes_at_once: int = 1
 
@@ -155,6 +161,11 @@ class System(abc.ABC):
         all systems have as many choices.
         """
         return []
+
+    @property
+    def adapts_in_steps(self) -> bool:
+        """Whether adaptation goes by ``evalrc.steps``, so that it can be looked at after fewer or more of them."""
+        return any("evalrc.steps" in choice for choice in self.tunable())
 
     def under(self, options: Options) -> System:
         """This system under other options, for another way to adapt the same state."""
@@ -187,6 +198,10 @@ class System(abc.ABC):
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
         """:meth:`adapt` for several episodes with as many samples each."""
         return [self.adapt(state, support) for support in supports]
+
+    def unadapted(self, state: ModelState) -> Predictor:
+        """What predicts before any support sample is seen: the state's own parameters, detached."""
+        return {name: value.detach() for name, value in state.parameters().items()}
 
     def engine(self, state: ModelState) -> str:
         """How adaptation is computed, for the log and the result."""

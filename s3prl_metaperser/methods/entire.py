@@ -17,6 +17,7 @@ class EntireZero(System):
     """SSL-E, evaluated without adaptation; never looks at the support samples."""
 
     name = "Entire-Zero"
+    personalises = False
 
     def blank(self, task: TrainingTask) -> ModelState:
         self.model = task.model
@@ -49,6 +50,7 @@ class EntireFew(EntireZero):
     """All parameters adapt with a conventional optimiser: one batch, ``evalrc.steps`` steps."""
 
     name = "Entire-Few"
+    personalises = True
 
     def tunable(self) -> list[Overrides]:
         return grid("optimizer", "finetuned", self.options)

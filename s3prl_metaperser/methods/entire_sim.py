@@ -23,6 +23,7 @@ class EntireSim(EntireZero):
     """Cosine similarity to the support samples' class centres; no parameter adapts."""
 
     name = "Entire-Sim"
+    personalises = True
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         predictor = super().adapt(state, support)

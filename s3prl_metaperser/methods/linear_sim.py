@@ -36,6 +36,7 @@ class LinearSim(LinearZero):
     """Cosine similarity to the support samples' class centres, in the embedding of the consensus initialisation."""
 
     name = "Linear-Sim"
+    personalises = True
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         predictor = super().adapt(state, support)

@@ -10,6 +10,7 @@ class LinearZero(System):
     """Never looks at the support samples."""
 
     name = "Linear-Zero"
+    personalises = False
 
     def blank(self, task: TrainingTask) -> ModelState:
         return ModelState(head=new_head(self.options, *task.features.shape[1:], len(task.classes), "blank"))

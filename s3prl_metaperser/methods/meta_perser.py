@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -60,12 +60,14 @@ class MetaPerSER(System):
             fraction=metarc.annealed_fraction,
             scope=metarc.annealing_scope,
         )
-        support = self._gather(task, batch.support_rows, batch.support_targets)
-        query = support if metarc.combined_set else self._gather(task, batch.query_rows, batch.query_targets)
-        if self.engine(state) == "closed form":
-            major = closed_form.layer_major(support[0]), support[1]
-            other = None if query is support else (closed_form.layer_major(query[0]), query[1])
-            return closed_form.outer_loss(state.parameters(), state.rates, *major, twice, other)
+        by_layer = self.engine(state) == "closed form"
+        support = self._gather(task, batch.support_rows, batch.support_targets, by_layer)
+        query = support
+        if not metarc.combined_set:
+            query = self._gather(task, batch.query_rows, batch.query_targets, by_layer)
+        if by_layer:
+            other = None if query is support else query
+            return closed_form.outer_loss(state.parameters(), state.rates, *support, twice, other)
         parameters = expand(state.parameters(), len(batch.raters))
         adapted = adapt(lambda p: _loss(p, *support), parameters, state.rates.at, twice)
         return _loss(adapted, *query).mean()
@@ -77,16 +79,19 @@ class MetaPerSER(System):
         return "closed form" if exact and wanted == "auto" else "loop"
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
-        return self.adapt_many(state, [support])[0]
+        return self._adapted(state, [support], closed_form.adapt)[0]
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
-        """Adaptation to several episodes; in closed form all at once."""
+        """Adaptation to several episodes; in closed form all at once, and theta multiplied out."""
+        return self._adapted(state, supports, closed_form.adapt_to_predict)
+
+    def _adapted(self, state: ModelState, supports: Sequence[Support], in_closed_form: Callable) -> list[Predictor]:
         targets = [weighted_targets(support.targets, self.class_weights) for support in supports]
         evalrc = self.options.downstream_expert.evalrc
         steps, rates = evalrc.steps, state.rates.scaled(evalrc.rate_factor)
         if self.engine(state) == "closed form":
-            features = closed_form.layer_major(torch.stack([support.features for support in supports]))
-            found = closed_form.adapt(state.parameters(), rates, features, torch.stack(targets), steps)
+            features = torch.stack([support.features.transpose(0, 1) for support in supports]).flatten(2)
+            found = in_closed_form(state.parameters(), rates, features, torch.stack(targets), steps)
             return [{name: values[index] for name, values in found.items()} for index in range(len(supports))]
         return [
             adapt_without_graph(
@@ -96,18 +101,22 @@ class MetaPerSER(System):
         ]
 
     def _gather(
-        self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor
+        self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, by_layer: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [A, K, L, D] and weighted targets [A, K, C] of a batch.
+        """Features [A, K, L, D] (``by_layer``: [A, L, K * D]) and weighted targets [A, K, C] of a batch.
 
         Filling and scaling of short episodes are in ``targets``; the sample weight is of the unscaled target, whose
         entries sum to one.
         """
         device = task.device
-        targets = targets.to(device)
+        rows, targets = rows.to(device), targets.to(device)
         scale = targets.sum(-1, keepdim=True)
         plain = targets / scale.clamp_min(torch.finfo(targets.dtype).tiny)
-        return task.features[rows.to(device)], scale * weighted_targets(plain, self.class_weights)
+        if by_layer:
+            features = closed_form.gathered(task.features, rows)
+        else:
+            features = task.features[rows]
+        return features, scale * weighted_targets(plain, self.class_weights)
 
 
 def _loss(parameters, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,9 @@ What the text leaves open:
   the validation rater, save, and go on after an interruption to the same bits. So ``initrc``'s settings are put into
   force as the runner's and the outer optimiser's (:func:`trained_like_the_initialisation`).
 - In meta-testing, "a new classifier" is the last linear layer; the projector belongs to what is shared.
+- It starts from random values, while all other few-shot baselines start from a trained model, and so has a rate of its
+  own, ``fewrc.classifier_lr``: at the rate of the whole model (2e-5 with ``-f``) AdamW moves a weight by no more than
+  1e-3 in 50 steps, a sixtieth of the range from which it was drawn, and nothing is learned.
 - Before any support sample is seen (``-m inference``) the mean of the training raters' logits predicts.
 
 A state's head holds the raters' classifiers stacked, in the order of the task's raters: weight [A, C, H], bias [A, C].
@@ -21,7 +24,7 @@ A state's head holds the raters' classifiers stacked, in the order of the task's
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -29,6 +32,7 @@ from torch import nn
 
 from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask, new_head
+from s3prl_metaperser.methods.few_shot import optimised
 from s3prl_metaperser.methods.linear_sim import embeddings
 from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.model import Head, pooled_logits
@@ -41,6 +45,7 @@ class MultiFew(System):
     """Layer weights and projector shared by the training raters; at meta-test only a new classifier is learned."""
 
     name = "Multi-Few"
+    episodes_at_once = 32
 
     @classmethod
     def options_in_force(cls, options: Options) -> Options:
@@ -51,7 +56,7 @@ class MultiFew(System):
         return self.options.runner.total_steps
 
     def tunable(self) -> list[Overrides]:
-        return grid("optimizer", "frozen", self.options)
+        return grid("classifier", "frozen", self.options)
 
     def blank(self, task: TrainingTask) -> ModelState:
         return ModelState(head=multi_rater_head(task))
@@ -68,10 +73,15 @@ class MultiFew(System):
         return soft_cross_entropy(logits, share * weighted_targets(targets, self.class_weights)).mean()
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
+        return self.adapt_many(state, [support])[0]
+
+    def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
+        """Adaptation to several episodes, all at once."""
         shared = {name: value.detach() for name, value in state.parameters().items()}
         with torch.no_grad():
-            hidden = embeddings(shared, support.features)
-        return {**shared, **learned_classifier(hidden, support, self.class_weights, self.options)}
+            hidden = torch.stack([embeddings(shared, support.features) for support in supports])
+        learned = learned_classifiers(hidden, supports, self.class_weights, self.options)
+        return [{**shared, **classifier} for classifier in learned]
 
     def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
         return super().predict(with_one_classifier(predictor), query)
@@ -141,28 +151,34 @@ def new_classifier(hidden: int, classes: int, *seed: object) -> dict[str, torch.
     }
 
 
+def learned_classifiers(
+    hidden: torch.Tensor, supports: Sequence[Support], class_weights: torch.Tensor, options: Options
+) -> list[dict[str, torch.Tensor]]:
+    """New classifiers, learned on K samples each: ``fewrc``'s optimiser at ``classifier_lr``, ``evalrc.steps`` steps.
+
+    Args:
+        hidden: embeddings of the A episodes' samples, [A, K, H]; they stay, since all that makes them does.
+        supports: for their targets, and their seeds, from which the classifiers are drawn.
+    """
+    fewrc = options.downstream_expert.fewrc
+    targets = weighted_targets(torch.stack([support.targets for support in supports]), class_weights)
+    drawn = [new_classifier(hidden.shape[-1], targets.shape[-1], "meta-test", support.seed) for support in supports]
+    start = {name: torch.stack([one[name] for one in drawn]).to(hidden) for name in drawn[0]}
+
+    def loss(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
+        return soft_cross_entropy(hidden @ weight.transpose(1, 2) + bias[:, None], targets)
+
+    steps = options.downstream_expert.evalrc.steps
+    found = optimised(start, loss, fewrc.optimizer, fewrc.classifier_lr, fewrc.weight_decay, steps)
+    return [{name: values[index] for name, values in found.items()} for index in range(len(supports))]
+
+
 def learned_classifier(
     hidden: torch.Tensor, support: Support, class_weights: torch.Tensor, options: Options
 ) -> dict[str, torch.Tensor]:
-    """A new classifier, learned on the K samples: ``fewrc``'s optimiser, one batch, ``evalrc.steps`` steps.
-
-    Args:
-        hidden: the samples' embeddings, [K, H]; they stay, since all that makes them does.
-        support: for its targets, and its seed, from which the classifier is drawn.
-    """
-    fewrc, classes = options.downstream_expert.fewrc, support.targets.shape[-1]
-    drawn = new_classifier(hidden.shape[-1], classes, "meta-test", support.seed)
-    leaves = {name: value.to(hidden).requires_grad_() for name, value in drawn.items()}
-    kind = getattr(torch.optim, fewrc.optimizer)
-    optimizer = kind(leaves.values(), lr=fewrc.lr, weight_decay=fewrc.weight_decay)
-    targets = weighted_targets(support.targets, class_weights)
-    with torch.enable_grad():
-        for _ in range(options.downstream_expert.evalrc.steps):
-            optimizer.zero_grad(set_to_none=True)
-            logits = hidden @ leaves["classifier.weight"].T + leaves["classifier.bias"]
-            soft_cross_entropy(logits, targets).backward()
-            optimizer.step()
-    return {name: value.detach() for name, value in leaves.items()}
+    """:func:`learned_classifiers` of one episode, whose embeddings are [K, H]."""
+    return learned_classifiers(hidden[None], [support], class_weights, options)[0]
 
 
 def with_one_classifier(parameters: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:

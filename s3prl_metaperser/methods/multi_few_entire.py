@@ -40,6 +40,7 @@ class MultiFewEntire(EntireZero):
     """The whole model is shared by the training raters; at meta-test only a new classifier is learned."""
 
     name = "Multi-Few"
+    personalises = True
 
     @classmethod
     def options_in_force(cls, options: Options) -> Options:
@@ -50,7 +51,7 @@ class MultiFewEntire(EntireZero):
         return self.options.runner.total_steps
 
     def tunable(self) -> list[Overrides]:
-        return grid("optimizer", "finetuned", self.options)
+        return grid("classifier", "finetuned", self.options)
 
     def blank(self, task: TrainingTask) -> ModelState:
         head = multi_rater_head(task).to(task.device)

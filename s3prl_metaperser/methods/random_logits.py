@@ -13,6 +13,7 @@ class Random(System):
     """Knows nothing and learns nothing; each episode's draws come from its seed."""
 
     name = "Random"
+    personalises = False
 
     def blank(self, task: TrainingTask) -> ModelState:
         return ModelState()
@@ -22,6 +23,9 @@ class Random(System):
 
     def adapt(self, state: ModelState, support: Support) -> int:
         return support.seed
+
+    def unadapted(self, state: ModelState) -> int:
+        return 0
 
     def predict(self, predictor: int, query: torch.Tensor) -> np.ndarray:
         logits = numpy_generator("random logits", predictor).standard_normal((len(query), len(self.class_weights)))

@@ -2,7 +2,8 @@
 
 Every system that adapts gets as many choices as any other of its scope, among the same numbers of steps. One that uses
 an optimiser chooses the optimiser and its learning rate; one with inner rates, which took the place of both in
-training, a factor on all of them. The shipped configuration is one of the choices.
+training, a factor on all of them. A classifier that starts from random values needs other rates than a trained model
+does and has a list of its own. The shipped configuration is one of the choices.
 """
 
 from __future__ import annotations
@@ -22,27 +23,32 @@ OPTIMIZERS = {
     "frozen": (("AdamW", 3e-4), ("AdamW", 1e-3), ("AdamW", 3e-3), ("AdamW", 1e-2), ("SGD", 3e-2), ("SGD", 3e-1)),
     "finetuned": (("AdamW", 2e-5), ("AdamW", 1e-4), ("AdamW", 1e-3), ("SGD", 1e-2)),
 }
+CLASSIFIERS = {
+    "frozen": OPTIMIZERS["frozen"],
+    "finetuned": (("AdamW", 1e-3), ("AdamW", 3e-3), ("AdamW", 1e-2), ("SGD", 3e-1)),
+}
 RATE_FACTORS = {"frozen": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "finetuned": (0.5, 1.0, 2.0, 4.0)}
 
 
 def grid(
-    kind: Literal["optimizer", "rates"], scope: Literal["frozen", "finetuned"], options: Options
+    kind: Literal["optimizer", "classifier", "rates"], scope: Literal["frozen", "finetuned"], options: Options
 ) -> list[Overrides]:
     """The choices of a system, for :meth:`.System.tunable`.
 
     Args:
-        kind: ``optimizer``: ``fewrc.optimizer`` with ``fewrc.lr``; ``rates``: ``evalrc.rate_factor``; both with
-            ``evalrc.steps``.
+        kind: ``optimizer``: ``fewrc.optimizer`` with ``fewrc.lr``; ``classifier``: the same with
+            ``fewrc.classifier_lr``; ``rates``: ``evalrc.rate_factor``; all with ``evalrc.steps``.
         scope: 24 choices in ``frozen``, 8 in ``finetuned``, where one costs much more.
         options: what the configuration says is a choice, too, where the grid does not hold it.
     """
     expert = options.downstream_expert
-    if kind == "optimizer":
-        first = {"fewrc.optimizer": expert.fewrc.optimizer, "fewrc.lr": expert.fewrc.lr}
-        how = [{"fewrc.optimizer": name, "fewrc.lr": rate} for name, rate in OPTIMIZERS[scope]]
-    else:
+    if kind == "rates":
         first = {"evalrc.rate_factor": expert.evalrc.rate_factor}
         how = [{"evalrc.rate_factor": factor} for factor in RATE_FACTORS[scope]]
+    else:
+        key, choices = ("lr", OPTIMIZERS) if kind == "optimizer" else ("classifier_lr", CLASSIFIERS)
+        first = {"fewrc.optimizer": expert.fewrc.optimizer, f"fewrc.{key}": getattr(expert.fewrc, key)}
+        how = [{"fewrc.optimizer": name, f"fewrc.{key}": rate} for name, rate in choices[scope]]
     found = [{**one, "evalrc.steps": steps} for one, steps in itertools.product(how, STEPS[scope])]
     configured = {**first, "evalrc.steps": expert.evalrc.steps}
     return found if configured in found else [configured, *found]

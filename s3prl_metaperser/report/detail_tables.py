@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s3prl_metaperser.evaluation.metrics import METRICS
-from s3prl_metaperser.evaluation.summary import ZERO_SHOT, Cell, Comparison, Setting, compare
+from s3prl_metaperser.evaluation.summary import ZERO_SHOT, Cell, Comparison, Setting, compare_all
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.gathered import META, Gathered, Study, is_ablation
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
@@ -53,7 +53,7 @@ def questions(gathered: Gathered, study: Study) -> list[Question]:
     ]
     found = []
     for key, title, cells, against in asked:
-        comparisons = [c for m in METRICS for c in compare(cells, against, metric=m, draws=gathered.draws)]
+        comparisons = compare_all(cells, against, draws=gathered.draws)
         if comparisons:
             found.append(Question(key, title, comparisons))
     return found
@@ -73,8 +73,8 @@ def comparison_table(question: Question, study: Study, suffix: str = "") -> Tabl
                 f"{c.first} - {c.second}",
                 Value(100 * span.mean, 100 * span.low, 100 * span.high, signed=True),
                 Value(100 * span.mean, 100 * adjusted.low, 100 * adjusted.high, signed=True),
-                Value(c.p, decimals=3),
-                Value(c.p_holm, decimals=3),
+                Value(c.p, decimals=3, positive=True),
+                Value(c.p_holm, decimals=3, positive=True),
                 str(len(c.raters)),
                 "yes" if c.told_apart else "no",
             )

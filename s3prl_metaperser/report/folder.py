@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from s3prl_metaperser.atomic import write_json
+from s3prl_metaperser.disk import new_folder, umask, writing
 from s3prl_metaperser.errors import UserError
 
 #: Lists what a report consists of, so that the next one knows what it may replace.
@@ -19,14 +19,15 @@ def publish(files: Mapping[str, bytes], out: Path) -> None:
     """Write files into ``out``, replacing those of an earlier report.
 
     All are written to a folder beside first. Where ``out`` is new or empty, that folder takes its place in one step;
-    else each file takes its place whole, and files that only the earlier report had are removed last. Files that no
-    report wrote stay as they are.
+    else each file takes its place whole, and files that only the earlier report had are removed last. The last of
+    ``files`` is the page that shows the others: it goes first and comes last, so that there is none while the files
+    are of two reports. Files that no report wrote stay as they are.
 
     Args:
         files: path below ``out``, with slashes, -> content.
 
     Raises:
-        UserError: ``out`` is a file, or a file that no report wrote is in the way.
+        UserError: ``out`` is a file, a file that no report wrote is in the way, or the disk is full.
     """
     out = Path(out)
     if out.exists() and not out.is_dir():
@@ -36,28 +37,30 @@ def publish(files: Mapping[str, bytes], out: Path) -> None:
         if name not in earlier and (path := _in_the_way(out, name)):
             raise UserError(f"{path} is in the way and is not part of a report; move it, or give another --out.")
     resolved = out.resolve()
-    resolved.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{resolved.name}.", suffix=".part", dir=resolved.parent))
-    try:
-        for name, content in files.items():
-            (staged / name).parent.mkdir(parents=True, exist_ok=True)
-            (staged / name).write_bytes(content)
-        _write_manifest(staged, files)
-        umask = os.umask(0)
-        os.umask(umask)
-        staged.chmod(0o777 & ~umask)  # mkdtemp's 0700 would hide the report from others
-        if not resolved.exists() or not any(resolved.iterdir()):
-            os.replace(staged, resolved)
-            return
-        _write_manifest(resolved, {*earlier, *files})  # so that an interrupted report can be replaced, too
-        for name in files:
-            (resolved / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(staged / name, resolved / name)
-        for name in sorted(earlier - set(files)):
-            _remove(resolved, name)
-        os.replace(staged / MANIFEST, resolved / MANIFEST)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    with writing(out):
+        resolved.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(resolved) as staged:
+            for name, content in files.items():
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                (staged / name).write_bytes(content)
+            _write_manifest(staged, files)
+            staged.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide the report from others
+            if not resolved.exists() or not any(resolved.iterdir()):
+                os.replace(staged, resolved)
+            else:
+                _replace(staged, resolved, list(files), earlier)
+
+
+def _replace(staged: Path, out: Path, names: list[str], earlier: set[str]) -> None:
+    _write_manifest(out, {*earlier, *names})  # so that an interrupted report can be replaced, too
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)  # from here on nothing needs room on the disk
+    (out / names[-1]).unlink(missing_ok=True)
+    for name in names:
+        os.replace(staged / name, out / name)
+    for name in sorted(earlier - set(names)):
+        _remove(out, name)
+    os.replace(staged / MANIFEST, out / MANIFEST)
 
 
 def _in_the_way(out: Path, name: str) -> Path | None:
@@ -80,9 +83,7 @@ def _earlier(out: Path) -> set[str]:
 
 def _write_manifest(folder: Path, names) -> None:
     content = {"what": "files of a report; a new report replaces them", "files": sorted(set(names) - {MANIFEST})}
-    partial = folder / f".{MANIFEST}.part"
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, folder / MANIFEST)
+    write_json(folder / MANIFEST, content)
 
 
 def _remove(folder: Path, name: str) -> None:

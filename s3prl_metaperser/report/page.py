@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from s3prl_metaperser.errors import printable
 from s3prl_metaperser.report.drawing import Drawing
 from s3prl_metaperser.report.page_style import STYLE
 from s3prl_metaperser.report.tables import Absent, Cell, Missing, Table, Value
@@ -59,6 +60,11 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
 </body>
 </html>
 """
+
+
+def escape(text: str, quote: bool = True) -> str:
+    """``text`` so that nothing in it is markup, and no control character is left."""
+    return html.escape(printable(text), quote)
 
 
 def _fact(name: str, words: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import yaml
-
 from s3prl_metaperser import resources
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.report.tables import ABSENT, Absent, Value
+from s3prl_metaperser.yaml_files import read_yaml
 
 UPSTREAMS = ("wavlm_base", "wav2vec2_base", "hubert_base")
 SCENARIOS = ("seen", "unseen")
@@ -33,8 +32,7 @@ METRIC_NAMES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accu
 @functools.cache
 def published() -> dict[str, Any]:
     """The content of tables.yaml, percent; each triple is (macro-F1, micro-F1, UA)."""
-    path = resources.folder("benchmarks/paper") / "tables.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(resources.folder("benchmarks/paper") / "tables.yaml")
 
 
 def paper_upstream(name: str) -> str:

@@ -19,6 +19,7 @@ class Value:
         note: what a reader must know about this one cell, e.g. "2 of 5 folds".
         decimals: digits behind the point.
         signed: show a plus sign: the number is a difference.
+        positive: where the number is above zero and would be shown as zero, show ``<0.001`` (of p values).
     """
 
     mean: float
@@ -27,10 +28,14 @@ class Value:
     note: str = ""
     decimals: int = DECIMALS
     signed: bool = False
+    positive: bool = False
 
     def __str__(self) -> str:
         sign = "+" if self.signed else ""
         shown = f"{self.mean:{sign}.{self.decimals}f}"
+        smallest = 10.0**-self.decimals
+        if self.positive and self.mean < smallest:
+            shown = f"<{smallest:.{self.decimals}f}"
         if self.low is not None and self.high is not None:
             shown += f" [{self.low:{sign}.{self.decimals}f}, {self.high:{sign}.{self.decimals}f}]"
         return f"{shown} ({self.note})" if self.note else shown

@@ -24,14 +24,12 @@ from s3prl_metaperser.report.gathered import Gathered, Study, gather
 from s3prl_metaperser.report.marginals import check_corpus, demo_corpus, marginal_tables
 from s3prl_metaperser.report.result_tables import result_tables
 from s3prl_metaperser.report.tables import Table, Value
+from s3prl_metaperser.report.trajectories import ABSENT_SENTENCE, curves, trajectory_figures, trajectory_table
 from s3prl_metaperser.report.writers import WRITERS
 
 TITLE = "Listener-personalised speech emotion recognition: results"
 PAGE = "report.html"
-_LEFT_OUT = (
-    "Adaptation over inner steps is not drawn: result files hold predictions after the last step alone.",
-    "Tables A1 and A2 are left out: name the corpus that was evaluated with --corpus and --root.",
-)
+_NO_MARGINALS = "Tables A1 and A2 are left out: name the corpus that was evaluated with --corpus and --root."
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class _Part:
     questions: Sequence[Question]
     details: Sequence[Table]
     drawings: Sequence[Drawing]
+    with_trajectories: bool
 
 
 def write_report(
@@ -113,7 +112,8 @@ def open_evaluated_corpus(name: str | None, root: str | None) -> Corpus | None:
         raise UserError("--corpus and --root go together: the corpus that was evaluated, and its folder.")
     if name == "demo":  # as on disk, whatever its settings; its reader would make a corpus of default settings
         name = "iemocap"
-    return load_corpus(name, Path(root).expanduser())
+    # What has been evaluated has been allowed to lie where it lies; only its labels are needed here.
+    return load_corpus(name, root, **({"outside": True} if name == "ratings_csv" else {}))
 
 
 def _parts(gathered: Gathered) -> list[_Part]:
@@ -125,7 +125,11 @@ def _parts(gathered: Gathered) -> list[_Part]:
         details = [rater_table(gathered, study, suffix), calibration_table(gathered, study, suffix)]
         details += [comparison_table(question, study, suffix) for question in asked]
         made = result_tables(gathered, study, suffix)
-        parts.append(_Part(study, made, asked, details, figures(gathered, study, suffix)))
+        drawn = figures(gathered, study, suffix)
+        if found := curves(gathered, study):
+            details.append(trajectory_table(found, gathered, study, suffix))
+            drawn += trajectory_figures(found, gathered, study, suffix)
+        parts.append(_Part(study, made, asked, details, drawn, bool(found)))
     return parts
 
 
@@ -183,5 +187,8 @@ def _missing_section(parts: Sequence[_Part], lacking, with_marginals: bool) -> p
             lead.append(
                 f"{partial} row(s) of “{table.title}” are means over fewer test raters than a complete cell has."
             )
-    lead += _LEFT_OUT[:1] if with_marginals else _LEFT_OUT
+    if not any(part.with_trajectories for part in parts):
+        lead.append(ABSENT_SENTENCE)
+    if not with_marginals:
+        lead.append(_NO_MARGINALS)
     return page.Section("missing", "What is missing", lead)
