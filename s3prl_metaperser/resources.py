@@ -7,11 +7,16 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 # folder in a checkout -> folder inside the installed package (setup.cfg, package_dir)
-_INSTALLED = {"upstream_configs": "upstream_configs", "benchmarks/paper": "paper"}
+_INSTALLED = {
+    "upstream_configs": "upstream_configs",
+    "benchmarks/paper": "paper",
+    "benchmarks/profiles": "profiles",
+}
 
 
 def folder(name: str) -> Path:
-    """The folder ``upstream_configs`` or ``benchmarks/paper``, from the checkout if there is one."""
+    """The folder ``upstream_configs``, ``benchmarks/paper`` or ``benchmarks/profiles``, from the checkout if there is
+    one."""
     in_checkout = PACKAGE.parent / name
     if (PACKAGE.parent / "setup.cfg").is_file() and in_checkout.is_dir():
         return in_checkout

@@ -13,6 +13,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,19 @@ from torch import nn
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.checkpoints import unpack_state
+from s3prl_metaperser.checkpoints import read_checkpoint, state_hash, unpack_state
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
 from s3prl_metaperser.evaluation.results import result_content, table, write_result
 from s3prl_metaperser.evaluation.selection import select
-from s3prl_metaperser.experiment import BEST, Experiment
+from s3prl_metaperser.evaluation.trajectory import trajectory
+from s3prl_metaperser.experiment import BEST, NOTHING, Experiment
 from s3prl_metaperser.expert import DownstreamExpert
+from s3prl_metaperser.identity import differences, refuse, trained_by
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.options import Options
+from s3prl_metaperser.protocol.labels import binarise
 from s3prl_metaperser.scopes import open_scope
 from s3prl_metaperser.training import OuterLoop, batches
 from s3prl_metaperser.workspace import Workspace, say
@@ -53,10 +57,12 @@ class MetaRunner(Runner):
     Args:
         args: the launcher's arguments (see :mod:`s3prl_metaperser.arguments`).
         config: the configuration, as read from YAML.
+        open_workspace: how corpus and features are come by.
     """
 
-    def __init__(self, args, config: dict[str, Any]):
+    def __init__(self, args, config: dict[str, Any], open_workspace: Callable[[Options], Workspace] = Workspace):
         self.started = time.perf_counter()
+        self._open_workspace = open_workspace
         _refuse_unsupported(args)
         self.system_name = args.downstream_variant or DEFAULT_SYSTEM
         system = systems(args.upstream_trainable).get(self.system_name)
@@ -69,7 +75,7 @@ class MetaRunner(Runner):
     # -- what s3prl's constructor calls ------------------------------------------------------------------------
 
     def _get_upstream(self) -> ModelEntry:
-        self.workspace = Workspace(self.options)
+        self.workspace = self._open_workspace(self.options)
         for line in self.workspace.describe():
             say(line)
         self.scope = open_scope(self.args, self.options, self.workspace)
@@ -104,16 +110,25 @@ class MetaRunner(Runner):
         total, expert = self.system.outer_steps, self.downstream.model
         loop = OuterLoop(self.system, state, task) if total else None
         done = int(self.init_ckpt.get("Step", 0)) if self.args.past_exp else 0
+        losses: list[float] = []  # since the last line in the log
+        if self.args.past_exp:
+            changed = differences(self.init_ckpt["Config"], self.config)
+            for phrase in changed:
+                say(f"from step {done} on: {phrase}")
+                files.note(f"From step {done} on: {phrase}")
+            best = files.go_on_after(Path(self.args.past_exp), done, best, changed=bool(changed))
         if loop is not None and done:
             loop.resume(self.init_ckpt["Optimizer"], done)
+            losses += self.init_ckpt.get("Losses", [])
+            if done < total:
+                files.note(f"Going on after step {done}")
         if loop is not None:
             say(f"{self.system_name}: {total - done} outer steps, engine: {self.system.engine(state)}")
         quiet = loop is None or not parallel.is_leader()
         try:
             if loop is None:
                 best = self._validate(files, state, None, 0, best)
-                files.save_states(state, None, 0, best, runner.max_keep)
-            losses: list[float] = []
+                files.save_states(state, None, 0, best, losses, runner.max_keep)
             with tqdm(total=total, initial=done, desc=self.system_name, dynamic_ncols=True, disable=quiet) as bar:
                 for epoch, batch in batches(expert.get_dataloader, expert.steps_per_epoch, done, total):
                     losses.append(loop.update(batch))
@@ -125,7 +140,7 @@ class MetaRunner(Runner):
                     if step % runner.eval_step == 0 or step == total:
                         best = self._validate(files, state, loop, epoch, best)
                     if step % runner.save_step == 0 or step == total:
-                        files.save_states(state, loop, epoch, best, runner.max_keep)
+                        files.save_states(state, loop, epoch, best, losses, runner.max_keep)
                     bar.update()
         finally:
             files.close()
@@ -144,16 +159,30 @@ class MetaRunner(Runner):
             "Config": self.config,
             "System": self.system_name,
             "Task": self.task.identity,
+            "MadeFrom": self.task.made_from,
             "Preprocessing": {"mean": self.scope.prepared.mean, "scale": self.scope.prepared.scale},
+            "Training": self._what_adaptation_needs(),
         }
         return Experiment(Path(self.args.expdir), self.downstream.model.get_downstream_name(), constants)
 
+    def _what_adaptation_needs(self) -> dict[str, Any]:
+        """What adapting to a new listener needs of the training data, which need not be there then."""
+        corpus, split, prepared = self.workspace.corpus, self.workspace.split, self.scope.prepared
+        return {
+            "classes": list(self.task.classes),
+            "class_weights": self.task.class_weights.tolist(),
+            "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()},
+            "split": {"scenario": split.scenario, "fold": split.fold, "train_raters": len(split.train_raters)},
+            "upstream_checkpoint": self.scope.identity.checkpoint,
+            "shape": list(prepared.values.shape[1:]),
+            "standardized": prepared.standardized,
+        }
+
     def _start(self, task: TrainingTask) -> tuple[ModelState, dict[str, Any]]:
-        nothing = {"loss": math.inf, "step": 0}
         if not self.init_ckpt:
-            return self.system.initialise(task), nothing
+            return self.system.initialise(task), dict(NOTHING)
         state = self._loaded()
-        return state, dict(self.init_ckpt.get("Best", nothing)) if self.args.past_exp else nothing
+        return state, dict(self.init_ckpt.get("Best", NOTHING)) if self.args.past_exp else dict(NOTHING)
 
     def _validate(self, files: Experiment, state: ModelState, loop: OuterLoop | None, epoch: int, best):
         """Meta-test the validation rater; write ``dev-best.ckpt`` where this step is the best so far."""
@@ -187,21 +216,36 @@ class MetaRunner(Runner):
 
     # -- evaluation --------------------------------------------------------------------------------------------
 
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Evaluate, or train on, from a checkpoint of this experiment, as ``-e`` does in a new process."""
+        self.args.past_exp = self.args.init_ckpt = str(checkpoint)
+        self.init_ckpt = read_checkpoint(checkpoint)
+
     def _loaded(self) -> ModelState:
         """The state of the checkpoint that ``-e``, ``-a`` or ``-i`` names."""
         source = self.args.init_ckpt
         if self.init_ckpt.get("System", self.system_name) != self.system_name:
             raise UserError(f"{source} holds {self.init_ckpt['System']}, not {self.system_name} (-v).")
         if self.args.past_exp and self.init_ckpt.get("Task") != self.task.identity:
-            raise UserError(
-                f"{source} was trained on other data: corpus, audio, features, split or labels have changed since. "
-                "Train again, or restore what it was trained on; -i loads its parameters all the same."
-            )
+            advice = "Train again, or restore what it was trained on; -i loads its parameters all the same."
+            then = self.init_ckpt.get("MadeFrom")
+            if not isinstance(then, dict):
+                raise UserError(f"{source} was trained on other data, and does not say on which. {advice}")
+            raise refuse(f"{source} was trained on other data: it", then, self.task.made_from, advice)
         state = unpack_state(self.init_ckpt, self.system.blank(self.task), source)
         for module in (state.head, state.rates):
             if module is not None:
                 module.to(self.args.device)
         return state
+
+    def _refuse_changed_training(self) -> None:
+        """The result's options say how the state was trained, which evaluating does not change."""
+        then, now = (trained_by(config) for config in (self.init_ckpt["Config"], self.config))
+        if found := differences(then, now):
+            raise UserError(
+                f"{self.args.init_ckpt} was trained with other options: {'; '.join(found)} (then -> now). Evaluating "
+                "does not train: leave them out of -o, or train again."
+            )
 
     def evaluate(self, split: str | None = None, logger=None, global_step: int = 0) -> list[str]:
         """Meta-test the fold's test rater (``-t test``) or validation rater (``-t dev``); write the result file."""
@@ -213,6 +257,9 @@ class MetaRunner(Runner):
         if not self.init_ckpt:
             raise UserError("Nothing to evaluate: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
         state = self._loaded()
+        if self.args.past_exp:
+            self._refuse_changed_training()
+        parameters = state_hash(state)
         system, tuned = self._tuned(state)  # before anything of the test rater is read
         episodes = self.workspace.episodes(roles[split])
         on_device = dataclasses.replace(self.scope.prepared, values=task.features)
@@ -221,6 +268,7 @@ class MetaRunner(Runner):
             say(note)
         begun = time.perf_counter()
         results = meta_test(system, state, data, progress=f"meta-testing {episodes.rater}")
+        seconds = time.perf_counter() - begun
         evalrc = system.options.downstream_expert.evalrc
         content = result_content(
             cell={**self._cell(split), "steps": evalrc.steps},
@@ -233,13 +281,15 @@ class MetaRunner(Runner):
                 "task": task.identity,
                 "features": self.scope.identity.key,
                 "upstream_checkpoint": self.scope.identity.checkpoint,
+                "parameters": parameters,
             },
             options=dataclasses.asdict(self.options),
             selected_step=int(self.init_ckpt.get("Step", 0)),
             engine=self.system.engine(state),
-            seconds=time.perf_counter() - begun,
+            seconds=seconds,
             draws=evalrc.interval_draws,
             tuned=tuned,
+            trajectory=trajectory(system, state, data, evalrc.trajectory),
         )
         if not parallel.is_leader():
             return []
@@ -289,18 +339,22 @@ class MetaRunner(Runner):
         split = self.workspace.split
         return {"test": tested, "validation": split.validation_rater, "train": list(split.train_raters)}
 
-    def inference(self) -> None:
-        """Class probabilities of the audio file that ``-t`` names, before any adaptation."""
+    def inference(self) -> dict[str, float]:
+        """Print and return the class probabilities of the audio file that ``-t`` names, before any adaptation.
+
+        The same path as ``metaperser predict`` on the exported experiment, and the same bits.
+        """
         if not self.init_ckpt:
             raise UserError("Nothing to infer with: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
         path = Path(self.args.evaluate_split)
         if not path.is_file():
             raise UserError(f"-t {path}: no such audio file.")
         state = self._loaded()
-        predictor = {name: value.detach() for name, value in state.parameters().items()}
-        probabilities = self.system.predict(predictor if state.head else 0, self.scope.read(path))[0]
-        for name, value in sorted(zip(self.workspace.corpus.classes, probabilities, strict=True), key=lambda p: -p[1]):
-            print(f"{name:<12} {value:.3f}{'  ticked' if value > 1 / len(probabilities) else ''}")
+        probabilities = self.system.predict(self.system.unadapted(state), self.scope.read(path))[0]
+        rows = zip(self.workspace.corpus.classes, probabilities.tolist(), binarise(probabilities), strict=True)
+        for name, value, chosen in sorted(rows, key=lambda row: -row[1]):
+            print(f"{name:<12} {value:.3f}{'  ticked' if chosen else ''}")
+        return dict(zip(self.workspace.corpus.classes, probabilities.tolist(), strict=True))
 
 
 def _refuse_unsupported(args) -> None:

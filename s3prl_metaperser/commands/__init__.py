@@ -4,7 +4,20 @@ A command's module has ``add(commands)``, which adds its parser, and ``run(argum
 What takes time to import is imported inside ``run``, so that help is instant.
 """
 
-from s3prl_metaperser.commands import demo_corpus, listing, plan, report, validate
+from s3prl_metaperser.commands import (
+    adapt,
+    demo_corpus,
+    doctor,
+    export,
+    listen,
+    listing,
+    plan,
+    predict,
+    report,
+    run,
+    status,
+    validate,
+)
 
 #: in the order of the help text
-COMMANDS = (validate, demo_corpus, plan, report, listing)
+COMMANDS = (doctor, validate, demo_corpus, plan, run, status, report, export, adapt, predict, listen, listing)

@@ -1,31 +1,62 @@
-"""``metaperser plan UPSTREAM``: memory of fine-tuning, and the micro-batch that fits."""
+"""``metaperser plan``: what a grid will take, or the memory that fine-tuning an upstream takes."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
-from s3prl_metaperser.commands.common import positive
+from s3prl_metaperser.commands.common import add_grid_options, opened_grid, positive
+from s3prl_metaperser.errors import UserError
+
+_OF_UPSTREAMS = ("shots", "inner_steps", "seconds", "longest", "memory")
+_OF_GRIDS = ("results", "corpus", "root", "only", "set", "seconds_per_step")
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("plan", help="memory of fine-tuning an upstream (-f), and the micro-batch that fits")
-    parser.add_argument("upstream", metavar="UPSTREAM", help="a name in s3prl's hub: see `metaperser list upstreams`")
-    parser.add_argument("--shots", type=positive(int), metavar="K", help="support utterances of a rater [32]")
-    parser.add_argument("--inner-steps", type=positive(int), metavar="S", help="inner steps in meta-training [5]")
-    parser.add_argument("--seconds", type=positive(float), help="mean length of an utterance [4.5]")
-    parser.add_argument("--longest", type=positive(float), metavar="SECONDS", help="of the longest utterance [15]")
-    parser.add_argument("--memory", type=positive(float), metavar="GB", help="of your device [16, 32 and 80]")
+    parser = commands.add_parser("plan", help="what a grid will take; or memory of fine-tuning an upstream (-f)")
+    parser.add_argument("what", metavar="GRID.yaml | UPSTREAM", help="a grid, or a name of `metaperser list upstreams`")
+    grid = parser.add_argument_group("of a grid")
+    add_grid_options(grid)
+    grid.add_argument(
+        "--seconds-per-step",
+        type=positive(float),
+        metavar="S",
+        help="of one training step of the upstream on 32 utterances (forward and backward) on your device",
+    )
+    memory = parser.add_argument_group("of an upstream")
+    memory.add_argument("--shots", type=positive(int), metavar="K", help="support utterances of a rater [32]")
+    memory.add_argument("--inner-steps", type=positive(int), metavar="S", help="inner steps in meta-training [5]")
+    memory.add_argument("--seconds", type=positive(float), help="mean length of an utterance [4.5]")
+    memory.add_argument("--longest", type=positive(float), metavar="SECONDS", help="of the longest utterance [15]")
+    memory.add_argument("--memory", type=positive(float), metavar="GB", help="of your device [16, 32 and 80]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    is_grid = arguments.what.endswith((".yaml", ".yml")) or Path(arguments.what).is_file()
+    kind, foreign = ("a grid", _OF_UPSTREAMS) if is_grid else ("an upstream", _OF_GRIDS)
+    for name in foreign:
+        if getattr(arguments, name):
+            raise UserError(f"--{name.replace('_', '-')} means nothing for {kind}, and {arguments.what} is {kind}.")
+    return (_grid if is_grid else _upstream)(arguments)
+
+
+def _grid(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.grid.plan import format_plan, plan_report
+
+    report = plan_report(opened_grid(arguments, "what"), arguments.seconds_per_step)
+    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else format_plan(report))
+    return 0
+
+
+def _upstream(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.upstream.memory_report import format_plan, plan_report
 
     given = {"shots": arguments.shots, "inner_steps": arguments.inner_steps}
     given |= {"seconds": arguments.seconds, "longest": arguments.longest}
     setting = {key: value for key, value in given.items() if value is not None}
-    report = plan_report(arguments.upstream, [arguments.memory] if arguments.memory else None, **setting)
+    report = plan_report(arguments.what, [arguments.memory] if arguments.memory else None, **setting)
     print(json.dumps(report, indent=1) if arguments.json else format_plan(report))
     return 0

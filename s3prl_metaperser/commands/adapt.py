@@ -1,0 +1,49 @@
+"""``metaperser adapt``: a model and one listener's labelled clips to a model for that listener."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from s3prl_metaperser.commands.common import add_model
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("adapt", help="adapt a model to one listener's labelled clips")
+    add_model(parser, "MODEL", "a model folder made by `metaperser export`")
+    parser.add_argument("--ratings", required=True, metavar="CSV", help="file,rater,label; the rater may be left out")
+    parser.add_argument("--out", required=True, metavar="LISTENER", help="a new or empty folder")
+    parser.add_argument("--root", metavar="DIR", help="the folder that files are relative to [that of the CSV file]")
+    parser.add_argument("--rater", metavar="ID", help="whose labels, where the file has several raters")
+    parser.add_argument("--folds", type=int, metavar="N", help="parts of the leave-out; 0: none [one clip; with -f 4]")
+    parser.add_argument("--seed", type=int, default=0, help="of what the system draws; Meta-PerSER draws nothing [0]")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.listener.folder import check_new
+    from s3prl_metaperser.listener.leave_out import leave_out
+    from s3prl_metaperser.listener.ratings import read_ratings, warnings_about
+    from s3prl_metaperser.listener.shell import load, quiet_upstreams
+
+    quiet_upstreams()
+    out = Path(arguments.out).expanduser()
+    check_new(out)
+    root = Path(arguments.root).expanduser() if arguments.root else None
+    ratings = read_ratings(Path(arguments.ratings).expanduser(), root=root, rater=arguments.rater)
+    recognizer = load(arguments, adapted=False)
+    for reason, count in sorted(ratings.dropped.items()):
+        print(f"left out: {count} x {reason}", file=sys.stderr)
+    items = recognizer.items(ratings.clips, progress="features")
+    fit = leave_out(recognizer.model, items, ratings.ticks, arguments.folds, progress=True)
+    adapted = recognizer.adapt_items(items, ratings.ticks, seed=arguments.seed)
+    shots = recognizer.card["adaptation"]["shots"]
+    warned = [*warnings_about(ratings.ticks, recognizer.classes, shots), *(fit.warning() if fit else [])]
+    adapted.save(out, rater=ratings.rater, warnings=warned, fit=fit.as_json() if fit else None)
+    print(f"{out}: {recognizer.card['system']} adapted to {ratings.rater}, K={len(items)} clips")
+    print(fit.table() if fit else "leave-out: not done")
+    for warning in warned:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"next: metaperser predict {out} FILES...")
+    return 0

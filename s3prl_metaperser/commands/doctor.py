@@ -1,0 +1,21 @@
+"""``metaperser doctor``: this machine's stack, what works and what does not, with what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("doctor", help="this machine: versions, what works, what does not and how to mend it")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.doctor import as_json, as_text, examine, status
+    from s3prl_metaperser.errors import printable
+
+    found = examine()
+    print(json.dumps(as_json(found), indent=1) if arguments.json else printable(as_text(found)))
+    return status(found)

@@ -1,0 +1,38 @@
+"""``metaperser export``: a trained experiment as a model folder, for other machines and listeners."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("export", help="a trained experiment as a model folder: safetensors and a card")
+    parser.add_argument(
+        "experiment", metavar="EXPDIR", help="an experiment folder (its dev-best.ckpt), or a checkpoint"
+    )
+    parser.add_argument("--out", required=True, metavar="MODEL", help="a new or empty folder")
+    parser.add_argument("--licence", metavar="TEXT", help="the model's licence, for the card")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.listener.export import export
+    from s3prl_metaperser.listener.folder import TENSORS
+
+    out = Path(arguments.out).expanduser()
+    card = export(Path(arguments.experiment).expanduser(), out, licence=arguments.licence)
+    upstream, metrics = card["upstream"], card["metrics"]
+    print(f"{out}: {card['system']} ({card['scope']}), upstream {upstream['name']}, {TENSORS} and card.json")
+    if metrics is None:
+        print(
+            "the card has no metrics: this checkpoint has no result_test.json (run_downstream.py -m evaluate)",
+            file=sys.stderr,
+        )
+    if upstream["source"] and not upstream["source"][0].startswith("http"):
+        print(f"where it is used, the upstream's weights are needed, too: -k {upstream['source'][0]}")
+    print(
+        f"next: metaperser adapt {out} --ratings my_ratings.csv --out LISTENER, or metaperser listen {out} --clips DIR"
+    )
+    return 0

@@ -1,0 +1,62 @@
+"""``metaperser listen``: a local page on which one listener labels clips, and the model adapts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from s3prl_metaperser.commands.common import add_model, positive
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("listen", help="a local page: label clips, and see the model adapt to you")
+    add_model(parser, "MODEL", "a model folder made by `metaperser export`")
+    parser.add_argument("--clips", required=True, metavar="DIR", help="a folder of audio files (recursive)")
+    parser.add_argument("--ratings", metavar="CSV", help="where labels are saved and taken up again [DIR/ratings.csv]")
+    parser.add_argument("--rater", metavar="ID", help="who listens [the file's only rater, or: listener]")
+    parser.add_argument(
+        "--every", type=positive(int), default=4, metavar="N", help="adapt after N labels [%(default)s]"
+    )
+    parser.add_argument("--port", type=int, default=8707, help="on 127.0.0.1; 0: any that is free [%(default)s]")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import webbrowser
+
+    from s3prl_metaperser.listener.server import ListeningServer
+    from s3prl_metaperser.listener.session import ListeningSession
+    from s3prl_metaperser.listener.shell import load, quiet_upstreams
+
+    quiet_upstreams()
+    clips = Path(arguments.clips).expanduser()
+    ratings = Path(arguments.ratings).expanduser() if arguments.ratings else None
+    recognizer = load(arguments, adapted=False)
+    session = ListeningSession(recognizer, clips, ratings=ratings, rater=arguments.rater, every=arguments.every)
+    for name in session.left_out:
+        print(f"left out: {name!r}: this name cannot stand in ratings.csv", file=sys.stderr)
+    if session.elsewhere:
+        print(
+            f"{session.elsewhere} rated file(s) of {session.file.path} are not in {clips}; kept, not used",
+            file=sys.stderr,
+        )
+    with ListeningServer(session, arguments.port) as server:
+        session.start()
+        print(f"{len(session.clips)} clips, {len(session.view().ticks)} ticked; labels go to {session.file.path}")
+        print(f"open {server.url}\nCtrl-C ends; the same command goes on", flush=True)
+        if not arguments.no_browser:
+            webbrowser.open(server.url)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print()
+        finally:
+            session.stop()
+    done = len(session.view().ticks)
+    print(f"{done} clips are labelled in {session.file.path}")
+    if done:
+        root = "" if session.file.path.parent.resolve() == clips.resolve() else f" --root {clips}"
+        print(f"next: metaperser adapt {arguments.model} --ratings {session.file.path}{root} --out LISTENER")
+    return 0

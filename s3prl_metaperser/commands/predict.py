@@ -1,0 +1,46 @@
+"""``metaperser predict``: what a listener hears in audio files, by class."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from s3prl_metaperser.commands.common import add_model, positive
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("predict", help="predict audio files for a listener, or with a model as it is")
+    add_model(parser, "MODEL", "a folder made by `metaperser adapt` (a listener) or `metaperser export` (zero-shot)")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILES", help="audio files, folders (recursive), or quoted patterns"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="file, a column of probabilities a class, ticked")
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--out", metavar="FILE", help="write there instead of to stdout")
+    parser.add_argument(
+        "--batch-size", type=positive(int), default=1, metavar="N", help="clips in one forward pass [1]"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.atomic import write_text
+    from s3prl_metaperser.listener.files import predict_files
+    from s3prl_metaperser.listener.shell import load, quiet_upstreams
+
+    quiet_upstreams()
+    found = predict_files(load(arguments), arguments.files, batch_size=arguments.batch_size)
+    text = found.as_csv() if arguments.csv else found.as_json() if arguments.json else found.as_text()
+    if arguments.out:
+        write_text(Path(arguments.out).expanduser(), text)
+    else:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    for file, why in found.unreadable:
+        print(f"{file}: {why}", file=sys.stderr)
+    if found.unreadable:
+        total = len(found.files) + len(found.unreadable)
+        print(f"{len(found.unreadable)} of {total} could not be predicted", file=sys.stderr)
+    return 1 if found.unreadable else 0

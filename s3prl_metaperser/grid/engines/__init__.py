@@ -1,0 +1,1 @@
+"""Engines that spread a grid's jobs over processes, GPUs and nodes."""

@@ -1,0 +1,86 @@
+"""Snakemake profiles: where ``--profile NAME`` is, and what of it the engine must know."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.resources import folder
+from s3prl_metaperser.yaml_files import read_yaml
+
+CONFIG = "config.yaml"
+#: Where Snakemake keeps a user's own.
+OWN = Path("~/.config/snakemake")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile.
+
+    Attributes:
+        path: its folder.
+        settings: Snakemake's long options without their dashes.
+    """
+
+    path: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def executor(self) -> str | None:
+        """The plugin that takes jobs elsewhere; None on this machine."""
+        name = self.settings.get("executor")
+        return None if name in (None, "local") else str(name)
+
+    def without_accounting(self) -> list[str]:
+        """Options for a Slurm that keeps no accounts, where the profile says nothing of it.
+
+        Snakemake's plugin asks ``sacct`` wherever the program is there, and takes its refusal for a failed job.
+        """
+        if self.executor != "slurm" or "slurm-status-command" in self.settings or _accounting():
+            return []
+        options = ["--slurm-status-command", "squeue"]
+        return options if "slurm-no-account" in self.settings else [*options, "--slurm-no-account"]
+
+
+def find_profile(name: str) -> Profile:
+    """The profile ``--profile`` names.
+
+    Args:
+        name: a folder with ``config.yaml``; or one of ``benchmarks/profiles``, or of ``~/.config/snakemake``.
+
+    Raises:
+        UserError: there is none, or it needs an executor plugin that is not installed.
+    """
+    shipped = folder("benchmarks/profiles")
+    places = [Path(name).expanduser(), OWN.expanduser() / name, shipped / name]
+    path = next((place for place in places if (place / CONFIG).is_file()), None)
+    if path is None:
+        if Path(name).is_dir():
+            raise UserError(f"--profile {name}: the folder has no {CONFIG}.")
+        known = {found.parent.name for place in (shipped, OWN.expanduser()) for found in place.glob(f"*/{CONFIG}")}
+        raise UserError(f"--profile: {unknown_name('profile', name, known)} Or name a folder with a {CONFIG}.")
+    settings = read_yaml(path / CONFIG)
+    if not isinstance(settings, Mapping):
+        raise UserError(f"{path / CONFIG}: expected a mapping (option: value).")
+    profile = Profile(path.resolve(), settings)
+    plugin = f"snakemake_executor_plugin_{str(profile.executor).replace('-', '_')}"
+    if profile.executor is not None and find_spec(plugin) is None:
+        raise UserError(
+            f"{path / CONFIG}: the executor {profile.executor} is not installed. Install it: "
+            f"pip install {plugin.replace('_', '-')}"
+        )
+    return profile
+
+
+def _accounting() -> bool:
+    """Whether Slurm's database answers."""
+    try:
+        asked = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0

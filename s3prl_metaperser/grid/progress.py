@@ -1,0 +1,72 @@
+"""The bar over cells, with the time left; what the runner itself says is in each cell's log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from s3prl_metaperser.grid.cells import Cell
+from s3prl_metaperser.grid.work import Event
+
+#: Between two looks of a bar that is not on a terminal, such as in a job's log.
+LOG_SECONDS = 15.0
+
+
+class Progress:
+    """Shows events; a context manager.
+
+    Args:
+        cells: that events are about.
+        done: cells that were done before.
+    """
+
+    def __init__(self, cells: Sequence[Cell], done: int):
+        self.cells, self.before = cells, done
+        self.now, self.failed = 0, 0
+        self._shown = 0.0
+
+    def __enter__(self) -> Progress:
+        self._seconds = 0.5 if sys.stderr.isatty() else LOG_SECONDS
+        self._bar = tqdm(
+            total=len(self.cells),
+            unit="cell",
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=self._seconds,
+            file=sys.stderr,
+        )
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def tell(self, event: Event) -> None:
+        """Show what happened."""
+        cell = self.cells[event.cell]
+        if event.kind in ("begun", "progress"):
+            text = f"{cell.upstream.label} {cell.scenario}/{cell.fold} K={cell.shots} {cell.system}"
+            self._say(f"{text}: {event.text}" if event.text else text)
+            return
+        if event.kind == "failed":
+            self.failed += 1
+            self._bar.write(f"failed: {cell}: {event.text}", file=sys.stderr)
+        else:
+            self.now += 1
+        self._bar.update()
+
+    def summary(self, total: int) -> str:
+        """What became of all cells, in a line."""
+        left = total - self.before - self.now - self.failed
+        parts = [f"{self.before + self.now} done ({self.now} now, {self.before} before)"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{left} left"] if left else []
+        return f"{total} cells: {', '.join(parts)}"
+
+    def _say(self, text: str) -> None:
+        self._bar.set_postfix_str(text, refresh=False)
+        if time.monotonic() - self._shown > self._seconds:
+            self._shown = time.monotonic()
+            self._bar.refresh()

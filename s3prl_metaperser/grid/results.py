@@ -1,0 +1,213 @@
+"""The results folder: each cell's state, what it holds, and who is at work on it.
+
+A cell's folder is an experiment folder as s3prl lays it out, and besides
+
+- ``cell.json``: the cell's definition; once it is done also the corpus's fingerprint and how long it took,
+- ``cell.log``: what the runner said,
+- ``error.json``: why it failed, where it did.
+
+Who works on a cell holds the lock of its place in ``.locks``, which the system takes back from a process that is
+killed. Results of the same place under other settings are moved to ``previous-cells``, which no report reads, and come
+back when their settings do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from s3prl_metaperser.atomic import write_json
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.schema import SCHEMA
+from s3prl_metaperser.grid.cells import Cell
+
+RESULT, CELL, ERROR, LOG = "result_test.json", "cell.json", "error.json", "cell.log"
+PREVIOUS = "previous-cells"
+State = Literal["done", "running", "failed", "missing"]
+STATES: tuple[State, ...] = ("done", "running", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a cell is.
+
+    Attributes:
+        error: the first line of why it failed.
+        begun: whether a missing cell has a checkpoint to go on from.
+        note: why a result that is there does not count.
+    """
+
+    state: State
+    error: str = ""
+    begun: bool = False
+    note: str = ""
+
+
+class Results:
+    """A folder of results.
+
+    Args:
+        folder: made when something is written to it.
+        fingerprints: corpus -> hash of its labels, as far as they are known: results of other labels do not count.
+    """
+
+    def __init__(self, folder: str | Path, fingerprints: Mapping[str, str] | None = None):
+        self.folder = Path(folder)
+        self.fingerprints = dict(fingerprints or {})
+
+    def of(self, cell: Cell) -> Path:
+        """The cell's folder."""
+        return self.folder / cell.path
+
+    def standing(self, cell: Cell) -> Standing:
+        """How far a cell is. Nothing is written, nor waited for."""
+        if self.is_done(cell):
+            return Standing("done")
+        if self._is_locked(cell):
+            return Standing("running")
+        folder = self.of(cell)
+        error = read_small(folder / ERROR)
+        if error is not None:
+            return Standing("failed", error=str(error.get("error", "")))
+        return Standing("missing", begun=_has_checkpoint(folder), note=self._why_not(cell))
+
+    def is_done(self, cell: Cell) -> bool:
+        """Whether the cell's result is there, by this definition, of this corpus, as this version writes it."""
+        folder = self.of(cell)
+        return not self._why_not(cell) and (folder / RESULT).is_file() and self._done(folder) is not None
+
+    def record(self, cell: Cell) -> dict[str, Any] | None:
+        """What ``cell.json`` says of a finished cell: ``corpus``, ``seconds``, ``device``, ..."""
+        return self._done(self.of(cell))
+
+    def failure(self, cell: Cell) -> dict[str, Any] | None:
+        """The content of ``error.json``."""
+        return read_small(self.of(cell) / ERROR)
+
+    @contextlib.contextmanager
+    def working_on(self, cell: Cell) -> Iterator[bool]:
+        """Hold the cell's lock; gives False, without waiting, where another process holds it."""
+        path = self._lock(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def begin(self, cell: Cell) -> Path:
+        """Make the cell's folder fit to work in; the caller holds the lock. Returns the folder."""
+        folder = self.of(cell)
+        self._put_aside_others(cell)
+        if self._why_not(cell) == _OTHER_CORPUS:
+            aside = self.folder / PREVIOUS / f"{cell.path}-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(aside)
+        folder.mkdir(parents=True, exist_ok=True)
+        for left_over in folder.glob(".*.part"):  # of a process that was killed while it wrote
+            left_over.unlink()
+        (folder / ERROR).unlink(missing_ok=True)
+        write_json(folder / CELL, _about(cell))
+        return folder
+
+    def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
+        """Say that the result is there."""
+        write_json(self.of(cell) / CELL, {**_about(cell), "done": {"schema": SCHEMA, **record}})
+
+    def fail(self, cell: Cell, error: BaseException) -> str:
+        """Record why a cell failed; returns the first line."""
+        text = str(error).strip() or type(error).__name__
+        first = text.splitlines()[0]
+        if not isinstance(error, UserError):
+            first = f"{type(error).__name__}: {first}"
+        content = {
+            "error": first,
+            "message": text,
+            "traceback": "".join(traceback.format_exception(error)),
+            "identity": cell.identity,
+            "time": time.time(),
+            "host": platform.node(),
+            "process": os.getpid(),
+        }
+        write_json(self.of(cell) / ERROR, content)
+        return first
+
+    def _done(self, folder: Path) -> dict[str, Any] | None:
+        content = read_small(folder / CELL)
+        return None if content is None else content.get("done")
+
+    def _why_not(self, cell: Cell) -> str:
+        """Why a result that is there does not count; empty where it does or there is none."""
+        folder = self.of(cell)
+        content = read_small(folder / CELL)
+        if content is None or not (folder / RESULT).is_file():
+            return ""
+        if content.get("identity") != cell.identity:
+            return "the folder holds another cell"
+        done = content.get("done") or {}
+        known = self.fingerprints.get(cell.corpus)
+        if known is not None and done.get("corpus") not in (None, known):
+            return _OTHER_CORPUS
+        return "" if done.get("schema") in (None, SCHEMA) else "it was written by another version: evaluate again"
+
+    def _lock(self, cell: Cell) -> Path:
+        return self.folder / ".locks" / f"{cell.place.replace('/', '__')}.lock"
+
+    def _is_locked(self, cell: Cell) -> bool:
+        if not self._lock(cell).exists():
+            return False
+        with self.working_on(cell) as mine:
+            return not mine
+
+    def _put_aside_others(self, cell: Cell) -> None:
+        mine, kept = self.of(cell), self.folder / PREVIOUS / cell.path
+        for other in sorted(mine.parent.glob(f"{cell.fold}-*")):
+            if other != mine and other.is_dir():
+                aside = self.folder / PREVIOUS / other.relative_to(self.folder)
+                aside.parent.mkdir(parents=True, exist_ok=True)
+                if aside.exists():
+                    aside.rename(aside.with_name(f"{aside.name}-{time.strftime('%Y-%m-%d-%H-%M-%S')}"))
+                other.rename(aside)
+        if kept.is_dir() and not mine.exists():
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            kept.rename(mine)
+
+
+_OTHER_CORPUS = "its corpus had other labels"
+
+
+def _about(cell: Cell) -> dict[str, Any]:
+    return {
+        "identity": cell.identity,
+        "cell": str(cell),
+        "upstream": cell.upstream.label,
+        "definition": cell.definition,
+    }
+
+
+def read_small(path: Path) -> dict[str, Any] | None:
+    """A small JSON file; None where there is none or it cannot be used."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any(folder.glob("states-*.ckpt"))

@@ -1,0 +1,82 @@
+"""What cells share, made once: feature stores and initialisations, in the cache.
+
+Both are kept there by what they are made from, under locks of their own, whoever makes them (the launcher, too). A note
+beside them says which grid stage they belong to, so that what exists can be told without torch and without a corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from s3prl_metaperser.atomic import write_json
+from s3prl_metaperser.grid.cells import Cell
+from s3prl_metaperser.grid.results import read_small
+from s3prl_metaperser.paths import cache_root
+
+Kind = Literal["features", "initialisation"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One thing that cells share.
+
+    Attributes:
+        key: hash of what it is made from.
+        cells: that need it; any of them says how to make it.
+        what: for people.
+    """
+
+    kind: Kind
+    key: str
+    cells: tuple[Cell, ...]
+    what: str
+
+    @property
+    def note(self) -> Path:
+        """The file that says that it was made."""
+        cache = cache_root(self.cells[0].options.downstream_expert.datarc.cache_dir)
+        return cache / "grid" / f"{self.kind}-{self.key[:24]}.json"
+
+    def exists(self, fingerprint: str | None = None) -> bool:
+        """Whether it was made and is still there.
+
+        Args:
+            fingerprint: of the corpus, where it is known: what was made of other labels does not count.
+        """
+        content = read_small(self.note)
+        if content is None or (fingerprint is not None and content.get("corpus") != fingerprint):
+            return False
+        return all(Path(path).exists() for path in content.get("files", []))
+
+    def made(self, files: Sequence[Path], fingerprint: str) -> None:
+        """Say that it was made, as ``files``, from a corpus with this fingerprint."""
+        content: dict[str, Any] = {"what": self.what, "corpus": fingerprint, "files": [str(path) for path in files]}
+        if read_small(self.note) != content:
+            write_json(self.note, content)
+
+
+def stages(cells: Sequence[Cell]) -> list[Stage]:
+    """The stages of these cells, features first."""
+    found: dict[tuple[Kind, str], list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(("features", cell.features), []).append(cell)
+    for cell in cells:
+        if cell.initialisation is not None:
+            found.setdefault(("initialisation", cell.initialisation), []).append(cell)
+    return [Stage(kind, key, tuple(members), _what(kind, members[0])) for (kind, key), members in found.items()]
+
+
+def stage_of(cell: Cell, kind: Kind) -> Stage | None:
+    """The stage of one cell; None for a system that does without."""
+    return next((stage for stage in stages([cell]) if stage.kind == kind), None)
+
+
+def _what(kind: Kind, cell: Cell) -> str:
+    where = f"{cell.corpus}, {cell.upstream.label} ({cell.scope})"
+    if kind == "features":
+        return f"{'checkpoint' if cell.finetuned else 'features'} of {cell.upstream.label} for {cell.corpus}"
+    name = "SSL-E" if cell.finetuned else "consensus initialisation"
+    return f"{name}: {where}, {cell.scenario}/{cell.fold}"
