@@ -22,7 +22,7 @@ from s3prl_metaperser.options import Options
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
-from s3prl_metaperser.upstream.pooling import pool_waveforms
+from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
 from s3prl_metaperser.upstream.store import FeatureIdentity
 from s3prl_metaperser.upstream.waveforms import RATE, Waveforms
 from s3prl_metaperser.workspace import Prepared, Workspace, say
@@ -67,6 +67,7 @@ def open_scope(args: argparse.Namespace, options: Options, workspace: Workspace)
         selection=args.upstream_feature_selection,
         normalize=args.upstream_feature_normalize and args.upstream_layer_selection is None,  # as in s3prl
         dtype=options.downstream_expert.modelrc.feature_dtype,
+        precision="bfloat16" if options.downstream_expert.modelrc.bf16 else "float32",
     )
     return (_finetuned if args.upstream_trainable else _frozen)(args, options, workspace, identity, build)
 
@@ -102,11 +103,10 @@ def _frozen(args, options: Options, workspace: Workspace, identity: FeatureIdent
     if prepared.standardized:
         say("pooled features are standardised with the training split's statistics (modelrc.standardize)")
 
+    inputs = PooledInputs(build, identity, layer, prepared.mean, prepared.scale, args.device)
+
     def read(path: Path) -> torch.Tensor:
-        waves = [torch.from_numpy(load_audio(path)).to(args.device)]
-        (pooled,) = pool_waveforms(build(), waves, selection=identity.selection, normalize=identity.normalize)
-        chosen = pooled if layer is None else pooled[[layer]]
-        return ((chosen - prepared.mean) / prepared.scale)[None].to(args.device)
+        return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
 
     rate = build().get_downsample_rates(identity.selection) if needed else 0
     return Scope("frozen", identity, prepared, read, rate)
@@ -140,8 +140,10 @@ def _finetuned(args, options: Options, workspace: Workspace, identity: FeatureId
     rows = {u.id: row for row, u in enumerate(workspace.utterances)}
     prepared = Prepared(waves, rows, torch.zeros(shape), torch.ones(shape), standardized=False)
 
+    inputs = WaveInputs(tunerc.longest_seconds, args.device)
+
     def read(path: Path) -> list[torch.Tensor]:
-        return [waves.prepare(torch.from_numpy(load_audio(path)))]
+        return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
 
     return Scope("finetuned", identity, prepared, read, upstream.get_downsample_rates(identity.selection), model)
 

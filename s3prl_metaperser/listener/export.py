@@ -1,0 +1,175 @@
+"""From an experiment folder to a model folder that needs neither the corpus nor the machine that trained it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_metaperser.checkpoints import read_checkpoint
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.results import read_result, versions
+from s3prl_metaperser.experiment import BEST
+from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
+from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, check_new, tensor_hash, write_folder
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
+from s3prl_metaperser.methods.tuning import overridden
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.paths import steps_of
+from s3prl_metaperser.registration import DOWNSTREAM
+from s3prl_metaperser.upstream.files import is_address
+from s3prl_metaperser.upstream.hub import checkpoint_urls
+from s3prl_metaperser.upstream.store import RECIPE
+
+
+def export(experiment: Path, out: Path, *, licence: str | None = None) -> dict[str, Any]:
+    """Write the selected checkpoint of an experiment as a model folder.
+
+    Args:
+        experiment: the experiment folder, or one of its checkpoints.
+        out: a new or empty folder.
+        licence: of the model, for the card.
+
+    Returns:
+        The card.
+
+    Raises:
+        UserError: no experiment of this downstream, a system that cannot personalise, or ``out`` is in use.
+    """
+    check_new(out)
+    path = _checkpoint(experiment)
+    content = read_checkpoint(path)
+    args = content["Args"]
+    if getattr(args, "downstream", None) != DOWNSTREAM:
+        raise UserError(f"{path} is of the downstream {getattr(args, 'downstream', None)!r}, not of {DOWNSTREAM}.")
+    system, registry = content.get("System", DEFAULT_SYSTEM), systems(args.upstream_trainable)
+    if not registry.get(system).personalises:
+        able = [name for name in registry.names() if registry.get(name).personalises]
+        raise UserError(f"{path} holds {system}, which cannot be adapted to a listener. These can: {', '.join(able)}.")
+    if "Training" not in content or "Adapted" not in content:
+        raise UserError(
+            f"{path} was written by an earlier version, which did not keep what adaptation needs (class weights). "
+            "Train again; the features and the initialisation are still in the cache."
+        )
+    result = _result(path.parent, content)
+    options = _options_in_force(content, result)
+    tensors, digest = _tensors(content)
+    card = {
+        "schema": SCHEMA,
+        "kind": "model",
+        "system": system,
+        "scope": "finetuned" if args.upstream_trainable else "frozen",
+        "classes": content["Training"]["classes"],
+        "upstream": _upstream(args, content["Training"], options, digest),
+        "adaptation": {**adaptation_of(options), "class_weights": content["Training"]["class_weights"]},
+        "options": option_sections(options),
+        "training": _training(content, args),
+        "metrics": None if result is None else _metrics(result),
+        "licences": licence_notes(args.upstream, content["Training"]["corpus"]["name"], licence),
+        "versions": versions(),
+        "parameters": content["Adapted"],
+        "listener": None,
+    }
+    write_folder(out, card, tensors)
+    return card
+
+
+def _checkpoint(experiment: Path) -> Path:
+    if experiment.is_file():
+        return experiment
+    if not experiment.is_dir():
+        raise UserError(f"{experiment}: there is no such experiment folder.")
+    if (experiment / BEST).is_file():
+        return experiment / BEST
+    states = steps_of(experiment)
+    if not states:
+        raise UserError(f"{experiment} is no experiment folder: it has no {BEST} and no states-*.ckpt. Train first.")
+    return states[-1][1]
+
+
+def _result(folder: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result file beside the checkpoint, if it is of this very checkpoint."""
+    path = folder / "result_test.json"
+    if not path.is_file():
+        return None
+    result = read_result(path)
+    same = result["hashes"]["task"] == content.get("Task") and result["selected_step"] == content.get("Step")
+    return result if same and result["cell"]["system"] == content.get("System") else None
+
+
+def _options_in_force(content: Mapping[str, Any], result: Mapping[str, Any] | None) -> Options:
+    """What the metrics were taken under, so that they speak of what is exported; else what training ran under."""
+    if result is None:
+        return Options.from_config(content["Config"])
+    options = Options.from_config(result["options"])
+    return overridden(options, result["tuned"]["chosen"]) if result["tuned"] else options
+
+
+def _tensors(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], str | None]:
+    """All that adapts, rates and preprocessing; and with -f a hash of what does not adapt."""
+    finetuned, upstream = "Upstream" in content, content.get("Upstream", {})
+    head = {**(content["Featurizer"] or {"weights": torch.zeros(1)}), **content["Downstream"]}
+    known = dict(head)
+    if finetuned:
+        known = {f"head.{name}": value for name, value in head.items()}
+        known |= {f"upstream.{name}": value for name, value in upstream.items()}
+    tensors = {name: known[name] for name in content["Adapted"]}
+    if "InnerRates" in content:
+        tensors[RATES] = content["InnerRates"]["values"]
+    if not finetuned:
+        tensors |= {MEAN: content["Preprocessing"]["mean"], SCALE: content["Preprocessing"]["scale"]}
+    rest = {name: value for name, value in upstream.items() if f"upstream.{name}" not in tensors}
+    return tensors, tensor_hash(rest) if finetuned else None
+
+
+def _upstream(args, training: Mapping[str, Any], options: Options, digest: str | None) -> dict[str, Any]:
+    given = args.upstream_ckpt
+    source = checkpoint_urls(args.upstream) or ([given if is_address(given) else Path(given).name] if given else [])
+    layers, features = training["shape"]
+    return {
+        "name": args.upstream,
+        "checkpoint": training["upstream_checkpoint"],
+        "source": source,
+        "model_config": Path(args.upstream_model_config).name if args.upstream_model_config else None,
+        "selection": args.upstream_feature_selection,
+        "layer": args.upstream_layer_selection,
+        "normalize": args.upstream_feature_normalize and args.upstream_layer_selection is None,  # as in s3prl
+        "dtype": options.downstream_expert.modelrc.feature_dtype,
+        "precision": "bfloat16" if options.downstream_expert.modelrc.bf16 else "float32",
+        "recipe": RECIPE,
+        "layers": layers,
+        "features": features,
+        "standardized": training["standardized"],
+        "not_adapted": digest,
+    }
+
+
+def _training(content: Mapping[str, Any], args) -> dict[str, Any]:
+    training, loss = content["Training"], content.get("Best", {}).get("loss")
+    return {
+        "corpus": training["corpus"]["name"],
+        "fingerprint": training["corpus"]["fingerprint"],
+        **training["split"],
+        "seed": args.seed,
+        "selected_step": content["Step"],
+        "validation_loss": loss if loss is not None and math.isfinite(loss) else None,
+    }
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics with their 95 % intervals, and on what: one rater that nothing was learned from."""
+    cell, counts = result["cell"], result["counts"]
+    return {
+        **result["metrics"],
+        "raters": 1,
+        "scenario": cell["scenario"],
+        "fold": cell["fold"],
+        "protocol": cell["protocol"],
+        "shots": counts["shots_used"],
+        "queries": counts["queries_used"],
+        "seeds": counts["episodes"],
+        "steps": cell["steps"],
+    }

@@ -1,0 +1,200 @@
+"""Audio files by name, folder or pattern, and what is predicted for them."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.recognizer import CHUNK, PersonalizedEmotionRecognizer
+from s3prl_metaperser.listener.waves import waveform
+
+#: What is taken for audio in a folder; a file that is named is read whatever it is called.
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".sph")
+
+_UPSTREAM_ERRORS = (RuntimeError, ValueError, AssertionError, MemoryError)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was predicted.
+
+    Attributes:
+        files: N that could be read, in the order asked for.
+        probabilities: float32 [N, C].
+        ticked: the classes above 1/C of each, the most probable first.
+        unreadable: (file, why), of the others.
+    """
+
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    probabilities: np.ndarray
+    ticked: tuple[tuple[str, ...], ...]
+    unreadable: tuple[tuple[str, str], ...]
+
+    def as_csv(self) -> str:
+        """``file``, a column for each class, ``ticked``; numbers with all digits of float32."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["file", *self.classes, "ticked"])
+        for file, row, ticked in zip(self.files, self.probabilities, self.ticked, strict=True):
+            writer.writerow([file, *(f"{value:.9g}" for value in row), ";".join(ticked)])
+        return text.getvalue()
+
+    def as_json(self) -> str:
+        """One object: ``classes``, ``predictions`` and ``unreadable``."""
+        rows = zip(self.files, self.probabilities.tolist(), self.ticked, strict=True)
+        content = {
+            "classes": list(self.classes),
+            "predictions": [
+                {"file": file, "probabilities": dict(zip(self.classes, row, strict=True)), "ticked": list(ticked)}
+                for file, row, ticked in rows
+            ],
+            "unreadable": [{"file": file, "error": why} for file, why in self.unreadable],
+        }
+        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+
+    def as_text(self) -> str:
+        """A line a file: its ticked classes with their probabilities."""
+        width = max((len(file) for file in self.files), default=0)
+        lines = []
+        for file, row, ticked in zip(self.files, self.probabilities, self.ticked, strict=True):
+            named = dict(zip(self.classes, row.tolist(), strict=True))
+            lines.append(f"{file:<{width}}  " + ", ".join(f"{name} {named[name]:.2f}" for name in ticked))
+        return "".join(f"{line}\n" for line in lines)
+
+
+def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Files by name; folders, whose audio is taken recursively; and patterns such as ``clips/**/*.wav``.
+
+    Returns:
+        Files, each once, in the order asked for; and (name, why) for what stands for no file at all.
+    """
+    found: dict[str, None] = {}
+    nothing: list[tuple[str, str]] = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            inside, why = [str(file) for file in audio_below(path)], "the folder has no audio files"
+        elif path.is_file() or not glob.has_magic(name):
+            inside, why = [str(path)], ""
+        else:
+            every = sorted(glob.glob(str(path), recursive=True))
+            inside = [file for file in every if os.path.isfile(file)]
+            why = "no file is like that"
+        if not inside:
+            nothing.append((name, why))
+        found.update(dict.fromkeys(inside))
+    return list(found), nothing
+
+
+def audio_below(folder: Path) -> list[Path]:
+    """Audio files in a folder and its folders, sorted; hidden ones are not seen."""
+    found = []
+    for path in folder.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not hidden and path.suffix.lower() in SUFFIXES and path.is_file():
+            found.append(path)
+    return sorted(found)
+
+
+def predict_files(
+    recognizer: PersonalizedEmotionRecognizer, names: Sequence[str], *, batch_size: int = 1, progress: bool = True
+) -> Predictions:
+    """Predict audio files; one that cannot be read does not keep the others from it.
+
+    Args:
+        names: see :func:`find_files`.
+        batch_size: see :meth:`.PersonalizedEmotionRecognizer.predict_proba`.
+        progress: show a bar.
+
+    Raises:
+        UserError: no file at all.
+    """
+    files, unreadable = find_files(names)
+    if not files:
+        shown = "; ".join(f"{name}: {why}" for name, why in unreadable) or "none is named"
+        raise UserError(f"No audio files ({shown}).")
+    done, rows = [], []
+    with tqdm(total=len(files), desc="predicting", disable=not progress, unit="file", dynamic_ncols=True) as bar:
+        for part, items, failed in _in_chunks(recognizer, files, batch_size, bar):
+            unreadable += failed
+            if part:
+                found = recognizer.predict_items(items)
+                finite = np.isfinite(found).all(1)
+                done += [file for file, fine in zip(part, finite, strict=True) if fine]
+                unreadable += [(f, "its prediction is NaN") for f, fine in zip(part, finite, strict=True) if not fine]
+                rows.append(found[finite])
+    probabilities = np.concatenate(rows) if rows else np.empty((0, len(recognizer.classes)), dtype=np.float32)
+    ticked = tuple(recognizer.ticked(probabilities))
+    return Predictions(recognizer.classes, tuple(done), probabilities, ticked, tuple(unreadable))
+
+
+def _in_chunks(
+    recognizer: PersonalizedEmotionRecognizer, files: list[str], batch_size: int, bar: tqdm
+) -> Iterator[tuple[list[str], list[torch.Tensor], list[tuple[str, str]]]]:
+    """(files, their inputs, what could not be read) of one chunk after another."""
+    size = CHUNK[recognizer.card["scope"]]
+    for start in range(0, len(files), size):
+        made: dict[str, torch.Tensor] = {}
+        failed: list[tuple[str, str]] = []
+        chunk = files[start : start + size]
+        for place in range(0, len(chunk), batch_size * 16):
+            waves = _read(chunk[place : place + batch_size * 16], failed, bar)
+            for batch in _batches(waves, batch_size):
+                made |= _made(recognizer, batch, failed)
+                bar.update(len(batch))
+        part = [file for file in chunk if file in made]
+        yield part, [made[file] for file in part], failed
+
+
+def _read(files: Sequence[str], failed: list[tuple[str, str]], bar: tqdm) -> dict[str, torch.Tensor]:
+    waves = {}
+    for file in files:
+        try:
+            waves[file] = waveform(file)
+        except UserError as error:
+            failed.append((file, _without(file, str(error))))
+            bar.update()
+    return waves
+
+
+def _batches(waves: dict[str, torch.Tensor], size: int) -> list[dict[str, torch.Tensor]]:
+    order = list(waves) if size == 1 else sorted(waves, key=lambda file: len(waves[file]))
+    return [{file: waves[file] for file in order[at : at + size]} for at in range(0, len(order), size)]
+
+
+def _made(
+    recognizer: PersonalizedEmotionRecognizer, batch: dict[str, torch.Tensor], failed: list[tuple[str, str]]
+) -> dict[str, torch.Tensor]:
+    """The inputs of a batch; where the upstream cannot take it, of its files one by one."""
+    try:
+        items = recognizer.model.items(list(batch.values()))
+    except (UserError, *_UPSTREAM_ERRORS) as error:
+        if len(batch) > 1:
+            parts = (_made(recognizer, {file: wave}, failed) for file, wave in batch.items())
+            return {file: item for part in parts for file, item in part.items()}
+        ((file, wave),) = batch.items()
+        failed.append(
+            (file, f"the upstream cannot take it ({len(wave) / 16000:.2f} s): {' '.join(str(error).split())[:200]}")
+        )
+        return {}
+    found = dict(zip(batch, items, strict=True))
+    broken = [file for file, item in found.items() if not math.isfinite(float(item.sum()))]
+    failed += [(file, "the upstream gives NaN or infinity for it") for file in broken]
+    return {file: item for file, item in found.items() if file not in broken}
+
+
+def _without(file: str, message: str) -> str:
+    return message.removeprefix(f"{file}: ")

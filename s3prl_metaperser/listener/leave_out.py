@@ -1,0 +1,150 @@
+"""How well adaptation fits a listener, by leave-out on the listener's own K clips.
+
+The clips are cut into folds; each fold is predicted by the model adapted to the others, through the same adaptation
+that makes the final listener. The figures are those of K clips, and of adaptation to fewer than K: with 32 clips they
+are rough, and say so by their intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from s3prl_metaperser.evaluation.meta_test import class_balanced_loss
+from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_intervals
+from s3prl_metaperser.listener.model import LoadedModel, tick_table
+from s3prl_metaperser.seeding import numpy_generator
+
+DRAWS = 2000
+NAMES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accuracy": "UA", "loss": "loss"}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Adapted against not adapted, on the same clips, none of which the adapted model had seen.
+
+    Attributes:
+        clips: K.
+        folds: in how many parts they were left out.
+        adapted: macro-F1, micro-F1 and UA in [0, 1], and the class-balanced loss.
+        unadapted: the same of the model's initialisation.
+        difference: adapted - unadapted with its 95 % interval over clips like these; of the three metrics.
+        probabilities: of each clip by the model adapted without it, float32 [K, C].
+    """
+
+    clips: int
+    folds: int
+    adapted: dict[str, float]
+    unadapted: dict[str, float]
+    difference: dict[str, Interval]
+    probabilities: np.ndarray
+
+    def as_json(self) -> dict[str, Any]:
+        """For a card: the figures."""
+        return {
+            "clips": self.clips,
+            "folds": self.folds,
+            "adapted": self.adapted,
+            "unadapted": self.unadapted,
+            "difference": {name: asdict(span) for name, span in self.difference.items()},
+        }
+
+    def table(self) -> str:
+        """For people, in percent; the loss as it is."""
+        kind = "one at a time" if self.folds == self.clips else f"in {self.folds} parts"
+        lines = [
+            f"leave-out on the {self.clips} clips ({kind}); macro-F1 counts classes that never occur as zero",
+            f"{'':<10}{'not adapted':>12}{'adapted':>10}   difference, 95 % interval",
+        ]
+        for name in METRICS:
+            span = self.difference[name]
+            shown = f"{100 * span.mean:+.1f} [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
+            lines.append(
+                f"{NAMES[name]:<10}{100 * self.unadapted[name]:>12.1f}{100 * self.adapted[name]:>10.1f}   {shown}"
+            )
+        change = self.adapted["loss"] - self.unadapted["loss"]
+        lines.append(
+            f"{'loss':<10}{self.unadapted['loss']:>12.3f}{self.adapted['loss']:>10.3f}   {change:+.3f} (less is better)"
+        )
+        return "\n".join(lines)
+
+    def warning(self) -> list[str]:
+        """In words, where adaptation does not pay on these clips; else nothing."""
+        if self.adapted["loss"] <= self.unadapted["loss"]:
+            return []
+        return [
+            "On clips that it had not seen, the adapted model fits this listener worse than the one that is not "
+            f"adapted (loss {self.adapted['loss']:.3f} against {self.unadapted['loss']:.3f}): label more clips, or "
+            "predict with the model itself."
+        ]
+
+
+def default_folds(clips: int, finetuned: bool) -> int:
+    """One clip at a time where adaptation is quick; with a fine-tuned upstream four parts. 0 where nothing is left."""
+    if clips < 2:
+        return 0
+    return min(clips, 4) if finetuned else (clips if clips <= 64 else 16)
+
+
+def leave_out(
+    model: LoadedModel,
+    items: Sequence[torch.Tensor],
+    ticks: Sequence[Sequence[str]],
+    folds: int | None = None,
+    progress: bool = False,
+) -> Fit | None:
+    """Measure the fit; None where there is nothing to leave out.
+
+    Args:
+        model: not adapted.
+        items: of K clips.
+        ticks: the classes ticked for each.
+        folds: parts, from 2 to K; 0 for none; by default :func:`default_folds`.
+        progress: show a bar.
+    """
+    folds = default_folds(len(items), model.finetuned) if folds is None else min(folds, len(items))
+    if folds < 2:
+        return None
+    order = numpy_generator("leave out", len(items), folds).permutation(len(items))
+    parts = [np.sort(order[start::folds]) for start in range(folds)]
+    targets, found = model.targets(ticks), np.empty((len(items), len(model.classes)), dtype=np.float32)
+    with tqdm(total=folds, desc="leave-out", disable=not progress, unit="fold", dynamic_ncols=True) as bar:
+        for size in sorted({len(part) for part in parts}):  # what is adapted at once has one K
+            alike = [part for part in parts if len(part) == size]
+            for group in [alike] if not model.finetuned else [[part] for part in alike]:
+                kept = [np.setdiff1d(np.arange(len(items)), part) for part in group]
+                adapted = model.adapt([([items[i] for i in rest], targets[rest]) for rest in kept])
+                for part, predictor in zip(group, adapted, strict=True):
+                    found[part] = model.predict(predictor, [items[i] for i in part])
+                bar.update(len(group))
+    before = model.predict(model.predictor, items)
+    counts = tick_table(ticks, model.classes)
+    return Fit(
+        clips=len(items),
+        folds=folds,
+        adapted=_scores(model, found, counts, targets),
+        unadapted=_scores(model, before, counts, targets),
+        difference=_difference(found, before, counts),
+        probabilities=found,
+    )
+
+
+def _scores(model: LoadedModel, found: np.ndarray, counts: np.ndarray, targets: torch.Tensor) -> dict[str, float]:
+    weights = model.system.class_weights.detach().cpu().double().numpy()
+    shares = counts / counts.sum(1, keepdims=True)
+    return {
+        **multilabel_scores(found, shares),
+        "loss": class_balanced_loss(found, targets.cpu().numpy(), weights),
+    }
+
+
+def _difference(found: np.ndarray, before: np.ndarray, counts: np.ndarray) -> dict[str, Interval]:
+    names = [str(index) for index in range(len(counts))]
+    one, other = ({"": [Scored(names, values, counts)]} for values in (found, before))
+    return paired_intervals(one, other, DRAWS)

@@ -1,0 +1,212 @@
+"""A model folder brought back to life: the system, its state and its inputs, exactly as in meta-testing."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.card import options_of
+from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder, tensor_hash
+from s3prl_metaperser.listener.upstream import UpstreamSource, find_upstream
+from s3prl_metaperser.meta.adjoint import NonFinite
+from s3prl_metaperser.methods import systems
+from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask, new_head
+from s3prl_metaperser.methods.linear_sim import CENTRES
+from s3prl_metaperser.protocol.labels import label_distribution
+from s3prl_metaperser.protocol.loader import LabelTable
+from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
+from s3prl_metaperser.upstream.store import RECIPE, FeatureIdentity
+
+
+class LoadedModel:
+    """What recognisers adapted from one model share; nothing in it changes after it is made.
+
+    Args:
+        folder: a model's or a listener's.
+        ckpt: weights of the upstream, where needed.
+        model_config: configuration of the upstream, where needed.
+        device: where to compute.
+
+    Attributes:
+        classes: C names, the order of every array with a class axis.
+        finetuned: whether the upstream adapts, too.
+        predictor: predicts without further adaptation: the model's initialisation, or the adapted listener.
+
+    Raises:
+        UserError: the upstream's weights cannot be had or are others, or the folder does not fit itself.
+    """
+
+    def __init__(
+        self, folder: ModelFolder, ckpt: str | None = None, model_config: str | None = None, device: str = "cpu"
+    ):
+        self.card, self.where = folder.card, str(folder.path / CARD)
+        self.device, self.lock = device, threading.RLock()
+        self.classes = tuple(self.card["classes"])
+        self.finetuned = self.card["scope"] == "finetuned"
+        self.options = options_of(self.card, self.where)
+        source = find_upstream(self.card, str(folder.path), ckpt, model_config)
+        weights = torch.tensor(self.card["adaptation"]["class_weights"], dtype=torch.float32, device=device)
+        self.system = systems(self.finetuned).get(self.card["system"])(self.options, weights)
+        self.state = self.system.blank(self._task(source, weights))
+        for module in (self.state.head, self.state.rates):
+            if module is not None:
+                module.to(device)
+        self.inputs = self._inputs(source, folder.tensors)
+        parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE)}
+        if self.card["kind"] == "listener":
+            self.predictor: Predictor = {name: value.to(device) for name, value in parameters.items()}
+        else:
+            _fill(self.state, self.card["parameters"], parameters, folder.tensors.get(RATES), self.where)
+            self.predictor = self.system.unadapted(self.state)
+
+    def items(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Waveforms, each float32 [n] at 16 kHz, to the model's inputs: features [L, D], or with -f the waveforms."""
+        with self.lock:  # exact batching works on the upstream itself
+            return self.inputs.each(waves)
+
+    def targets(self, ticks: Sequence[Sequence[str]]) -> Tensor:
+        """Smoothed label distributions of K clips, float32 [K, C]."""
+        smoothing = self.options.downstream_expert.datarc.smoothing
+        rows = [label_distribution(names, self.classes, smoothing) for names in ticks]
+        return torch.from_numpy(np.asarray(rows, dtype=np.float32)).to(self.device)
+
+    def adapt(self, supports: Sequence[tuple[Sequence[Tensor], Tensor]], seed: int = 0) -> list[Predictor]:
+        """Adapt the initialisation to each of several sets of K clips, all of one K.
+
+        Args:
+            supports: inputs of K clips (:meth:`items`) and their targets [K, C].
+            seed: of whatever the system draws.
+
+        Raises:
+            UserError: this is a listener already, or adaptation ends in NaN.
+        """
+        if self.card["kind"] == "listener":
+            raise UserError(
+                f"{Path(self.where).parent} is adapted to a listener already. Adapt the model that it came from, to "
+                "all clips of the listener at once."
+            )
+        episodes = [Support(self.inputs.together(items), targets, seed) for items, targets in supports]
+        size, found = self.system.episodes_at_once, []
+        with self._guarded(), torch.enable_grad():
+            try:
+                for start in range(0, len(episodes), size):
+                    found += self.system.adapt_many(self.state, episodes[start : start + size])
+            except NonFinite as error:
+                raise UserError(f"Adaptation to these clips diverges: {error}") from None
+        for predictor in found:
+            if any(not torch.isfinite(value).all() for name, value in predictor.items() if name != CENTRES):
+                raise UserError("Adaptation to these clips diverges: it ends in NaN. Check the labels, add clips.")
+        return found
+
+    def predict(self, predictor: Predictor, items: Sequence[Tensor]) -> np.ndarray:
+        """Probabilities, float32 [N, C], of N inputs (:meth:`items`)."""
+        with self._guarded():
+            return self.system.predict(predictor, self.inputs.together(items))
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """What surrounds adaptation and prediction.
+
+        With -f one thread at a time: a functional call puts its parameters into the shared model meanwhile. Otherwise
+        any number of callers, but torch on one thread for each: the head's products are so small that several threads
+        mostly wait for each other (on a busy machine for a second), and would round another way than the benchmark.
+        """
+        if self.finetuned:
+            with self.lock:
+                yield
+            return
+        before = torch.get_num_threads()  # the calling thread's own
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+    def _inputs(self, source: UpstreamSource, tensors: dict[str, Tensor]) -> PooledInputs | WaveInputs:
+        if self.finetuned:
+            return WaveInputs(self.options.downstream_expert.tunerc.longest_seconds, self.device)
+        said = self.card["upstream"]
+        if said["recipe"] != RECIPE:
+            raise UserError(
+                f"{self.where}: its features are made by recipe {said['recipe']}, this version makes them by {RECIPE}. "
+                "Use the version of s3prl_metaperser that exported it, or train again."
+            )
+        identity = FeatureIdentity(
+            said["name"],
+            said["checkpoint"],
+            said["selection"],
+            said["normalize"],
+            said["dtype"],
+            precision=said["precision"],
+        )
+        build = functools.partial(source.build, self.device)
+        return PooledInputs(build, identity, said["layer"], tensors[MEAN], tensors[SCALE], self.device)
+
+    def _task(self, source: UpstreamSource, weights: Tensor) -> TrainingTask:
+        """A task without data: what :meth:`.System.blank` needs to know of shapes."""
+        said, nothing = self.card["upstream"], LabelTable.from_ticks({}, {}, self.classes, 0.0)
+        shape = said["layers"], said["features"]
+        return TrainingTask(
+            features=torch.empty(0, *shape),
+            classes=self.classes,
+            raters={str(number): nothing for number in range(self.card["training"]["train_raters"])},
+            consensus=nothing,
+            class_weights=weights,
+            validation=nothing,
+            validation_episodes=(),
+            options=self.options,
+            seed=0,
+            cache=Path(),
+            identity="",
+            model=self._tuned_model(source, shape) if self.finetuned else None,
+        )
+
+    def _tuned_model(self, source: UpstreamSource, shape: tuple[int, int]) -> FineTunedModel:
+        said, tunerc = self.card["upstream"], self.options.downstream_expert.tunerc
+        head = new_head(self.options, *shape, len(self.classes), "blank").to(self.device)
+        upstream = source.build(self.device)
+        model = FineTunedModel(upstream, head, tunerc, said["selection"], said["layer"], said["normalize"])
+        adapted = set(self.card["parameters"])
+        rest = {n: v for n, v in upstream.state_dict().items() if f"upstream.{n}" not in adapted}
+        if (found := tensor_hash(rest)) != said["not_adapted"]:
+            raise UserError(
+                f"{self.where}: the tensors of the upstream that do not adapt have hash {said['not_adapted']}, those "
+                f"of {said['name']} here {found}. It was trained from other weights (-i?) than its card names."
+            )
+        return model
+
+
+def _fill(state: ModelState, names: list[str], values: dict[str, Tensor], rates: Tensor | None, where: str) -> None:
+    """Copy tensors into a blank state.
+
+    Raises:
+        UserError: names or shapes differ from what the options make.
+    """
+    own = state.parameters()
+    wrong = None if list(own) == names and own.keys() == values.keys() else "the names of its parameters"
+    if wrong is None:
+        wrong = next((f"the shape of {n}" for n, p in own.items() if p.shape != values[n].shape), None)
+    if wrong is None and state.rates is not None:
+        fits = rates is not None and rates.shape == state.rates.values.shape and list(state.rates.names) == names
+        wrong = None if fits else "its inner rates"
+    if wrong is not None:
+        raise UserError(f"{where} does not fit its tensors: {wrong}. Export the model again with this version.")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(values[name])
+        if state.rates is not None:
+            state.rates.values.copy_(rates)
+
+
+def tick_table(ticks: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
+    """Ticks of K clips as counts, int64 [K, C]."""
+    return np.array([[names.count(name) for name in classes] for names in map(list, ticks)], dtype=np.int64)

@@ -1,0 +1,43 @@
+"""What the commands of a listener share."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+
+import torch
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.launcher import NOT_OURS
+from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+
+
+def quiet_upstreams() -> None:
+    """Keep what s3prl's own code makes torch say at each start off the terminal."""
+    for message in NOT_OURS:
+        warnings.filterwarnings("ignore", message)
+
+
+def load(arguments: argparse.Namespace, *, adapted: bool = True) -> PersonalizedEmotionRecognizer:
+    """The recogniser that :func:`.commands.common.add_model`'s arguments name.
+
+    Args:
+        adapted: whether a listener will do.
+
+    Raises:
+        UserError: it cannot be loaded, or is a listener where a model is needed.
+    """
+
+    torch.set_num_threads(arguments.threads)
+    recognizer = PersonalizedEmotionRecognizer.load(
+        arguments.model,
+        upstream_ckpt=arguments.upstream_ckpt,
+        upstream_model_config=arguments.upstream_model_config,
+        device=arguments.device,
+    )
+    if recognizer.listener is not None and not adapted:
+        raise UserError(
+            f"{arguments.model} is adapted to a listener already. Name the model that it came from, and give it all "
+            "clips of the listener at once."
+        )
+    return recognizer

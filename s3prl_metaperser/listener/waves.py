@@ -1,0 +1,70 @@
+"""Clips as people have them (paths, NumPy arrays, torch tensors) to waveforms as models take them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soxr
+import torch
+
+from s3prl_metaperser.audio import RATE, SHORTEST_MILLISECONDS, load_audio
+from s3prl_metaperser.errors import UserError
+
+#: A path, or samples: float [n] or [1, n] with full scale 1, or int16 of the same shapes.
+Clip = str | Path | np.ndarray | torch.Tensor
+
+
+def as_clips(wavs: Clip | Sequence[Clip]) -> list[Clip]:
+    """One clip or several, as a list.
+
+    Raises:
+        UserError: a 2-D array, which could be clips or channels.
+    """
+    if isinstance(wavs, str | os.PathLike):
+        return [wavs]
+    if isinstance(wavs, np.ndarray | torch.Tensor):
+        if wavs.ndim == 1:
+            return [wavs]
+        raise UserError(f"An array of shape {tuple(wavs.shape)} could be clips or channels; give a list of 1-D arrays.")
+    return list(wavs)
+
+
+def name_of(clip: Clip, index: int) -> str:
+    """What a clip is called in results: its path, or its place in the list."""
+    return str(clip) if isinstance(clip, str | os.PathLike) else str(index)
+
+
+def waveform(clip: Clip, sampling_rate: int | None = None) -> torch.Tensor:
+    """One clip as float32 [n] at 16 kHz.
+
+    Args:
+        clip: files go through :func:`.audio.load_audio`, as in training.
+        sampling_rate: of arrays, in Hz; they are resampled as files are.
+
+    Raises:
+        UserError: unreadable, too short, of a wrong shape or type, with NaN, or an array without a sampling rate.
+    """
+    if isinstance(clip, str | os.PathLike):
+        return torch.from_numpy(load_audio(clip))
+    samples = clip.detach().cpu().numpy() if isinstance(clip, torch.Tensor) else np.asarray(clip)
+    if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer) or sampling_rate <= 0:
+        raise UserError(f"sampling_rate is {sampling_rate!r}; arrays need it, as a positive whole number of Hz.")
+    if samples.ndim == 2 and samples.shape[0] == 1:
+        samples = samples[0]
+    if samples.ndim != 1:
+        raise UserError(f"A clip has shape {samples.shape}, expected (n,): average its channels first.")
+    if samples.dtype == np.int16:
+        samples = samples.astype(np.float32) / 32768
+    if not np.issubdtype(samples.dtype, np.floating):
+        raise UserError(f"A clip holds {samples.dtype} samples, expected floats with full scale 1, or int16.")
+    if len(samples) * 1000 < SHORTEST_MILLISECONDS * sampling_rate:
+        raise UserError(f"A clip of {len(samples)} samples is shorter than {SHORTEST_MILLISECONDS} ms.")
+    if not np.isfinite(np.dot(samples, samples)) and not np.isfinite(samples).all():
+        raise UserError(f"A clip holds {int((~np.isfinite(samples)).sum())} samples that are NaN or infinite.")
+    mono = samples.astype(np.float32, copy=not samples.flags.writeable)  # torch warns of memory that is not
+    if sampling_rate != RATE:
+        mono = soxr.resample(mono, int(sampling_rate), RATE, quality="HQ")
+    return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))

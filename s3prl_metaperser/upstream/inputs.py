@@ -1,0 +1,86 @@
+"""From waveforms to what a model takes, for clips that are in no corpus: one path for ``-m inference`` and listeners.
+
+What comes out for a clip is, to the bit, what the store and the workspace make of the same audio in a corpus, on the
+same kind of device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from s3prl_metaperser.upstream.pooling import pool_waveforms
+from s3prl_metaperser.upstream.store import FeatureIdentity
+from s3prl_metaperser.upstream.waveforms import RATE
+
+
+class PooledInputs:
+    """For a frozen upstream: pooled features, layer-selected and standardised.
+
+    Args:
+        upstream: builds the upstream; called at the first clip, and then no more.
+        identity: what the features are made of.
+        layer: s3prl's ``-l``.
+        mean: what is subtracted, [L, D].
+        scale: what is divided by, [L, D].
+        device: where the inputs go.
+    """
+
+    def __init__(
+        self,
+        upstream: Callable[[], nn.Module],
+        identity: FeatureIdentity,
+        layer: int | None,
+        mean: Tensor,
+        scale: Tensor,
+        device: str = "cpu",
+    ):
+        self._build, self._upstream = upstream, None
+        self.identity, self.layer = identity, layer
+        self.mean, self.scale, self.device = mean, scale, device
+
+    def each(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Waveforms, each float32 [n] at 16 kHz, to one input each, float32 [L, D]."""
+        if self._upstream is None:
+            self._upstream = self._build().eval()
+        identity = self.identity
+        pooled = pool_waveforms(
+            self._upstream,
+            list(waves),
+            selection=identity.selection,
+            normalize=identity.normalize,
+            # a CPU has no use for bfloat16: what a GPU rounded is computed there without rounding
+            bf16=identity.precision == "bfloat16" and str(self.device).startswith("cuda"),
+        )
+        return [self._prepared(features) for features in pooled]
+
+    def together(self, items: Sequence[Tensor]) -> Tensor:
+        """K inputs as a system takes them, [K, L, D]."""
+        return torch.stack(list(items))
+
+    def _prepared(self, pooled: Tensor) -> Tensor:
+        stored = pooled.to(getattr(torch, self.identity.dtype)).float()
+        chosen = stored if self.layer is None else stored[[self.layer]]
+        return ((chosen - self.mean) / self.scale).to(self.device)
+
+
+class WaveInputs:
+    """For a fine-tuned upstream: the waveforms themselves, cropped to their beginning.
+
+    Args:
+        longest_seconds: of a clip; the rest is cut off.
+        device: where they go.
+    """
+
+    def __init__(self, longest_seconds: float, device: str = "cpu"):
+        self.longest, self.device = int(longest_seconds * RATE), device
+
+    def each(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Waveforms, each float32 [n] at 16 kHz, to one input each, [at most longest]."""
+        return [wave[: self.longest].to(self.device) for wave in waves]
+
+    def together(self, items: Sequence[Tensor]) -> list[Tensor]:
+        """K inputs as a system takes them."""
+        return list(items)

@@ -1,0 +1,528 @@
+"""Export, adapt, predict: a model for one listener, by the very path of the benchmark."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from listener_fixtures import LABELS, random_model, write_clips
+from random_checkpoints import make_checkpoint
+from small_demo import train_command
+
+import s3prl_metaperser
+from s3prl_metaperser import PersonalizedEmotionRecognizer, launcher
+from s3prl_metaperser.cli import main
+from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_test import class_balanced_loss
+from s3prl_metaperser.evaluation.metrics import multilabel_scores
+from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.listener.folder import file_hash, read_folder
+from s3prl_metaperser.listener.leave_out import leave_out
+from s3prl_metaperser.runner import MetaRunner
+
+pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
+SYSTEMS = ("Meta-PerSER", "Linear-Few")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """System -> a finished experiment on the small demo corpus."""
+    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+    folder = tmp_path_factory.mktemp("listener")
+    for system in SYSTEMS:
+        assert launcher.main(train_command(folder / system, "-v", system)) == 0
+        assert launcher.main(["-m", "evaluate", "-e", str(folder / system)]) == 0
+    return {system: folder / system for system in SYSTEMS}
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """System -> its model folder."""
+    folder = tmp_path_factory.mktemp("models")
+    for system, experiment in trained.items():
+        assert main(["export", str(experiment), "--out", str(folder / system), "--licence", "CC0"]) == 0
+    return {system: folder / system for system in trained}
+
+
+@pytest.fixture(scope="module")
+def corpus(trained):
+    return load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").glob("paper-120-*")))
+
+
+@pytest.fixture(scope="module")
+def random_folder(tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("random") / "model")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"), len(LABELS))
+
+
+@pytest.fixture(scope="module")
+def wavlm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wavlm")
+    weights = make_checkpoint("wavlm", folder / "tiny.pt")
+    frozen = random_model(folder / "frozen", "wavlm_local", weights, (3, 16))
+    return weights, frozen, random_model(folder / "finetuned", "wavlm_local", weights, (3, 16), finetuned=True)
+
+
+def audio(corpus, utterances):
+    return [corpus.utterance(name).path for name in utterances]
+
+
+# -- the folder ------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_folder_is_safetensors_and_a_card_and_nothing_else(exported, trained):
+    folder, result = exported["Meta-PerSER"], read_result(trained["Meta-PerSER"] / "result_test.json")
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.safetensors"]
+    card = json.loads((folder / "card.json").read_text())
+    assert card["sha256"] == file_hash(folder / "model.safetensors")
+    assert card["classes"] == result["classes"]
+    assert card["upstream"]["checkpoint"] == result["hashes"]["upstream_checkpoint"]
+    assert card["training"]["fingerprint"] == result["hashes"]["corpus"]
+    assert {name: card["metrics"][name] for name in result["metrics"]} == result["metrics"]
+    used = card["adaptation"]
+    assert (used["shots"], used["steps"], used["inner_steps"], used["learned_rates"]) == (8, 6, 2, True)
+    assert card["licences"]["model"] == "CC0"
+    assert os.environ["METAPERSER_CACHE"] not in json.dumps(card)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_same_episode_gives_the_benchmarks_numbers(exported, trained, corpus, system):
+    """Linear-Few to the bit; the closed form adapts a benchmark's seeds at once, and BLAS rounds another way then."""
+    recognizer, result = (
+        PersonalizedEmotionRecognizer.load(exported[system]),
+        read_result(trained[system] / "result_test.json"),
+    )
+    labels = corpus.ratings_of(result["raters"]["test"])
+    for episode in result["episodes"]:
+        given = [labels[name] for name in episode["support"]]
+        adapted = recognizer.adapt(audio(corpus, episode["support"]), given)
+        found = adapted.predict_proba(audio(corpus, episode["query"]))
+        wanted = np.array(episode["probabilities"], dtype=np.float32)
+        assert np.array_equal(found, wanted) if system == "Linear-Few" else np.abs(found - wanted).max() < 1e-6
+        ticks = np.array(episode["ticks"])
+        scores = multilabel_scores(found, ticks / ticks.sum(1, keepdims=True))
+        assert scores == episode["metrics"]
+        assert np.abs(recognizer.predict_proba(audio(corpus, episode["query"])) - wanted).max() > 1e-3
+
+
+def test_s3prls_inference_is_the_exported_models_zero_shot_prediction_to_the_bit(
+    exported, trained, corpus, monkeypatch, capsys
+):
+    clip, returned = corpus.utterances[3].path, []
+    inference = MetaRunner.inference
+    monkeypatch.setattr(MetaRunner, "inference", lambda self: returned.append(inference(self)))
+    assert launcher.main(["-m", "inference", "-t", str(clip), "-e", str(trained["Meta-PerSER"])]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(exported["Meta-PerSER"]), str(clip), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["predictions"][0]["probabilities"] == returned[0]
+
+
+PROGRAM = """
+import socket, sys
+def refuse(*arguments): raise OSError("no network in this test")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from s3prl_metaperser import PersonalizedEmotionRecognizer
+weights = sys.argv[2] or None
+found = PersonalizedEmotionRecognizer.load(sys.argv[1], upstream_ckpt=weights).predict_proba(sys.argv[3:])
+print(found.tobytes().hex())
+"""
+
+
+@pytest.mark.parametrize("kind", ["fbank listener", "wavlm -f listener"])
+def test_moved_and_loaded_elsewhere_without_network_it_predicts_the_same_bits(exported, wavlm, clips, tmp_path, kind):
+    weights, model = (None, exported["Meta-PerSER"]) if kind.startswith("fbank") else (wavlm[0], wavlm[2])
+    adapted = PersonalizedEmotionRecognizer.load(model, upstream_ckpt=weights).adapt(clips, LABELS)
+    wanted = adapted.predict_proba(clips)
+    shutil.move(adapted.save(tmp_path / "made"), tmp_path / "moved")
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path),
+        "METAPERSER_CACHE": str(tmp_path / "none"),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        PROGRAM,
+        str(tmp_path / "moved"),
+        str(weights or ""),
+        *map(str, clips),
+    ]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == wanted.tobytes().hex()
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_exported_finetuned_model_adapts_as_in_the_benchmark(tmp_path, trained, wavlm, corpus):
+    from test_finetuned_runner import command
+
+    few = ("downstream_expert.initrc.total_steps=1", "runner.total_steps=1", "runner.eval_step=1")
+    assert launcher.main(command(tmp_path / "exp", wavlm[0], options=few)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    assert main(["export", str(tmp_path / "exp"), "--out", str(tmp_path / "model")]) == 0
+    result = read_result(tmp_path / "exp" / "result_test.json")
+    recognizer = PersonalizedEmotionRecognizer.load(tmp_path / "model", upstream_ckpt=wavlm[0])
+    labels, episode = corpus.ratings_of(result["raters"]["test"]), result["episodes"][0]
+    adapted = recognizer.adapt(audio(corpus, episode["support"]), [labels[name] for name in episode["support"]])
+    found = adapted.predict_proba(audio(corpus, episode["query"]))
+    np.testing.assert_array_equal(found, np.array(episode["probabilities"], dtype=np.float32))
+
+
+def test_export_refuses_what_it_cannot_do_and_leaves_nothing(tmp_path, trained, corpus, capsys, monkeypatch):
+    experiment, out = trained["Meta-PerSER"], tmp_path / "model"
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "thesis.txt").write_text("mine")
+    assert launcher.main(train_command(tmp_path / "zero", "-v", "Linear-Zero")) == 0
+    for arguments, message in (
+        ([experiment, "--out", tmp_path / "used"], "not empty"),
+        ([experiment, "--out", tmp_path / "used" / "thesis.txt"], "that is a file"),
+        (
+            [tmp_path / "zero", "--out", out],
+            "Linear-Zero, which cannot be adapted to a listener. These can: Linear-Few",
+        ),
+        ([tmp_path / "used", "--out", out], "no experiment folder"),
+        ([tmp_path / "nowhere", "--out", out], "no such experiment folder"),
+    ):
+        assert main(["export", *map(str, arguments)]) == 2
+        assert message in capsys.readouterr().err
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_: (_ for _ in ()).throw(full))
+    assert main(["export", str(experiment), "--out", str(out)]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["used", "zero"]
+
+
+def test_a_damaged_or_edited_folder_is_refused(random_folder, tmp_path):
+    def edited(change):
+        copy = tmp_path / str(len(list(tmp_path.iterdir())))
+        shutil.copytree(random_folder, copy)
+        change(copy)
+        with pytest.raises(UserError) as caught:
+            PersonalizedEmotionRecognizer.load(copy)
+        return str(caught.value)
+
+    def rewrite(**changes):
+        def change(folder):
+            card = json.loads((folder / "card.json").read_text())
+            for key, value in changes.items():
+                card[key] = {**card[key], **value} if isinstance(value, dict) else value
+            (folder / "card.json").write_text(json.dumps(card))
+
+        return change
+
+    def flip(folder):
+        content = bytearray((folder / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        (folder / "model.safetensors").write_bytes(content)
+
+    assert "the file was changed or is damaged" in edited(flip)
+    assert "has schema 99" in edited(rewrite(schema=99))
+    assert "adaptation.steps is 7, but options say 4" in edited(rewrite(adaptation={"steps": 7}))
+    assert "evalrc.stepz" in edited(rewrite(options={"evalrc": {"stepz": 3}}))
+    assert "no card.json" in edited(lambda folder: (folder / "card.json").unlink())
+    assert "has no 'kind'" in edited(lambda folder: (folder / "card.json").write_text('{"schema": 1}'))
+
+
+def test_other_upstream_weights_are_an_error_that_shows_both(wavlm, random_folder, tmp_path):
+    weights, frozen, _ = wavlm
+    other = make_checkpoint("wavlm", tmp_path / "other.pt", seed=5)
+    with pytest.raises(UserError) as caught:
+        PersonalizedEmotionRecognizer.load(frozen, upstream_ckpt=other)
+    assert file_hash(weights) in str(caught.value)
+    assert file_hash(other) in str(caught.value)
+    with pytest.raises(UserError, match=r"needs the weights of its upstream wavlm_local \(tiny.pt\): add -k FILE"):
+        PersonalizedEmotionRecognizer.load(frozen)
+    with pytest.raises(UserError, match="takes no checkpoint file"):
+        PersonalizedEmotionRecognizer.load(random_folder, upstream_ckpt=weights)
+
+
+def test_a_downloadable_upstream_takes_its_weights_from_a_file(wavlm, tmp_path, clips):
+    weights, frozen, _ = wavlm
+    shutil.copytree(frozen, tmp_path / "model")
+    card = json.loads((frozen / "card.json").read_text())
+    card["upstream"]["name"] = "wavlm_base"
+    (tmp_path / "model" / "card.json").write_text(json.dumps(card))
+    one, other = (PersonalizedEmotionRecognizer.load(f, upstream_ckpt=weights) for f in (frozen, tmp_path / "model"))
+    np.testing.assert_array_equal(one.predict_proba(clips[0]), other.predict_proba(clips[0]))
+
+
+# -- Python ----------------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, s3prl_metaperser; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert "PersonalizedEmotionRecognizer" in s3prl_metaperser.__all__
+    with pytest.raises(AttributeError):
+        _ = s3prl_metaperser.Recognizer
+
+
+@pytest.mark.parametrize("scope", ["frozen", "finetuned"])
+def test_adapting_never_changes_the_recogniser_it_was_called_on(wavlm, clips, scope):
+    weights, frozen, finetuned = wavlm
+    recognizer = PersonalizedEmotionRecognizer.load(frozen if scope == "frozen" else finetuned, upstream_ckpt=weights)
+    before = recognizer.predict_proba(clips)
+    kept = {name: value.clone() for name, value in recognizer.model.state.parameters().items()}
+    adapted = recognizer.adapt(clips, LABELS)
+    assert not np.array_equal(adapted.predict_proba(clips), before)
+    np.testing.assert_array_equal(recognizer.predict_proba(clips), before)
+    assert all(torch.equal(value, kept[name]) for name, value in recognizer.model.state.parameters().items())
+    assert recognizer.listener is None
+    assert adapted.listener["clips"] == len(clips)
+    with pytest.raises(UserError, match="adapted to a listener already"):
+        adapted.adapt(clips, LABELS)
+
+
+@pytest.mark.parametrize("scope", ["frozen", "finetuned"])
+def test_threads_predict_what_one_alone_predicts(wavlm, clips, scope):
+    """Exact batching and functional calls both work on the shared upstream, so that without a lock this fails."""
+    weights, frozen, finetuned = wavlm
+    recognizer = PersonalizedEmotionRecognizer.load(frozen if scope == "frozen" else finetuned, upstream_ckpt=weights)
+    both = [recognizer, recognizer.adapt(clips, LABELS)]
+    parts = [clips[:3], clips[3:], clips[1::2], clips]
+    wanted = {(who, n): both[who].predict_proba(part, batch_size=3) for who in (0, 1) for n, part in enumerate(parts)}
+    wrong, switch = [], sys.getswitchinterval()
+
+    def work(who, number):
+        for _ in range(4):
+            found = both[who].predict_proba(parts[number], batch_size=3)
+            if not np.array_equal(found, wanted[who, number]):
+                wrong.append((who, number))
+
+    threads = [threading.Thread(target=work, args=key) for key in wanted]
+    try:
+        sys.setswitchinterval(1e-5)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert not wrong
+
+
+def test_arrays_and_tensors_give_the_bits_of_their_files(random_folder, clips, tmp_path):
+    recognizer = PersonalizedEmotionRecognizer.load(random_folder)
+    samples, rate = soundfile.read(clips[2], dtype="float32")
+    wanted = recognizer.predict_proba(clips[2])
+    whole, _ = soundfile.read(clips[2], dtype="int16")
+    for form in (samples, torch.from_numpy(samples), samples[None], whole, samples.astype(np.float64)):
+        np.testing.assert_array_equal(recognizer.predict_proba([form], sampling_rate=rate), wanted)
+    fast = soxr.resample(samples, 16000, 44100).astype(np.float32)
+    soundfile.write(tmp_path / "fast.wav", fast, 44100, subtype="FLOAT")
+    np.testing.assert_array_equal(
+        recognizer.predict_proba(fast, sampling_rate=44100), recognizer.predict_proba(tmp_path / "fast.wav")
+    )
+    for bad, message in (
+        ([samples], "sampling_rate is None"),
+        (np.zeros((2, 16000)), "could be clips or channels"),
+        ([np.zeros((2, 16000))], "average its channels"),
+        ([np.zeros(16000, dtype=np.int64)], "int64"),
+        ([np.zeros(10)], "shorter than 25 ms"),
+        ([np.full(16000, np.nan)], "NaN"),
+    ):
+        with pytest.raises(UserError, match=message):
+            recognizer.predict_proba(bad, sampling_rate=None if "None" in message else 16000)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (["happy"], "2 clips and 1 labels"),
+        (["happy", "hapy"], r"labels\[1\]: unknown label 'hapy'. Did you mean 'happy'"),
+        (["happy", "other"], "no class is ticked"),
+        ("happy", "one entry a clip"),
+    ],
+)
+def test_wrong_labels_are_named(random_folder, clips, labels, message):
+    with pytest.raises(UserError, match=message):
+        PersonalizedEmotionRecognizer.load(random_folder).adapt(clips[:2], labels)
+
+
+def test_predict_returns_a_data_frame_by_clip(random_folder, clips, monkeypatch):
+    pytest.importorskip("pandas")
+    recognizer = PersonalizedEmotionRecognizer.load(random_folder)
+    frame = recognizer.predict(clips[:3])
+    assert list(frame.columns) == [*recognizer.classes, "ticked"]
+    assert list(frame.index) == [str(path) for path in clips[:3]]
+    np.testing.assert_array_equal(frame[list(recognizer.classes)].to_numpy(), recognizer.predict_proba(clips[:3]))
+    row = frame.iloc[0]
+    assert set(row["ticked"].split(";")) == {name for name in recognizer.classes if row[name] > 1 / 9}
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"s3prl-metaperser\[listener\]"):
+        recognizer.predict(clips[:1])
+
+
+def test_batches_differ_from_single_clips_by_rounding_alone(wavlm, clips):
+    recognizer = PersonalizedEmotionRecognizer.load(wavlm[1], upstream_ckpt=wavlm[0])
+    np.testing.assert_allclose(
+        recognizer.predict_proba(clips, batch_size=3), recognizer.predict_proba(clips), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_leave_out_is_a_loop_over_adaptations_without_the_clip(random_folder, clips, folds):
+    recognizer = PersonalizedEmotionRecognizer.load(random_folder)
+    ticks = [tuple(label.split(";")) for label in LABELS]
+    items = recognizer.items(clips)
+    fit = leave_out(recognizer.model, items, ticks, folds)
+    found = np.full((8, 9), np.nan, dtype=np.float32)
+    parts = [[i] for i in range(8)] if folds is None else None
+    for part in parts or []:
+        rest = [i for i in range(8) if i not in part]
+        adapted = recognizer.adapt([clips[i] for i in rest], [LABELS[i] for i in rest])
+        found[part] = adapted.predict_proba([clips[i] for i in part])
+    if parts:
+        np.testing.assert_allclose(fit.probabilities, found, rtol=0, atol=1e-6)
+    counts = np.array([[name in names for name in recognizer.classes] for names in ticks], dtype=float)
+    shares = counts / counts.sum(1, keepdims=True)
+    assert {n: v for n, v in fit.adapted.items() if n != "loss"} == multilabel_scores(fit.probabilities, shares)
+    smoothed = 0.95 * shares + 0.05 * (1 - shares) / 8
+    assert fit.adapted["loss"] == pytest.approx(class_balanced_loss(fit.probabilities, smoothed, np.ones(9)))
+    assert fit.unadapted["loss"] == pytest.approx(
+        class_balanced_loss(recognizer.predict_proba(clips), smoothed, np.ones(9))
+    )
+    assert fit.folds == (folds or 8)
+    for name, span in fit.difference.items():
+        assert span.mean == pytest.approx(fit.adapted[name] - fit.unadapted[name])
+
+
+# -- the shell -------------------------------------------------------------------------------------------------------
+
+
+def write_ratings(path, clips, header="file,label", more=()):
+    lines = [header, *(f"{clip.name},{label}" for clip, label in zip(clips, LABELS, strict=True)), *more]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_adapt_writes_a_listener_that_predicts_as_python_does(random_folder, clips, tmp_path, capsys):
+    ratings = write_ratings(tmp_path / "mine.csv", clips)
+    command = ["adapt", str(random_folder), "--ratings", ratings, "--root", str(clips[0].parent)]
+    assert main([*command, "--out", str(tmp_path / "listener")]) == 0
+    said = capsys.readouterr()
+    assert "leave-out on the 8 clips" in said.out
+    assert "macro-F1" in said.out
+    assert "adapted to listener, K=8" in said.out
+    made = PersonalizedEmotionRecognizer.load(tmp_path / "listener")
+    wanted = PersonalizedEmotionRecognizer.load(random_folder).adapt(clips, LABELS).predict_proba(clips)
+    np.testing.assert_array_equal(made.predict_proba(clips), wanted)
+    assert made.listener["model_sha256"] == read_folder(random_folder).card["sha256"]
+    assert made.listener["ticks"]["happy"] == 2
+    assert set(made.listener["fit"]["adapted"]) == {"macro_f1", "micro_f1", "unweighted_accuracy", "loss"}
+    assert main(["adapt", str(tmp_path / "listener"), *command[2:], "--out", str(tmp_path / "again")]) == 2
+    assert "adapted to a listener already" in capsys.readouterr().err
+
+
+def test_adapt_warns_in_words_of_few_clips_and_classes_never_ticked(random_folder, clips, tmp_path, capsys):
+    (tmp_path / "mine.csv").write_text(
+        f"file,label\n{clips[0].name},happy\n{clips[1].name},joy\n{clips[2].name},other\n"
+    )
+    command = ["adapt", str(random_folder), "--ratings", str(tmp_path / "mine.csv"), "--root", str(clips[0].parent)]
+    assert main([*command, "--out", str(tmp_path / "listener")]) == 0
+    said = capsys.readouterr().err
+    assert "warning: 2 clip(s) are too few to learn a listener from" in said
+    assert "warning: Never ticked: frustrated, angry, sad, disgust, excited, fear, neutral, surprise." in said
+    assert "warning: All clips have the same label" in said
+    assert "left out: 1 x ticks: other" in said
+    warned = json.loads((tmp_path / "listener" / "card.json").read_text())["listener"]["warnings"]
+    assert len(warned) >= 3
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,label\nclip0.wav,hapy\n", "mine.csv:2: unknown label 'hapy'"),
+        ("file,rater,label\nclip0.wav,anna,happy\nclip1.wav,ben,sad\n", "2 raters: anna (1 clips), ben (1 clips)"),
+        ("file,label\nclip0.wav,happy\nnone.wav,sad\n", "1 of 2 rated files cannot be read"),
+        ("file,label\nclip0.wav,happy\nclip0.wav,sad\n", "mine.csv:3: a second row"),
+        ("file,rater,label\nclip0.wav,,happy\n", "mine.csv:2: the rater is blank"),
+        ("file\nclip0.wav\n", "no ratings"),
+    ],
+)
+def test_mistakes_in_ratings_name_file_and_line(random_folder, clips, tmp_path, capsys, content, message):
+    (tmp_path / "mine.csv").write_text(content)
+    command = ["adapt", str(random_folder), "--ratings", str(tmp_path / "mine.csv"), "--root", str(clips[0].parent)]
+    assert main([*command, "--out", str(tmp_path / "listener")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "listener").exists()
+
+
+def test_one_rater_of_several_is_adapted_to(random_folder, clips, tmp_path, capsys):
+    rows = [f"{clip.name},anna,{label}" for clip, label in zip(clips, LABELS, strict=True)]
+    (tmp_path / "mine.csv").write_text("\n".join(["file,rater,label", *rows, "clip0.wav,ben,sad"]))
+    command = ["adapt", str(random_folder), "--ratings", str(tmp_path / "mine.csv"), "--root", str(clips[0].parent)]
+    assert main([*command, "--rater", "ana", "--out", str(tmp_path / "listener")]) == 2
+    assert "Did you mean 'anna'" in capsys.readouterr().err
+    assert main([*command, "--rater", "anna", "--folds", "0", "--out", str(tmp_path / "listener")]) == 0
+    wanted = PersonalizedEmotionRecognizer.load(random_folder).adapt(clips, LABELS).predict_proba(clips)
+    found = PersonalizedEmotionRecognizer.load(tmp_path / "listener").predict_proba(clips)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_predict_takes_folders_and_patterns_and_counts_what_it_cannot_read(random_folder, tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips" / "deep", 3)
+    (tmp_path / "clips" / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / "clips" / "notes.txt").write_text("no audio")
+    (tmp_path / "clips" / ".hidden.wav").write_bytes(b"")
+    names = [str(tmp_path / "clips"), str(tmp_path / "clips" / "**" / "clip1.wav"), str(tmp_path / "*.flac")]
+    assert main(["predict", str(random_folder), *names, "--csv", "--out", str(tmp_path / "found.csv")]) == 1
+    said = capsys.readouterr().err
+    assert "broken.wav: the audio" in said or "broken.wav: truncated" in said
+    assert "*.flac: no file is like that" in said
+    assert "2 of 5 could not be predicted" in said
+    lines = (tmp_path / "found.csv").read_text().splitlines()
+    assert lines[0] == "file,frustrated,angry,sad,disgust,excited,fear,neutral,surprise,happy,ticked"
+    assert [line.split(",")[0] for line in lines[1:]] == [str(clip) for clip in clips]
+    numbers = np.array([line.split(",")[1:10] for line in lines[1:]], dtype=np.float32)
+    np.testing.assert_array_equal(numbers, PersonalizedEmotionRecognizer.load(random_folder).predict_proba(clips))
+    assert main(["predict", str(random_folder), str(clips[0])]) == 0
+    assert capsys.readouterr().out.startswith(f"{clips[0]}  ")
+    assert main(["predict", str(random_folder), str(tmp_path / "found")]) == 1
+    assert "no such audio file" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["predict", str(random_folder), str(tmp_path / "empty")]) == 2
+    assert "the folder has no audio files" in capsys.readouterr().err
+
+
+def test_a_clip_that_the_upstream_cannot_take_does_not_stop_the_others(wavlm, tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips", 3)
+    soundfile.write(tmp_path / "clips" / "blip.wav", np.zeros(410), 16000)  # 25.6 ms: audio, but no frame of WavLM's
+    command = ["predict", str(wavlm[1]), str(tmp_path / "clips"), "-k", str(wavlm[0]), "--json", "--batch-size", "4"]
+    status = main(command)
+    found = json.loads(capsys.readouterr().out)
+    named = {row["file"] for row in found["predictions"]} | {row["file"] for row in found["unreadable"]}
+    assert {Path(name).name for name in named} == {"blip.wav", *(clip.name for clip in clips)}
+    assert status == (1 if found["unreadable"] else 0)
+
+
+def test_the_speed_benchmark_runs_and_its_stored_result_is_of_the_same_form(tmp_path):
+    folder = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
+    command = [sys.executable, "-W", "ignore", str(folder / "listener.py"), "--tiny", "--rounds", "1", "--clips", "2"]
+    done = subprocess.run([*command, "--json", str(tmp_path / "result.json")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made = json.loads((tmp_path / "result.json").read_text())
+    assert [(row["upstream"], row["batch"]) for row in made["prediction"]] == [
+        (upstream, batch) for upstream in ("fbank_no_cmvn", "wav2vec2_local") for batch in (1, 4)
+    ]
+    (stored,) = (folder / "results").glob("*-listener-cpu.json")
+    result = json.loads(stored.read_text())
+    assert set(result) == set(made)
+    assert all(row["wall"] < 1 for row in result["adaptation"])

@@ -1,0 +1,333 @@
+"""The listening page over HTTP: what it saves, what it shows, and whom it refuses."""
+
+import csv
+import http.client
+import io
+import json
+import re
+import threading
+import time
+from urllib.parse import urlencode, urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+from headless import CHROMIUM, browser
+from listener_fixtures import random_model, write_clips
+
+from s3prl_metaperser import PersonalizedEmotionRecognizer
+from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.server import ListeningServer
+from s3prl_metaperser.listener.session import ListeningSession
+
+CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
+HOSTILE = '<img src=x onerror="alert(1)">&.wav'
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory):
+    return PersonalizedEmotionRecognizer.load(random_model(tmp_path_factory.mktemp("page") / "model"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    clips = write_clips(tmp_path / "clips", 7)
+    clips[6].rename(tmp_path / "clips" / HOSTILE)
+    (tmp_path / "clips" / "broken.wav").write_bytes(b"RIFF")
+    return tmp_path / "clips"
+
+
+class Visitor:
+    """A browser as far as HTTP goes, let in by the printed address."""
+
+    def __init__(self, session, port=0):
+        self.session, self.server = session, ListeningServer(session, port)
+        session.start()
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+        self.thread.start()
+        self.host = f"127.0.0.1:{self.server.server_port}"
+        address = urlsplit(self.server.url)
+        answer, _ = self.ask("GET", f"{address.path}?{address.query}", Cookie="")
+        self.cookie = answer.headers["Set-Cookie"].split(";")[0]
+        assert "HttpOnly" in answer.headers["Set-Cookie"]
+
+    def ask(self, method, path, body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=20)
+        headers = {"Host": self.host, "Cookie": getattr(self, "cookie", ""), **headers}
+        connection.putrequest(method, path, skip_host=True)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        if body is not None:
+            connection.putheader("Content-Length", headers.get("Content_Length", str(len(body))))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer, content
+
+    def page(self, path="/"):
+        answer, content = self.ask("GET", path)
+        assert answer.status == 200, content
+        return content.decode()
+
+    def tick(self, index, *ticks, token=None, **headers):
+        token = self.server.token if token is None else token
+        return self.ask(
+            "POST", f"/clip/{index}", urlencode([("token", token), *[("tick", t) for t in ticks]]).encode(), **headers
+        )
+
+    def settle(self):
+        deadline = time.monotonic() + 20
+        while (view := self.session.view()).busy or len(view.average) + len(view.unreadable) < len(self.session.clips):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return view
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.session.stop()
+
+
+@pytest.fixture
+def visitor(recognizer, folder):
+    found = Visitor(ListeningSession(recognizer, folder, every=3))
+    yield found
+    found.close()
+
+
+def rows(path):
+    return list(csv.reader(io.StringIO(path.read_text())))
+
+
+def test_every_label_is_in_ratings_csv_at_once_and_another_one_replaces_it(visitor, folder):
+    visitor.settle()
+    names = visitor.session.clips
+    answer, _ = visitor.tick(0, "happy", "sad")
+    assert (answer.status, answer.headers["Location"][:6]) == (303, "/clip/")
+    assert rows(folder / "ratings.csv") == [["file", "rater", "label"], [names[0], "listener", "sad;happy"]]
+    visitor.tick(1, "fear")
+    visitor.tick(0, "angry")
+    assert rows(folder / "ratings.csv")[1:] == [[names[0], "listener", "angry"], [names[1], "listener", "fear"]]
+    assert "checked" in visitor.page("/clip/0").split('value="angry"')[1].split(">")[0]
+
+
+def test_a_session_goes_on_from_its_file_and_leaves_other_raters_rows(recognizer, folder):
+    other = ["file,note,rater,label", "clip1.wav,loud,ben,sad", "clip2.wav,,anna,joy"]
+    (folder / "ratings.csv").write_text("\n".join(other) + "\n")
+    with pytest.raises(UserError, match=r"2 raters: anna, ben\. Say who listens"):
+        ListeningSession(recognizer, folder)
+    visitor = Visitor(ListeningSession(recognizer, folder, rater="anna", every=3))
+    place = visitor.session.clips.index
+    assert visitor.session.view().ticks == {place("clip2.wav"): ("happy",)}
+    visitor.tick(place("clip1.wav"), "neutral")
+    visitor.tick(place(HOSTILE), "fear")
+    visitor.close()
+    assert rows(folder / "ratings.csv")[1:] == [
+        *(line.split(",") for line in other[1:]),
+        ["clip1.wav", "", "anna", "neutral"],
+        [HOSTILE, "", "anna", "fear"],
+    ]
+    again = ListeningSession(recognizer, folder, rater="anna", every=3)
+    assert again.view().ticks == {
+        place("clip1.wav"): ("neutral",),
+        place("clip2.wav"): ("happy",),
+        place(HOSTILE): ("fear",),
+    }
+    again.start()
+    assert again.wait(20)
+    assert again.view().used == 3, "what was ticked earlier is adapted to at the start"
+    again.stop()
+
+
+def test_it_adapts_after_every_few_to_what_python_would_adapt_to(visitor, recognizer, folder):
+    view = visitor.settle()
+    chosen = [index for index in range(8) if index not in view.unreadable][:4]
+    labels = ["happy", "sad", "fear", "angry"]
+    for index, label in zip(chosen[:2], labels, strict=False):
+        visitor.tick(index, label)
+    assert visitor.session.view().used == 0
+    assert "has not adapted to you yet: it will, after 1 more label" in visitor.page()
+    visitor.tick(chosen[2], labels[2])
+    view = visitor.settle()
+    assert view.used == 3
+    paths = [folder / visitor.session.clips[index] for index in chosen]
+    adapted = recognizer.adapt(paths[:3], labels[:3])
+    for index, path in zip(chosen, paths, strict=True):
+        np.testing.assert_allclose(view.adapted[index], adapted.predict_proba(path)[0], atol=1e-6)
+        np.testing.assert_allclose(view.average[index], recognizer.predict_proba(path)[0], atol=1e-6)
+    without = recognizer.adapt(paths[1:3], labels[1:3]).predict_proba(paths[0])[0]
+    np.testing.assert_allclose(view.left_out[chosen[0]], without, atol=1e-6)
+    visitor.tick(chosen[3], labels[3])
+    np.testing.assert_array_equal(visitor.session.view().foretold[chosen[3]], view.adapted[chosen[3]])
+    page = visitor.page(f"/clip/{chosen[0]}?last={chosen[3]}")
+    assert "Adapted to 3 of your labels" in page
+    assert "Adapt now (1 label is new)" in page
+    body = urlencode({"token": visitor.server.token}).encode()
+    assert visitor.ask("POST", "/adapt", body)[0].status == 303
+    assert visitor.settle().used == 4
+
+
+def test_nothing_of_a_clip_is_told_before_it_is_ticked(visitor):
+    view = visitor.settle()
+    page = visitor.page("/clip/0") + visitor.page("/news?last=0")
+    assert not any(name in page for i, name in enumerate(visitor.session.clips) if i not in view.unreadable)
+    assert "Predictions for this clip" not in page
+    visitor.tick(0, "happy")
+    assert "Predictions for this clip" in visitor.page("/clip/1?last=0")
+
+
+def test_clips_go_by_number_and_sound_as_the_model_hears_them(visitor, folder):
+    view = visitor.settle()
+    index = next(i for i in range(8) if i not in view.unreadable)
+    answer, sound = visitor.ask("GET", f"/audio/{index}")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "audio/wav")
+    samples, rate = soundfile.read(io.BytesIO(sound), dtype="float32")
+    assert rate == 16000
+    np.testing.assert_allclose(samples, load_audio(folder / visitor.session.clips[index]), atol=1 / 32000)
+    for asked, wanted in (("bytes=0-9", sound[:10]), ("bytes=40-", sound[40:]), ("bytes=-7", sound[-7:])):
+        answer, part = visitor.ask("GET", f"/audio/{index}", Range=asked)
+        assert (answer.status, part) == (206, wanted)
+        begin = sound.index(wanted)
+        assert answer.headers["Content-Range"] == f"bytes {begin}-{begin + len(wanted) - 1}/{len(sound)}"
+    assert visitor.ask("GET", f"/audio/{index}", Range=f"bytes={len(sound)}-")[0].status == 416
+    (folder.parent / "secret.wav").write_bytes(sound)
+    outside = ["/audio/8", "/audio/-1", "/audio/../secret.wav", "/audio/%2e%2e/secret.wav", "/audio/0/../../x"]
+    outside += ["/../secret.wav", "/secret.wav", "/audio/1e0", "//[", "/?" + "a=1&" * 9, "/clip/99", "/ratings.csv"]
+    for path in outside:
+        assert visitor.ask("GET", path)[0].status in (400, 404), path
+    (bad,) = view.unreadable
+    assert visitor.ask("GET", f"/audio/{bad}")[0].status == 404
+
+
+def test_everything_from_outside_is_escaped_and_no_foreign_script_runs(visitor):
+    visitor.settle()
+    index = visitor.session.clips.index(HOSTILE)
+    visitor.tick(index, "happy")
+    page = visitor.page(f"/clip/{index}?last={index}")
+    assert "<img" not in page
+    assert "&lt;img src=x" in page
+    answer, _ = visitor.ask("GET", "/")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(
+        r"<script(?! src=\"/page\.js\")|style=|onclick|https?://", page.replace(f"http://{visitor.host}", "")
+    )
+
+
+REFUSED = [
+    ({"Host": "evil.example:80"}, 421),  # DNS rebinding
+    ({"Host": "127.0.0.1.evil.example"}, 421),
+    ({"Origin": "http://evil.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Sec_Fetch_Site": "cross-site"}, 403),
+    ({"Cookie": ""}, 403),
+    ({"Cookie": "metaperser-1=x"}, 403),
+    ({"token": "x"}, 403),
+    ({"token": ""}, 403),
+    ({"Content_Length": "999999"}, 413),
+]
+
+
+@pytest.mark.parametrize(("change", "status"), REFUSED)
+def test_a_form_from_anywhere_else_is_refused_and_changes_nothing(visitor, folder, change, status):
+    assert visitor.tick(0, "happy", **change)[0].status == status
+    assert not (folder / "ratings.csv").exists()
+
+
+def test_only_this_machines_browser_with_the_key_sees_anything(visitor):
+    assert visitor.server.server_address[0] == "127.0.0.1"
+    for path in ("/", "/clip/0", "/audio/0", "/news", "/status", "/page.js"):
+        assert visitor.ask("GET", path, Cookie="")[0].status == 403
+        assert visitor.ask("GET", path, Host="evil.example")[0].status == 421
+    assert visitor.ask("GET", "/?key=wrong", Cookie="")[0].status == 403
+    port = visitor.server.server_port
+    assert visitor.ask("GET", "/", Host=f"localhost:{port}")[0].status == 200
+    good = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
+    assert visitor.tick(0, "happy", **good)[0].status == 303
+    with pytest.raises(UserError, match=f"--port {port} cannot be used"):
+        ListeningServer(visitor.session, port)
+
+
+def test_wrong_labels_are_told_and_not_saved(visitor, folder):
+    for ticks, message in (((), "Tick at least one"), (("hapy",), "Bad label"), (("happy", "<b>"), "Bad label")):
+        answer, page = visitor.tick(0, *ticks)
+        assert answer.status == 400
+        assert message in page.decode()
+        assert "<b>" not in page.decode()
+    assert not (folder / "ratings.csv").exists()
+
+
+def test_all_nine_classes_and_unreadable_clips_are_on_the_page(visitor):
+    view = visitor.settle()
+    page = visitor.page("/clip/0")
+    found = re.findall(r'value="(\w+)" aria-keyshortcuts="(\d)"', page)
+    assert found == [(name, str(number)) for number, name in enumerate(CLASSES, 1)]
+    (bad,) = view.unreadable
+    assert "Cannot be used: broken.wav" in page
+    assert "This clip cannot be used" in visitor.page(f"/clip/{bad}")
+    assert visitor.session.next_after((bad - 1) % 8) != bad
+    status = json.loads(visitor.ask("GET", "/status")[1])
+    assert set(status) == {"busy", "version"}
+
+
+def test_a_session_needs_clips_a_model_and_a_file_it_can_go_on_with(recognizer, folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no audio files"):
+        ListeningSession(recognizer, tmp_path / "empty")
+    with pytest.raises(UserError, match="no such folder"):
+        ListeningSession(recognizer, tmp_path / "nowhere")
+    (folder / "ratings.csv").write_text("file,anna\nclip1.wav,happy\n")
+    with pytest.raises(UserError, match="a column a rater"):
+        ListeningSession(recognizer, folder)
+    (folder / "ratings.csv").write_text("file,rater,label\nclip1.wav,anna,hapy\n")
+    with pytest.raises(UserError, match=r"ratings.csv:2: unknown label 'hapy'"):
+        ListeningSession(recognizer, folder)
+
+
+def test_a_failed_save_changes_nothing(visitor, folder, monkeypatch):
+    visitor.tick(0, "happy")
+    before = (folder / "ratings.csv").read_bytes()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("s3prl_metaperser.listener.ratings_file.write_text", full)
+    answer, page = visitor.tick(1, "sad")
+    assert answer.status == 400
+    assert "No space left" in page.decode()
+    monkeypatch.undo()
+    assert (folder / "ratings.csv").read_bytes() == before
+    assert 1 not in visitor.session.view().ticks
+    visitor.tick(2, "fear")
+    assert [row[2] for row in rows(folder / "ratings.csv")[1:]] == ["happy", "fear"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_in_a_browser_keys_label_the_page_adapts_and_a_phone_needs_no_sideways_scrolling(visitor, folder):
+    visitor.settle()
+    with browser() as page:
+        page.screen(390, 844)
+        page.open(visitor.server.url)
+        for number in (1, 5, 9):
+            title = page.run("document.querySelector('#clip-title').textContent")
+            page.press("Enter", "Enter", 13, "\r")
+            assert page.run("document.querySelector('#said').textContent").startswith("Tick at least one")
+            page.press(" ", "Space", 32, " ")
+            page.until("document.querySelector('audio').currentTime > 0")
+            page.press(str(number), f"Digit{number}", 48 + number, str(number))
+            assert page.run("document.querySelector('.ticks input:checked').value") == CLASSES[number - 1]
+            page.press("Enter", "Enter", 13, "\r")
+            page.until(
+                f"document.readyState === 'complete' && document.querySelector('#clip-title').textContent !== {title!r}"
+            )
+        page.until("document.querySelector('#news').textContent.includes('Adapted to 3 of your labels')")
+        assert page.run("document.documentElement.scrollWidth <= innerWidth")
+        unnamed = "[...document.querySelectorAll('input:not([type=hidden]), button, a, audio')]"
+        unnamed += ".filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).length"
+        assert page.run(unnamed) == 0
+        assert page.run("Math.min(...[...document.querySelectorAll('.ticks label')].map(e => e.offsetHeight))") >= 44
+        assert not page.console
+    assert [row[2] for row in rows(folder / "ratings.csv")[1:]] == ["frustrated", "excited", "happy"]
