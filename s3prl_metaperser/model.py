@@ -82,7 +82,8 @@ def _row(bias: torch.Tensor) -> torch.Tensor:
 
 
 def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    with torch.random.fork_rng(devices=[]):  # torch.nn.utils.skip_init would import sympy and half of torch's compiler
+        layer = nn.Linear(inputs, outputs)
     bound = inputs**-0.5
     with torch.no_grad():
         layer.weight.uniform_(-bound, bound, generator=generator)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from s3prl_metaperser.loss import soft_cross_entropy
-from s3prl_metaperser.meta import closed_form
+from s3prl_metaperser.meta import closed_form, closed_form_adapt
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.model import PARAMETERS, Head, pooled_logits
@@ -84,6 +84,59 @@ def test_adaptation_of_many_episodes_at_once_equals_the_loop_one_by_one(layers):
         for name in PARAMETERS:
             torch.testing.assert_close(found[name][a], alone[name], rtol=1e-11, atol=1e-12)
             assert not found[name].requires_grad
+
+
+@pytest.mark.parametrize("products", [True, False], ids=["by inner products", "by low rank"])
+@pytest.mark.parametrize("layers", [1, 4])
+def test_a_head_multiplied_out_predicts_what_the_loop_predicts(layers, products, monkeypatch):
+    monkeypatch.setattr(closed_form_adapt, "pays", lambda *sizes: products)
+    monkeypatch.setattr(closed_form, "AT_ONCE", 1)  # one episode after the other, and put together
+    head, rates, (features, targets), (query, _) = problem(layers)
+    parameters = dict(head.named_parameters())
+    for steps in (0, 1, 20):
+        found = closed_form.adapt_to_predict(parameters, rates, closed_form.layer_major(features), targets, steps)
+        for a in range(A):
+            loss = lambda p, a=a: soft_cross_entropy(pooled_logits(p, features[a]), targets[a])  # noqa: E731
+            alone = pooled_logits(adapt_without_graph(loss, parameters, rates.at, steps), query[a])
+            own = pooled_logits({name: value[a] for name, value in found.items()}, query[a])
+            torch.testing.assert_close(own, alone, rtol=1e-10, atol=1e-12)
+
+
+def test_episodes_together_are_episodes_alone(monkeypatch):
+    head, rates, (features, targets), _ = problem(2)
+    arguments = dict(head.named_parameters()), rates, closed_form.layer_major(features), targets, 7
+    together = closed_form.adapt_to_predict(*arguments)
+    monkeypatch.setattr(closed_form, "AT_ONCE", 1)
+    for name, value in closed_form.adapt_to_predict(*arguments).items():
+        torch.testing.assert_close(value, together[name], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("given", [S - 2, S + 3])
+def test_steps_beyond_the_rates_reuse_the_last_row(given):
+    head, rates, support, query = problem(3)
+    orders = [True] * given
+    tensors = [*head.parameters(), rates.values]
+    expected = torch.autograd.grad(by_loop(head, rates, support, query, orders), tensors)
+    found = torch.autograd.grad(by_closed_form(head, rates, support, query, orders), tensors)
+    for a, b in zip(found, expected, strict=True):
+        assert (a - b).norm() <= 1e-12 * b.norm()
+
+
+def test_gradients_scale_with_the_loss_and_leave_constants_alone():
+    head, rates, support, query = problem(3)
+    rates.values.requires_grad_(False)
+    once = torch.autograd.grad(by_closed_form(head, rates, support, query, [True] * S), list(head.parameters()))
+    (3 * by_closed_form(head, rates, support, query, [True] * S)).backward()
+    assert rates.values.grad is None
+    for parameter, gradient in zip(head.parameters(), once, strict=True):
+        torch.testing.assert_close(parameter.grad, 3 * gradient, rtol=1e-14, atol=0)
+    with torch.no_grad():
+        assert not by_closed_form(head, rates, support, query, [True] * S).requires_grad
+
+
+def test_gathering_by_layer_is_gathering_and_then_transposing():
+    features, rows = torch.randn(11, 3, 5), torch.tensor([[3, 0, 10, 3], [1, 1, 2, 9]])
+    assert torch.equal(closed_form.gathered(features, rows), closed_form.layer_major(features[rows]))
 
 
 def test_it_applies_to_this_head_alone():

@@ -35,3 +35,50 @@ def test_every_stored_result_is_of_that_form_and_names_no_host():
         result = json.loads(file.read_text())
         assert set(result) == RESULT
         assert set(result["machine"]) == {"device", "threads", "torch"}
+
+
+def result_of(tmp_path, script, *options):
+    """What a script writes with ``--tiny``, and prints."""
+    file = tmp_path / f"{script}.json"
+    command = [sys.executable, "-W", "ignore", str(FOLDER / f"{script}.py"), "--tiny", *options, "--json", str(file)]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(file.read_text())
+    assert set(result["machine"]) == {"device", "threads", "torch"}
+    return result, done.stdout
+
+
+def test_an_outer_step_is_measured_beside_its_floor_and_agrees_with_the_loop(tmp_path):
+    result, shown = result_of(tmp_path, "meta_step", "--growth")
+    assert {"floor", "closed form", "loop", "closed form, first order"} <= set(result["seconds"])
+    assert result["to_floor"]["floor"] == 1
+    assert result["relative_error"]["closed form"] < 1e-12
+    assert result["relative_error"]["closed form, first order"] < 1e-12
+    assert set(result["growth"]) == {"raters", "shots", "steps"}
+    for name in ("higher", "torchopt", "learn2learn"):
+        assert (name in result["seconds"]) != (f"{name}: not installed" in shown)
+        assert result["relative_error"].get(name, 0) < 1e-12
+
+
+def test_meta_testing_is_measured_and_gives_the_loops_probabilities(tmp_path):
+    result, shown = result_of(tmp_path, "meta_test")
+    assert set(result["times_as_fast"]) == {"Meta-PerSER", "Linear-Few", "Multi-Few"}
+    assert max(result["probabilities_apart"].values()) < 1e-5
+    assert "times as fast" in shown
+
+
+def test_extraction_is_measured_beside_the_plain_loop_and_padding_is_shown_to_be_wrong(tmp_path):
+    result, shown = result_of(tmp_path, "features")
+    for case in result["cases"].values():
+        ours = [name for name in case["difference"] if name.startswith("ours")]
+        assert len(ours) == 2
+        assert max(case["difference"][name] for name in ours) < 1e-4 < case["difference"]["padded, batches of 2"]
+    assert "padded" in shown
+
+
+def test_the_demo_job_is_measured_part_by_part(tmp_path):
+    result, shown = result_of(tmp_path, "demo")
+    assert [set(one) for one in result["seconds"]["unprepared"]] == [{"train", "evaluate"}]
+    assert {"imports", "outer steps", "initialisation"} <= set(result["processor_seconds_by_part"]["train"])
+    assert "meta-testing" in result["processor_seconds_by_part"]["evaluate"]
+    assert "imports" in shown

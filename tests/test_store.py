@@ -1,5 +1,6 @@
 import dataclasses
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ import torch
 
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
+from s3prl_metaperser.upstream.pooling import bf16_error, pooler, saying_the_error
+from s3prl_metaperser.upstream.prefetch import BLOCK, prefetched
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, _batch_sizes, audio_hash
 
 IDENTITY = FeatureIdentity("fake", "0" * 64)
 
@@ -176,3 +179,71 @@ def test_features_that_carry_nothing_are_recognised(tmp_path, utterances):
     store.make(utterances, keys, lambda waves, u: [torch.full((1, 3), 2.0) + 3e-8 * i for i, _ in enumerate(waves)])
     assert store.load(utterances, keys).carry_nothing()
     assert not dataclasses.replace(store.load(utterances, keys), values=torch.eye(7)).carry_nothing()
+
+
+def test_batches_hold_neighbours_in_length_and_no_more_than_asked_for():
+    seconds = [2.0, 1.31, 1.3, 1.2, 1.09, 1.05, 1.0]
+    assert list(_batch_sizes(seconds, 100)) == [1, 3, 3]
+    assert list(_batch_sizes(seconds, 2)) == [1, 2, 1, 2, 1]
+    assert list(_batch_sizes(seconds, 1)) == [1] * 7
+    assert list(_batch_sizes([], 4)) == []
+
+
+def test_prefetching_keeps_the_order_and_hands_out_errors_in_their_place():
+    def work(number):
+        time.sleep(0.002 * (number % 3))
+        if number % 10 == 4:
+            raise UserError(f"no {number}")
+        return -number
+
+    with prefetched(work, range(50), ahead=7) as results:
+        found = list(results)
+    assert [item for item, _ in found] == list(range(50))
+    assert all(str(r) == f"no {n}" if n % 10 == 4 else r == -n for n, r in found)
+
+
+def test_prefetching_is_bounded_and_stops_when_it_is_interrupted():
+    begun = []
+
+    def interrupted():
+        with prefetched(begun.append, range(1000), ahead=4) as results:
+            next(results)
+            time.sleep(0.05)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert 0 < len(begun) <= 3 * BLOCK
+    before = len(begun)
+    time.sleep(0.02)
+    assert len(begun) == before, "nothing goes on after the interrupt"
+
+
+def test_errors_of_a_programmer_are_raised():
+    with pytest.raises(ZeroDivisionError), prefetched(lambda n: 1 / n, [1, 0], ahead=1) as results:
+        list(results)
+
+
+def test_features_in_bfloat16_have_a_store_of_their_own_and_older_stores_stay():
+    rough = dataclasses.replace(IDENTITY, precision="bfloat16")
+    assert rough.key != IDENTITY.key
+    assert "precision" not in IDENTITY.described()
+    assert rough.described()["precision"] == "bfloat16"
+
+
+def test_bfloat16_on_a_cpu_is_refused():
+    with pytest.raises(UserError, match=r"modelrc\.bf16"):
+        pooler(torch.nn.Linear(1, 1), selection="hidden_states", normalize=False, bf16=True)
+
+
+def test_the_error_of_bfloat16_is_measured_on_the_first_batch_and_said(capsys):
+    exact = [torch.randn(3, 50), torch.randn(3, 50)]
+    rough = [features.bfloat16().float() for features in exact]
+    rough[1][2] *= 1.03
+    apart = bf16_error(rough, exact)
+    assert 0.01 < apart < 0.03, "of the worst layer alone"
+    compute = saying_the_error(lambda waves: rough, lambda waves: exact)
+    assert compute([torch.zeros(1)] * 2) is rough
+    assert f"{100 * apart:.2f} %" in capsys.readouterr().err
+    compute([torch.zeros(1)] * 2)
+    assert not capsys.readouterr().err

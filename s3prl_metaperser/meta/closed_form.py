@@ -1,12 +1,13 @@
 """The closed form of the inner loop for the linear head on pooled features: exact, and several times faster.
 
-With ``d`` the loss's gradient with respect to the logits [K, C] and ``h`` the mixed features [K, D], the projector's
-gradient is ``W2^T E`` with ``E = d^T h`` [C, D]: its rank is at most C. So the fast projector
+With ``delta`` the loss's gradient with respect to the logits [C, K] and ``h`` the mixed features [K, D], the gradient
+by the projector is ``W2^T E`` with ``E = delta h`` [C, D]: its rank is at most C. So the fast projector
 
     W1_s = W1 - sum_t U_t^T E_t,        U_t = eta_t W2_t [C, H]
 
-is never built; only U and E are carried, and every product with W1_s goes through them. The inner gradients are written
-by hand, so that the outer gradient, second-order terms and rates included, is one ordinary backward pass.
+is never built; only U and E are carried, and every product with W1_s goes through them. Both the inner gradients and
+the gradient of the outer loss through them (:mod:`s3prl_metaperser.meta.closed_form_reverse`) are written by hand, so
+that nothing of autograd's bookkeeping is left: an outer step is products of matrices and little else.
 
 It is exact only for this head (softmax-weighted sum, linear, mean, linear, soft cross-entropy); for everything else
 :mod:`s3prl_metaperser.meta.inner_loop` is the loop, and the oracle for this one.
@@ -18,9 +19,18 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from s3prl_metaperser.meta import closed_form_adapt
+from s3prl_metaperser.meta.closed_form_reverse import reverse
+from s3prl_metaperser.meta.closed_form_steps import Samples, Theta, inner_step, multiplied_out, outer_pass
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.model import PARAMETERS
+
+#: Steps after which adaptation folds the outer products into a projector for each episode: more cost more than that.
+ROOM = 4
+#: Bytes that the episodes adapted together may work on; so many stay in a CPU's cache.
+AT_ONCE = 6 << 20
 
 
 def applies_to(parameters: Mapping[str, Tensor], rates: InnerRates) -> bool:
@@ -42,6 +52,15 @@ def layer_major(features: Tensor) -> Tensor:
     return features.transpose(1, 2).reshape(raters, layers, samples * size)
 
 
+def gathered(features: Tensor, rows: Tensor) -> Tensor:
+    """``layer_major(features[rows])`` in one copy: features [N, L, D], rows [A, K] -> [A, L, K * D]."""
+    raters, samples = rows.shape
+    utterances, layers, size = features.shape
+    places = rows[:, None] * layers + torch.arange(layers, device=rows.device)[:, None]  # [A, L, K]
+    chosen = features.reshape(utterances * layers, size).index_select(0, places.flatten())
+    return chosen.view(raters, layers, samples * size)
+
+
 def outer_loss(
     parameters: Mapping[str, Tensor],
     rates: InnerRates,
@@ -50,7 +69,7 @@ def outer_loss(
     second_order: Sequence[bool],
     query: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """The mean outer loss over raters; differentiate it with ``backward()``.
+    """The mean outer loss over raters; differentiate it once, with ``backward()``.
 
     Args:
         parameters: theta_0 by the names in ``PARAMETERS``, shared by all raters.
@@ -62,18 +81,36 @@ def outer_loss(
     Returns:
         a scalar.
     """
-    fast = _Fast(parameters, len(features))
-    for step, twice in enumerate(second_order):
-        fast = fast.stepped(rates.values[min(step, len(rates.values) - 1)], features, targets, twice)
-    outer_features, outer_targets = query or (features, targets)
-    logits = fast.logits(fast.mixed(outer_features, outer_targets.shape[1]))
-    return -(outer_targets * torch.log_softmax(logits, -1)).sum(-1).mean()
+    tensors = [parameters[name] for name in PARAMETERS]
+    return _OuterLoss.apply(*tensors, rates.values, features, targets, tuple(second_order), query)
+
+
+class _OuterLoss(torch.autograd.Function):
+    """Loss and gradient in one go: the gradient is made where the loss is, and scaled when it is asked for."""
+
+    @staticmethod
+    def forward(context, mixing, projector, bias, classifier, classifier_bias, rates, features, targets, orders, query):
+        samples = Samples(features, targets)
+        theta = Theta.shared(mixing, projector, bias, classifier, classifier_bias, samples, room=len(orders))
+        steps = []
+        for number in range(len(orders)):
+            steps.append(inner_step(theta, rates[min(number, len(rates) - 1)], samples))
+            theta = steps[-1].after
+        final, loss = outer_pass(theta, samples if query is None else Samples(*query))
+        if any(context.needs_input_grad):
+            context.save_for_backward(*reverse(theta, steps, final, rates, orders))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(context, scale):
+        return *(scale * gradient for gradient in context.saved_tensors), None, None, None, None
 
 
 def adapt(
     parameters: Mapping[str, Tensor], rates: InnerRates, features: Tensor, targets: Tensor, steps: int
 ) -> dict[str, Tensor]:
-    """The inner steps for meta-testing, for A episodes at once and without a graph.
+    """The inner steps for A episodes at once, without a graph.
 
     Args:
         features: [A, L, K * D].
@@ -83,118 +120,45 @@ def adapt(
         theta after ``steps`` steps, each tensor with a leading axis A.
     """
     with torch.no_grad():
-        fast = _Fast(parameters, len(features))
-        for step in range(steps):
-            fast = fast.stepped(rates.values[min(step, len(rates.values) - 1)], features, targets, True)
-        return {name: value.detach() for name, value in fast.materialised().items()}
+        theta = _stepped(parameters, rates, Samples(features, targets), steps)
+        found = (theta.mixing, theta.projector, theta.bias, theta.classifier, theta.classifier_bias)
+        return dict(zip(PARAMETERS, found, strict=True))
 
 
-class _Fast:
-    """theta_s of A raters, with the projector's change as a sum of outer products.
+def adapt_to_predict(
+    parameters: Mapping[str, Tensor], rates: InnerRates, features: Tensor, targets: Tensor, steps: int
+) -> dict[str, Tensor]:
+    """A head for each of A episodes with the same logits as :func:`adapt`'s, in a fraction of the time.
 
-    ``up`` [A, s * C, H] and ``down`` [A, s * C, D] hold U_t and E_t of the steps so far; None before the first.
+    Its projector is ``W2 W1`` [A, C, D] and its classifier the identity: theta multiplied out, which is all that
+    predicting needs. Arguments are those of :func:`adapt`.
     """
-
-    def __init__(self, parameters: Mapping[str, Tensor], raters: int):
-        mixing, self.projector, bias, classifier, classifier_bias = (parameters[name] for name in PARAMETERS)
-        self.mixing = mixing.expand(raters, -1)
-        self.bias = bias.expand(raters, -1)
-        self.classifier = classifier.expand(raters, -1, -1)
-        self.classifier_bias = classifier_bias.expand(raters, -1)
-        self.up: Tensor | None = None
-        self.down: Tensor | None = None
-
-    def mixed(self, features: Tensor, samples: int) -> Tensor:
-        """Softmax-weighted layer sums, [A, L, K * D] -> [A, K, D]."""
-        if features.shape[1] == 1:  # the softmax of a single weight is one
-            return features.view(len(features), samples, -1)
-        return _Mix.apply(torch.softmax(self.mixing, -1), features).view(len(features), samples, -1)
-
-    def logits(self, mixed: Tensor) -> Tensor:
-        """[A, K, D] -> [A, K, C]."""
-        offset = torch.bmm(self.classifier, self.bias[:, :, None]).squeeze(-1) + self.classifier_bias
-        return torch.baddbmm(offset[:, None], mixed, self._combined().transpose(1, 2))
-
-    def _combined(self) -> Tensor:
-        """``W2_s W1_s``, [A, C, D]."""
-        raters, classes, hidden = self.classifier.shape
-        product = (self.classifier.reshape(raters * classes, hidden) @ self.projector).view(raters, classes, -1)
-        if self.up is None:
-            return product
-        return torch.baddbmm(product, torch.bmm(self.classifier, self.up.transpose(1, 2)), self.down, alpha=-1)
-
-    def stepped(self, rate: Tensor, features: Tensor, targets: Tensor, twice: bool) -> _Fast:
-        """theta_{s+1}; ``rate`` is the row of the five tensors' rates, in the order of ``PARAMETERS``."""
-        with torch.set_grad_enabled(twice and torch.is_grad_enabled()):
-            gradients = self._gradients(features, targets)
-        mixing, down, bias, classifier, classifier_bias = gradients
-        following = object.__new__(_Fast)
-        following.projector = self.projector
-        following.mixing = self.mixing if mixing is None else self.mixing - rate[0] * mixing
-        following.bias = self.bias - rate[2] * bias
-        following.classifier = self.classifier - rate[3] * classifier
-        following.classifier_bias = self.classifier_bias - rate[4] * classifier_bias
-        # to first order the projector's gradient W2^T E is a constant, and so is the W2 in it
-        up = rate[1] * (self.classifier if twice else self.classifier.detach())
-        following.up = up if self.up is None else torch.cat((self.up, up), dim=1)
-        following.down = down if self.down is None else torch.cat((self.down, down), dim=1)
-        return following
-
-    def _gradients(self, features: Tensor, targets: Tensor):
-        """Of the support loss: by layer weights [A, L], E [A, C, D], and by b1, W2 and b2."""
-        raters, samples, classes = targets.shape
-        mixed = self.mixed(features, samples)
-        combined = self._combined()
-        offset = torch.bmm(self.classifier, self.bias[:, :, None]).squeeze(-1) + self.classifier_bias
-        logits = torch.baddbmm(offset[:, None], mixed, combined.transpose(1, 2))
-        delta = (targets.sum(-1, keepdim=True) * torch.softmax(logits, -1) - targets) / samples
-        down = torch.bmm(delta.transpose(1, 2), mixed)
-        by_bias = delta.sum(1)
-        by_classifier = (down.reshape(raters * classes, -1) @ self.projector.T).view(raters, classes, -1)
-        if self.up is not None:
-            by_classifier = torch.baddbmm(by_classifier, torch.bmm(down, self.down.transpose(1, 2)), self.up, alpha=-1)
-        by_classifier = torch.baddbmm(by_classifier, by_bias[:, :, None], self.bias[:, None])
-        by_projector_bias = torch.bmm(by_bias[:, None], self.classifier).squeeze(1)
-        by_mixing = None
-        if features.shape[1] > 1:
-            shares = torch.softmax(self.mixing, -1)
-            by_shares = _Project.apply(torch.bmm(delta, combined).view(raters, -1), features)
-            by_mixing = shares * (by_shares - (shares * by_shares).sum(-1, keepdim=True))
-        return by_mixing, down, by_projector_bias, by_classifier, by_bias
-
-    def materialised(self) -> dict[str, Tensor]:
-        """The five tensors, each with a leading axis A."""
-        projector = self.projector.expand(len(self.mixing), -1, -1)
-        if self.up is not None:
-            projector = torch.baddbmm(projector, self.up.transpose(1, 2), self.down, alpha=-1)
-        values = (self.mixing, projector, self.bias, self.classifier, self.classifier_bias)
-        return dict(zip(PARAMETERS, values, strict=True))
+    (episodes, layers, size), (_, count, classes) = features.shape, targets.shape
+    hidden, size = parameters["classifier.weight"].shape[1], size // count
+    products = closed_form_adapt.pays(count, layers, size)
+    numbers = count * layers * (count * layers + hidden) if products else size * (count * layers + hidden)
+    at_once = max(1, AT_ONCE // (numbers * features.element_size()))
+    with torch.no_grad():
+        parts = []
+        for start in range(0, episodes, at_once):
+            samples = Samples(features[start : start + at_once], targets[start : start + at_once])
+            if products:
+                theta = Theta.shared(*(parameters[name] for name in PARAMETERS), samples, room=0)
+                parts.append(closed_form_adapt.adapted(theta, rates.values, samples, steps))
+            else:
+                parts.append(multiplied_out(_stepped(parameters, rates, samples, steps)))
+        mixing, combined, offset = (torch.cat(part) for part in zip(*parts, strict=True))
+        identity = torch.eye(classes, dtype=combined.dtype, device=combined.device)
+        found = mixing, combined, offset, identity.expand(episodes, -1, -1), torch.zeros_like(offset)
+        return dict(zip(PARAMETERS, found, strict=True))
 
 
-class _Mix(torch.autograd.Function):
-    """shares [A, L], features [A, L, N] -> [A, N]; features are constants."""
-
-    @staticmethod
-    def forward(context, shares: Tensor, features: Tensor) -> Tensor:
-        context.features = features
-        mixed = features.new_empty(features.shape[0], features.shape[2])
-        for rater, layers in enumerate(features):  # one matrix-vector product each, in the orientation that is fast
-            torch.mv(layers.t(), shares[rater].contiguous(), out=mixed[rater])
-        return mixed
-
-    @staticmethod
-    def backward(context, gradient: Tensor):
-        return _Project.apply(gradient, context.features), None
-
-
-class _Project(torch.autograd.Function):
-    """The adjoint of :class:`_Mix`: [A, N], features [A, L, N] -> [A, L]."""
-
-    @staticmethod
-    def forward(context, values: Tensor, features: Tensor) -> Tensor:
-        context.features = features
-        return torch.bmm(values[:, None], features.transpose(1, 2)).squeeze(1)
-
-    @staticmethod
-    def backward(context, gradient: Tensor):
-        return _Mix.apply(gradient, context.features), None
+def _stepped(parameters: Mapping[str, Tensor], rates: InnerRates, samples: Samples, steps: int) -> Theta:
+    """theta after ``steps`` steps, folded."""
+    room = min(steps, ROOM)
+    theta = Theta.shared(*(parameters[name] for name in PARAMETERS), samples, room=room)
+    for step in range(steps):
+        if theta.taken == room:
+            theta = theta.folded()
+        theta = inner_step(theta, rates.values[min(step, len(rates.values) - 1)], samples).after
+    return theta.folded()

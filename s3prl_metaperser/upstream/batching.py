@@ -10,7 +10,8 @@ is exact under a right mask, runs on the batch. Everything else runs one utteran
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ _KALDI = "s3prl.upstream.baseline.expert"
 # s3prl.upstream.interfaces: how far the frames may be from samples / rate
 _TOLERATED_FRAMES = 5
 _MISSING = object()
+_mel_banks: Callable | None = None
 
 
 def supports_exact_batching(upstream: nn.Module) -> bool:
@@ -62,7 +64,8 @@ def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hid
             layers = _select(_run(upstream, wavs), selection)
         alone = [layers[:, index, :count] for index, count in enumerate(frames)]
     else:
-        alone = [_select(_run(upstream, [wav]), selection)[:, 0] for wav in wavs]
+        with _mel_banks_once() if _is_kaldi(upstream) else contextlib.nullcontext():
+            alone = [_select(_run(upstream, [wav]), selection)[:, 0] for wav in wavs]
     rate = _rate(upstream, selection)
     return [_as_featurizer_keeps(states, len(wav), rate) for states, wav in zip(alone, wavs, strict=True)]
 
@@ -159,6 +162,18 @@ def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
         if hasattr(model, "forward_padding_mask") and not type(upstream).__module__.endswith("wav2vec2.expert"):
             stack.enter_context(_replaced(model, "forward_padding_mask", forward_padding_mask))
         yield frames
+
+
+@contextlib.contextmanager
+def _mel_banks_once() -> Iterator[None]:
+    """Within the block torchaudio's mel filters, the same for every utterance, are not computed for each of them."""
+    from torchaudio.compliance import kaldi
+
+    global _mel_banks
+    if _mel_banks is None:
+        _mel_banks = functools.lru_cache(maxsize=8)(kaldi.get_mel_banks)
+    with _replaced(kaldi, "get_mel_banks", _mel_banks):
+        yield
 
 
 @contextlib.contextmanager

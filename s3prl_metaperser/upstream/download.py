@@ -38,7 +38,8 @@ def fetch(path: str | Path, url: str, refresh: bool = False, new_enough_secs: fl
     younger than ``new_enough_secs`` is not refreshed again (several processes may ask at once).
 
     Raises:
-        DownloadFailed: no connection, an HTTP error, a broken transfer, no space or no right to write.
+        DownloadFailed: no connection, an HTTP error, a broken transfer, or a folder that cannot be made.
+        CannotWrite: the disk is full, or the file may not be written.
     """
     path = Path(path)
     if _usable(path, refresh, new_enough_secs):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +15,9 @@ from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream.batching import hidden_states
 
+#: waveforms -> pooled features
+Pool = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+
 
 def pool_waveforms(
     upstream: nn.Module,
@@ -19,6 +25,7 @@ def pool_waveforms(
     *,
     selection: str = "hidden_states",
     normalize: bool = False,
+    bf16: bool = False,
 ) -> list[torch.Tensor]:
     """Time means of every layer.
 
@@ -26,27 +33,46 @@ def pool_waveforms(
         waves: each float32 [n] at 16 kHz.
         selection: s3prl's ``-s``.
         normalize: layer norm of every frame before the mean (``--upstream_feature_normalize``).
+        bf16: the forward pass under autocast to bfloat16.
 
     Returns:
         One float32 [L, D] on the CPU for each waveform; the mean is taken in float64.
     """
-    device = next((p.device for p in upstream.parameters()), torch.device("cpu"))
-    with torch.no_grad():
+    device = device_of(upstream)
+    rounding = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+    with torch.no_grad(), rounding:
         states = hidden_states(upstream, [wave.to(device) for wave in waves], selection)
         if normalize and states[0].shape[0] > 1:  # s3prl normalises what it sums, and a single layer is not summed
             states = [F.layer_norm(frames, frames.shape[-1:]) for frames in states]
         return [frames.double().mean(dim=1).float().cpu() for frames in states]
 
 
+def device_of(upstream: nn.Module) -> torch.device:
+    """Where the upstream computes; one without weights does so on the CPU."""
+    return next((p.device for p in upstream.parameters()), torch.device("cpu"))
+
+
 def pooler(
-    upstream: nn.Module, *, selection: str, normalize: bool
+    upstream: nn.Module, *, selection: str, normalize: bool, bf16: bool = False
 ) -> Callable[[list[torch.Tensor], list[Utterance]], list[torch.Tensor]]:
-    """:func:`pool_waveforms` for the store; an utterance that the upstream cannot take is named in the error."""
+    """:func:`pool_waveforms` for the store; an utterance that the upstream cannot take is named in the error.
+
+    With ``bf16`` the first call computes in float32, too, and says how far apart the two are.
+
+    Raises:
+        UserError: ``bf16`` on a CPU.
+    """
     upstream.eval()
+    if bf16 and device_of(upstream).type == "cpu":
+        raise UserError(
+            "modelrc.bf16: true is for a GPU: on a CPU features in bfloat16 are less exact and no faster. Leave it out."
+        )
+    pooled = functools.partial(pool_waveforms, upstream, selection=selection, normalize=normalize)
+    compute = saying_the_error(functools.partial(pooled, bf16=True), pooled) if bf16 else pooled
 
     def pool(waves: list[torch.Tensor], utterances: list[Utterance]) -> list[torch.Tensor]:
         try:
-            return pool_waveforms(upstream, waves, selection=selection, normalize=normalize)
+            return compute(waves)
         except (RuntimeError, ValueError, AssertionError) as error:
             names = ", ".join(f"{u.path} ({u.seconds:.2f} s)" for u in utterances)
             raise UserError(
@@ -55,3 +81,30 @@ def pooler(
             ) from error
 
     return pool
+
+
+def saying_the_error(rough: Pool, exact: Pool) -> Pool:
+    """``rough``, which at its first call is held against ``exact``; the difference is printed."""
+    first = True
+
+    def pool(waves: list[torch.Tensor]) -> list[torch.Tensor]:
+        nonlocal first
+        found = rough(waves)
+        if first:
+            first = False
+            apart = bf16_error(found, exact(waves))
+            print(
+                f"[MetaPerSER] bfloat16: on the first {len(waves)} utterance(s) features are {100 * apart:.2f} % "
+                "from float32's, in the layer where they differ most",
+                file=sys.stderr,
+            )
+        return found
+
+    return pool
+
+
+def bf16_error(rough: Sequence[torch.Tensor], exact: Sequence[torch.Tensor]) -> float:
+    """Norm of the difference over the norm of the layer, the largest over layers; features [L, D] of each utterance."""
+    one, other = torch.stack(list(rough)), torch.stack(list(exact))
+    norm = lambda x: x.double().square().sum((0, 2)).sqrt()  # noqa: E731
+    return (norm(one - other) / norm(other).clamp_min(torch.finfo(torch.float64).tiny)).max().item()

@@ -11,11 +11,13 @@ of two processes that want the same store one does the work and the other waits.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -26,11 +28,16 @@ from tqdm import tqdm
 from s3prl_metaperser.atomic import replacing
 from s3prl_metaperser.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.disk import clear_leftovers, writing
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.identity import refuse
+from s3prl_metaperser.upstream.prefetch import prefetched
 
 RECIPE = 1  # raised whenever the same input would give other features
 SAMPLE_RATE = 16000
 SHARD_SIZE = 128
+#: The longest utterance of a batch over its shortest: padding is exact, but work all the same.
+PADDING = 1.1
 #: Below this spread over utterances, in the upstream's own units, pooled features carry nothing (CMVN leaves 3e-8).
 NOTHING = 1e-5
 
@@ -45,6 +52,7 @@ class FeatureIdentity:
         selection: s3prl's ``-s``.
         normalize: s3prl's ``--upstream_feature_normalize``: layer norm of each frame, before the mean.
         dtype: ``float32`` or ``float16``, as stored.
+        precision: ``float32`` or ``bfloat16``, of the upstream's forward pass.
     """
 
     upstream: str
@@ -54,11 +62,19 @@ class FeatureIdentity:
     dtype: str = "float32"
     sample_rate: int = SAMPLE_RATE
     recipe: int = RECIPE
+    precision: str = "float32"
 
     @property
     def key(self) -> str:
         """Names the store's folder."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
+
+    def described(self) -> dict[str, Any]:
+        """As plain JSON values; the usual precision goes without saying, so that older stores remain what they were."""
+        said = asdict(self)
+        if self.precision == "float32":
+            del said["precision"]
+        return said
 
 
 @dataclass(frozen=True)
@@ -138,7 +154,7 @@ class PooledStore:
 
         Args:
             pool: waveforms, each float32 [n] at 16 kHz, and their utterances -> pooled features, each [L, D].
-            batch_size: utterances in one call of ``pool``, of similar lengths.
+            batch_size: the most utterances in one call of ``pool``; none of them is much longer than another.
 
         Returns:
             How many utterances were made.
@@ -147,28 +163,32 @@ class PooledStore:
             UserError: audio that cannot be read or features that are not finite; every file at fault is named.
                 What was made before is kept.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / ".lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                print(f"[MetaPerSER] another process is making {self.folder.name}; waiting for it", file=sys.stderr)
+                lock.acquire()
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"[MetaPerSER] another process is making {self.folder.name}; waiting for it", file=sys.stderr)
-            lock.acquire()
-        try:
-            todo = sorted(self.missing(utterances, hashes), key=lambda u: (u.seconds, u.id))
+            clear_leftovers(self.folder)
+            # the longest first: memory is asked for once and used again, and too little of it shows at once
+            todo = sorted(self.missing(utterances, hashes), key=lambda u: (-u.seconds, u.id))
             shard: list[tuple[str, torch.Tensor]] = []
             failed: list[str] = []
             with tqdm(
                 total=len(todo), desc=f"{self.identity.upstream} features", unit="utt", dynamic_ncols=True
             ) as bar:
-                for start in range(0, len(todo), batch_size):
-                    batch = todo[start : start + batch_size]
-                    for utterance, pooled in self._pool(batch, pool, failed):
-                        shard.append((hashes[utterance.id], pooled))
-                    bar.update(len(batch))
-                    if len(shard) >= SHARD_SIZE:
-                        self._write(shard)
-                        shard = []
+                with prefetched(_waveform, todo, ahead=batch_size) as decoded:
+                    for size in _batch_sizes([utterance.seconds for utterance in todo], batch_size):
+                        batch = list(itertools.islice(decoded, size))
+                        for utterance, pooled in self._pool(batch, pool, failed):
+                            shard.append((hashes[utterance.id], pooled))
+                        bar.update(len(batch))
+                        if len(shard) >= SHARD_SIZE:
+                            self._write(shard)
+                            shard = []
                 if shard:
                     self._write(shard)
             if failed:
@@ -208,12 +228,12 @@ class PooledStore:
     def _pool(self, batch, pool, failed):
         """Utterances with their pooled features; what cannot be had is added to ``failed``."""
         waves, readable = [], []
-        for utterance in batch:
-            try:
-                waves.append(torch.from_numpy(load_audio(utterance.path)))
+        for utterance, wave in batch:
+            if isinstance(wave, UserError):
+                failed.append(str(wave))
+            else:
+                waves.append(wave)
                 readable.append(utterance)
-            except UserError as error:
-                failed.append(str(error))
         if not readable:
             return
         for utterance, pooled in zip(readable, pool(waves, readable), strict=True):
@@ -226,7 +246,7 @@ class PooledStore:
         audio = [key for key, _ in shard]
         values = torch.stack([pooled for _, pooled in shard]).to(getattr(torch, self.identity.dtype)).contiguous()
         name = hashlib.sha256("".join(audio).encode()).hexdigest()[:16]
-        metadata = {"identity": json.dumps(asdict(self.identity), sort_keys=True), "audio": json.dumps(audio)}
+        metadata = {"identity": json.dumps(self.identity.described(), sort_keys=True), "audio": json.dumps(audio)}
         with replacing(self.folder / f"shard-{name}.safetensors") as partial:
             save_file({"features": values}, partial, metadata=metadata)
         self._scan()
@@ -235,16 +255,43 @@ class PooledStore:
         for path in sorted(self.folder.glob("shard-*.safetensors")):
             if path in self._scanned:
                 continue
-            with _opened(path) as shard:
-                metadata = shard.metadata() or {}
-            if json.loads(metadata.get("identity", "null")) != asdict(self.identity):
-                raise UserError(
-                    f"{path} was made from {metadata.get('identity')}, but {json.dumps(asdict(self.identity))} is "
-                    "asked for. It does not belong here; move it away."
-                )
-            for place, audio in enumerate(json.loads(metadata["audio"])):
+            for place, audio in enumerate(self._audio_of(path)):
                 self._places.setdefault(audio, (path, place))
             self._scanned.add(path)
+
+    def _audio_of(self, path: Path) -> list[str]:
+        """The audio hashes of a shard's rows, in their order."""
+        with _opened(path) as shard:
+            metadata = shard.metadata()
+            rows = shard.get_slice("features").get_shape()[0] if "features" in shard.keys() else -1  # noqa: SIM118
+        identity, audio = _listed(metadata, "identity"), _listed(metadata, "audio")
+        if not isinstance(identity, dict) or not isinstance(audio, list) or len(audio) != rows:
+            raise UserError(f"{path} does not say what it was made from. Delete it; its features will be made again.")
+        if identity != self.identity.described():
+            raise refuse(str(path), identity, self.identity.described(), "It does not belong here; move it away.")
+        return audio
+
+
+def _listed(metadata: dict[str, str] | None, name: str) -> Any:
+    try:
+        return json.loads((metadata or {})[name])
+    except (KeyError, ValueError):
+        return None
+
+
+def _batch_sizes(seconds: Sequence[float], most: int) -> Iterator[int]:
+    """How many of the utterances that follow make one batch, for utterances from the longest to the shortest."""
+    start = 0
+    while start < len(seconds):
+        end = start + 1
+        while end < min(start + most, len(seconds)) and seconds[end] * PADDING >= seconds[start]:
+            end += 1
+        yield end - start
+        start = end
+
+
+def _waveform(utterance: Utterance) -> torch.Tensor:
+    return torch.from_numpy(load_audio(utterance.path))
 
 
 def _opened(path: Path):

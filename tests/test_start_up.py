@@ -1,0 +1,76 @@
+"""What is asked for often starts without what only training needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from small_demo import train_command
+
+from s3prl_metaperser import launcher
+from s3prl_metaperser.model import Head
+
+GRID = Path(__file__).resolve().parents[1] / "benchmarks" / "smoke.yaml"
+COMMANDS = [
+    ["--help"],
+    *[["list", what] for what in ("corpora", "systems", "upstreams")],
+    ["plan", "wavlm_base"],
+    ["plan", "--help"],
+    ["status", str(GRID)],
+]
+
+
+def modules_after(code: str, *arguments: str) -> set[str]:
+    """What a fresh interpreter has imported after ``code``."""
+    code += "\nimport json, sys\nprint('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_help_list_plan_and_status_import_neither_torch_nor_s3prl(tmp_path):
+    code = f"""
+import contextlib, os
+from s3prl_metaperser import cli, launcher
+os.chdir({str(tmp_path)!r})
+for main, command in [(cli.main, c) for c in {COMMANDS!r}] + [(launcher.main, ["--help"])]:
+    with contextlib.suppress(SystemExit):
+        assert main(command) == 0, command
+"""
+    found = modules_after(code)
+    assert "s3prl_metaperser.grid.status" in found, "the commands ran"
+    heavy = {"torch", "torchaudio", "s3prl", "transformers", "scipy", "sklearn", "matplotlib", "soundfile"}
+    assert not found & heavy
+
+
+def test_a_cell_whose_features_exist_imports_no_upstream(tmp_path):
+    assert launcher.main(train_command(tmp_path / "first")) == 0
+    code = "import sys; from s3prl_metaperser.launcher import main; assert main(sys.argv[1:]) == 0"
+    found = modules_after(code, *train_command(tmp_path / "second"))
+    assert (tmp_path / "second" / "dev-best.ckpt").is_file()
+    assert "torch" in found
+    upstreams = {name for name in found if name.startswith("s3prl.upstream.") and name.split(".")[2] != "interfaces"}
+    assert not upstreams
+    assert not found & {"transformers", "fairseq", "scipy.stats"}
+
+
+def test_a_head_is_made_without_half_of_torchs_compiler_and_leaves_the_global_generator_alone():
+    code = "import torch; from s3prl_metaperser.model import Head; Head(1, 3, 4, 5, torch.Generator())"
+    assert "sympy" not in modules_after(code)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one, two = (Head(2, 3, 4, 5, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one.projector.weight, two.projector.weight)
+
+
+def test_commands_answer_where_torch_cannot_be_imported(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "s3prl_metaperser.cli", "list", "systems"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
