@@ -7,7 +7,8 @@ import sys
 
 from s3prl_metaperser import __version__
 from s3prl_metaperser.commands import COMMANDS
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.disk import full
+from s3prl_metaperser.errors import UserError, printable
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,11 +31,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.run(arguments)
     except UserError as error:
-        print(f"metaperser: error: {error}", file=sys.stderr)
+        print(printable(f"metaperser: error: {error}"), file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if (problem := full(error)) is None:
+            raise
+        print(printable(f"metaperser: error: {problem}"), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nmetaperser: interrupted", file=sys.stderr)
         return 130

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from pathlib import Path
 
 
@@ -20,3 +22,16 @@ def steps_of(folder: Path) -> list[tuple[int, Path]]:
         if step.isdigit():
             found.append((int(step), path))
     return sorted(found)
+
+
+def new_previous(folder: Path) -> Path:
+    """A new folder ``previous-<time>`` in an experiment folder, for what a new start puts aside; no report reads it."""
+    name = f"previous-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
+    for number in itertools.count(1):
+        path = folder / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError

@@ -357,6 +357,7 @@ def test_an_own_corpus_as_ratings_csv_runs_through(tmp_path, trained):
             table.writerow([f"wavs/{u.id}.wav", u.speaker, u.session])
             (folder / "wavs" / f"{u.id}.wav").symlink_to(u.path)
     options = ("downstream_expert.datarc.corpus=ratings_csv", f"downstream_expert.datarc.root={folder}")
+    options += ("downstream_expert.datarc.outside=true",)  # the audio is linked
     assert launcher.main(train_command(tmp_path / "exp", options=options)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
     own, demo = result(tmp_path / "exp"), result(trained)

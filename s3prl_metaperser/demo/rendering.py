@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from s3prl_metaperser.demo.voice import Delivery, to_json
+from s3prl_metaperser.disk import reported
 from s3prl_metaperser.errors import UserError
 
 _CODE = "from s3prl_metaperser.demo.voice import main; main()"
@@ -82,6 +83,8 @@ def render_speakers(
                 running.discard(process)
         if (process.returncode or written < len(plan)) and not stopped.is_set():
             why = error.splitlines()[-1] if error else f"exit status {process.returncode}"
+            if number := reported(why):
+                raise OSError(number, os.strerror(number), str(folder))
             raise UserError(f"Praat's synthesiser stopped after {written} of {len(plan)} files of a speaker: {why}")
 
     with ThreadPoolExecutor(max_workers=workers) as pool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +18,7 @@ from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, int
 from s3prl_metaperser.demo.rendering import render_speakers, require_parselmouth
 from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
+from s3prl_metaperser.disk import new_folder, umask, writing
 from s3prl_metaperser.errors import UserError, unknown_name
 
 #: Changes with anything that changes what the same seed gives.
@@ -63,18 +62,17 @@ def write_demo_corpus(
         return given
     require_parselmouth()
     folder = folder.resolve()
-    partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
-    try:
-        _write(partial, settings, progress=progress, workers=max(1, int(workers)))
-        try:
-            os.replace(partial, folder)
-        except OSError:
-            # Somebody else finished the same corpus meanwhile, or wrote something in its place.
-            if not _already_there(folder, settings):
-                raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as partial:
+            _write(partial, settings, progress=progress, workers=max(1, int(workers)))
+            partial.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide a shared corpus from others
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                # Somebody else finished the same corpus meanwhile, or wrote something in its place.
+                if not _already_there(folder, settings):
+                    raise
     return given
 
 

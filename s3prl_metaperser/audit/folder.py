@@ -1,0 +1,203 @@
+"""Every result file below a folder, read again and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from s3prl_metaperser.audit.findings import Finding, Findings
+from s3prl_metaperser.audit.labels import check_labels
+from s3prl_metaperser.audit.one import check_one, option
+from s3prl_metaperser.audit.shape import check_shape
+from s3prl_metaperser.audit.together import check_together
+from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.collect import set_aside
+from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.options import DataOptions, Options
+from s3prl_metaperser.workspace import demo_root, open_corpus
+
+FILES = ("result_test.json", "result_dev.json")
+CELL, BEST = "cell.json", "dev-best.ckpt"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was looked at and what was found.
+
+    Attributes:
+        files: result files.
+        checks: how many things were checked.
+        found: what is wrong.
+        with_corpus: files whose episodes and labels were held against the corpus.
+        without_corpus: why not -> how many files.
+    """
+
+    files: int
+    checks: int
+    found: tuple[Finding, ...]
+    with_corpus: int
+    without_corpus: dict[str, int]
+
+    @property
+    def status(self) -> int:
+        """The exit status: 1 where something was found."""
+        return 1 if self.found else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**vars(self), "found": [vars(finding) for finding in self.found]}
+
+    def __str__(self) -> str:
+        lines = [str(finding) for finding in self.found]
+        told = f"{len(self.found)} findings" if self.found else "nothing is wrong"
+        lines.append(f"{self.files} result files, {self.checks} checks: {told}")
+        lines.append(f"episodes, labels and losses of {self.with_corpus} of them were held against the corpus")
+        lines += [f"not of {count}: {why}" for why, count in self.without_corpus.items()]
+        return "\n".join(lines)
+
+
+def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
+    """Check every ``result_test.json`` and ``result_dev.json`` below a folder; ``previous-*`` folders are skipped.
+
+    Args:
+        folder: of ``metaperser run``, of experiments, or one experiment.
+        corpus: what was evaluated. Without it the demo corpus is looked for in the cache, others where the options say.
+
+    Raises:
+        UserError: there is no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--all {folder}: no such folder.")
+    paths = sorted(p for name in FILES for p in folder.rglob(name) if not set_aside(p.relative_to(folder)))
+    cells = sorted(p for p in folder.rglob(CELL) if not set_aside(p.relative_to(folder)))
+    if not paths and not cells:
+        raise UserError(f"--all {folder}: holds no {FILES[0]}. Run -m evaluate or `metaperser run` first.")
+    findings, corpora, results = Findings(), _Corpora(corpus), []
+    for path in tqdm(paths, desc="results", unit="file", dynamic_ncols=True, disable=len(paths) < 5):
+        findings.file = str(path)
+        content = _read(path, findings)
+        if content is not None and check_shape(content, findings):
+            fits = check_one(content, findings)
+            _check_name(path, content, findings)
+            _check_parameters(path, content, findings)
+            if (known := corpora.of(content, findings)) is not None and fits:
+                check_labels(content, known, findings)
+            results.append({**content, "file": str(path)})
+    check_together(results, findings)
+    for path in cells:
+        findings.file = str(path)
+        _check_grid_cell(path, results, findings)
+    return Audit(len(paths), findings.checks, tuple(findings.found), corpora.found, corpora.missing)
+
+
+def _read(path: Path, findings: Findings) -> dict[str, Any] | None:
+    try:
+        content = read_result(path)
+    except UserError as error:
+        findings.check(False, "", str(error))
+        return None
+    findings.check(True, "schema", "")
+    return content
+
+
+def _check_name(path: Path, content: Mapping[str, Any], findings: Findings) -> None:
+    findings.equal(content["cell"]["split"], path.stem.removeprefix("result_"), "cell.split", "the file's name")
+
+
+def _check_parameters(path: Path, content: Mapping[str, Any], findings: Findings) -> None:
+    """A result beside a checkpoint is of the parameters that were selected there."""
+    checkpoint, stored = path.with_name(BEST), content["hashes"].get("parameters")
+    if stored is None or not checkpoint.is_file():
+        return
+    from s3prl_metaperser.checkpoints import packed_hash, read_checkpoint
+
+    try:
+        selected = read_checkpoint(checkpoint)
+    except UserError as error:
+        findings.check(False, "hashes.parameters", str(error))
+        return
+    of = f"that of {checkpoint.name} beside it, which was trained on since or is another's,"
+    findings.equal(stored, packed_hash(selected), "hashes.parameters", of)
+    findings.equal(content["selected_step"], selected.get("Step"), "selected_step", of)
+
+
+def _check_grid_cell(path: Path, results: list[dict[str, Any]], findings: Findings) -> None:
+    """What ``metaperser run`` says of a cell is true of its result."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        definition, done, identity = content["definition"], content.get("done"), content["identity"]
+        system, wanted = definition["system"], dict(definition["options"])
+        recorded = done["corpus"] if done else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        findings.check(False, "", f"is not the record of a cell ({type(error).__name__}: {error})")
+        return
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
+    findings.equal(identity, digest, "identity", "the hash of the definition")
+    if not done:
+        return
+    mine = [result for result in results if result["file"] == str(path.with_name(FILES[0]))]
+    if not findings.check(mine, "done", f"but {FILES[0]} beside it is missing or wrong"):
+        return
+    findings.equal(recorded, mine[0]["hashes"]["corpus"], "done.corpus", "hashes.corpus of the result")
+    findings.equal(system, mine[0]["cell"]["system"], "definition.system", "cell.system of the result")
+    findings.equal(definition.get("scope"), mine[0]["cell"]["scope"], "definition.scope", "cell.scope of the result")
+    for name, value in wanted.items():
+        prefix, _, rest = name.partition(".")
+        if prefix == "downstream_expert" and rest.startswith(("datarc.", "evalrc.", "modelrc.")):
+            findings.equal(
+                value, option(mine[0], *rest.split(".")), f"definition.options.{name}", "the result's option"
+            )
+
+
+class _Corpora:
+    """The corpora that results speak of, each read once, as far as they are at hand.
+
+    Attributes:
+        found: for how many results one was.
+        missing: why there was none -> for how many.
+    """
+
+    def __init__(self, given: Corpus | None):
+        self.given, self.found = given, 0
+        self.missing: dict[str, int] = {}
+        self._known: dict[str, Corpus | str] = {}
+
+    def of(self, content: Mapping[str, Any], findings: Findings) -> Corpus | None:
+        """The corpus with the fingerprint of a result; None where it is not at hand."""
+        corpus = self.given if self.given is not None else self._opened(content)
+        if isinstance(corpus, Corpus) and corpus.fingerprint() != content["hashes"]["corpus"]:
+            corpus = f"{corpus.root} has other labels now than when they were made"
+            if self.given is not None:
+                findings.check(False, "hashes.corpus", corpus)
+        if isinstance(corpus, Corpus):
+            self.found += 1
+            return corpus
+        self.missing[corpus] = self.missing.get(corpus, 0) + 1
+        return None
+
+    def _opened(self, content: Mapping[str, Any]) -> Corpus | str:
+        try:
+            data = Options.from_config(content["options"], "options").downstream_expert.datarc
+        except UserError as error:
+            return f"their options cannot be read ({error})"
+        key = json.dumps([option(content, "datarc", name) for name in ("corpus", "root", "duplicates", "demo")])
+        if key not in self._known:
+            self._known[key] = _open(data)
+        return self._known[key]
+
+
+def _open(data: DataOptions) -> Corpus | str:
+    root = Path(data.root) if data.root else demo_root(data) if data.corpus == "demo" else None
+    if root is None or not root.expanduser().is_dir() or not any(root.expanduser().iterdir()):
+        return f"the corpus ({data.corpus}) is not where they found it; name it with --corpus and --root"
+    try:
+        return open_corpus(data)
+    except UserError as error:
+        return f"the corpus cannot be read ({error})"

@@ -1,0 +1,91 @@
+"""What must be true of a result file and the corpus that it speaks of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from s3prl_metaperser.audit.findings import Findings
+from s3prl_metaperser.audit.one import listed
+from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.options import Options
+from s3prl_metaperser.protocol.episodes import make_episodes
+from s3prl_metaperser.protocol.labels import smooth
+from s3prl_metaperser.workspace import Workspace
+
+#: Losses are computed from float32 targets and weights.
+LOSS_TOLERANCE = 1e-6
+
+
+def check_labels(content: Mapping[str, Any], corpus: Corpus, findings: Findings) -> None:
+    """Check that episodes are those that the protocol draws, and that labels and losses are those of the corpus.
+
+    Args:
+        corpus: of the fingerprint that the result names.
+    """
+    try:
+        workspace = Workspace(Options.from_config(content["options"], "options"), corpus)
+    except UserError as error:
+        findings.check(False, "options", f"make no split of this corpus: {error}")
+        return
+    split, cell, raters = workspace.split, content["cell"], content["raters"]
+    ratings = split.test if cell["split"] == "test" else split.validation
+    findings.equal(content["classes"], list(corpus.classes), "classes", "what the corpus has")
+    findings.equal(raters["test"], ratings[0].rater, "raters.test", "the rater of this fold")
+    findings.equal(raters["validation"], split.validation_rater, "raters.validation", "the one of this fold")
+    findings.equal(raters["train"], list(split.train_raters), "raters.train", "those of this fold")
+    ticks = {rating.utterance: rating.ticks for rating in ratings}
+    used = {u for episode in content["episodes"] for u in (*episode["support"], *episode["query"])}
+    others = sorted(used - set(ticks))
+    if not findings.check(
+        not others,
+        "episodes",
+        f"{len(others)} utterances are not {ratings[0].rater}'s to test on here, e.g. {others[:1]}",
+    ):
+        return
+    if cell["scenario"] == "unseen" and cell["split"] == "test":
+        learned = used & {rating.utterance for rating in (*split.train, *split.validation)}
+        findings.check(
+            not learned, "episodes", f"{len(learned)} utterances were trained on, e.g. {sorted(learned)[:1]}"
+        )
+    _check_draws(content, workspace, ratings, findings)
+    _check_ticks(content, workspace, ticks, findings)
+
+
+def _check_draws(content: Mapping[str, Any], workspace: Workspace, ratings, findings: Findings) -> None:
+    cell = content["cell"]
+    try:
+        drawn = make_episodes(
+            ratings,
+            corpus=content["hashes"]["corpus"],
+            scenario=cell["scenario"],
+            fold=cell["fold"],
+            shots=cell["shots"],
+            queries=cell["queries"],
+            seeds=cell["seeds"],
+        )
+    except UserError as error:
+        findings.check(False, "episodes", f"cannot be drawn: {error}")
+        return
+    findings.equal(content["hashes"]["episodes"], drawn.key, "hashes.episodes", "the hash of what is drawn")
+    stored = listed(content, drawn.pool)
+    for index, (mine, right) in enumerate(zip(stored.episodes, drawn.episodes, strict=False)):
+        findings.check(mine == right, f"episodes[{index}]", f"is not what seed {right.seed} draws from this corpus")
+
+
+def _check_ticks(content: Mapping[str, Any], workspace: Workspace, ticks, findings: Findings) -> None:
+    classes, smoothing = workspace.corpus.classes, workspace.options.downstream_expert.datarc.smoothing
+    weights = workspace.class_weights().astype(np.float32).astype(np.float64)
+    for index, episode in enumerate(content["episodes"]):
+        counted = [[ticks[utterance].count(name) for name in classes] for utterance in episode["query"]]
+        key = f"episodes[{index}]"
+        if findings.check(episode["ticks"] == counted, f"{key}.ticks", "are not the corpus's"):
+            shares = np.array(counted) / np.sum(counted, axis=1, keepdims=True)
+            targets = smooth(shares, smoothing).astype(np.float32).astype(np.float64)
+            logs = np.log(np.maximum(np.array(episode["probabilities"]), np.finfo(np.float32).tiny))
+            loss = float((-(targets * logs).sum(1) * (targets * weights).sum(1)).mean())
+            close = abs(loss - episode["loss"]) <= LOSS_TOLERANCE * max(1.0, abs(loss))
+            findings.check(close, f"{key}.loss", f"{episode['loss']}, but the probabilities' is {loss}")

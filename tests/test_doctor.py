@@ -1,0 +1,115 @@
+"""``metaperser doctor``: what works here, and that what does not is said with what to do, and never a traceback."""
+
+import json
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from s3prl_metaperser import cli, compat, doctor
+from s3prl_metaperser.errors import UserError
+
+
+def found(name):
+    (only,) = [finding for finding in doctor.examine() if finding.name == name]
+    return only
+
+
+def test_this_machine_is_fine_and_everything_is_looked_at(capsys):
+    assert cli.main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    for name in (
+        "Python",
+        "packages",
+        "torch",
+        "torchaudio",
+        "s3prl",
+        "upstreams",
+        "features",
+        "cores",
+        "cache",
+        "here",
+    ):
+        assert f"works  {name}: " in said, name
+    for name in ("wavlm_base", "parselmouth", "matplotlib", "snakemake", "pandas"):
+        assert f" {name}: " in said, name
+    assert "no network was used" in said
+
+
+def test_it_says_the_same_as_json(capsys):
+    assert cli.main(["doctor", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["status"] == 0
+    assert {finding["state"] for finding in content["found"]} <= {"works", "note"}
+    assert all(set(finding) == {"name", "state", "detail", "fix"} for finding in content["found"])
+
+
+def test_a_mended_stack_says_what_was_mended():
+    import torchaudio
+
+    detail = found("s3prl").detail
+    assert "its runner imports" in detail
+    assert ("torchaudio without info" in detail) == (torchaudio.info.__module__ == "s3prl_metaperser.stand_ins")
+
+
+def test_a_package_that_is_missing_or_too_old_is_broken_with_the_fix(monkeypatch, capsys):
+    wanted = ["nowhere-to-be-found>=1", "torch>=99", 'no-such-extra; extra == "x"']
+    monkeypatch.setattr(doctor, "requires", lambda name: wanted)
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert 'BROKEN nowhere-to-be-found: is not installed\n       -> pip install "nowhere-to-be-found>=1"' in said
+    assert "BROKEN torch: " in said
+    assert 'pip install "torch>=99"' in said
+    assert "no-such-extra" not in said
+    assert "2 of " in said
+
+
+def test_used_from_its_source_folder_is_worth_a_note(monkeypatch):
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", absent)
+    assert found("package").state == "note"
+
+
+@pytest.mark.parametrize("error", [OSError("undefined symbol: x"), UserError("torch is not installed."), KeyError("x")])
+def test_what_fails_on_the_way_is_a_finding_and_the_rest_is_still_looked_at(monkeypatch, error, capsys):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(compat, "apply", fails)
+    assert cli.main(["doctor"]) == 1
+    said = capsys.readouterr()
+    assert "BROKEN torchaudio: " in said.out
+    assert str(error).strip("'") in said.out
+    assert " cache: " in said.out
+    assert "Traceback" not in said.out + said.err
+
+
+def test_a_cache_that_cannot_be_written_is_broken(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("METAPERSER_CACHE", str(tmp_path / "file" / "cache"))
+    cache = found("cache")
+    assert cache.state == "broken"
+    assert cache.fix == "Choose another place: METAPERSER_CACHE or datarc.cache_dir."
+
+
+def test_little_room_and_missing_extras_are_notes(monkeypatch):
+    monkeypatch.setattr(doctor, "LITTLE", 10**18)
+    monkeypatch.setattr(doctor, "EXTRAS", {"demo": ("no_such_module", "demo corpus")})
+    assert found("here").state == "note"
+    assert found("no_such_module").fix == "pip install 's3prl-metaperser[demo]'"
+
+
+def test_a_gpu_is_named_with_its_memory(monkeypatch):
+    import torch
+
+    class Properties:
+        total_memory = 80 * 10**9
+
+    ones = torch.ones
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
+    monkeypatch.setattr(torch, "ones", lambda size, device: ones(size))
+    assert str(next(doctor._devices())) == "works  cuda:0: a GPU, 80 GB"

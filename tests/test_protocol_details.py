@@ -1,0 +1,124 @@
+"""What the protocol promises in its corners; each of these was a mutant that no other test of the protocol noticed."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from synthetic import synthetic_corpus
+
+from s3prl_metaperser.corpora.base import CLASSES, Rating
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, pool_hash
+from s3prl_metaperser.protocol.labels import ticked
+from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable
+from s3prl_metaperser.protocol.splits import default_test_raters, make_split
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic_corpus()
+
+
+def renamed(corpus, raters):
+    """The corpus with only these of its raters, named ``r0``, ``r1``, ..."""
+    names = {rater: f"r{number}" for number, rater in enumerate(raters)}
+    kept = [Rating(r.utterance, names[r.rater], r.ticks) for r in corpus.ratings if r.rater in names]
+    return dataclasses.replace(corpus, ratings=tuple(kept))
+
+
+def test_in_other_corpora_the_five_raters_with_the_most_ratings_are_tested_the_busiest_first(corpus):
+    other = renamed(corpus, corpus.raters())
+    assert len(other.raters()) > 6
+    counts = {rater: len(other.ratings_of(rater)) for rater in other.raters()}
+    expected = sorted(counts, key=lambda rater: (-counts[rater], rater))
+    assert default_test_raters(other, ()) == tuple(expected[:5])
+    assert default_test_raters(other, expected[:1]) == tuple(expected[1:6])
+
+
+def test_the_training_ratings_of_a_rater_are_that_raters_alone(corpus):
+    split = make_split(corpus, scenario="unseen", fold="fold1")
+    for rater in split.train_raters:
+        mine = split.train_ratings_of(rater)
+        assert mine == tuple(r for r in split.train if r.rater == rater) != ()
+    assert split.train_ratings_of(split.test_rater) == ()
+
+
+def test_only_raters_that_drop_out_are_named_as_such(corpus):
+    split = make_split(corpus, scenario="unseen", fold="fold1")
+    notes = [note.split()[1] for note in split.notes if "does not train" in note]
+    training = {r.rater for r in corpus.ratings if not r.utterance.startswith("Ses05")}
+    assert notes == [
+        r for r in corpus.raters() if r not in training and r not in (split.test_rater, split.validation_rater)
+    ]
+    assert set(notes).isdisjoint(split.train_raters)
+    assert make_split(corpus, scenario="seen", fold="fold1").notes == ()
+
+
+def table(size):
+    ticks = {f"u{number:03}": (CLASSES[number % len(CLASSES)],) for number in range(size)}
+    return LabelTable.from_ticks(ticks, {name: 2 * row for row, name in enumerate(sorted(ticks))}, CLASSES, 0.05)
+
+
+@pytest.mark.parametrize(("rated", "each"), [(40, 8), (16, 8), (11, 5), (3, 1), (2, 1)])
+def test_without_csmt_support_and_query_are_k_each_and_disjoint_or_half_of_what_there_is(rated, each):
+    data = EpisodicDataset({"a": table(rated)}, shots=8, combined_set=False, seed=1, first_step=1, steps=20)
+    for step in range(20):
+        batch = data[step]
+        used = [set(rows[0, :each].tolist()) for rows in (batch.support_rows, batch.query_rows)]
+        assert [len(rows) for rows in used] == [each, each]
+        assert used[0].isdisjoint(used[1])
+        for targets in (batch.support_targets, batch.query_targets):
+            assert (targets[0, :each].sum(1) > 0).all()
+            assert (targets[0, each:] == 0).all()
+            assert targets.sum() == pytest.approx(8), "a mean over K is the mean over what there is"
+
+
+def test_a_rater_with_a_single_rating_has_it_as_support_and_query():
+    data = EpisodicDataset({"a": table(1)}, shots=4, combined_set=False, seed=1, first_step=1, steps=1)
+    assert data[0].support_rows.tolist() == data[0].query_rows.tolist() == [[0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(("combined_set", "waves"), [(True, 2 * 3), (False, 2 * 2 * 3)])
+def test_waveforms_are_those_of_the_support_and_without_csmt_of_the_query_too(combined_set, waves):
+    tables = {"a": table(20), "b": table(30)}
+    data = EpisodicDataset(
+        tables, shots=3, combined_set=combined_set, seed=1, first_step=1, steps=1, audio=lambda utterance: utterance
+    )
+    batch = data[0]
+    rows = [*batch.support_rows.flatten().tolist(), *([] if combined_set else batch.query_rows.flatten().tolist())]
+    assert [2 * int(name[1:]) for name in batch.wavs] == rows
+    assert len(batch.wavs) == waves
+
+
+def test_the_note_on_a_smaller_q_says_what_there_is_and_what_was_asked_for(corpus):
+    ratings = make_split(corpus, scenario="seen", fold="fold1").test[:80]
+    request = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 32, "queries": 128, "seeds": range(2)}
+    note = make_episodes(ratings, **request).shrink_note()
+    assert "has 80 rated utterances in seen/fold1, fewer than K + Q = 160: K stays 32, Q shrinks to 48" in note
+
+
+def test_an_edited_episode_list_says_whether_its_utterances_or_their_order_changed(corpus, tmp_path):
+    ratings = make_split(corpus, scenario="seen", fold="fold1").test
+    request = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 4, "queries": 5, "seeds": range(2)}
+    frozen_episodes(tmp_path, ratings, **request)
+    (path,) = tmp_path.iterdir()
+    content = json.loads(path.read_text())
+    content["episodes"][1]["support"].reverse()
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="seed 1: the order"):
+        frozen_episodes(tmp_path, ratings, **request)
+    content["episodes"][1]["support"][0] = "another"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="seed 1: 2 utterances"):
+        frozen_episodes(tmp_path, ratings, **request)
+
+
+def test_the_pool_of_an_episode_list_does_not_depend_on_the_order_of_its_utterances():
+    assert pool_hash(["b", "a", "c"]) == pool_hash(["a", "b", "c"]) != pool_hash(["a", "b"])
+
+
+def test_ticks_are_counted_by_utterance():
+    ticks = np.zeros((2, 9), dtype=int)
+    ticks[0, 3], ticks[1, 0], ticks[1, 4] = 2, 1, 1
+    assert [np.flatnonzero(row).tolist() for row in ticked(ticks)] == [[3], [0, 4]]
