@@ -25,7 +25,8 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_test import class_balanced_loss
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.listener.folder import file_hash, read_folder
+from s3prl_metaperser.hashing import file_hash
+from s3prl_metaperser.listener.folder import read_folder
 from s3prl_metaperser.listener.leave_out import leave_out
 from s3prl_metaperser.runner import MetaRunner
 

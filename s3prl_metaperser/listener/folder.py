@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.disk import new_folder, umask, writing
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.hashing import file_hash
 
 if TYPE_CHECKING:
     import torch
@@ -129,15 +130,6 @@ def read_card(path: Path) -> dict[str, Any]:
         fault = f"has no {missing[0]!r}" if missing else f"has kind {card['kind']!r}, expected model or listener"
         raise UserError(f"{path / CARD} {fault}. It was edited; export the model again.")
     return card
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def tensor_hash(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.hashing import file_hash
 from s3prl_metaperser.upstream.download import DownloadFailed
 from s3prl_metaperser.upstream.files import (
     check_files,
@@ -141,10 +142,10 @@ def checkpoint_hash(name: str, ckpt: str | None = None, model_config: str | None
     check_upstream(name)
     files = defining_files(name, ckpt, model_config)
     if len(files) == 1 and (ckpt or checkpoint_urls(name)):
-        return _sha256(files[0])
+        return file_hash(files[0])
     digest = hashlib.sha256(f"{name} s3prl {s3prl_version()}\n".encode())
     for file in files:
-        digest.update(f"{file.name} {_sha256(file)}\n".encode())
+        digest.update(f"{file.name} {file_hash(file)}\n".encode())
     return digest.hexdigest()
 
 
@@ -160,11 +161,3 @@ def removes_the_mean(name: str, model_config: str | None = None) -> bool:
         if True in flags:
             return True
     return False
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -30,6 +30,7 @@ from s3prl_metaperser.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.disk import clear_leftovers, writing
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.hashing import file_hash
 from s3prl_metaperser.identity import refuse
 from s3prl_metaperser.upstream.prefetch import prefetched
 
@@ -105,19 +106,11 @@ def audio_hash(path: Path) -> str:
         UserError: the file cannot be read.
     """
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return file_hash(path)
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror}). Run `metaperser validate` on the corpus."
         ) from None
-
-
-def _digest(file) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 class PooledStore:
