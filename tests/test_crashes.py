@@ -86,7 +86,7 @@ def test_two_processes_on_one_store_ten_times_make_one_set_of_files_and_both_rea
     for number, found in enumerate(rounds):
         made = sorted(said[0] for said in found["said"] if said)
         if number < 2:  # one was killed after two shards of four, or found that the other had made everything
-            assert made in ([10], [18])
+            assert made in ([10], [18], [0, 18])
         else:
             assert made == [0, 18]
 
