@@ -28,7 +28,7 @@ EXTRAS = {
     "demo": ("parselmouth", "demo corpus"),
     "report": ("matplotlib", "report"),
     "listener": ("pandas", "predictions as a DataFrame"),
-    "snakemake": ("snakemake", "grids through Snakemake"),
+    "grid": ("snakemake", "grids through Snakemake"),
 }
 #: Less than this is little for features and checkpoints, in bytes.
 LITTLE = 2 * 10**9

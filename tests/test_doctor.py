@@ -1,7 +1,9 @@
 """``metaperser doctor``: what works here, and that what does not is said with what to do, and never a traceback."""
 
+import configparser
 import json
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +115,9 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
     monkeypatch.setattr(torch, "ones", lambda size, device: ones(size))
     assert str(next(doctor._devices())) == "works  cuda:0: a GPU, 80 GB"
+
+
+def test_every_extra_that_is_named_can_be_installed():
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    assert set(doctor.EXTRAS) <= set(setup["options.extras_require"])

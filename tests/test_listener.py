@@ -466,6 +466,17 @@ def test_mistakes_in_ratings_name_file_and_line(random_folder, clips, tmp_path, 
     assert not (tmp_path / "listener").exists()
 
 
+def test_clips_outside_the_ratings_folder_are_read_when_asked_for(random_folder, clips, tmp_path, capsys):
+    rows = [f"{clip},{label}" for clip, label in zip(clips, LABELS, strict=True)]
+    (tmp_path / "mine.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    command = ["adapt", str(random_folder), "--ratings", str(tmp_path / "mine.csv"), "--folds", "0"]
+    command += ["--out", str(tmp_path / "listener")]
+    assert main(command) == 2
+    assert "--outside" in capsys.readouterr().err
+    assert main([*command, "--outside"]) == 0
+    assert "K=8 clips" in capsys.readouterr().out
+
+
 def test_one_rater_of_several_is_adapted_to(random_folder, clips, tmp_path, capsys):
     rows = [f"{clip.name},anna,{label}" for clip, label in zip(clips, LABELS, strict=True)]
     (tmp_path / "mine.csv").write_text("\n".join(["file,rater,label", *rows, "clip0.wav,ben,sad"]))

@@ -15,6 +15,7 @@ def add(commands) -> None:
     parser.add_argument("--ratings", required=True, metavar="CSV", help="file,rater,label; the rater may be left out")
     parser.add_argument("--out", required=True, metavar="LISTENER", help="a new or empty folder")
     parser.add_argument("--root", metavar="DIR", help="the folder that files are relative to [that of the CSV file]")
+    parser.add_argument("--outside", action="store_true", help="files may lie outside that folder")
     parser.add_argument("--rater", metavar="ID", help="whose labels, where the file has several raters")
     parser.add_argument("--folds", type=int, metavar="N", help="parts of the leave-out; 0: none [one clip; with -f 4]")
     parser.add_argument("--seed", type=int, default=0, help="of what the system draws; Meta-PerSER draws nothing [0]")
@@ -31,7 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out).expanduser()
     check_new(out)
     root = Path(arguments.root).expanduser() if arguments.root else None
-    ratings = read_ratings(Path(arguments.ratings).expanduser(), root=root, rater=arguments.rater)
+    csv = Path(arguments.ratings).expanduser()
+    ratings = read_ratings(csv, root=root, rater=arguments.rater, outside=arguments.outside)
     recognizer = load(arguments, adapted=False)
     for reason, count in sorted(ratings.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)

@@ -42,7 +42,7 @@ _TIMES = ("start", "end")
 _COLUMNS = {*_FILE, *_RATER, *_LABEL, *_TIMES, "speaker", "session"}
 _WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
-_OR_OUTSIDE = ", or set datarc.outside (validate: --outside)."
+_OR_OUTSIDE = ", or set datarc.outside (validate and adapt: --outside)."
 
 _Raters = dict[str, tuple[int, tuple[str, ...]]]  # rater -> (line, ticks)
 

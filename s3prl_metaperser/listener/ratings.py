@@ -35,18 +35,21 @@ class ListenerRatings:
     dropped: dict[str, int]
 
 
-def read_ratings(path: Path, *, root: Path | None = None, rater: str | None = None) -> ListenerRatings:
+def read_ratings(
+    path: Path, *, root: Path | None = None, rater: str | None = None, outside: bool = False
+) -> ListenerRatings:
     """Read one listener's labels.
 
     Args:
         path: ``file,rater,label``; the rater's column may be missing where all labels are one listener's.
         root: the folder that files are relative to; by default that of ``path``.
         rater: whose labels; needed where the file has several raters'.
+        outside: whether files may lie outside that folder.
 
     Raises:
         UserError: as :func:`.ratings_csv.read`; or no such rater, or audio of this rater's that cannot be read.
     """
-    corpus = ratings_csv.read(path, audio=root, only_rater=NAMELESS)
+    corpus = ratings_csv.read(path, audio=root, only_rater=NAMELESS, outside=outside)
     summary = corpus.rater_summary()
     if rater is None and len(summary) > 1:
         known = ", ".join(f"{name} ({entry['utterances']} clips)" for name, entry in sorted(summary.items()))
