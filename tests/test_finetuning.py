@@ -243,6 +243,7 @@ def test_top_and_lists_of_groups_name_what_they_say(folder):
         ("layer.7", r"Unknown group of parameters 'layer\.7'.*Available: .*encoder_norm.*layer\.0, layer\.1"),
         ("postional", r"Did you mean 'positional'"),
         ("", r"Unknown group of parameters ''"),
+        ("all,layer.0", r"Unknown group of parameters 'all'\. Available: encoder_norm"),
         ("top:3", r"expected top:1 to top:2"),
         ("top:0", r"expected top:1 to top:2"),
         ("top:all", r"expected top:1 to top:2"),

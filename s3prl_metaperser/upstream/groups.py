@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from torch import nn
 
@@ -59,14 +58,15 @@ def adapting(upstream: nn.Module, adapt: str, train_front_end: bool) -> set[str]
     """
     known = groups(upstream)
     if adapt == "all":
-        chosen: Iterable[str] = [group for group in known if group != "front_end"]
+        chosen: list[str] = [group for group in known if group != "front_end"]
     elif adapt.startswith("top:"):
         chosen = _top(adapt, sum(group.startswith("layer.") for group in known))
     else:
         chosen = [group.strip() for group in adapt.split(",")]
         for group in chosen:
             if group not in known:
-                raise unknown_name("group of parameters", group, ["all", "top:N", *known])
+                alone = ["all", "top:N"] if len(chosen) == 1 else []  # these are no part of a list
+                raise unknown_name("group of parameters", group, [*alone, *known])
         if "front_end" in chosen and not train_front_end:
             raise UserError(f"adapt: {adapt} names the front-end, which is frozen. Set train_front_end: true as well.")
     names = {name for group in chosen for name in known[group]}
