@@ -18,14 +18,18 @@ from torch import nn
 from s3prl_metaperser.audio import load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, new_head
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.options import Options, TuningOptions
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
+from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.store import FeatureIdentity
 from s3prl_metaperser.upstream.waveforms import RATE, Waveforms
 from s3prl_metaperser.workspace import Prepared, Workspace, say
+
+#: Seconds; enough for a frame of any upstream.
+SHORTEST_CROP = 0.1
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,18 @@ def _finetuned(args, options: Options, workspace: Workspace, identity: FeatureId
         )
     if options.downstream_expert.modelrc.standardize is True:
         raise UserError("modelrc.standardize: true needs a frozen upstream. Leave out -f, or set it to auto.")
-    upstream, layer = build(), args.upstream_layer_selection
-    layers, size = _shape(upstream, identity.selection, args.device)
+    tunerc, layer = options.downstream_expert.tunerc, args.upstream_layer_selection
+    _check_tuning(tunerc, args)
+    with explaining_memory(
+        f"Loading {args.upstream}", f"{args.device} has too little free: use another, or a smaller upstream."
+    ):
+        upstream = build()
+        layers, size = _shape(upstream, identity.selection, args.device)
     if layer is not None and not -layers <= layer < layers:
         raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {layers - 1}.")
     shape = (layers if layer is None else 1, size)
     head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(args.seed))
     head = head.to(args.device)
-    tunerc = options.downstream_expert.tunerc
     model = FineTunedModel(upstream, head, tunerc, identity.selection, layer, identity.normalize)
     adapted = model.named_adapted()
     say(
@@ -146,6 +154,18 @@ def _finetuned(args, options: Options, workspace: Workspace, identity: FeatureId
         return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
 
     return Scope("finetuned", identity, prepared, read, upstream.get_downsample_rates(identity.selection), model)
+
+
+def _check_tuning(tunerc: TuningOptions, args: argparse.Namespace) -> None:
+    if tunerc.longest_seconds < SHORTEST_CROP:
+        raise UserError(
+            f"Bad value {tunerc.longest_seconds} for tunerc.longest_seconds, to which utterances are cropped: expected "
+            f"at least {SHORTEST_CROP} (seconds)."
+        )
+    if tunerc.bf16 and not args.device.startswith("cuda"):
+        if args.mode == "train":
+            raise UserError("tunerc.bf16: true is for a GPU: on a CPU all is computed in float32. Leave it out.")
+        say("tunerc.bf16 is for a GPU: on this CPU all is computed in float32")
 
 
 def _shape(upstream: nn.Module, selection: str, device: str) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_test import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.protocol.loader import EpisodeBatch, EpisodicDataset, episodic_loader
+from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 
 
 class OuterLoop:
@@ -50,7 +51,8 @@ class OuterLoop:
             The outer loss before the update.
 
         Raises:
-            UserError: the loss or the gradient is not finite. The parameters are as they were before the step.
+            UserError: the loss or the gradient is not finite (the parameters are as they were before the step), or
+                memory runs out.
         """
         step = self.step + 1
         self.optimizer.zero_grad(set_to_none=True)
@@ -63,7 +65,8 @@ class OuterLoop:
                 f"{', '.join(batch.raters)}). Lower metarc.inner_lr, metarc.inner_steps or optimizer.lr; the last "
                 "checkpoint is kept."
             )
-        self.optimizer.step()
+        with explaining_memory(f"Outer step {step}, the optimiser,", ADAPT_LESS):
+            self.optimizer.step()
         self.step = step
         return value
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from random_checkpoints import make_checkpoint
 from small_demo import overrides
 from test_runner import REPOSITORY, result
 
-from s3prl_metaperser import launcher
+from s3prl_metaperser import launcher, scopes
 from s3prl_metaperser.checkpoints import read_checkpoint
+from s3prl_metaperser.options import TuningOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
@@ -202,6 +204,42 @@ def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, che
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "Outer step 1, rater C-E4 runs out of memory (CUDA out of memory" in said
     assert "Lower tunerc.micro_batch_seconds" in said
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("s3prl_metaperser.scopes._shape", "Loading wavlm_local runs out of memory (CUDA out of memory"),
+        ("torch.optim.AdamW.step", "Outer step 1, the optimiser, runs out of memory (CUDA out of memory"),
+        ("s3prl_metaperser.methods.ssl_e.zero_shot_loss", "SSL-E step 2, validation, runs out of memory (CUDA out of"),
+    ],
+)
+def test_out_of_memory_beside_the_gradient_is_one_line_too(
+    tmp_path, trained, checkpoint, monkeypatch, capsys, place, what
+):
+    def exhausted(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(place, exhausted)
+    anew = ("downstream_expert.initrc.lr=3e-5",) if "ssl_e" in place else ()  # an SSL-E that is not in the cache
+    assert launcher.main(command(tmp_path / "exp", checkpoint, options=anew)) == 2
+    assert what in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_bf16_is_refused_in_training_on_a_cpu_and_evaluating_there_says_so(tmp_path, trained, checkpoint, capsys):
+    bf16 = ("downstream_expert.tunerc.bf16=true",)
+    assert launcher.main(command(tmp_path / "exp", checkpoint, options=bf16)) == 2
+    assert "tunerc.bf16: true is for a GPU" in capsys.readouterr().err.strip().splitlines()[-1]
+    made_on_a_gpu = SimpleNamespace(mode="evaluate", device="cpu")
+    scopes._check_tuning(TuningOptions(bf16=True), made_on_a_gpu)
+    assert "on this CPU all is computed in float32" in capsys.readouterr().err
+
+
+def test_a_crop_that_leaves_no_frame_is_named_as_the_mistake(tmp_path, trained, checkpoint, capsys):
+    for seconds in ("0", "1e-3"):
+        short = (f"downstream_expert.tunerc.longest_seconds={seconds}",)
+        assert launcher.main(command(tmp_path / "exp", checkpoint, options=short)) == 2
+        assert "for tunerc.longest_seconds" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_not_a_number_in_the_inner_loop_names_step_and_rater(tmp_path, trained, checkpoint, capsys):

@@ -29,7 +29,7 @@ from s3prl_metaperser.methods.initialisation import check_made_from, initialisat
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.seeding import numpy_generator
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.memory import explaining_memory
+from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 
 RECIPE = 2
@@ -107,7 +107,8 @@ def _train(task: TrainingTask, folder: Path) -> dict[str, torch.Tensor]:
 
 def _evaluated(task: TrainingTask, held_out: LabelTable, step: int, best: dict[str, Any]) -> dict[str, Any]:
     """The better of ``best`` and the model as it is."""
-    loss = zero_shot_loss(task, held_out)
+    with explaining_memory(f"SSL-E step {step}, validation,"):
+        loss = zero_shot_loss(task, held_out)
     if loss >= best["loss"] or not math.isfinite(loss):
         return best
     parameters = {name: p.detach().cpu().clone() for name, p in task.model.named_adapted().items()}
@@ -132,7 +133,8 @@ def _step(task: TrainingTask, optimizer: torch.optim.Optimizer, chosen, step: in
     norm = torch.nn.utils.clip_grad_norm_(adapted.values(), task.options.runner.gradient_clipping)
     if not (math.isfinite(total) and math.isfinite(norm.item())):
         raise UserError(f"SSL-E step {step} gives a loss of {total} and a gradient norm of {norm}. Lower initrc.lr.")
-    optimizer.step()
+    with explaining_memory(f"SSL-E step {step}, the optimiser,", ADAPT_LESS):
+        optimizer.step()
     return total
 
 

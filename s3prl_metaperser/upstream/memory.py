@@ -9,11 +9,19 @@ import torch
 
 from s3prl_metaperser.errors import UserError
 
-_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "status_alloc_failed")
+
+
+_LOWER = (
+    "Lower tunerc.micro_batch_seconds first, then tunerc.longest_seconds or metarc.inner_steps; `metaperser plan` says "
+    "what fits. The last checkpoint is kept."
+)
+#: Where the micro-batch is not what takes the memory.
+ADAPT_LESS = "Adapt fewer layers (tunerc.adapt: top:N); `metaperser plan` says what fits. The last checkpoint is kept."
 
 
 @contextlib.contextmanager
-def explaining_memory(where: str) -> Iterator[None]:
+def explaining_memory(where: str, advice: str = _LOWER) -> Iterator[None]:
     """Turn an out-of-memory error into one that says where it happened and what to lower.
 
     Raises:
@@ -26,8 +34,4 @@ def explaining_memory(where: str) -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in text for sign in _SIGNS):
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{where} runs out of memory ({first}). Lower tunerc.micro_batch_seconds first, then "
-            "tunerc.longest_seconds or metarc.inner_steps; `metaperser plan` says what fits. "
-            "The last checkpoint is kept."
-        ) from error
+        raise UserError(f"{where} runs out of memory ({first}). {advice}") from error
