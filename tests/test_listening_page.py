@@ -267,7 +267,10 @@ def test_all_nine_classes_and_unreadable_clips_are_on_the_page(visitor):
     assert found == [(name, str(number)) for number, name in enumerate(CLASSES, 1)]
     (bad,) = view.unreadable
     assert "Cannot be used: broken.wav" in page
-    assert "This clip cannot be used" in visitor.page(f"/clip/{bad}")
+    unusable = visitor.page(f"/clip/{bad}")
+    assert "This clip cannot be used" in unusable
+    assert "<form id=" not in unusable
+    assert "0 of 7 clips ticked" in page
     assert visitor.session.next_after((bad - 1) % 8) != bad
     status = json.loads(visitor.ask("GET", "/status")[1])
     assert set(status) == {"busy", "version"}
@@ -285,6 +288,33 @@ def test_a_session_needs_clips_a_model_and_a_file_it_can_go_on_with(recognizer, 
     (folder / "ratings.csv").write_text("file,rater,label\nclip1.wav,anna,hapy\n")
     with pytest.raises(UserError, match=r"ratings.csv:2: unknown label 'hapy'"):
         ListeningSession(recognizer, folder)
+
+
+def test_a_clip_that_cannot_be_read_takes_no_label_even_before_the_worker_has_met_it(recognizer, folder):
+    session = ListeningSession(recognizer, folder)
+    with pytest.raises(UserError, match="cannot be decoded"):
+        session.tick(session.clips.index("broken.wav"), ["happy"])
+    assert not (folder / "ratings.csv").exists()
+
+
+def test_two_sessions_and_an_editor_on_one_file_keep_each_others_rows(recognizer, folder):
+    anna, ben = (ListeningSession(recognizer, folder, rater=name) for name in ("anna", "ben"))
+    place = anna.clips.index
+    anna.tick(place("clip0.wav"), ["happy"])
+    ben.tick(place("clip0.wav"), ["sad"])
+    edited = (folder / "ratings.csv").read_text().replace("anna,happy", "anna,fear")
+    (folder / "ratings.csv").write_text(edited)
+    anna.tick(place("clip1.wav"), ["angry"])
+    kept = (folder / "ratings.csv").read_bytes()
+    wanted = [["clip0.wav", "anna", "fear"], ["clip0.wav", "ben", "sad"], ["clip1.wav", "anna", "angry"]]
+    assert rows(folder / "ratings.csv")[1:] == wanted
+    (folder / "ratings.csv").write_bytes(b"path,emotion\n")
+    with pytest.raises(UserError, match="no column 'file'"):
+        ben.tick(place("clip2.wav"), ["fear"])
+    assert (folder / "ratings.csv").read_bytes() == b"path,emotion\n"
+    (folder / "ratings.csv").write_bytes(kept)
+    ben.tick(place("clip2.wav"), ["fear"])
+    assert rows(folder / "ratings.csv")[1:] == [*wanted, ["clip2.wav", "ben", "fear"]]
 
 
 def test_a_failed_save_changes_nothing(visitor, folder, monkeypatch):

@@ -32,8 +32,9 @@ def clip_page(
         message: what went wrong with the last form.
     """
     total, done = len(session.clips), len(view.ticks)
+    usable = total - sum(index not in view.ticks for index in view.unreadable)
     told = f"The model adapts to you after every {session.every} labels. " if session.every > 1 else ""
-    if done + len(view.unreadable) >= total:
+    if done >= usable:
         told = "That is all of them; a label can still be changed. "
     problem = f'<p class="problem" role="alert">{escape(message)}</p>' if message else ""
     return f"""<!DOCTYPE html>
@@ -49,8 +50,8 @@ def clip_page(
 <a class="skip" href="#label">Skip to the labels</a>
 <header>
 <h1>What do you hear?</h1>
-<progress value="{done}" max="{total}" aria-label="Clips ticked"></progress>
-<p class="quiet">{done} of {total} clips ticked by {escape(session.file.rater)}. {told}<span id="busy" role="status">{
+<progress value="{done}" max="{usable}" aria-label="Clips ticked"></progress>
+<p class="quiet">{done} of {usable} clips ticked by {escape(session.file.rater)}. {told}<span id="busy" role="status">{
         escape(busy_words(view))
     }</span></p>
 </header>
@@ -81,11 +82,15 @@ def _clip(session: ListeningSession, view: View, index: int, token: str, problem
     )
     name = f' <span class="quiet">{escape(session.clips[index])}</span>' if ticked else ""
     total = len(session.clips)
-    if index in view.unreadable:
-        sound = f'<p class="problem">This clip cannot be used: {escape(view.unreadable[index])}</p>'
-    else:
-        sound = f'<audio controls preload="auto" src="/audio/{index}" aria-label="Clip {index + 1}"></audio>'
     before, after = (index - 1) % total, (index + 1) % total
+    if index in view.unreadable:
+        return f"""<section class="clip" aria-labelledby="clip-title">
+<h2 id="clip-title">Clip {index + 1} of {total}{name}</h2>
+<p class="problem">This clip cannot be used: {escape(view.unreadable[index])}</p>
+<div class="actions"><a class="button plain" href="/clip/{after}">Next</a>
+<a class="button plain" href="/clip/{before}">Back</a></div>
+</section>"""
+    sound = f'<audio controls preload="auto" src="/audio/{index}" aria-label="Clip {index + 1}"></audio>'
     return f"""<section class="clip" aria-labelledby="clip-title">
 <h2 id="clip-title">Clip {index + 1} of {total}{name}</h2>
 {problem}{sound}

@@ -10,6 +10,7 @@ from pathlib import Path
 from s3prl_metaperser.atomic import write_text
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.hashing import file_hash
 from s3prl_metaperser.listener.ratings import NAMELESS
 
 _HEADER = ["file", "rater", "label"]
@@ -17,7 +18,7 @@ _NAMES = {"file": ("file", "task", "name"), "rater": ("rater", "worker", "perfor
 
 
 class RatingsFile:
-    """One listener's rows of a ratings.csv; all others in it stay as they are.
+    """One listener's rows of a ratings.csv; all others in it stay as they are, those that come meanwhile, too.
 
     Args:
         path: the file; made at the first label.
@@ -34,23 +35,22 @@ class RatingsFile:
     def __init__(self, path: Path, root: Path, rater: str | None = None):
         self.path, self.root = path, root
         self._header, self._rows, self.ticks = list(_HEADER), [], {}
-        if path.is_file():
-            table = csv_rows.rows(path)
-            self._header = csv_rows.read_header(path, table, {name for names in _NAMES.values() for name in names})
-            self._rows = [row for _, row in table]
-        elif path.exists():
+        self._hash: str | None = None
+        if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file. Name another with --ratings.")
-        self._file = csv_rows.column(path, self._header, _NAMES["file"])
-        self._label = csv_rows.find_column(self._header, _NAMES["label"])
-        self._who = csv_rows.find_column(self._header, _NAMES["rater"])
-        if self._label is None:
-            raise UserError(f"{path} has a column a rater. A session goes on with file,rater,label; name another file.")
+        self._take_up()
         self.rater = self._chosen(rater)
         if self._rows:
             self.ticks = self._read()
 
     def save(self, file: str, ticks: Sequence[str]) -> None:
-        """Put a label in: a new row, or in place of this listener's row for the same file. Whole or not at all."""
+        """Put a label in: a new row, or in place of this listener's row for the same file. Whole or not at all.
+
+        Raises:
+            UserError: somebody else changed the file into one that cannot be gone on with.
+            OSError: it cannot be written.
+        """
+        self._take_up()
         place = next((n for n, row in enumerate(self._rows) if self._same(row, file)), len(self._rows))
         row = list(self._rows[place]) if place < len(self._rows) else [""] * len(self._header)
         row[self._file], row[self._label] = file, ";".join(ticks)
@@ -59,8 +59,25 @@ class RatingsFile:
         rows, text = [*self._rows[:place], row, *self._rows[place + 1 :]], io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._header, *rows])
         write_text(self.path, text.getvalue())
-        self._rows = rows
+        self._rows, self._hash = rows, file_hash(self.path)
         self.ticks[file] = tuple(ticks)
+
+    def _take_up(self) -> None:
+        """Read the rows if they are not those that were read or written last: another session, or an editor."""
+        path = self.path
+        if path.is_file() and (found := file_hash(path)) != self._hash:
+            table = csv_rows.rows(path)
+            header = csv_rows.read_header(path, table, {name for names in _NAMES.values() for name in names})
+            rows = [row for _, row in table]
+            csv_rows.column(path, header, _NAMES["file"])
+            if csv_rows.find_column(header, _NAMES["label"]) is None:
+                raise UserError(
+                    f"{path} has a column a rater. A session goes on with file,rater,label; name another file."
+                )
+            self._header, self._rows, self._hash = header, rows, found
+        self._file = csv_rows.column(path, self._header, _NAMES["file"])
+        self._label = csv_rows.find_column(self._header, _NAMES["label"])
+        self._who = csv_rows.find_column(self._header, _NAMES["rater"])
 
     def _chosen(self, rater: str | None) -> str:
         if self._who is None:

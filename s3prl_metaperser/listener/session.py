@@ -146,12 +146,15 @@ class ListeningSession:
         """Take a label, or another one for a clip that has one; it is in ratings.csv when this returns.
 
         Raises:
-            UserError: no class, an unknown one, or ratings.csv cannot be written.
+            UserError: no class, an unknown one, a clip that cannot be used, or ratings.csv cannot be written.
         """
         known = self.recognizer.classes
         if not names or any(name not in known for name in names):
             raise UserError(f"Bad label {';'.join(names)!r}, expected one or more of {', '.join(known)}.")
         ticks = tuple(name for name in known if name in names)
+        self.sound(index)  # a label of a clip that cannot be read would keep `metaperser adapt` from all others
+        if index in self._unreadable:
+            raise UserError(f"This clip cannot be used: {self._unreadable[index]}")
         with self._changed:
             if self._ticks.get(index) == ticks:
                 return
