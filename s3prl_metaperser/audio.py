@@ -21,7 +21,7 @@ RATE = 16000
 #: One window of a log-mel front end, and the receptive field of wav2vec 2.0: less gives no frame at all.
 SHORTEST_MILLISECONDS = 25
 
-_MEND = "Put an intact copy in its place, or remove its ratings."
+_MEND = "Put an intact copy in its place, or leave it out."
 
 #: Sampling rates in Hz: from far below speech to far above any recorder's. Others are damaged headers.
 RATES = (1000, 768_000)

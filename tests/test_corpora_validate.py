@@ -184,7 +184,7 @@ def test_a_report_computed_by_hand(tmp_path):
             },
             {
                 "path": str(wav_path(root, "Ses02M_script01_1_F000")),
-                "what": "there is no such audio file. Put an intact copy in its place, or remove its ratings.",
+                "what": "there is no such audio file. Put an intact copy in its place, or leave it out.",
                 "serious": True,
             },
             {

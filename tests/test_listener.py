@@ -326,6 +326,10 @@ def test_arrays_and_tensors_give_the_bits_of_their_files(random_folder, clips, t
     whole, _ = soundfile.read(clips[2], dtype="int16")
     for form in (samples, torch.from_numpy(samples), samples[None], whole, samples.astype(np.float64)):
         np.testing.assert_array_equal(recognizer.predict_proba([form], sampling_rate=rate), wanted)
+        np.testing.assert_array_equal(recognizer.predict_proba(form, sampling_rate=rate), wanted)
+    half = torch.from_numpy(samples).bfloat16()
+    rounded = recognizer.predict_proba([half.float()], sampling_rate=rate)
+    np.testing.assert_array_equal(recognizer.predict_proba([half], sampling_rate=rate), rounded)
     fast = soxr.resample(samples, 16000, 44100).astype(np.float32)
     soundfile.write(tmp_path / "fast.wav", fast, 44100, subtype="FLOAT")
     np.testing.assert_array_equal(
@@ -338,9 +342,24 @@ def test_arrays_and_tensors_give_the_bits_of_their_files(random_folder, clips, t
         ([np.zeros(16000, dtype=np.int64)], "int64"),
         ([np.zeros(10)], "shorter than 25 ms"),
         ([np.full(16000, np.nan)], "NaN"),
+        ([samples * 32768], "full scale is 1"),
+        (None, "Bad clips None, expected"),
+        (5, "Bad clips 5"),
+        ([None], "Bad clip None, expected"),
+        ([[[1.0], [1.0, 2.0]]], "Bad clip"),
+        ([b"clip.wav"], "Bad clip"),
     ):
         with pytest.raises(UserError, match=message):
-            recognizer.predict_proba(bad, sampling_rate=None if "None" in message else 16000)
+            recognizer.predict_proba(bad, sampling_rate=None if "is None" in message else 16000)
+    for impossible in (1, 999, 10**9):
+        with pytest.raises(UserError, match="expected 1000 to 768000 Hz"):
+            recognizer.predict_proba([samples], sampling_rate=impossible)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "nowhere", "meta"])
+def test_a_device_that_is_not_there_is_an_error_without_a_traceback(random_folder, clips, capsys, device):
+    assert main(["predict", str(random_folder), str(clips[0]), "--device", device]) == 2
+    assert f"The device {device!r} cannot be used here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -350,6 +369,9 @@ def test_arrays_and_tensors_give_the_bits_of_their_files(random_folder, clips, t
         (["happy", "hapy"], r"labels\[1\]: unknown label 'hapy'. Did you mean 'happy'"),
         (["happy", "other"], "no class is ticked"),
         ("happy", "one entry a clip"),
+        (None, "one entry a clip, got None"),
+        (["happy", float("nan")], r"labels\[1\] is nan, expected text"),
+        ([1, 2], r"labels\[0\] is 1, expected text"),
     ],
 )
 def test_wrong_labels_are_named(random_folder, clips, labels, message):
@@ -364,6 +386,8 @@ def test_predict_returns_a_data_frame_by_clip(random_folder, clips, monkeypatch)
     assert list(frame.columns) == [*recognizer.classes, "ticked"]
     assert list(frame.index) == [str(path) for path in clips[:3]]
     np.testing.assert_array_equal(frame[list(recognizer.classes)].to_numpy(), recognizer.predict_proba(clips[:3]))
+    none = recognizer.predict([])
+    assert (len(none), list(none.columns), none["ticked"].dtype) == (0, list(frame.columns), object)
     row = frame.iloc[0]
     assert set(row["ticked"].split(";")) == {name for name in recognizer.classes if row[name] > 1 / 9}
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -447,6 +471,19 @@ def test_adapt_warns_in_words_of_few_clips_and_classes_never_ticked(random_folde
     assert len(warned) >= 3
 
 
+def test_adapt_says_which_clips_are_copies_and_what_that_does_to_leave_out(random_folder, clips, tmp_path, capsys):
+    for number in range(3):
+        shutil.copy(clips[min(number, 1)], tmp_path / f"{number}.wav")
+    (tmp_path / "mine.csv").write_text("file,label\n0.wav,happy\n1.wav,sad\n2.wav,fear\n")
+    out = tmp_path / "a listener"
+    assert main(["adapt", str(random_folder), "--ratings", str(tmp_path / "mine.csv"), "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert f"same content: {tmp_path / '2.wav'} and {tmp_path / '1.wav'}\n" in told.err
+    assert "1 of the 3 clips is a copy of another one" in told.err
+    assert f"next: metaperser predict '{out}' FILES" in told.out, "it can be typed as it is printed"
+    assert str(tmp_path) not in (out / "card.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -512,6 +549,16 @@ def test_predict_takes_folders_and_patterns_and_counts_what_it_cannot_read(rando
     (tmp_path / "empty").mkdir()
     assert main(["predict", str(random_folder), str(tmp_path / "empty")]) == 2
     assert "the folder has no audio files" in capsys.readouterr().err
+
+
+def test_names_of_files_put_no_control_sequence_on_the_terminal(random_folder, clips, tmp_path, capsys):
+    shutil.copy(clips[0], tmp_path / "\x1b[31mred.wav")
+    (tmp_path / "\x1b[31mbroken.wav").write_bytes(b"RIFF")
+    assert main(["predict", str(random_folder), str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert "\x1b[31m" not in told.out + told.err.replace("\x1b[A", "")
+    assert "\\x1b[31mred.wav" in told.out
+    assert "\\x1b[31mbroken.wav" in told.err
 
 
 def test_a_clip_that_the_upstream_cannot_take_does_not_stop_the_others(wavlm, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 from s3prl_metaperser.commands.common import add_model
 
@@ -23,9 +24,10 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.folder import check_new
     from s3prl_metaperser.listener.leave_out import leave_out
-    from s3prl_metaperser.listener.ratings import read_ratings, warnings_about
+    from s3prl_metaperser.listener.ratings import copies, read_ratings, warnings_about
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
 
     quiet_upstreams()
@@ -37,15 +39,18 @@ def run(arguments: argparse.Namespace) -> int:
     recognizer = load(arguments, adapted=False)
     for reason, count in sorted(ratings.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)
+    copied = copies(ratings.clips)
+    for clip, other in copied:
+        print(printable(f"same content: {clip} and {other}"), file=sys.stderr)
     items = recognizer.items(ratings.clips, progress="features")
     fit = leave_out(recognizer.model, items, ratings.ticks, arguments.folds, progress=True)
     adapted = recognizer.adapt_items(items, ratings.ticks, seed=arguments.seed)
     shots = recognizer.card["adaptation"]["shots"]
-    warned = [*warnings_about(ratings.ticks, recognizer.classes, shots), *(fit.warning() if fit else [])]
+    warned = [*warnings_about(ratings.ticks, recognizer.classes, shots, len(copied)), *(fit.warning() if fit else [])]
     adapted.save(out, rater=ratings.rater, warnings=warned, fit=fit.as_json() if fit else None)
     print(f"{out}: {recognizer.card['system']} adapted to {ratings.rater}, K={len(items)} clips")
     print(fit.table() if fit else "leave-out: not done")
     for warning in warned:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"next: metaperser predict {out} FILES...")
+    print(f"next: metaperser predict {quote(str(out))} FILES...")
     return 0

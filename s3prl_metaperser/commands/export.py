@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 
 def add(commands) -> None:
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if upstream["source"] and not upstream["source"][0].startswith("http"):
         print(f"where it is used, the upstream's weights are needed, too: -k {upstream['source'][0]}")
-    print(
-        f"next: metaperser adapt {out} --ratings my_ratings.csv --out LISTENER, or metaperser listen {out} --clips DIR"
-    )
+    model = quote(str(out))
+    print(f"next: metaperser adapt {model} --ratings my_ratings.csv --out LISTENER")
+    print(f"or:   metaperser listen {model} --clips DIR")
     return 0

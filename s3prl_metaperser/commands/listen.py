@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 from s3prl_metaperser.commands.common import add_model, positive
 
@@ -57,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     done = len(session.view().ticks)
     print(f"{done} clips are labelled in {session.file.path}")
     if done:
-        root = "" if session.file.path.parent.resolve() == clips.resolve() else f" --root {clips}"
-        print(f"next: metaperser adapt {arguments.model} --ratings {session.file.path}{root} --out LISTENER")
+        root = "" if session.file.path.parent.resolve() == clips.resolve() else f" --root {quote(str(clips))}"
+        given = f"{quote(arguments.model)} --ratings {quote(str(session.file.path))}{root}"
+        print(f"next: metaperser adapt {given} --out LISTENER")
     return 0

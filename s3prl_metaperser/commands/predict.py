@@ -27,6 +27,7 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.atomic import write_text
+    from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.files import predict_files
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     for file, why in found.unreadable:
-        print(f"{file}: {why}", file=sys.stderr)
+        print(printable(f"{file}: {why}"), file=sys.stderr)
     if found.unreadable:
         total = len(found.files) + len(found.unreadable)
         print(f"{len(found.unreadable)} of {total} could not be predicted", file=sys.stderr)

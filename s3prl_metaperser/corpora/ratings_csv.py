@@ -140,7 +140,7 @@ def _read_ratings(
             if duplicates == "error":
                 raise UserError(
                     f"{path}:{line}: a second row for {files[file]!r} by {rater!r}; "
-                    f"the first is line {first}. Remove one, or set duplicates to 'union' or 'first'."
+                    f"the first is line {first}. Remove one (or, in training, datarc.duplicates: 'union' or 'first')."
                 )
             if duplicates == "first":
                 dropped[DROPPED_REPEATED] += 1

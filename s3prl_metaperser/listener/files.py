@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.listener.recognizer import CHUNK, PersonalizedEmotionRecognizer
 from s3prl_metaperser.listener.waves import waveform
 
@@ -67,9 +67,10 @@ class Predictions:
 
     def as_text(self) -> str:
         """A line a file: its ticked classes with their probabilities."""
-        width = max((len(file) for file in self.files), default=0)
+        names = [printable(file) for file in self.files]
+        width = max(map(len, names), default=0)
         lines = []
-        for file, row, ticked in zip(self.files, self.probabilities, self.ticked, strict=True):
+        for file, row, ticked in zip(names, self.probabilities, self.ticked, strict=True):
             named = dict(zip(self.classes, row.tolist(), strict=True))
             lines.append(f"{file:<{width}}  " + ", ".join(f"{name} {named[name]:.2f}" for name in ticked))
         return "".join(f"{line}\n" for line in lines)

@@ -42,13 +42,15 @@ class LoadedModel:
         predictor: predicts without further adaptation: the model's initialisation, or the adapted listener.
 
     Raises:
-        UserError: the upstream's weights cannot be had or are others, or the folder does not fit itself.
+        UserError: the upstream's weights cannot be had or are others, the folder does not fit itself, or there is no
+            such device.
     """
 
     def __init__(
         self, folder: ModelFolder, ckpt: str | None = None, model_config: str | None = None, device: str = "cpu"
     ):
         self.card, self.where = folder.card, str(folder.path / CARD)
+        _check_device(device)
         self.device, self.lock = device, threading.RLock()
         self.classes = tuple(self.card["classes"])
         self.finetuned = self.card["scope"] == "finetuned"
@@ -183,6 +185,14 @@ class LoadedModel:
                 f"of {said['name']} here {found}. It was trained from other weights (-i?) than its card names."
             )
         return model
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+        why = str(error).splitlines()[0]
+        raise UserError(f"The device {device!r} cannot be used here ({why}). Leave it out for the CPU.") from None
 
 
 def _fill(state: ModelState, names: list[str], values: dict[str, Tensor], rates: Tensor | None, where: str) -> None:

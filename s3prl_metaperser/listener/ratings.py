@@ -10,6 +10,7 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora import ratings_csv
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.hashing import file_hash
 
 #: Whose labels they are where ratings.csv has no column that says so.
 NAMELESS = "listener"
@@ -71,12 +72,19 @@ def read_ratings(
     return ListenerRatings(rater, clips, tuple(ticks for _, ticks in mine), dict(corpus.dropped))
 
 
-def warnings_about(ticks: Sequence[Sequence[str]], classes: Sequence[str], shots: int) -> list[str]:
+def copies(clips: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """(clip, the earlier one whose content it has) of each clip that is a copy of another."""
+    first: dict[str, Path] = {}
+    return [(clip, first[key]) for clip in clips if first.setdefault(key := file_hash(clip), clip) != clip]
+
+
+def warnings_about(ticks: Sequence[Sequence[str]], classes: Sequence[str], shots: int, copied: int = 0) -> list[str]:
     """What a listener's labels are too few or too much alike for, in words.
 
     Args:
         ticks: of K clips.
         shots: K of the model's training.
+        copied: how many clips are :func:`copies`.
     """
     counts, found = Counter(name for names in ticks for name in names), []
     if len(ticks) < TOO_FEW:
@@ -86,6 +94,12 @@ def warnings_about(ticks: Sequence[Sequence[str]], classes: Sequence[str], shots
         )
     elif len(ticks) < shots:
         found.append(f"{len(ticks)} clips are fewer than the {shots} that the model was trained to adapt to.")
+    if copied:
+        found.append(
+            f"{copied} of the {len(ticks)} clips {'are copies' if copied > 1 else 'is a copy'} of another one: such a "
+            "clip counts twice, and leave-out predicts it after it has seen its copy, so that its figures flatter or, "
+            "where the two labels differ, mislead."
+        )
     never = [name for name in classes if not counts[name]]
     if never and len(never) < len(classes):
         found.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from s3prl_metaperser.audio import RATE
 from s3prl_metaperser.corpora import labels as spelling
-from s3prl_metaperser.errors import UserError, did_you_mean
+from s3prl_metaperser.errors import UserError, did_you_mean, shown
 from s3prl_metaperser.listener.folder import MEAN, SCALE, SCHEMA, read_folder, write_folder
 from s3prl_metaperser.listener.model import LoadedModel, tick_table
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of, waveform
@@ -213,7 +213,9 @@ class PersonalizedEmotionRecognizer:
         found = self.predict_proba(clips, sampling_rate=sampling_rate, batch_size=batch_size)
         names = [name_of(clip, index) for index, clip in enumerate(clips)]
         frame = pandas.DataFrame(found, columns=list(self.classes), index=pandas.Index(names, name="clip"))
-        frame["ticked"] = [";".join(ticked) for ticked in self.ticked(found)]
+        frame["ticked"] = np.array(
+            [";".join(ticked) for ticked in self.ticked(found)], dtype=object
+        )  # of no clips, too
         return frame
 
     def ticked(self, probabilities: np.ndarray) -> list[tuple[str, ...]]:
@@ -263,12 +265,15 @@ def parse_labels(labels: Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]
     """Class names of each clip's label, each once, in the order of the classes; as in ratings.csv.
 
     Raises:
-        UserError: an unknown name, or a label with no class in it.
+        UserError: an unknown name, a label with no class in it, or something that is no label.
     """
-    if isinstance(labels, str):
-        raise UserError("labels must be a sequence with one entry a clip, got one text.")
+    if isinstance(labels, str) or not isinstance(labels, Iterable):
+        what = "one text" if isinstance(labels, str) else shown(labels)
+        raise UserError(f"labels must be a sequence with one entry a clip, got {what}.")
     found = []
     for number, label in enumerate(labels):
+        if not isinstance(label, Iterable):
+            raise UserError(f"labels[{number}] is {shown(label)}, expected text such as 'happy', or several names.")
         cell = spelling.parse(label if isinstance(label, str) else ";".join(map(str, label)), spelling.by_name)
         if cell.unknown:
             near = did_you_mean(cell.unknown[0].lower(), spelling.known_names())
