@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -118,6 +119,10 @@ def test_two_files_of_one_cell_and_fold_are_an_error_that_names_both(tmp_path):
         ("Meta-PerSER", "cell/seeds", [0, 1], "seeds"),
         ("Meta-PerSER", "cell/steps", 10, "steps is 50 in the first and 10"),
         ("Meta-PerSER", "hashes/episodes", "others", "episodes"),
+        ("Meta-PerSER", "hashes/upstream_checkpoint", "newer", "upstream checkpoint is None in the first and newer"),
+        ("Meta-PerSER", "hashes/features", "normalised", "what features are made of is None in the first and norm"),
+        ("Meta-PerSER", "raters/validation", "C-E8", "validation rater is C-E9 in the first and C-E8"),
+        ("Meta-PerSER", "raters/train", ["C-F1"], "training raters"),
     ],
 )
 def test_results_that_one_table_must_not_mix_are_named_with_their_difference(tmp_path, other, path, value, difference):
@@ -125,6 +130,15 @@ def test_results_that_one_table_must_not_mix_are_named_with_their_difference(tmp
     with pytest.raises(UserError, match=difference) as error:
         load_results(tmp_path)
     assert all(name in str(error.value) for name in names)
+
+
+def test_what_is_compared_across_scopes_has_the_same_episodes(tmp_path):
+    write(tmp_path, result("Linear-Few"))
+    write(tmp_path, result("Meta-PerSER", scope="finetuned", steps=20))
+    load_results(tmp_path)
+    write(tmp_path, changed(result("Entire-Few", scope="finetuned", steps=20), "hashes/episodes", "others"))
+    with pytest.raises(UserError, match="episodes is others in the first and e1"):
+        load_results(tmp_path)
 
 
 def test_folds_of_one_cell_share_their_options_but_not_where_they_ran(tmp_path):
@@ -153,6 +167,27 @@ def test_other_schemas_and_empty_folders_are_errors(tmp_path):
     with pytest.raises(UserError, match="schema 1") as error:
         load_results(tmp_path)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "what"),
+    [
+        ("cell", [], "cell"),
+        ("cell/system", None, r"cell\.system"),
+        ("hashes/episodes", None, r"hashes\.episodes"),
+        ("raters", None, "raters"),
+        ("episodes", [], "episodes"),
+        ("episodes", [{"query": []}], r"episodes\[0\]\.probabilities"),
+    ],
+)
+def test_a_file_without_what_is_read_is_one_error_that_names_it(tmp_path, path, value, what):
+    content = changed(result(), path, value)
+    *owners, key = path.split("/")
+    if value is None:
+        del (content[owners[0]] if owners else content)[key]
+    (tmp_path / "result_test.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"result_test\.json is not a whole result file: {what} is missing"):
+        load_results(tmp_path)
 
 
 # -- one cell --------------------------------------------------------------------------------------------------
@@ -311,6 +346,16 @@ def test_interval_and_test_always_agree_alone_and_after_holm():
         assert ("cannot be told apart" in found.verdict) == (not found.told_apart)
         seen.add((found.p < 0.05, found.told_apart))
     assert seen == {(True, True), (True, False), (False, False)}
+
+
+def test_the_interval_in_a_verdict_never_contradicts_it():
+    cells = systems(**{f"S{i}": 0.5 + s for i, s in enumerate((0, 0.01, 0.13, 0.2, 0.45))})
+    undecided = [c for c in compare(cells, draws=DRAWS) if not c.told_apart]
+    assert any(c.p < 0.05 for c in undecided)
+    for found in undecided:
+        low, high = (float(number) for number in re.findall(r"[+-]\d+\.\d", found.verdict))
+        assert low <= 0 <= high
+        assert ("before correction" in found.verdict) == ("corrected, the difference" in found.verdict)
 
 
 def test_settings_are_not_mixed_and_families_are_their_own():

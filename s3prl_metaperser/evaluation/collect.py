@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,17 @@ FREE_OPTIONS = (
     "runner.max_keep",
     "runner.threads",
 )
+
+#: What is read of every result file, so that one that lacks it is refused with a sentence.
+_NEEDED = {
+    "cell": (
+        *("corpus", "upstream", "scope", "scenario", "fold", "system"),
+        *("shots", "queries", "seeds", "steps", "protocol", "standardized"),
+    ),
+    "raters": ("test", "validation", "train"),
+    "hashes": ("corpus", "episodes"),
+    "options": (),
+}
 
 
 @dataclass(frozen=True, order=True)
@@ -96,16 +107,16 @@ def load_results(folder: Path, protocol: str | None = None) -> list[dict[str, An
         The files' contents, each with its path under ``file``, in the order of cells and folds.
 
     Raises:
-        UserError: there are no results, a file cannot be read or has another schema, there are two files for one
-            cell and fold, or files disagree in what one table must share (see :func:`check_compatible`). The message
-            names the files and the difference.
+        UserError: there are no results, a file cannot be read, is not whole or has another schema, there are two files
+            for one cell and fold, or files disagree in what one table must share (see :func:`check_compatible`). The
+            message names the files and the difference.
     """
     if protocol not in (None, *PROTOCOLS):
         raise unknown_name("protocol", protocol, PROTOCOLS)
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder.")
     paths = [path for path in sorted(Path(folder).rglob(RESULT)) if not set_aside(path.relative_to(folder))]
-    results = [{**read_result(path), "file": str(path)} for path in paths]
+    results = [{**_whole(path), "file": str(path)} for path in paths]
     if protocol is not None:
         results = [content for content in results if content["cell"]["protocol"] == protocol]
     if not results:
@@ -113,6 +124,31 @@ def load_results(folder: Path, protocol: str | None = None) -> list[dict[str, An
         raise UserError(f"{folder} holds no {RESULT}{kind}. Run -m evaluate first, or name another folder.")
     check_compatible(results)
     return sorted(results, key=lambda content: (Cell.of(content), content["cell"]["fold"]))
+
+
+def _whole(path: Path) -> dict[str, Any]:
+    content = read_result(path)
+    if lacking := _lacking(content):
+        raise UserError(f"{path} is not a whole result file: {lacking} is missing. Evaluate again.")
+    return content
+
+
+def _lacking(content: Mapping[str, Any]) -> str | None:
+    """The first key of those that are read of every result file which is not there."""
+    for section, names in _NEEDED.items():
+        if not isinstance(content.get(section), dict):
+            return section
+        for name in names:
+            if name not in content[section]:
+                return f"{section}.{name}"
+    for section in ("classes", "episodes"):
+        if not isinstance(content.get(section), list) or not content[section]:
+            return section
+    for index, episode in enumerate(content["episodes"]):
+        for name in ("query", "probabilities", "ticks"):
+            if not isinstance(episode, dict) or name not in episode:
+                return f"episodes[{index}].{name}"
+    return None
 
 
 def group(results: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[str, list[Scored]]]:
@@ -126,10 +162,11 @@ def group(results: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[str, list[Sco
 def check_compatible(results: Sequence[Mapping[str, Any]]) -> None:
     """Refuse results that one report must not mix.
 
-    All results share the protocol; those of one corpus its labels (hash) and classes; those of one setting (see
-    :class:`Setting`) Q, the seeds and, under ``paper``, the steps, and in each fold the episodes; those of one cell all
-    options but those that only say where and how fast it ran. Folds may differ in their training seed. A cell and fold
-    has one file.
+    All results share the protocol; those of one corpus its labels (hash) and classes; those of one corpus and upstream
+    the upstream's checkpoint and, in one scope, what features are made of; those of one setting (see :class:`Setting`)
+    Q, the seeds and in each fold the raters and episodes, whatever the scope, and, in one scope and under ``paper``,
+    the steps; those of one cell all options but those that only say where and how fast it ran. Folds may differ in
+    their training seed. A cell and fold has one file.
 
     Raises:
         UserError: naming two files and their difference.
@@ -138,14 +175,28 @@ def check_compatible(results: Sequence[Mapping[str, Any]]) -> None:
     shared = {"corpus hash": lambda c: c["hashes"]["corpus"], "classes": lambda c: c["classes"]}
     _agree(results, lambda c: c["cell"]["corpus"], shared)
     _agree(results, lambda c: (Cell.of(c), c["cell"]["fold"]), {}, single=True)
+    shared = {"upstream checkpoint": lambda c: c["hashes"].get("upstream_checkpoint")}
+    _agree(results, lambda c: (c["cell"]["corpus"], c["cell"]["upstream"]), shared)
+    shared = {"what features are made of": lambda c: c["hashes"].get("features")}
+    _agree(results, lambda c: (c["cell"]["corpus"], c["cell"]["upstream"], c["cell"]["scope"]), shared)
     shared = {"queries (Q)": lambda c: c["cell"]["queries"], "seeds": lambda c: c["cell"]["seeds"]}
-    _agree(results, lambda c: Cell.of(c).setting, shared)
-    episodes = {"test rater": lambda c: c["raters"]["test"], "episodes": lambda c: c["hashes"]["episodes"]}
-    _agree(results, lambda c: (Cell.of(c).setting, c["cell"]["fold"]), episodes)
+    _agree(results, _in_any_scope, shared)
+    paired = {
+        "test rater": lambda c: c["raters"]["test"],
+        "validation rater": lambda c: c["raters"]["validation"],
+        "training raters": lambda c: c["raters"]["train"],
+        "episodes": lambda c: c["hashes"]["episodes"],
+    }
+    _agree(results, lambda c: (_in_any_scope(c), c["cell"]["fold"]), paired)
     steps = {"steps": lambda c: c["cell"]["steps"]}
     _agree([c for c in results if c["cell"]["protocol"] == "paper"], lambda c: Cell.of(c).setting, steps)
     _agree(results, Cell.of, {"standardized": lambda c: c["cell"]["standardized"]})
     _same_options(results)
+
+
+def _in_any_scope(content: Mapping[str, Any]) -> Setting:
+    """The setting but for its scope: Linear-Few, always frozen, is compared with fine-tuned systems."""
+    return replace(Cell.of(content).setting, scope="any scope")
 
 
 def _agree(results, by, values, hint: str = "Move one away, or evaluate again.", *, single: bool = False) -> None:

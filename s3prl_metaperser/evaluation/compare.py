@@ -162,31 +162,42 @@ def _comparison(
 ) -> Comparison:
     p = estimate.p_value()
     tested_at = (1 - LEVEL) * (p / p_holm if p_holm > 0 else 1 / family)
+    difference, adjusted = estimate.interval(), estimate.interval(1 - tested_at)
     return Comparison(
         setting=setting,
         metric=metric,
         first=first,
         second=second,
-        difference=estimate.interval(),
+        difference=difference,
         p=p,
         p_holm=p_holm,
-        adjusted=estimate.interval(1 - tested_at),
+        adjusted=adjusted,
         family=family,
         raters=tuple(per_rater),
         per_rater=per_rater,
-        verdict=_verdict(first, second, estimate.interval(), p, p_holm, family, tuple(per_rater)),
+        verdict=_verdict(first, second, difference, adjusted, p, p_holm, family, tuple(per_rater)),
     )
 
 
 def _verdict(
-    first: str, second: str, span: Interval, p: float, p_holm: float, family: int, raters: tuple[str, ...]
+    first: str,
+    second: str,
+    span: Interval,
+    adjusted: Interval,
+    p: float,
+    p_holm: float,
+    family: int,
+    raters: tuple[str, ...],
 ) -> str:
     limit = 1 - LEVEL
     scope = f" (rater {raters[0]} alone: says nothing about other raters)" if len(raters) == 1 else ""
     if p_holm >= limit:
-        alone = f", though {_probability(p)} before correction for {family} comparisons" if p < limit else ""
+        alone, corrected = "", ""
+        if p < limit:  # the interval alone leaves out zero and would contradict the verdict
+            span, corrected = adjusted, "corrected, "
+            alone = f", though {_probability(p)} before correction for {family} comparisons"
         return (
-            f"{first} and {second} cannot be told apart{alone}{scope}: the difference lies between "
+            f"{first} and {second} cannot be told apart{alone}{scope}: {corrected}the difference lies between "
             f"{100 * span.low:+.1f} and {100 * span.high:+.1f} points"
         )
     better, worse = (first, second) if span.mean > 0 else (second, first)
