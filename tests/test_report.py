@@ -487,7 +487,7 @@ def test_results_that_do_not_go_together_are_not_mixed(tmp_path, capsys):
 
 
 def test_frozen_and_fine_tuned_results_have_tables_of_their_own(tmp_path):
-    write_results(tmp_path / "in", ["Linear-Few"], upstream="wavlm_base", corpus="iemocap")
+    write_results(tmp_path / "in", ["Linear-Few", "Linear-Zero"], upstream="wavlm_base", corpus="iemocap")
     write_results(tmp_path / "in", ["Meta-PerSER"], upstream="wavlm_base", corpus="iemocap", scope="finetuned")
     write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
     found = rows(tmp_path / "out", "table1_iemocap_finetuned")
@@ -495,7 +495,47 @@ def test_frozen_and_fine_tuned_results_have_tables_of_their_own(tmp_path):
     assert there == ["Linear-Few (frozen)", "Meta-PerSER"]  # Linear-Few is frozen by definition
     assert len(found) == 42
     frozen = [r["system"] for r in rows(tmp_path / "out", "table1_iemocap_frozen") if r["macro-F1 ours"] != "missing"]
-    assert frozen == ["Linear-Few"]
+    assert frozen == ["Linear-Few", "Linear-Zero"]
+
+
+def test_linear_few_alone_is_compared_with_fine_tuned_systems_and_has_no_tables_of_its_own(tmp_path):
+    """Frozen by definition: with tables of its own, a complete reproduction of Table 1 would never be complete."""
+    write_results(tmp_path / "in", ["Linear-Few"], upstream="wavlm_base", corpus="iemocap")
+    systems = ["Random", "Meta-PerSER"]
+    write_results(tmp_path / "in", systems, upstream="wavlm_base", corpus="iemocap", scope="finetuned")
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    names = {path.name for path in (tmp_path / "out" / "tables").iterdir()}
+    assert "table1.csv" in names
+    assert not any("frozen" in name for name in names)
+    there = [r["system"] for r in rows(tmp_path / "out", "table1") if r["macro-F1 ours"] != "missing"]
+    assert there == ["Random", "Linear-Few (frozen)", "Meta-PerSER"]
+    compared = row(
+        tmp_path / "out",
+        "against_meta_perser",
+        metric="macro-F1",
+        **{"difference of": "Linear-Few (frozen) - Meta-PerSER"},
+    )
+    few, meta = (row(tmp_path / "out", "table1", scenario="seen", upstream="wavlm_base", system=s) for s in there[1:])
+    assert float(compared["difference"]) == pytest.approx(float(few["macro-F1 ours"]) - float(meta["macro-F1 ours"]))
+    page = (tmp_path / "out" / PAGE).read_text()
+    assert "Linear-Few (frozen) and Meta-PerSER" in page or "better than Linear-Few (frozen)" in page
+
+
+def test_a_name_with_other_switches_in_another_scenario_keeps_its_own_row(tmp_path):
+    expert = Options().downstream_expert
+    other = dataclasses.replace(expert.metarc, combined_set=False, lslr=False)
+    options = dataclasses.replace(Options(), downstream_expert=dataclasses.replace(expert, metarc=other))
+    write_results(tmp_path / "in", ["Meta-PerSER", "Meta-PerSER:none"])
+    write_results(tmp_path / "in", ["Meta-PerSER", "Meta-PerSER:none"], scenario="unseen", options=options)
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    found = [r for r in rows(tmp_path / "out", "table2") if r["macro-F1 ours"] != "missing"]
+    parts = [(r["scenario"], r["parts"]) for r in found]
+    assert parts == [
+        ("seen", "none"),
+        ("seen", "INI + CSMT + DA + LSLR"),
+        ("unseen", "none"),
+        ("unseen", "INI + DA"),
+    ]
 
 
 def test_a_report_is_replaced_and_nothing_else_is_touched(tmp_path):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import ZERO_SHOT, Cell, Comparison, Setting, compare_all
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.gathered import META, Gathered, Study, is_ablation
+from s3prl_metaperser.report.gathered import ALWAYS_FROZEN, META, Gathered, Study, is_ablation
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.tables import Cell as TableCell
 
@@ -41,13 +43,13 @@ class Question:
 
 def questions(gathered: Gathered, study: Study) -> list[Question]:
     """The families that there are results for: against Meta-PerSER, against zero-shot, and Table 2's rows."""
-    shots = gathered.main_shots(study)
-    mine = {cell: raters for cell, raters in gathered.cells.items() if cell in gathered.of(study)}
-    mine = {cell: raters for cell, raters in mine.items() if cell.shots == shots}
+    here = (study.corpus, study.scope, gathered.main_shots(study))
+    mine = {c: raters for c, raters in gathered.cells.items() if (c.corpus, c.scope, c.shots) == here}
     systems = {cell: raters for cell, raters in mine.items() if not is_ablation(cell.system)}
     parts = {cell: raters for cell, raters in mine.items() if is_ablation(cell.system)}
+    rows = {**systems, **_guests(gathered, study)}
     asked = [
-        ("against_meta_perser", "Is Meta-PerSER better than the other systems?", systems, META),
+        ("against_meta_perser", "Is Meta-PerSER better than the other systems?", rows, META),
         ("against_zero_shot", "Does adapting to the rater help at all?", systems, "zero-shot"),
         ("table2_parts", "What does each part of Meta-PerSER add to initialisation alone?", parts, f"{META}:INI"),
     ]
@@ -56,6 +58,17 @@ def questions(gathered: Gathered, study: Study) -> list[Question]:
         comparisons = compare_all(cells, against, draws=gathered.draws)
         if comparisons:
             found.append(Question(key, title, comparisons))
+    return found
+
+
+def _guests(gathered: Gathered, study: Study) -> dict[Cell, Mapping[str, Sequence[Scored]]]:
+    """Linear-Few among fine-tuned systems: its frozen cells as cells of this scope, named as in Table 1."""
+    shots, found = gathered.main_shots(study), {}
+    for scenario, upstream in gathered.blocks(study):
+        cell = gathered.find(study, upstream, scenario, ALWAYS_FROZEN, shots)
+        if cell is not None and cell.scope != study.scope:
+            row = dataclasses.replace(cell, scope=study.scope, system=f"{cell.system} ({cell.scope})")
+            found[row] = gathered.cells[cell]
     return found
 
 

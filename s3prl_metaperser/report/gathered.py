@@ -60,8 +60,20 @@ class Gathered:
         return next(iter(self.cells)).protocol
 
     def studies(self) -> list[Study]:
-        """Corpus and scope of each set of tables."""
-        return sorted({Study(cell.corpus, cell.scope) for cell in self.cells}, key=lambda s: (s.corpus, s.scope))
+        """Corpus and scope of each set of tables.
+
+        Where the only frozen system is the one that has a row among fine-tuned systems, it has no tables of its own:
+        all but its rows would be missing for good.
+        """
+        every = {Study(cell.corpus, cell.scope) for cell in self.cells}
+        return sorted((study for study in every if not self._is_guest(study)), key=lambda s: (s.corpus, s.scope))
+
+    def _is_guest(self, study: Study) -> bool:
+        """Whether all cells of a frozen study stand in the tables of the fine-tuned one of the same corpus."""
+        mine = {(cell.corpus, cell.scope, cell.system) for cell in self.cells if cell.corpus == study.corpus}
+        systems = {system for _, scope, system in mine if scope == study.scope}
+        others = {scope for _, scope, _ in mine}
+        return study.scope == "frozen" and "finetuned" in others and systems == {ALWAYS_FROZEN}
 
     def main_shots(self, study: Study) -> int:
         """K of Table 1: the paper's 32, or else the K with the most results."""
@@ -71,8 +83,11 @@ class Gathered:
         return max(counts, key=lambda shots: (counts[shots], shots))
 
     def of(self, study: Study) -> list[Cell]:
-        """The study's cells."""
-        return [cell for cell in self.cells if (cell.corpus, cell.scope) == (study.corpus, study.scope)]
+        """The study's cells, and those of a frozen one that has no tables of its own."""
+        scopes = {study.scope}
+        if study.scope == "finetuned" and self._is_guest(Study(study.corpus, "frozen")):
+            scopes.add("frozen")
+        return [cell for cell in self.cells if cell.corpus == study.corpus and cell.scope in scopes]
 
     def find(self, study: Study, upstream: str, scenario: str, system: str, shots: int) -> Cell | None:
         """The cell that has results for this place in a table."""
@@ -98,14 +113,18 @@ class Gathered:
         found = sorted({cell.system for cell in self.of(study)})
         return known + [name for name in found if name not in known and not is_ablation(name)]
 
-    def switches(self, study: Study) -> dict[str, frozenset[str]]:
-        """Meta-PerSER and its variants that have results -> which of the four parts were on, by their options."""
+    def switches(self, study: Study, shots: int) -> dict[Cell, frozenset[str]]:
+        """Cells of Meta-PerSER and its variants with K ``shots`` -> which of the four parts were on, by their options.
+
+        By cell, not by name: one name may stand for other options in another scenario or on another upstream.
+        """
         found = {}
         for content in self.results:
             cell = Cell.of(content)
-            if (cell.corpus, cell.scope) == (study.corpus, study.scope) and cell.system.split(":")[0] == META:
+            mine = (cell.corpus, cell.scope, cell.shots) == (study.corpus, study.scope, shots)
+            if mine and cell.system.split(":")[0] == META:
                 chosen = content["options"].get("downstream_expert", {}).get("metarc", {})
-                found[cell.system] = frozenset(name for name, key in SWITCHES.items() if chosen.get(key, True))
+                found[cell] = frozenset(name for name, key in SWITCHES.items() if chosen.get(key, True))
         return found
 
     def value(self, cell: Cell | None, metric: str) -> Value | Missing:

@@ -51,7 +51,8 @@ def table1(gathered: Gathered, study: Study, suffix: str = "") -> Table:
 
 def table2(gathered: Gathered, study: Study, suffix: str = "") -> Table:
     """The ablation: what INI, CSMT, DA and LSLR each add."""
-    shots, named = gathered.main_shots(study), gathered.switches(study)
+    shots = gathered.main_shots(study)
+    named = gathered.switches(study, shots)
     wanted = [frozenset(row) for row in _ROWS_OF_TABLE2]
     wanted += sorted({s for s in named.values() if s not in wanted}, key=lambda s: (len(s), sorted(s)))
     rows, unordered = [], []
@@ -62,9 +63,9 @@ def table2(gathered: Gathered, study: Study, suffix: str = "") -> Table:
             continue
         printed_name = paper.paper_upstream(upstream)
         for switches in wanted:
-            names = sorted((name for name, found in named.items() if found == switches), key=len, reverse=True)
-            cells = (gathered.find(study, upstream, scenario, name, shots) for name in names)
-            cell = next((cell for cell in cells if cell is not None), None)
+            here = [cell for cell in named if (cell.scenario, cell.upstream) == (scenario, upstream)]
+            cells = [cell for cell in here if named[cell] == switches]
+            cell = max(cells, key=lambda cell: len(cell.system), default=None)  # a row's own name before the method's
             words = " + ".join(name for name in SWITCHES if name in switches) or "none"
             row: list[Cell] = [scenario, upstream, words, *("✓" if name in switches else "" for name in SWITCHES)]
             printed_row = {frozenset(): "none", frozenset(SWITCHES): "all_four"}.get(switches, "")
