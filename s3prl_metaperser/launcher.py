@@ -23,11 +23,11 @@ from s3prl_metaperser.arguments import build_parser
 from s3prl_metaperser.disk import clear_leftovers, full
 from s3prl_metaperser.errors import UserError, printable, shown
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.options import Options, merged
 from s3prl_metaperser.override import apply_override
 from s3prl_metaperser.paths import new_previous, steps_of
 from s3prl_metaperser.registration import DOWNSTREAM
-from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.resources import shipped_configuration
 from s3prl_metaperser.upstream.hub import check_upstream, load_upstream_config
 from s3prl_metaperser.workspace import Workspace, say
 from s3prl_metaperser.yaml_files import read_yaml
@@ -240,14 +240,14 @@ def _overridden(args: argparse.Namespace) -> dict[str, Any]:
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     if args.upstream is None:
         raise UserError("Which upstream? Name one by its s3prl hub name, e.g. -u fbank_no_cmvn or -u wavlm_base.")
-    default = "config_finetuned.yaml" if args.upstream_trainable else "config.yaml"
-    path = Path(args.config) if args.config else downstream_folder() / default
+    shipped = shipped_configuration(args.upstream_trainable)
+    path = Path(args.config) if args.config else shipped
     if not path.is_file():
         raise UserError(f"-c {path}: no such configuration file.")
     config = {} if (content := read_yaml(path)) is None else content
     Options.from_config(config, source=path.name)
     args.config = str(path.resolve())
-    return config
+    return merged(read_yaml(shipped), config)  # with -f, too: rates that suit a head would ruin a whole model
 
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:

@@ -187,6 +187,17 @@ class Options:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested ``options`` with those of ``changes`` in their place; a section without content changes nothing."""
+    found = dict(options)
+    for key, value in changes.items():
+        if isinstance(found.get(key), Mapping) and (value is None or isinstance(value, Mapping)):
+            found[key] = merged(found[key], value or {})
+        else:
+            found[key] = value
+    return found
+
+
 def _build(cls: type, content: Any, where: str) -> Any:
     if not isinstance(content, Mapping):
         raise UserError(f"{where} must be a mapping of {', '.join(_names(cls))}, got {shown(content)}.")

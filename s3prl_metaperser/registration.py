@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.options import merged
+from s3prl_metaperser.resources import downstream_folder, shipped_configuration
+from s3prl_metaperser.yaml_files import read_yaml
 
 DOWNSTREAM = "personalized_emotion"
 MODES = ("train", "evaluate", "inference")
@@ -41,7 +43,8 @@ def _handing_over(mode: str, stock):
 
         if getattr(self.args, "downstream", None) != DOWNSTREAM or isinstance(self, MetaRunner):
             return stock(self, *args, **kwargs)
-        return getattr(MetaRunner(self.args, self.config), mode)(*args, **kwargs)
+        config = merged(read_yaml(shipped_configuration(self.args.upstream_trainable)), self.config)
+        return getattr(MetaRunner(self.args, config), mode)(*args, **kwargs)
 
     method.hands_over = True
     return method

@@ -31,3 +31,8 @@ def downstream_folder() -> Path:
     import s3prl
 
     return Path(s3prl.__file__).resolve().parent / "downstream" / "personalized_emotion"
+
+
+def shipped_configuration(finetuned: bool) -> Path:
+    """The file with every option's default: ``config.yaml``, or ``config_finetuned.yaml`` for ``-f``."""
+    return downstream_folder() / ("config_finetuned.yaml" if finetuned else "config.yaml")

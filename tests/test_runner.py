@@ -19,6 +19,7 @@ from s3prl_metaperser import launcher
 from s3prl_metaperser.checkpoints import read_checkpoint
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.options import Options
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOLATILE = ("seconds", "peak_memory_bytes")
@@ -257,6 +258,24 @@ def test_a_configuration_file_is_used(tmp_path, trained):
     ]
     assert launcher.main([*command, "-c", str(tmp_path / "c.yaml")]) == 0
     assert read_checkpoint(tmp_path / "exp" / "states-4.ckpt")["Step"] == 4
+
+
+@pytest.mark.parametrize("finetuned", [False, True])
+def test_what_a_configuration_file_leaves_out_is_the_scopes(tmp_path, monkeypatch, finetuned):
+    partial = "downstream_expert:\n  datarc: {fold: fold2}\n  fewrc:\n  evalrc: {trajectory: [3]}\n"
+    (tmp_path / "c.yaml").write_text(partial)
+    started = []
+    monkeypatch.setattr(launcher, "start", lambda args, config: started.append(config))
+    command = ["-d", "personalized_emotion", "-u", "wavlm_base", "-m", "train", "-p", str(tmp_path / "exp")]
+    scope = ["-f"] if finetuned else []
+    assert launcher.main([*command, *scope, "-c", str(tmp_path / "c.yaml")]) == 0
+    assert launcher.main([*command, *scope]) == 0
+    found, shipped = (Options.from_config(config) for config in started)
+    assert found.downstream_expert.datarc.fold == "fold2"
+    assert found.downstream_expert.evalrc.trajectory == (3,)
+    assert shipped.downstream_expert.metarc.inner_lr == (1e-3 if finetuned else 0.05)
+    sections = ("initrc", "metarc", "fewrc", "modelrc", "tunerc", "runner", "optimizer")
+    assert found.digest(*sections) == shipped.digest(*sections)
 
 
 def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeypatch):

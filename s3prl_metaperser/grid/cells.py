@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, merged, slug
+from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, slug
 from s3prl_metaperser.grid.relevance import (
     NOT_IN_NUMBERS,
     flat,
@@ -21,9 +21,9 @@ from s3prl_metaperser.grid.relevance import (
     nested,
     uses_initialisation,
 )
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.options import Options, merged
 from s3prl_metaperser.override import parse_override
-from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.resources import shipped_configuration
 from s3prl_metaperser.upstream.hub import checkpoint_hash
 from s3prl_metaperser.yaml_files import read_yaml
 
@@ -232,8 +232,7 @@ def _effective(defaults: Mapping[str, Any], wanted: Mapping[str, Any], scope: st
 @functools.cache
 def _base(scope: str) -> Mapping[str, Any]:
     """The scope's configuration file, as the launcher takes it."""
-    name = "config_finetuned.yaml" if scope == "finetuned" else "config.yaml"
-    return read_yaml(downstream_folder() / name)
+    return read_yaml(shipped_configuration(scope == "finetuned"))
 
 
 def _complete(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods import systems
+from s3prl_metaperser.options import merged
 from s3prl_metaperser.upstream.hub import check_upstream
 from s3prl_metaperser.yaml_files import read_yaml
 
@@ -131,15 +132,6 @@ def read_grid(path: str | Path) -> Grid:
             for number, part in enumerate(parts, start=1)
         ),
     )
-
-
-def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested ``options`` with those of ``changes`` in their place."""
-    found = dict(options)
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
-        found[key] = merged(found[key], value) if both else value
-    return found
 
 
 def check_axes(options: Mapping[str, Any], where: str) -> None:
