@@ -35,3 +35,10 @@ def weighted_targets(targets: torch.Tensor, class_weights: torch.Tensor) -> torc
 def soft_cross_entropy(logits: torch.Tensor, weighted: torch.Tensor) -> torch.Tensor:
     """``-sum_c T_c log softmax(logits)_c``, averaged over samples: [..., K, C] twice -> [...]."""
     return -(weighted * torch.log_softmax(logits, dim=-1)).sum(-1).mean(-1)
+
+
+def class_balanced_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """The training loss of predictions, float32 [Q, C], against smoothed targets [Q, C]; ``weights`` [C]."""
+    targets = targets.astype(np.float64)
+    logs = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+    return float((-(targets * logs).sum(-1) * (targets * weights).sum(-1)).mean())

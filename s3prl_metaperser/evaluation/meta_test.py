@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.loss import class_balanced_loss
 from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, Predictor, System
 
@@ -122,10 +123,3 @@ def validation_loss(system: System, state: ModelState, episodes: Sequence[Episod
             except Diverged:
                 total = float("inf")
     return parallel.sum_value(total) / len(episodes)
-
-
-def class_balanced_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
-    """The training loss of predictions, float32 [Q, C], against smoothed targets [Q, C]; ``weights`` [C]."""
-    targets = targets.astype(np.float64)
-    logs = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
-    return float((-(targets * logs).sum(-1) * (targets * weights).sum(-1)).mean())

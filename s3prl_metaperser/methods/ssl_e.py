@@ -21,9 +21,8 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.atomic import replacing
 from s3prl_metaperser.checkpoints import check_bytes, save_checkpoint
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_test import class_balanced_loss
 from s3prl_metaperser.identity import digest
-from s3prl_metaperser.loss import weighted_targets
+from s3prl_metaperser.loss import class_balanced_loss, weighted_targets
 from s3prl_metaperser.methods.base import TrainingTask
 from s3prl_metaperser.methods.initialisation import check_made_from, initialisation_parts, shuffled_batches
 from s3prl_metaperser.protocol.loader import LabelTable

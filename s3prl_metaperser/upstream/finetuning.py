@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.model import Head
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.groups import adapting
 from s3prl_metaperser.upstream.recompute import recomputed
@@ -70,7 +69,7 @@ class FineTunedModel(nn.Module):
 
     Args:
         upstream: from s3prl's hub.
-        head: with as many layers L as are selected.
+        head: from pooled features [K, L, D] of the selected layers to logits [K, C].
         options: see the module's docstring.
         selection: s3prl's ``-s``.
         layer: s3prl's ``-l``, one layer of the selected features instead of all.
@@ -83,7 +82,7 @@ class FineTunedModel(nn.Module):
     def __init__(
         self,
         upstream: nn.Module,
-        head: Head,
+        head: nn.Module,
         options: Any,
         selection: str = "hidden_states",
         layer: int | None = None,
