@@ -97,7 +97,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     else:
         config = _read_config(args)
     if args.override and args.override.lower() != "none":
-        complete = _complete(config)
+        complete = Options.from_config(config).as_config()  # so that -o knows every key
         apply_override(args.override, args, complete, strict_config=True)
         config = complete
     options = Options.from_config(config)
@@ -231,7 +231,7 @@ def _check_argument(key: str, value: Any, past: Path) -> None:
 
 def _overridden(args: argparse.Namespace) -> dict[str, Any]:
     """The configuration with ``-o``, on copies; for the default folder's name."""
-    config = _complete(_read_config(args))
+    config = Options.from_config(_read_config(args)).as_config()
     if args.override and args.override.lower() != "none":
         apply_override(args.override, copy.copy(args), config, strict_config=True)
     return config
@@ -248,19 +248,6 @@ def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     Options.from_config(config, source=path.name)
     args.config = str(path.resolve())
     return merged(read_yaml(shipped), config)  # with -f, too: rates that suit a head would ruin a whole model
-
-
-def _complete(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with every default filled in, so that ``-o`` knows every key."""
-    import dataclasses
-
-    return _lists(dataclasses.asdict(Options.from_config(config)))
-
-
-def _lists(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _announce(args: argparse.Namespace, options: Options) -> None:
@@ -329,3 +316,7 @@ def write_yaml(args: argparse.Namespace, config: dict[str, Any]) -> None:
     tag = time.strftime("%Y-%m-%d-%H-%M-%S")
     for name, content in (("args", vars(args)), ("config", config)):
         write_text(Path(args.expdir) / f"{name}_{tag}.yaml", yaml.safe_dump(content, sort_keys=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -178,6 +178,10 @@ class Options:
         """
         return _build(cls, config, source)
 
+    def as_config(self) -> dict[str, Any]:
+        """The whole configuration with every default filled in, in plain values as read from YAML."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
     def digest(self, *sections: str) -> str:
         """SHA-256 over the named sections of ``downstream_expert`` ("datarc", ...), ``runner`` or ``optimizer``."""
         parts = {}
@@ -196,6 +200,15 @@ def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         else:
             found[key] = value
     return found
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(``section.option``, value) of a nested configuration."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _build(cls: type, content: Any, where: str) -> Any:

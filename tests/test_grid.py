@@ -19,12 +19,12 @@ from s3prl_metaperser.evaluation.collect import FREE_OPTIONS
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
-from s3prl_metaperser.grid.relevance import NOT_IN_NUMBERS, flat, nested
+from s3prl_metaperser.grid.relevance import NOT_IN_NUMBERS, nested
 from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
 from s3prl_metaperser.grid.stages import stages as stages_of
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.ssl_e import initialisation_file
-from s3prl_metaperser.options import merged
+from s3prl_metaperser.options import flat, merged
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = REPOSITORY / "benchmarks"

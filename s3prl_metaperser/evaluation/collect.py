@@ -10,6 +10,7 @@ from typing import Any
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.results import read_result, scored_episodes
 from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.options import flat
 
 RESULT = "result_test.json"
 PROTOCOLS = ("paper", "tuned")
@@ -220,7 +221,7 @@ def _same_options(results: Sequence[Mapping[str, Any]]) -> None:
     first: dict[Cell, Mapping[str, Any]] = {}
     for content in results:
         known = first.setdefault(Cell.of(content), content)
-        one, other = dict(_flat(known["options"])), dict(_flat(content["options"]))
+        one, other = dict(flat(known["options"])), dict(flat(content["options"]))
         for name in sorted(one.keys() | other.keys()):
             if name not in FREE_OPTIONS and one.get(name) != other.get(name):
                 raise UserError(
@@ -239,14 +240,6 @@ def _different(one, other, name: str, here: Any, there: Any) -> str:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def set_aside(path: Path) -> bool:

@@ -15,13 +15,12 @@ from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, slug
 from s3prl_metaperser.grid.relevance import (
     NOT_IN_NUMBERS,
-    flat,
     matters,
     matters_to_initialisation,
     nested,
     uses_initialisation,
 )
-from s3prl_metaperser.options import Options, merged
+from s3prl_metaperser.options import Options, flat, merged
 from s3prl_metaperser.override import parse_override
 from s3prl_metaperser.resources import shipped_configuration
 from s3prl_metaperser.upstream.hub import checkpoint_hash
@@ -94,7 +93,7 @@ class Cell:
 
     def as_shipped(self) -> bool:
         """Whether all options but the grid's axes are those of the scope's configuration file."""
-        shipped = dict(flat(_complete(_base(self.scope))))
+        shipped = dict(flat(Options.from_config(_base(self.scope)).as_config()))
         return all(shipped[name] == value for name, value in self.definition["options"].items() if name not in AXES)
 
     @property
@@ -201,8 +200,8 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
     for scope, names in part.systems.items():
         base = _base(scope)
         wanted = merged(merged(base, part.options), changed)
-        Options.from_config(wanted, source=f"{where}: options")
-        defaults, given = dict(flat(_complete(base))), dict(flat(_complete(wanted)))
+        chosen = Options.from_config(wanted, source=f"{where}: options").as_config()
+        defaults, given = dict(flat(Options.from_config(base).as_config())), dict(flat(chosen))
         for upstream in part.upstreams:
             for scenario in part.scenarios:
                 for fold in part.folds:
@@ -233,11 +232,6 @@ def _effective(defaults: Mapping[str, Any], wanted: Mapping[str, Any], scope: st
 def _base(scope: str) -> Mapping[str, Any]:
     """The scope's configuration file, as the launcher takes it."""
     return read_yaml(shipped_configuration(scope == "finetuned"))
-
-
-def _complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """With every default, as plain values."""
-    return json.loads(json.dumps(dataclasses.asdict(Options.from_config(config))))
 
 
 def _change(text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ it makes no other cell run again, and so that all folds of a cell have the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 _EXPERT = "downstream_expert"
@@ -111,17 +111,8 @@ def matters_to_initialisation(option: str, scope: str, config: Mapping[str, Any]
     return any(option == name or option.startswith(f"{name}.") for name in by) and matters(option, scope, "", config)
 
 
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(``section.option``, value) of a nested configuration."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of :func:`flat`."""
+    """The inverse of :func:`s3prl_metaperser.options.flat`."""
     config: dict[str, Any] = {}
     for name, value in options.items():
         section = config
