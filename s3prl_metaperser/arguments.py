@@ -25,9 +25,14 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
     add(
         "-v",
         "--downstream_variant",
-        help="variant of the task, for the downstreams that have some (fold1, ...)",
+        help="variant of the task; of personalized_emotion: the system [Meta-PerSER] (`metaperser list systems`)",
     )
-    add("-c", "--config", help="YAML file of the experiment [downstream/NAME/config.yaml]")
+    add(
+        "-c",
+        "--config",
+        help="YAML file of the experiment [downstream/NAME/config.yaml; personalized_emotion with -f: "
+        "config_finetuned.yaml]; of personalized_emotion: what it leaves out is as there",
+    )
     add(
         "-o",
         "--override",
@@ -38,7 +43,7 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
         "-t",
         "--evaluate_split",
         default="test",
-        help="split to evaluate, or file for inference [%(default)s]",
+        help="split to evaluate (personalized_emotion: test or dev), or file for inference [%(default)s]",
     )
     add("-e", "--past_exp", metavar="CKPT", help="resume from a checkpoint, or from the last one in a folder")
     add("-i", "--init_ckpt", metavar="CKPT", help="take only the weights from this checkpoint")
@@ -86,7 +91,7 @@ def _add_experiment(group: argparse._ArgumentGroup) -> None:
     add("-n", "--expname", metavar="NAME", help="write to result/downstream/NAME")
     add("-p", "--expdir", metavar="FOLDER", help="write to FOLDER")
     add("-a", "--auto_resume", action="store_true", help="resume if the folder has checkpoints")
-    add("--push_to_hf_hub", default=False, help="publish the folder on the Hugging Face Hub")
+    add("--push_to_hf_hub", default=False, metavar="True", help="publish the folder on the Hugging Face Hub")
     add("--hf_hub_org", help="organisation to publish under")
 
 
@@ -99,3 +104,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     add("--disable_cudnn", action="store_true", help="do without cuDNN")
     add("--backend", default="nccl", help="of torch.distributed [%(default)s]")
     add("--local_rank", type=int, metavar="RANK", help="set by torch.distributed's launcher")
+
+
+def is_wanted(value: object) -> bool:
+    """Whether what follows ``--push_to_hf_hub`` means yes; to s3prl any text does, ``False`` too."""
+    return bool(value) and str(value).lower() not in ("false", "no", "none", "0")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import math
 import re
 import time
@@ -23,6 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
+from s3prl_metaperser.arguments import is_wanted
 from s3prl_metaperser.checkpoints import read_checkpoint, state_hash, unpack_state
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
@@ -68,7 +68,7 @@ class MetaRunner(Runner):
         system = systems(args.upstream_trainable).get(self.system_name)
         self.options = system.options_in_force(Options.from_config(config))
         _set_threads(self.options.runner.threads)
-        super().__init__(args, json.loads(json.dumps(dataclasses.asdict(self.options))))
+        super().__init__(args, self.options.as_config())
         weights = self.downstream.model.class_weights.to(args.device)
         self.system = system(self.options, weights)
 
@@ -149,7 +149,7 @@ class MetaRunner(Runner):
                 f"No step of {self.system_name} could be meta-tested on the validation rater: adaptation diverges. "
                 "Lower metarc.inner_lr or fewrc.lr."
             )
-        if self.args.push_to_hf_hub and parallel.is_leader():
+        if is_wanted(self.args.push_to_hf_hub) and parallel.is_leader():
             self.push_to_huggingface_hub()
         self._say_where_everything_is(files.folder, best)
 
@@ -283,7 +283,7 @@ class MetaRunner(Runner):
                 "upstream_checkpoint": self.scope.identity.checkpoint,
                 "parameters": parameters,
             },
-            options=dataclasses.asdict(self.options),
+            options=self.options.as_config(),
             selected_step=int(self.init_ckpt.get("Step", 0)),
             engine=self.system.engine(state),
             seconds=seconds,

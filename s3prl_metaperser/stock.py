@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from s3prl_metaperser.arguments import is_wanted
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.paths import steps_of
 from s3prl_metaperser.upstream.files import check_files
@@ -75,7 +76,7 @@ def _check_past(args: argparse.Namespace, past: argparse.Namespace | None) -> No
     asked = {"hub": "huggingface", "push_to_hf_hub": None}
     for key, refused in asked.items():
         value = getattr(past, key, None)
-        wanted = value == refused if refused else value and str(value).lower() not in ("false", "none")
+        wanted = value == refused if refused else is_wanted(value)
         if wanted and getattr(args, key) != value:
             what = "would run code that it downloads" if refused else "would publish the folder"
             raise UserError(

@@ -426,7 +426,8 @@ def test_upstreams_that_remove_the_mean_are_warned_of_in_words(tmp_path, trained
     assert "Use -u fbank_no_cmvn instead" in capsys.readouterr().err
 
 
-def test_push_to_hf_hub_uploads_the_experiment_folder(tmp_path, trained, monkeypatch):
+@pytest.mark.parametrize("answer", ["True", "False"])
+def test_push_to_hf_hub_uploads_the_experiment_folder_where_that_is_wanted(tmp_path, trained, monkeypatch, answer):
     import huggingface_hub
 
     calls = []
@@ -439,8 +440,8 @@ def test_push_to_hf_hub_uploads_the_experiment_folder(tmp_path, trained, monkeyp
             calls.append(("upload", repo_id, folder_path, sorted(p.name for p in Path(folder_path).glob("*.ckpt"))))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
-    push = ["--push_to_hf_hub", "True", "--hf_hub_org", "lab"]
+    push = ["--push_to_hf_hub", answer, "--hf_hub_org", "lab"]
     assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", *push)) == 0
     name = "lab/fbank_no_cmvn-Linear-Zero-seen-fold1"
     uploaded = ("upload", name, str(tmp_path / "exp"), ["dev-best.ckpt", "states-0.ckpt"])
-    assert calls == [("create", name), uploaded]
+    assert calls == ([("create", name), uploaded] if answer == "True" else [])
