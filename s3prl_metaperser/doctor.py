@@ -103,8 +103,8 @@ def _reinstall() -> str:
 
 def _python() -> Iterator[Finding]:
     text = f"{platform.python_version()}, {platform.platform()}"
-    old = sys.version_info < (3, 10)
-    yield Finding("Python", "broken" if old else "works", text, "Use Python 3.10 or newer." if old else "")
+    old = sys.version_info < (3, 11)
+    yield Finding("Python", "broken" if old else "works", text, "Use Python 3.11 or newer." if old else "")
 
 
 def _packages() -> Iterator[Finding]:
