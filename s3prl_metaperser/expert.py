@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from s3prl_metaperser.audio import load_audio
 from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.model import linear
 from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.episodes import EpisodeList
 from s3prl_metaperser.protocol.loader import (
@@ -61,11 +62,9 @@ class DownstreamExpert(nn.Module):
         self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
         self.needs_audio = True
         hidden = self.options.downstream_expert.modelrc.projector_dim
-        self.projector = nn.Linear(upstream_dim, hidden)
-        self.classifier = nn.Linear(hidden, len(self.workspace.corpus.classes))
         generator = torch_generator("expert", self.seed)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -0.05, 0.05, generator=generator)
+        self.projector = linear(upstream_dim, hidden, generator)
+        self.classifier = linear(hidden, len(self.workspace.corpus.classes), generator)
         class_weights = torch.from_numpy(self.workspace.class_weights()).float()
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("best_score", torch.full((1,), float("inf")), persistent=False)

@@ -29,8 +29,8 @@ class Head(nn.Module):
     def __init__(self, layers: int, features: int, projector: int, classes: int, generator: torch.Generator):
         super().__init__()
         self.weights = nn.Parameter(torch.zeros(layers))
-        self.projector = _linear(features, projector, generator)
-        self.classifier = _linear(projector, classes, generator)
+        self.projector = linear(features, projector, generator)
+        self.classifier = linear(projector, classes, generator)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Logits [..., C] of pooled features [..., L, D]."""
@@ -81,7 +81,8 @@ def _row(bias: torch.Tensor) -> torch.Tensor:
     return bias.unsqueeze(-2)
 
 
-def _linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A layer drawn from ``generator`` as ``torch.nn.Linear`` draws it from the global state, which stays as it is."""
     with torch.random.fork_rng(devices=[]):  # torch.nn.utils.skip_init would import sympy and half of torch's compiler
         layer = nn.Linear(inputs, outputs)
     bound = inputs**-0.5

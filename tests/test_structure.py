@@ -1,4 +1,4 @@
-"""The plan of the house: who may import whom, read from the source."""
+"""The plan of the house, read from the source: who may import whom, and who may draw."""
 
 import ast
 from pathlib import Path
@@ -40,3 +40,23 @@ def test_nobody_imports_from_the_right_or_from_what_wires_them_together(owner):
     assert {str(file.relative_to(PACKAGE)): imported(file) - allowed for file in files} == {
         str(file.relative_to(PACKAGE)): set() for file in files
     }
+
+
+def global_draws(file: Path) -> list[str]:
+    """Calls that seed a global random state or draw from it, by their text."""
+    seeding = ("random.seed", "np.random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all")
+    drawing = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "uniform_", "normal_")
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        own = name.startswith(("rng.", "generator")) or (name and any(k.arg == "generator" for k in node.keywords))
+        if name in (*seeding, "nn.Linear") or (name.split(".")[-1] in drawing and not own):
+            found.append(name)
+    return found
+
+
+def test_only_the_launcher_touches_the_global_random_state():
+    within_fork_rng = {"model.py": ["nn.Linear"], "upstream/micro_batches.py": ["torch.manual_seed"]}
+    launcher = {"launcher.py": ["random.seed", "np.random.seed", "torch.manual_seed"]}
+    found = {str(file.relative_to(PACKAGE)): global_draws(file) for file in PACKAGE.glob("**/*.py")}
+    assert {name: calls for name, calls in found.items() if calls} == {**within_fork_rng, **launcher}
