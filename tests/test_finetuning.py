@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 from random_checkpoints import UPSTREAM
@@ -23,6 +24,7 @@ from tiny_models import (
 )
 from torch import nn
 
+from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.loss import soft_cross_entropy
 from s3prl_metaperser.meta import inner_loop
@@ -33,8 +35,9 @@ from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel, double_backward_attention, prepare
 from s3prl_metaperser.upstream.groups import adapting, groups
 from s3prl_metaperser.upstream.hub import build_upstream
-from s3prl_metaperser.upstream.micro_batches import crop, micro_batches, micro_losses
+from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 from s3prl_metaperser.upstream.recompute import recomputed
+from s3prl_metaperser.upstream.waveforms import Waveforms
 from s3prl_metaperser.upstream.weight_norm import composite_weight_norm, fused, replace_fused
 
 KINDS = tuple(UPSTREAM)
@@ -491,12 +494,17 @@ def test_an_utterance_longer_than_a_micro_batch_is_alone():
     assert micro_batches([], 2.0) == []
 
 
-def test_long_utterances_are_cropped_to_their_beginning_and_counted():
-    wavs = waveforms((16000, 40000, 32000))
-    cropped, count = crop(wavs, 2.0)
-    assert [len(wav) for wav in cropped] == [16000, 32000, 32000]
-    assert torch.equal(cropped[1], wavs[1][:32000])
-    assert count == 1
+def test_long_utterances_are_cropped_to_their_beginning_and_counted(tmp_path):
+    wavs, utterances = waveforms((16000, 40000, 32000)), []
+    for number, wav in enumerate(wavs):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, wav.numpy(), 16000, subtype="FLOAT")
+        utterances.append(Utterance(str(number), path, "", "", len(wav) / 16000))
+    cropped = Waveforms(utterances, 2.0, (3, 4))
+    assert [len(wav) for wav in cropped[range(3)]] == [16000, 32000, 32000]
+    assert [cropped.samples(row) for row in range(3)] == [16000, 32000, 32000]
+    torch.testing.assert_close(cropped[[1]][0], wavs[1][:32000])
+    assert cropped.cropped == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

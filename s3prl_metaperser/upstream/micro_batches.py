@@ -16,12 +16,6 @@ from s3prl_metaperser.upstream.front_end import once
 SAMPLE_RATE = 16000
 
 
-def crop(wavs: Sequence[Tensor], seconds: float) -> tuple[list[Tensor], int]:
-    """Each waveform's first ``seconds`` seconds, and how many of them were longer. Waveforms: [n] at 16 kHz."""
-    longest = round(seconds * SAMPLE_RATE)
-    return [wav[:longest] for wav in wavs], sum(len(wav) > longest for wav in wavs)
-
-
 def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
     """Group utterances of similar length so that no group, padded to its longest, exceeds ``seconds`` of audio.
 
