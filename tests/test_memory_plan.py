@@ -29,17 +29,27 @@ PINNED = ("wavlm_base", "hubert_base", "wav2vec2_base_960", "wavlm")
 # ------------------------------------------------------------------ what it says about the model and the engine
 
 
-@pytest.mark.parametrize(("kind", "train_front_end"), [("wavlm", False), ("hubert", False), ("wav2vec2", True)])
-def test_parameters_are_those_that_adapt(tmp_path, kind, train_front_end):
+@pytest.mark.parametrize(
+    ("kind", "train_front_end", "top"),
+    [
+        ("wavlm", False, None),
+        ("hubert", False, None),
+        ("wav2vec2", True, None),
+        ("wavlm", False, 1),
+        ("hubert", True, 1),
+    ],
+)
+def test_parameters_are_those_that_adapt(tmp_path, kind, train_front_end, top):
     shape = {"encoder_embed_dim": 64, "encoder_ffn_embed_dim": 256, "encoder_attention_heads": 1}
     position = {"conv_pos": 128, "conv_pos_groups": 16}
     convolutions = str([(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2])
     changes = {**shape, **position, "conv_feature_layers": convolutions}
     upstream = build_upstream(UPSTREAM[kind], str(make_checkpoint(kind, tmp_path / "u.pt", **changes)))
     options = SimpleNamespace(**{**vars(TuningOptions()), "train_front_end": train_front_end})
+    options.adapt = "all" if top is None else f"top:{top}"
     model = FineTunedModel(upstream, Head(3, 64, 256, 9, torch.Generator()), options)
     counted = sum(parameter.numel() for parameter in model.named_adapted().values())
-    assert Shape(kind, 2, 64).parameters(train_front_end) == counted
+    assert Shape(kind, 2, 64).parameters(train_front_end, top) == counted
 
 
 @pytest.mark.parametrize("second_order", [False, True])
@@ -89,6 +99,7 @@ def test_each_option_goes_the_right_way():
     assert activation_bytes(BASE, 20, 5, second_order=False) < plain
     assert activation_bytes(BASE, 20, 5, train_front_end=True) > plain
     assert activation_bytes(BASE, 20, 5, bf16=True) < plain
+    assert activation_bytes(BASE, 20, 5, top=4) < plain == activation_bytes(BASE, 20, 5, top=12)
     assert activation_bytes(BASE, 20, 5, second_order=False, activation_checkpointing=True) < plain
     assert activation_bytes(Shape("wavlm", 12, 768), 20, 5) > plain
     assert activation_bytes(Shape("wav2vec2", 24, 1024), 20, 5) > 2 * plain
@@ -181,6 +192,15 @@ def test_the_command_prints_one_json_object(capsys):
     assert plan["micro_batch_seconds"] == micro_batch_seconds_for(24, shape_of("hubert_base"), inner_steps=3)
 
 
+def test_the_command_plans_for_the_options_of_tuning_and_says_that_nobody_measured_them(capsys):
+    assert main(["plan", "hubert", "--memory", "16", "--top", "4", "--bf16", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    fitting = micro_batch_seconds_for(16, shape_of("hubert"), top=4, bf16=True)
+    assert report["plans"][0]["micro_batch_seconds"] == fitting > micro_batch_seconds_for(16, shape_of("hubert"))
+    assert report["parameters"] == shape_of("hubert").parameters(top=4)
+    assert report["basis"].endswith("not measured in a whole step: bf16, the top 4 layers alone")
+
+
 def test_the_command_says_what_to_lower_if_nothing_fits(capsys):
     assert main(["plan", "wavlm_large", "--memory", "8"]) == 0
     assert "none: the longest utterance does not fit" in capsys.readouterr().out
@@ -192,6 +212,7 @@ def test_the_command_says_what_to_lower_if_nothing_fits(capsys):
         (["wavlm_bse"], "Unknown upstream 'wavlm_bse'. Did you mean 'wavlm_base'?"),
         (["fbank"], "fbank"),
         (["hubert", "--seconds", "9", "--longest", "8"], "shorter than the mean"),
+        (["hubert", "--top", "13"], "hubert has 12 layers"),
     ],
 )
 def test_a_mistake_is_one_line(capsys, arguments, message):

@@ -9,7 +9,8 @@ from pathlib import Path
 from s3prl_metaperser.commands.common import add_grid_options, opened_grid, positive
 from s3prl_metaperser.errors import UserError
 
-_OF_UPSTREAMS = ("shots", "inner_steps", "seconds", "longest", "memory")
+_SETTING = ("shots", "inner_steps", "seconds", "longest", "top", "train_front_end", "bf16", "activation_checkpointing")
+_OF_UPSTREAMS = (*_SETTING, "memory")
 _OF_GRIDS = ("results", "corpus", "root", "only", "set", "seconds_per_step")
 
 
@@ -29,6 +30,10 @@ def add(commands) -> None:
     memory.add_argument("--inner-steps", type=positive(int), metavar="S", help="inner steps in meta-training [5]")
     memory.add_argument("--seconds", type=positive(float), help="mean length of an utterance [4.5]")
     memory.add_argument("--longest", type=positive(float), metavar="SECONDS", help="of the longest utterance [15]")
+    memory.add_argument("--top", type=positive(int), metavar="N", help="tunerc.adapt: top:N, the last N layers [all]")
+    memory.add_argument("--train-front-end", action="store_true", help="tunerc.train_front_end: true")
+    memory.add_argument("--bf16", action="store_true", help="tunerc.bf16: true")
+    memory.add_argument("--activation-checkpointing", action="store_true", help="tunerc.activation_checkpointing: true")
     memory.add_argument("--memory", type=positive(float), metavar="GB", help="of your device [16, 32 and 80]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
@@ -54,9 +59,7 @@ def _grid(arguments: argparse.Namespace) -> int:
 def _upstream(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.upstream.memory_report import format_plan, plan_report
 
-    given = {"shots": arguments.shots, "inner_steps": arguments.inner_steps}
-    given |= {"seconds": arguments.seconds, "longest": arguments.longest}
-    setting = {key: value for key, value in given.items() if value is not None}
+    setting = {name: value for name in _SETTING if (value := getattr(arguments, name)) not in (None, False)}
     report = plan_report(arguments.what, [arguments.memory] if arguments.memory else None, **setting)
     print(json.dumps(report, indent=1) if arguments.json else format_plan(report))
     return 0

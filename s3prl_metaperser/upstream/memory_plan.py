@@ -89,16 +89,24 @@ class Shape:
         weights = _CONV * 10 + _CONV * _CONV * (3 * 4 + 2 * 2)
         return weights + (2 * _CONV if self.blocks <= 12 else 7 * 3 * _CONV)
 
-    def parameters(self, train_front_end: bool = False) -> int:
-        """P, upstream and head (9 classes); parts that only pre-training uses are not among them."""
+    def parameters(self, train_front_end: bool = False, top: int | None = None) -> int:
+        """P, upstream and head (9 classes); parts that only pre-training uses are not among them.
+
+        Args:
+            top: ``tunerc.adapt: top:N``, the last N blocks and the head; by default all.
+        """
         dim, ffn = self.dim, self.ffn
         block = 4 * (dim * dim + dim) + 2 * dim * ffn + ffn + dim + 4 * dim
         before = 2 * _CONV + _CONV * dim + dim
         position = dim * (dim // _GROUPS) * _POSITION + _POSITION + dim
         head = self.blocks + 1 + dim * _PROJECTOR + _PROJECTOR + _PROJECTOR * _CLASSES + _CLASSES
-        total = self.blocks * block + before + position + 2 * dim + head
         if self.family == "wavlm":
-            total += 320 * self.heads + self.blocks * (64 * 8 + 8 + self.heads)
+            block += 64 * 8 + 8 + self.heads
+        if top is None:
+            total = self.blocks * block + before + position + 2 * dim + head
+            total += 320 * self.heads if self.family == "wavlm" else 0  # in the first block, for all
+        else:
+            total = top * block + head
         return total + (self.front_end_parameters if train_front_end else 0)
 
 
@@ -131,7 +139,7 @@ class Plan:
 
     Attributes:
         parameters: P, their number.
-        model: the model itself, its frozen front-end included.
+        model: the model itself, with what of it does not adapt.
         optimizer: AdamW's moments.
         outer_gradient: summed over raters.
         kept: from inner to adjoint steps (:func:`s3prl_metaperser.meta.adjoint.kept_bytes`).
@@ -163,6 +171,7 @@ def activation_bytes(
     longest: float,
     *,
     second_order: bool = True,
+    top: int | None = None,
     train_front_end: bool = False,
     bf16: bool = False,
     activation_checkpointing: bool = False,
@@ -173,7 +182,8 @@ def activation_bytes(
         seconds: padded audio.
         longest: seconds of each utterance in it, which attention is quadratic in.
         second_order: a Hessian-vector product by reverse-over-reverse; otherwise a gradient.
-        train_front_end: the convolutions over the waveform keep theirs, too.
+        top: how many blocks adapt, of which alone activations are kept; all by default.
+        train_front_end: the convolutions over the waveform keep theirs, too, and with them every block.
         bf16: autocast to bfloat16.
         activation_checkpointing: transformer layers run again in the backward pass.
     """
@@ -183,7 +193,8 @@ def activation_bytes(
     if shape.family == "wavlm":
         attention += _POSITION_BIAS[second_order]
     block = constants.linear * shape.dim + constants.ffn * shape.ffn + attention * shape.heads * length
-    number = frames * (shape.blocks * block + constants.outside * shape.dim)
+    blocks = shape.blocks if top is None or train_front_end else top
+    number = frames * (blocks * block + constants.outside * shape.dim)
     if activation_checkpointing:
         number *= _CHECKPOINTED[second_order]
     if bf16:
@@ -200,6 +211,7 @@ def estimate(
     seconds: float = MEAN_SECONDS,
     longest: float = LONGEST_SECONDS,
     second_order: bool = True,
+    top: int | None = None,
     train_front_end: bool = False,
     bf16: bool = False,
     activation_checkpointing: bool = False,
@@ -212,22 +224,22 @@ def estimate(
         inner_steps: S, all differentiated twice, or none (``second_order=False``).
         seconds: mean length of an utterance.
         longest: length of the longest one.
-        train_front_end, bf16, activation_checkpointing: as in :func:`activation_bytes`.
+        top, train_front_end, bf16, activation_checkpointing: as in :func:`activation_bytes`.
     """
     options = {
-        **{"second_order": second_order, "train_front_end": train_front_end},
+        **{"second_order": second_order, "top": top, "train_front_end": train_front_end},
         **{"bf16": bf16, "activation_checkpointing": activation_checkpointing},
     }
     batch = min(max(micro_batch_seconds, longest), max(shots * longest, longest))
-    parameters = shape.parameters(train_front_end)
+    parameters = shape.parameters(train_front_end, top)
     copy = 4.0 * parameters
     activations = activation_bytes(shape, batch, longest, **options)
     everything = activation_bytes(shape, shots * seconds, seconds, **options)
-    model = 4.0 * (parameters + (0 if train_front_end else shape.front_end_parameters))
+    model = 4.0 * shape.parameters(train_front_end=True)
     unrolled = inner_steps * everything + (2 * inner_steps + 1) * copy
     return Plan(
         parameters=parameters,
-        model=model + (copy / 2 if bf16 else 0),
+        model=model * (1.5 if bf16 else 1),
         optimizer=2 * copy,
         outer_gradient=copy,
         kept=kept_copies(inner_steps, second_order) * copy,

@@ -19,6 +19,9 @@ _PARTS = {
     "activations": "activations of one micro-batch",
 }
 
+#: Options of ``tunerc`` that are on or off.
+_SWITCHES = ("train_front_end", "bf16", "activation_checkpointing")
+
 
 def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setting: Any) -> dict[str, Any]:
     """The plan of one upstream for devices of several sizes, as plain data.
@@ -26,7 +29,8 @@ def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setti
     Args:
         upstream: a hub name.
         gigabytes: sizes of devices; 16, 32 and 80 by default.
-        setting: ``shots``, ``inner_steps``, ``seconds``, ``longest`` of :func:`.memory_plan.estimate`.
+        setting: ``shots``, ``inner_steps``, ``seconds``, ``longest``, ``top``, ``train_front_end``, ``bf16``,
+            ``activation_checkpointing`` of :func:`.memory_plan.estimate`.
 
     Returns:
         ``upstream``, ``parameters``, ``setting``, ``basis``; ``activations_per_second`` of audio in bytes, of a
@@ -36,13 +40,17 @@ def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setti
         the longest utterance by itself).
 
     Raises:
-        UserError: as :func:`.memory_plan.shape_of`; or the longest utterance is shorter than the mean.
+        UserError: as :func:`.memory_plan.shape_of`; the longest utterance is shorter than the mean; or ``top`` names
+            more layers than there are.
     """
     shape = memory_plan.shape_of(upstream)
     known = {
         **{"shots": memory_plan.SHOTS, "inner_steps": memory_plan.INNER_STEPS},
-        **{"seconds": memory_plan.MEAN_SECONDS, "longest": memory_plan.LONGEST_SECONDS},
+        **{"seconds": memory_plan.MEAN_SECONDS, "longest": memory_plan.LONGEST_SECONDS, "top": None},
+        **dict.fromkeys(_SWITCHES, False),
     } | setting
+    if known["top"] is not None and known["top"] > shape.blocks:
+        raise UserError(f"{upstream} has {shape.blocks} layers; of these the top {known['top']} cannot adapt.")
     if known["longest"] < known["seconds"]:
         if "longest" in setting:
             raise UserError(
@@ -62,29 +70,39 @@ def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setti
                 "unrolled": round(plan.unrolled),
             }
         )
-    length = known["seconds"]
+    length, how = known["seconds"], {name: known[name] for name in ("top", *_SWITCHES)}
     return {
         "upstream": upstream,
         "shape": dataclasses.asdict(shape),
-        "parameters": shape.parameters(),
+        "parameters": shape.parameters(known["train_front_end"], known["top"]),
         "setting": known,
         "activations_per_second": {
-            "gradient": round(memory_plan.activation_bytes(shape, length, length, second_order=False) / length),
-            "hessian_vector_product": round(memory_plan.activation_bytes(shape, length, length) / length),
+            kind: round(memory_plan.activation_bytes(shape, length, length, second_order=twice, **how) / length)
+            for kind, twice in (("gradient", False), ("hessian_vector_product", True))
         },
         "plans": plans,
-        "basis": memory_plan.basis(shape),
+        "basis": memory_plan.basis(shape) + _of_options(known),
     }
+
+
+def _of_options(setting: dict[str, Any]) -> str:
+    """What of the plan no measurement of a whole outer step stands behind."""
+    named = [name.replace("_", " ") for name in _SWITCHES if setting[name]]
+    named += [f"the top {setting['top']} layers alone"] if setting["top"] is not None else []
+    return f"; computed, and not measured in a whole step: {', '.join(named)}" if named else ""
 
 
 def format_plan(report: dict[str, Any]) -> str:
     """The report as text, GB of 1e9 bytes."""
     setting, activations = report["setting"], report["activations_per_second"]
+    extent = "as a whole" if setting["top"] is None else f"in its top {setting['top']} layers"
     lines = [
-        f"{report['upstream']}, fine-tuned as a whole (-f): {report['parameters'] / 1e6:.1f} M parameters adapt",
+        f"{report['upstream']}, fine-tuned {extent} (-f): {report['parameters'] / 1e6:.1f} M parameters adapt",
         f"one rater's exact second-order outer step: K={setting['shots']} utterances of {setting['seconds']:g} s on "
-        f"average and {setting['longest']:g} s at most, S={setting['inner_steps']} inner steps, fp32, "
-        "convolutional front-end frozen",
+        f"average and {setting['longest']:g} s at most, S={setting['inner_steps']} inner steps, "
+        f"{'bf16' if setting['bf16'] else 'fp32'}, convolutional front-end "
+        f"{'trained' if setting['train_front_end'] else 'frozen'}"
+        f"{', activation checkpointing' if setting['activation_checkpointing'] else ''}",
         f"a second of audio in a micro-batch: {activations['gradient'] / 1e6:.0f} MB in a gradient, "
         f"{activations['hessian_vector_product'] / 1e6:.0f} MB in a Hessian-vector product "
         f"(utterances of {setting['seconds']:g} s)",
@@ -106,7 +124,7 @@ def format_plan(report: dict[str, Any]) -> str:
     if None in seconds:
         lines.append(
             "none: the longest utterance does not fit by itself. Lower tunerc.longest_seconds or metarc.inner_steps, "
-            "or adapt fewer layers (tunerc.adapt: top:N)."
+            "or adapt fewer layers (tunerc.adapt: top:N, here --top N)."
         )
     lines.append(f"Basis: {report['basis']}.")
     return "\n".join(lines)
