@@ -585,3 +585,10 @@ def test_the_speed_benchmark_runs_and_its_stored_result_is_of_the_same_form(tmp_
     result = json.loads(stored.read_text())
     assert set(result) == set(made)
     assert all(row["wall"] < 1 for row in result["adaptation"])
+
+
+@pytest.mark.parametrize("folds", ["-1", "1", "many"])
+def test_parts_of_the_leave_out_that_are_none_are_refused(folds, capsys):
+    with pytest.raises(SystemExit):
+        main(["adapt", "MODEL", "--ratings", "mine.csv", "--out", "LISTENER", f"--folds={folds}"])
+    assert "--folds" in capsys.readouterr().err

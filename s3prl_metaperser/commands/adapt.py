@@ -18,9 +18,19 @@ def add(commands) -> None:
     parser.add_argument("--root", metavar="DIR", help="the folder that files are relative to [that of the CSV file]")
     parser.add_argument("--outside", action="store_true", help="files may lie outside that folder")
     parser.add_argument("--rater", metavar="ID", help="whose labels, where the file has several raters")
-    parser.add_argument("--folds", type=int, metavar="N", help="parts of the leave-out; 0: none [one clip; with -f 4]")
+    parser.add_argument("--folds", type=_folds, metavar="N", help="parts of the leave-out; 0: none [a clip; with -f 4]")
     parser.add_argument("--seed", type=int, default=0, help="of what the system draws; Meta-PerSER draws nothing [0]")
     parser.set_defaults(run=run)
+
+
+def _folds(text: str) -> int:
+    folds = int(text)
+    if folds < 0 or folds == 1:
+        raise argparse.ArgumentTypeError(f"bad value {text!r}, expected 0 (no leave-out) or at least 2 parts")
+    return folds
+
+
+_folds.__name__ = "int"  # argparse: "invalid int value"
 
 
 def run(arguments: argparse.Namespace) -> int:

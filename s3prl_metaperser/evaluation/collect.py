@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.results import read_result, scored_episodes
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.options import flat
@@ -41,7 +42,10 @@ _NEEDED = {
         *("shots", "queries", "seeds", "steps", "protocol", "standardized"),
     ),
     "raters": ("test", "validation", "train"),
+    "counts": ("shots_used", "queries_requested", "queries_used", "episodes"),
+    "metrics": METRICS,
     "hashes": ("corpus", "episodes"),
+    "versions": (),
     "options": (),
 }
 
@@ -117,7 +121,7 @@ def load_results(folder: Path, protocol: str | None = None) -> list[dict[str, An
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder.")
     paths = [path for path in sorted(Path(folder).rglob(RESULT)) if not set_aside(path.relative_to(folder))]
-    results = [{**_whole(path), "file": str(path)} for path in paths]
+    results = [{**read_whole(path), "file": str(path)} for path in paths]
     if protocol is not None:
         results = [content for content in results if content["cell"]["protocol"] == protocol]
     if not results:
@@ -127,7 +131,12 @@ def load_results(folder: Path, protocol: str | None = None) -> list[dict[str, An
     return sorted(results, key=lambda content: (Cell.of(content), content["cell"]["fold"]))
 
 
-def _whole(path: Path) -> dict[str, Any]:
+def read_whole(path: Path) -> dict[str, Any]:
+    """A result file with every key that is read of one.
+
+    Raises:
+        UserError: as :func:`.read_result`; or a key is missing.
+    """
     content = read_result(path)
     if lacking := _lacking(content):
         raise UserError(f"{path} is not a whole result file: {lacking} is missing. Evaluate again.")
@@ -172,7 +181,12 @@ def check_compatible(results: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         UserError: naming two files and their difference.
     """
-    _agree(results, lambda c: (), {"protocol": lambda c: c["cell"]["protocol"]}, "Report them one by one: choose one.")
+    _agree(
+        results,
+        lambda c: (),
+        {"protocol": lambda c: c["cell"]["protocol"]},
+        "Report them one by one: --protocol paper, or tuned.",
+    )
     shared = {"corpus hash": lambda c: c["hashes"]["corpus"], "classes": lambda c: c["classes"]}
     _agree(results, lambda c: c["cell"]["corpus"], shared)
     _agree(results, lambda c: (Cell.of(c), c["cell"]["fold"]), {}, single=True)

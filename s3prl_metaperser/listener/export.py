@@ -11,7 +11,8 @@ import torch
 
 from s3prl_metaperser.checkpoints import read_checkpoint
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.results import read_result, versions
+from s3prl_metaperser.evaluation.collect import read_whole
+from s3prl_metaperser.evaluation.results import versions
 from s3prl_metaperser.experiment import BEST
 from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
 from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, check_new, tensor_hash, write_folder
@@ -95,8 +96,8 @@ def _result(folder: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
     path = folder / "result_test.json"
     if not path.is_file():
         return None
-    result = read_result(path)
-    same = result["hashes"]["task"] == content.get("Task") and result["selected_step"] == content.get("Step")
+    result = read_whole(path)
+    same = result["hashes"].get("task") == content.get("Task") and result.get("selected_step") == content.get("Step")
     return result if same and result["cell"]["system"] == content.get("System") else None
 
 
@@ -105,7 +106,7 @@ def _options_in_force(content: Mapping[str, Any], result: Mapping[str, Any] | No
     if result is None:
         return Options.from_config(content["Config"])
     options = Options.from_config(result["options"])
-    return overridden(options, result["tuned"]["chosen"]) if result["tuned"] else options
+    return overridden(options, result["tuned"]["chosen"]) if result.get("tuned") else options
 
 
 def _tensors(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], str | None]:

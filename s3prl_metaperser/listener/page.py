@@ -205,7 +205,8 @@ def _table(
         cells = f'<td class="number">{100 * average[place]:.0f}</td>'
         if other is not None:
             change = _change(average[place], other)
-            cells += f'<td class="number">{100 * other:.0f}</td><td class="number wide">{change:+d}</td>'
+            moved = f"{change:+d}" if change else "0"
+            cells += f'<td class="number">{100 * other:.0f}</td><td class="number wide">{moved}</td>'
         bars = _bars(average[place] / top, None if other is None else other / top)
         rows.append(f'<tr><th scope="row">{label}</th><td class="bars">{bars}</td>{cells}</tr>')
     head = '<th scope="col">class</th><td></td><th scope="col" class="number">average</th>'
