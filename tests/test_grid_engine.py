@@ -208,6 +208,16 @@ def test_jobs_on_several_gpus_of_one_machine_take_one_each_and_those_of_a_cluste
     )
 
 
+def test_a_profile_of_this_machine_shares_its_gpus_out_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(snakemake_engine, "visible_gpus", lambda: ["0"])
+    opened = open_grid(str(write_grid(tmp_path)))
+    settings = snakemake_engine.Settings(command=["GRID"], report=[])
+    for given, told in [({"cores": 3}, True), ({"resources": ["gpu=2"]}, False), ({"executor": "slurm"}, False)]:
+        mine = profile.Profile(tmp_path, {**given, "slurm-status-command": "squeue"})
+        line = snakemake_engine._command_line(opened, settings, mine, Workplace(tmp_path / "engine"))
+        assert ("gpu=1" in line) is told
+
+
 # -- the command line --------------------------------------------------------------------------------------------
 
 
@@ -264,6 +274,17 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing_behind(tmp_path, monke
     for rule, jobs in {"features": 1, "initialisation": 1, "system": 2, "report": 1}.items():
         assert said.count(f"rule {rule}:") == jobs
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="pip install 's3prl-metaperser[grid]'")
+def test_snakemake_takes_a_path_as_it_stands(tmp_path, monkeypatch, capfd):
+    odd = tmp_path / "a b #1 {x} 'q': ü"
+    odd.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(odd))
+    monkeypatch.setenv("METAPERSER_CACHE", str(odd / "cache"))
+    grid = str(write_grid(odd, name="of {x} #2"))
+    assert main(["run", grid, "--engine", "snakemake", "--cores", "2", "--dry-run"]) == 0
+    assert capfd.readouterr().out.count("rule system:") == 2
 
 
 def _until(condition, seconds=20.0):

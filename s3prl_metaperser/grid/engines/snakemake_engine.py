@@ -87,6 +87,7 @@ def run_grid(opened: OpenedGrid, settings: Settings) -> int:
     """
     require_snakemake()
     profile = None if settings.profile is None else find_profile(settings.profile)
+    opened.results.make()
     opened.check_corpora()
     place = Workplace(_folder(opened))
     with place.held() as lock:
@@ -173,7 +174,8 @@ def _command_line(opened: OpenedGrid, settings: Settings, profile: Profile | Non
     plan = place.write_plan(plan_of(jobs, opened, settings, gpus, elsewhere))
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
     line += ["--directory", str(place.folder.absolute()), "--workflow-profile", "none"]
-    line += ["--config", f"plan={plan.absolute()}", "--rerun-triggers", "mtime", "--rerun-incomplete"]
+    # by its name in that folder: Snakemake reads the value as YAML, in which a path could mean something else
+    line += ["--config", f"plan={plan.name}", "--rerun-triggers", "mtime", "--rerun-incomplete"]
     # the folder's own lock is held instead: Snakemake's would have to be taken away by hand after kill -9
     line += ["--nolock"]
     if "scheduler" not in given:
@@ -189,6 +191,8 @@ def _command_line(opened: OpenedGrid, settings: Settings, profile: Profile | Non
     if profile is None:
         return [*line, "--profile", "none", "--resources", f"gpu={len(gpus)}"]
     line += ["--profile", str(profile.path), *profile.without_accounting()]
+    if not elsewhere and "resources" not in given:
+        line += ["--resources", f"gpu={len(gpus)}"]
     if profile.executor == "slurm" and "slurm-logdir" not in given:
         line += ["--slurm-logdir", str((place.folder / "slurm").absolute())]
     return line
