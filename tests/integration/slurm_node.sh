@@ -85,11 +85,7 @@ CONF
   done
   mkdir -p /etc/slurm
   for file in slurm.conf gres.conf; do
-    if [ -L "/etc/slurm/$file" ] || [ ! -e "/etc/slurm/$file" ]; then
-      ln -sfn "$place/$file" "/etc/slurm/$file"
-    else
-      cannot "/etc/slurm/$file is there: this machine has a Slurm of its own"
-    fi
+    ln -sfn "$place/$file" "/etc/slurm/$file"
   done
 }
 
@@ -115,6 +111,11 @@ start() {
 
 up() {
   [ "$(id -u)" = 0 ] || cannot "root is needed to start slurmd and munged"
+  for file in slurm.conf gres.conf; do # before anything is installed
+    [ ! -e "/etc/slurm/$file" ] || [ "$(readlink "/etc/slurm/$file")" = "$place/$file" ] \
+      || cannot "/etc/slurm/$file is there: this machine has a Slurm of its own"
+  done
+  [ ! -e "$place" ] || [ -O "$place" ] || cannot "$place belongs to another user"
   install_packages
   getent hosts "$name" >/dev/null || echo "127.0.0.1 $name" >>/etc/hosts || cannot "$name has no address"
   mkdir -p "$place"/{state,spool,log,run,munge,dev}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -239,8 +240,10 @@ def test_slurm_gives_the_same_tables(runs, slurm):
 
 def test_a_job_that_slurm_cancels_in_mid_run_is_retried(runs, slurm):
     process = runs.start("cancelled", *SLURM, "--only", SOME)
-    assert wait_for(lambda: runs.done("cancelled") >= 1 and _slurm_jobs("R"), process), runs.log("cancelled")
-    job = _slurm_jobs("R")[0]
+    assert wait_for(lambda: runs.done("cancelled") >= 1 and _slurm_jobs(runs, "cancelled", "R"), process), runs.log(
+        "cancelled"
+    )
+    job = _slurm_jobs(runs, "cancelled", "R")[0]
     subprocess.run(["scancel", job], check=True)
     assert process.wait(LIMIT) == 0, runs.log("cancelled")
     log = runs.log("cancelled")
@@ -251,11 +254,12 @@ def test_a_job_that_slurm_cancels_in_mid_run_is_retried(runs, slurm):
 
 def test_kill_9_in_mid_grid_on_slurm_leaves_no_jobs_beside_those_of_the_next_call(runs, slurm):
     process = runs.start("slurm-killed", *SLURM, "--only", SOME)
-    assert wait_for(lambda: runs.done("slurm-killed") >= 1 and _slurm_jobs("R,PD"), process), runs.log("slurm-killed")
+    name = "slurm-killed"
+    assert wait_for(lambda: runs.done(name) >= 1 and _slurm_jobs(runs, name, "R,PD"), process), runs.log(name)
     kill_everything(process)
-    left = set(_slurm_jobs("R,PD"))
-    process = runs.start("slurm-killed", *SLURM, "--only", SOME)
-    wait_for(lambda: not left & set(_slurm_jobs("R,PD")), process)
+    left = _slurm_jobs(runs, name, "R,PD")
+    process = runs.start(name, *SLURM, "--only", SOME)
+    assert wait_for(lambda: not _in_queue(["--jobs", ",".join(left)]) if left else True, process), runs.log(name)
     assert process.wait(LIMIT) == 0, runs.log("slurm-killed")
     assert runs.numbers("slurm-killed") == some(runs.numbers("reference"))
 
@@ -273,6 +277,12 @@ def _at_work(runs: Runs, name: str, proc: Path) -> list[str]:
     return found
 
 
-def _slurm_jobs(states: str) -> list[str]:
-    asked = subprocess.run(["squeue", "-h", "-t", states, "-o", "%i"], capture_output=True, text=True, check=True)
-    return asked.stdout.split()
+def _slurm_jobs(runs: Runs, name: str, states: str) -> list[str]:
+    """Those of the last call alone: the Slurm may be one that others use."""
+    run = re.findall(r"SLURM run ID: (\S+)", runs.log(name))
+    return _in_queue(["--me", "--name", run[-1], "-t", states]) if run else []
+
+
+def _in_queue(options: list[str]) -> list[str]:
+    asked = subprocess.run(["squeue", "-h", *options, "-o", "%i"], capture_output=True, text=True, check=False)
+    return asked.stdout.split()  # nothing, and an error, where all of --jobs are forgotten already
