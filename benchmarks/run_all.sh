@@ -72,6 +72,7 @@ print(read_grid(sys.argv[1]).results)' "$grid")
   if [ -n "$corpus" ] && [ -n "$root" ]; then
     evaluated=(--corpus "$corpus" --root "$root")
   fi
+  case $results in "~" | "~/"*) results=$HOME${results#\~} ;; esac # as a shell leaves it in --results=~/DIR
   page="$results/report/report.html"
   changed() { # anything newer than the report, which is its folder's last file to be written
     find "$results" -mindepth 1 \( -name report -o -name .locks -o -name .engine -o -name previous-cells \) -prune -o -newer "$page" -print

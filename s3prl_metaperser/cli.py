@@ -41,6 +41,15 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(printable(f"metaperser: error: {problem}"), file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == __package__:
+            raise
+        problem = f"the Python package {error.name!r} is not installed for {sys.executable}."
+        print(
+            f"metaperser: error: {problem} Activate the environment in which this project is installed.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("\nmetaperser: interrupted", file=sys.stderr)
         return 130

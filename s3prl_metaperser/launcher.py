@@ -302,6 +302,10 @@ def _make_folder(args: argparse.Namespace, options: Options) -> None:
 
 
 def _device(device: str, torch) -> str:
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device {device}: there is no such device. Expected one of cuda, cuda:N, cpu.") from None
     if device.startswith("cuda") and not torch.cuda.is_available():
         say("no GPU found: running on the CPU")
         return "cpu"

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from corpora_fixtures import write_wav
 from small_grid import results_below, small_options, write_grid
 
 from s3prl_metaperser import launcher
@@ -19,6 +20,7 @@ from s3prl_metaperser.evaluation.collect import FREE_OPTIONS
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
+from s3prl_metaperser.grid.opened import open_grid
 from s3prl_metaperser.grid.relevance import NOT_IN_NUMBERS, nested
 from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
 from s3prl_metaperser.grid.stages import stages as stages_of
@@ -77,6 +79,10 @@ def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():
         ({"options": {"optimizer": {"lr": "fast"}}}, r"optimizer\.lr"),
         ({"options": {"downstream_expert": {"datarc": {"fold": "fold2"}}}}, "grid's key 'folds'"),
         ({"parts": [{"shots": [8]}, {"shot": [4]}]}, r"part 2: unknown key 'shot'"),
+        ({"options": []}, "expected a mapping"),
+        ({"results": " "}, "not empty"),
+        ({"upstreams": ["wavlm_local"]}, "needs a checkpoint"),
+        ({"upstreams": [{"name": "fbank_no_cmvn", "ckpt": "nowhere.pt"}]}, "nowhere.pt: there is no such file"),
     ],
 )
 def test_a_mistake_in_a_grid_is_an_error_that_names_file_and_key(tmp_path, changes, message):
@@ -91,6 +97,11 @@ def test_a_key_twice_is_an_error(tmp_path):
     path.write_text("corpus: demo\ncorpus: iemocap\n")
     with pytest.raises(UserError, match=r"twice\.yaml:2"):
         read_grid(path)
+
+
+def test_paths_keep_their_spaces(tmp_path):
+    grid = read_grid(write_grid(tmp_path, results="my  results", root="/two  spaces", description="a  line"))
+    assert (grid.results, grid.parts[0].root, grid.description) == ("my  results", "/two  spaces", "a line")
 
 
 def test_parts_that_put_different_cells_in_one_place_of_a_table_are_an_error(tmp_path):
@@ -275,6 +286,17 @@ def test_a_result_of_a_corpus_with_other_labels_does_not_count(tmp_path, capsys)
     assert len(list((tmp_path / "results" / PREVIOUS).rglob("result_test.json"))) == 1
 
 
+def test_labels_are_looked_at_where_the_corpus_is_named_by_its_file_too(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    labels = tmp_path / "ratings.csv"
+    labels.write_text("file,rater,label\na.wav,one,sad\na.wav,two,sad\na.wav,three,angry\n")
+    raters = ["downstream_expert.datarc.test_raters=[one, two, three]"]
+    grid = str(write_grid(tmp_path, *raters, corpus="ratings_csv", root=str(labels)))
+    before = open_grid(grid).results.fingerprints["ratings_csv"]
+    labels.write_text(labels.read_text().replace("angry", "happy"))
+    assert open_grid(grid).results.fingerprints["ratings_csv"] != before
+
+
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(tmp_path, capsys):
     grid = write_grid(tmp_path, systems={"frozen": ["Meta-PerSER", "Linear-Zero"]})
     bad = ["--set", "downstream_expert.metarc.inner_lr=1e30"]
@@ -427,7 +449,14 @@ def test_a_plan_uses_the_times_of_cells_that_are_done(tmp_path, capsys):
         (["run", str(GRIDS / "demo.yaml"), "--set", "runner.total_stps=3"], "Did you mean 'total_steps'"),
         (["run", str(GRIDS / "demo.yaml"), "--set", "downstream_expert.evalrc.shots=3"], "grid's key 'shots'"),
         (["run", str(GRIDS / "demo.yaml"), "--set", "args.seed=3"], "only options"),
+        (["run", str(GRIDS / "demo.yaml"), "--set", "runner.total_steps"], "--set: 'runner.total_steps' is not of"),
+        (["run", str(GRIDS / "demo.yaml"), "--only", ""], "key=value"),
+        (["run", str(GRIDS / "demo.yaml"), "--results", __file__], "is a file; results need a folder"),
+        (["run", str(GRIDS / "demo.yaml"), "--results", f"{__file__}/below"], "cannot be written to"),
         (["run", str(GRIDS / "table1.yaml"), "--root", "nowhere"], "nowhere"),
+        (["run", str(GRIDS / "table1.yaml")], "'iemocap' needs its folder: --root DIR"),
+        (["run", str(GRIDS / "table1.yaml"), "--stage", "features"], "'iemocap' needs its folder: --root DIR"),
+        (["status", str(GRIDS / "table1.yaml"), "--root", "nowhere"], "nowhere"),
         (["status", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
@@ -437,3 +466,19 @@ def test_mistakes_on_the_command_line_are_one_line_and_status_two(tmp_path, monk
     said = capsys.readouterr().err.strip()
     assert said.startswith("metaperser: error: ")
     assert message in said
+
+
+def test_an_option_cut_short_is_an_error_since_run_all_would_not_know_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", str(GRIDS / "demo.yaml"), "--dry"])
+    assert "unrecognized arguments: --dry" in capsys.readouterr().err
+
+
+def test_an_environment_without_what_is_needed_is_one_line(tmp_path):
+    line = "import sys; sys.modules['filelock'] = None; from s3prl_metaperser.cli import main; sys.exit(main())"
+    ended = subprocess.run(
+        [sys.executable, "-c", line, "status", str(write_grid(tmp_path))], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("metaperser: error: the Python package 'filelock' is not installed")
+    assert "Traceback" not in ended.stderr

@@ -158,6 +158,13 @@ def test_run_all_runs_a_grid_and_writes_its_report_from_any_directory(tmp_path, 
     assert page.stat().st_mtime_ns == written
 
 
+def test_run_all_finds_the_results_where_the_shell_left_a_tilde(tmp_path, undisturbed):
+    grid, _ = undisturbed
+    again = run_all(str(grid), "--results=~/results", folder=tmp_path, HOME=str(grid.parent))
+    assert again.returncode == 0, again.stderr
+    assert f"{grid.parent}/results/report/report.html: up to date" in again.stdout
+
+
 def test_run_all_passes_its_options_on_and_takes_the_demo_grid_by_default(tmp_path):
     dry = run_all("--dry-run", "--only", "fold=fold2,system=Random", "--keep-going", folder=tmp_path)
     assert dry.returncode == 0, dry.stderr

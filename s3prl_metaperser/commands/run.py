@@ -13,7 +13,11 @@ from s3prl_metaperser.errors import UserError
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("run", help="run a grid: what is done is skipped, what was interrupted goes on")
+    parser = commands.add_parser(
+        "run",
+        help="run a grid: what is done is skipped, what was interrupted goes on",
+        allow_abbrev=False,  # run_all.sh knows options by their whole names
+    )
     add_grid(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument(
@@ -54,6 +58,8 @@ def _make_stages(arguments: argparse.Namespace, opened) -> int:
         raise UserError("--jobs is for cells; --stage features and initialisation run in one process.")
     wanted = [stage for stage in stages(opened.cells) if stage.kind == arguments.stage]
     missing = [stage for stage in wanted if not stage.exists(opened.results.fingerprints.get(stage.cells[0].corpus))]
+    if missing:
+        opened.check_corpora()
     failed = 0
     session = None
     for number, stage in enumerate(missing, start=1):
@@ -80,6 +86,7 @@ def _run_cells(arguments: argparse.Namespace, opened) -> int:
     progress = Progress(opened.cells, done=states.count("done"))
     todo = [cell for cell, state in zip(opened.cells, states, strict=True) if state != "done"]
     if todo:
+        opened.results.make()
         opened.check_corpora()
         progress.cells = todo
         work = Work(todo, opened.results, arguments.device, arguments.keep_going, time.time())

@@ -170,7 +170,7 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
     Raises:
         UserError: an unknown key, or a value that no cell has.
     """
-    if not only:
+    if only is None:
         return list(cells)
     keys = ("upstream", "scope", "scenario", "system", "fold", "shots", "protocol")
     chosen = list(cells)
@@ -237,7 +237,10 @@ def _base(scope: str) -> Mapping[str, Any]:
 def _change(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in text.split(",,"):
-        key = part.partition("=")[0].strip()
+        key, equals, _ = part.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UserError(f"--set: {text!r} is not of the form section.option=value.")
         prefixed = part.strip() if key.split(".")[0] in ("config", "args") else f"config.{part.strip()}"
         for path, value in parse_override(prefixed):
             if path[0] == "args":

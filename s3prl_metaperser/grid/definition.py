@@ -16,6 +16,7 @@ from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods import systems
 from s3prl_metaperser.options import merged
+from s3prl_metaperser.upstream.files import check_files
 from s3prl_metaperser.upstream.hub import check_upstream
 from s3prl_metaperser.yaml_files import read_yaml
 
@@ -125,8 +126,8 @@ def read_grid(path: str | Path) -> Grid:
     several = "parts" in content
     return Grid(
         path=path,
-        description=_text(content.get("description", ""), f"description in {path}"),
-        results=_text(content.get("results", f"result/{path.stem}"), f"results in {path}"),
+        description=" ".join(_text(content.get("description", ""), f"description in {path}").split()),
+        results=_filled(content.get("results", f"result/{path.stem}"), f"results in {path}"),
         parts=tuple(
             _part(common, part, f"{path}, part {number}" if several else str(path))
             for number, part in enumerate(parts, start=1)
@@ -163,7 +164,7 @@ def _part(common: Mapping[str, Any], own: Any, where: str) -> Part:
     chosen_systems = _systems(content["systems"], where)
     return Part(
         corpus=_one_of("corpus", content["corpus"], CORPORA.names(), where),
-        root=None if content.get("root") is None else _text(content["root"], f"root in {where}"),
+        root=None if content.get("root") is None else _filled(content["root"], f"root in {where}"),
         upstreams=tuple(_upstream(item, where) for item in _list(content["upstreams"], "upstreams", where)),
         systems=chosen_systems,
         scenarios=_names("scenarios", content.get("scenarios", list(SCENARIOS)), SCENARIOS, where),
@@ -176,7 +177,8 @@ def _part(common: Mapping[str, Any], own: Any, where: str) -> Part:
 
 
 def _options(content: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    return _mapping(content.get("options") or {}, f"options in {where}")
+    options = content.get("options")
+    return {} if options is None else _mapping(options, f"options in {where}")
 
 
 def _systems(value: Any, where: str) -> dict[str, tuple[str, ...]]:
@@ -198,7 +200,7 @@ def _upstream(value: Any, where: str) -> Upstream:
     if "name" not in content:
         raise UserError(f"{where}: an entry of upstreams has no name: {shown(dict(content))}.")
     texts = {
-        key: _text(content[key], f"upstreams.{key} in {where}")
+        key: _filled(content[key], f"upstreams.{key} in {where}")
         for key in ("name", "ckpt", "model_config", "selection")
         if content.get(key) is not None
     }
@@ -210,6 +212,7 @@ def _upstream(value: Any, where: str) -> Upstream:
         raise UserError(f"Bad value {shown(normalize)} for upstreams.normalize in {where}, expected true or false.")
     try:
         check_upstream(texts["name"])
+        check_files(texts["name"], texts.get("ckpt"), texts.get("model_config"))
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return Upstream(**texts, layer=layer, normalize=normalize)
@@ -240,7 +243,13 @@ def _whole(value: Any, key: str, where: str) -> int:
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"Bad value {shown(value)} for {what}, expected text.")
-    return " ".join(value.split())
+    return value
+
+
+def _filled(value: Any, what: str) -> str:
+    if not _text(value, what).strip():
+        raise UserError(f"Bad value {shown(value)} for {what}, expected text that is not empty.")
+    return value
 
 
 def _names(key: str, value: Any, known: Any, where: str) -> tuple[str, ...]:

@@ -43,16 +43,20 @@ class OpenedGrid:
         """Learn the fingerprints of the corpora that are there, so that results of other labels do not count."""
         for name, data in self.corpora().items():
             root = demo_root(data) if name == "demo" and not data.root else data.root
-            if root is not None and Path(root).is_dir():
+            if root is not None and Path(root).exists():  # a folder, or the file ratings.csv itself
                 self.results.fingerprints[name] = open_corpus(data).fingerprint()
 
     def check_corpora(self) -> None:
         """Read every corpus, making the demo corpus where it is not there.
 
         Raises:
-            UserError: a corpus cannot be read, or has problems that would change results.
+            UserError: where a corpus is is not said, or it cannot be read, or has problems that would change results.
         """
         for name, data in self.corpora().items():
+            if name != "demo" and not data.root:
+                raise UserError(
+                    f"{self.grid.path}: the corpus {name!r} needs its folder: --root DIR, or root in the grid."
+                )
             if name not in self.results.fingerprints:
                 self.results.fingerprints[name] = open_corpus(data).fingerprint()
 
@@ -75,10 +79,15 @@ def open_grid(
         changes: see :func:`.cells.expand`.
 
     Raises:
-        UserError: as these; or a corpus that is there cannot be read.
+        UserError: as these; or a corpus that is there cannot be read, or one of the folders is none.
     """
+    if root is not None and not Path(root).expanduser().exists():
+        raise UserError(f"--root {root}: there is no such folder.")
     grid = read_grid(path)
     cells = select(expand(grid, corpus=corpus, root=root, changes=changes), only)
-    opened = OpenedGrid(grid, cells, Results(Path(results or grid.results).expanduser()))
+    folder = Path(results or grid.results).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; results need a folder: --results DIR.")
+    opened = OpenedGrid(grid, cells, Results(folder))
     opened.read_corpora()
     return opened

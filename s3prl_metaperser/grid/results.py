@@ -27,12 +27,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from s3prl_metaperser.atomic import write_json
+from s3prl_metaperser.disk import full
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.schema import SCHEMA
 from s3prl_metaperser.grid.cells import Cell
 
 RESULT, CELL, ERROR, LOG = "result_test.json", "cell.json", "error.json", "cell.log"
-PREVIOUS = "previous-cells"
+PREVIOUS, LOCKS = "previous-cells", ".locks"
 State = Literal["done", "running", "failed", "missing"]
 STATES: tuple[State, ...] = ("done", "running", "failed", "missing")
 
@@ -68,6 +69,21 @@ class Results:
     def of(self, cell: Cell) -> Path:
         """The cell's folder."""
         return self.folder / cell.path
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            UserError: it cannot be made, or nothing can be written to it.
+        """
+        try:
+            (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if full(error):
+                raise
+            raise UserError(
+                f"{self.folder} cannot be written to ({error.strerror}): name another, --results DIR."
+            ) from None
 
     def standing(self, cell: Cell) -> Standing:
         """How far a cell is. Nothing is written, nor waited for."""
@@ -166,7 +182,7 @@ class Results:
         return "" if done.get("schema") in (None, SCHEMA) else "it was written by another version: evaluate again"
 
     def _lock(self, cell: Cell) -> Path:
-        return self.folder / ".locks" / f"{cell.place.replace('/', '__')}.lock"
+        return self.folder / LOCKS / f"{cell.place.replace('/', '__')}.lock"
 
     def _is_locked(self, cell: Cell) -> bool:
         if not self._lock(cell).exists():

@@ -43,6 +43,8 @@ def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
         if ckpt and checkpoint_urls(name):
             way = local_way(name, ckpt)
             raise UserError(f"-u {name} downloads a checkpoint of its own and would ignore -k {ckpt}.{way}")
+        if ckpt and not is_address(ckpt) and not Path(ckpt).exists():
+            raise UserError(f"-k {ckpt}: there is no such file.")
     elif not ckpt:
         what = "FOLDER (made by save_pretrained) or a repository's name" if name.startswith("hf_") else "FILE"
         raise UserError(f"-u {name} needs a checkpoint: add -k {what}.")
