@@ -277,6 +277,39 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing_behind(tmp_path, monke
 
 
 @pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="pip install 's3prl-metaperser[grid]'")
+def test_snakemake_runs_what_a_change_touches_upstream_and_downstream_and_nothing_else(
+    tmp_path, finished, monkeypatch, capfd
+):
+    there = {"features"}
+    monkeypatch.setattr("s3prl_metaperser.grid.stages.Stage.exists", lambda self, fingerprint=None: self.kind in there)
+    systems = ["Random", "Linear-Zero", "Multi-Few", "Meta-PerSER"]
+    grid = str(write_grid(tmp_path, systems={"frozen": systems}))
+    opened = open_grid(grid)
+    finished.update(cell.identity for cell in opened.cells)
+    page = tmp_path / "results" / "report" / "report.html"
+    page.parent.mkdir(parents=True)
+    page.touch()
+    place = Workplace(tmp_path / "results" / ".engine" / "tiny")
+    place.bring_up_to_date(jobs_of(opened.cells), opened.results)
+    (place.folder / "made" / "report.json").write_text("{}\n")
+
+    def would_run(*options):
+        capfd.readouterr()
+        assert main(["run", grid, "--engine", "snakemake", "--cores", "2", "--dry-run", *options]) == 0
+        said = capfd.readouterr().out
+        jobs = [line.partition("job=fbank_no_cmvn-seen-")[2].rpartition("-")[0] for line in said.splitlines()]
+        return {job for job in jobs if job} | {rule for rule in ("initialisation", "report") if f"rule {rule}:" in said}
+
+    assert would_run() == set()
+    touched = would_run("--set", "downstream_expert.initrc.total_steps=39")
+    assert touched == {"Linear-Zero", "Multi-Few", "Meta-PerSER", "initialisation", "report"}
+    assert would_run("--set", "downstream_expert.fewrc.classifier_lr=0.5") == {"Multi-Few", "report"}
+    finished.discard(next(cell.identity for cell in opened.cells if cell.system == "Random"))
+    there.clear()
+    assert would_run() == {"Random", "report"}  # its results were deleted, and features that others were made with
+
+
+@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="pip install 's3prl-metaperser[grid]'")
 def test_snakemake_takes_a_path_as_it_stands(tmp_path, monkeypatch, capfd):
     odd = tmp_path / "a b #1 {x} 'q': ü"
     odd.mkdir()

@@ -175,7 +175,8 @@ def _command_line(opened: OpenedGrid, settings: Settings, profile: Profile | Non
     line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
     line += ["--directory", str(place.folder.absolute()), "--workflow-profile", "none"]
     # by its name in that folder: Snakemake reads the value as YAML, in which a path could mean something else
-    line += ["--config", f"plan={plan.name}", "--rerun-triggers", "mtime", "--rerun-incomplete"]
+    line += ["--config", f"plan={plan.name}", "--rerun-triggers", "mtime"]
+    line += ["--ignore-incomplete"]  # a note is the last that a job writes, at once: one that is there is whole
     # the folder's own lock is held instead: Snakemake's would have to be taken away by hand after kill -9
     line += ["--nolock"]
     if "scheduler" not in given:

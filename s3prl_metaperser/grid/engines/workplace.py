@@ -1,7 +1,8 @@
 """The folder in which an engine keeps what is its own: ``.engine/<grid>`` beside the results.
 
 - ``identities/<rule>/<job>.json``: what each job is to run with, written only when that changes.
-- ``made/<rule>/<job>.json``: what it did run with; there only where all went well.
+- ``made/<rule>/<job>.json``: what it did run with; there only where all went well, and that is still what it is to run
+  with.
 - ``plan-<hash>.json``: the jobs of one call. ``logs``: what each job said. ``lock``: held while an engine works here.
 """
 
@@ -78,20 +79,23 @@ class Workplace:
     def bring_up_to_date(self, jobs: Sequence[Job], results: Results) -> None:
         """Say of each job what it is to run with, and what is done already, whoever did it.
 
-        What a job shares counts as done, too, where no cell that is left needs it.
+        What a job shares counts as done, too, where no cell that is left needs it. The note of a job that is to run is
+        taken away, and with one of a system the report's, from which Snakemake goes back to what is missing.
         """
         done = {cell.path for job in jobs for cell in job.cells if results.is_done(cell)}
+        whole = (results.folder / REPORT_PAGE).is_file()
         for job in jobs:
             text = json.dumps(job.identity(results.fingerprints), indent=1, sort_keys=True) + "\n"
             needless = all(cell.path in done for cell in job.cells)
             if job.kind == "system":
                 there = needless
+                whole = whole and there
             else:
                 there = needless or all(
                     stage.exists(results.fingerprints.get(stage.cells[0].corpus)) for stage in job.stages
                 )
             self._note(job, text, there)
-        if not (results.folder / REPORT_PAGE).is_file():
+        if not whole:
             (self.folder / REPORT_NOTE).unlink(missing_ok=True)
 
     def write_plan(self, plan: dict[str, Any]) -> Path:
@@ -114,13 +118,10 @@ class Workplace:
         made = self.folder / "made" / rule_of(job) / f"{job.name}.json"
         if _read(identity) != text:
             write_text(identity, text)
-        if there:
-            if _read(made) != text:
-                write_text(made, text)
-            if identity.stat().st_mtime_ns >= made.stat().st_mtime_ns:  # a setting was changed, and changed back
-                os.utime(identity, ns=(made.stat().st_atime_ns, made.stat().st_mtime_ns - 1))
-        elif _read(made) == text:  # its results are gone
-            made.unlink()
+        if not there:
+            made.unlink(missing_ok=True)
+        elif _read(made) != text:
+            write_text(made, text)
 
 
 def _read(path: Path) -> str | None:
