@@ -8,8 +8,9 @@
 #   bash benchmarks/run_all.sh GRID.yaml --engine snakemake --profile slurm          a cluster: docs/grid_snakemake.md
 #
 # All other options go to `metaperser run` (see its --help): --results DIR, --only 'upstream=hubert_base,scenario=unseen',
-# --set OPTION=VALUE, --jobs N, --dry-run, --fail-fast. What is done is not done again; the exit status is 1 where cells
-# failed. The report is written to the results' folder report/.
+# --set OPTION=VALUE, --jobs N, --dry-run, --fail-fast. What is done is not done again. The exit status is the number of
+# cells that failed (at most 99), or 101 where the grid cannot be run or reported. The report is written to the results' folder
+# report/.
 set -euo pipefail
 
 main() { # read as a whole before anything runs: the file may change during a run of days
@@ -59,7 +60,7 @@ main() { # read as a whole before anything runs: the file may change during a ru
   fi
   status=0
   "${metaperser[@]}" run "$grid" ${many[@]+"${many[@]}"} "$@" || status=$?
-  [ "$status" -le 1 ] && [ -n "$report" ] || exit "$status"
+  [ "$status" -le 99 ] && [ -n "$report" ] || exit "$status"
   if [ "$engine" = snakemake ] && [ "$status" -eq 0 ]; then
     exit 0 # the report is the last of its jobs; where cells failed, it is made here of what there is
   fi
@@ -84,7 +85,7 @@ print(read_grid(sys.argv[1]).results)' "$grid")
   if [ -f "$page" ] && [ -z "$corpus" ] && [ -z "$(changed)" ]; then
     echo "$page: up to date"
   else
-    "${metaperser[@]}" report "$results" --out "$results/report" ${evaluated[@]+"${evaluated[@]}"}
+    "${metaperser[@]}" report "$results" --out "$results/report" ${evaluated[@]+"${evaluated[@]}"} || exit 101
   fi
   exit "$status"
 }

@@ -7,6 +7,7 @@ import sys
 
 from s3prl_metaperser import __version__
 from s3prl_metaperser.commands import COMMANDS
+from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.disk import full
 from s3prl_metaperser.errors import UserError, printable
 
@@ -26,13 +27,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 well, 1 problems were found, 2 the command cannot be done."""
-    arguments = build_parser().parse_args(argv)
+    """Run one command.
+
+    Returns:
+        The exit status: 0 well, 1 problems were found, 2 the command cannot be done, 130 it was interrupted. ``run``
+        has 1 to 99 for as many failures, and :data:`NOT_RUN` in place of 2.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    cannot = NOT_RUN if argv[:1] == ["run"] else 2
+    try:
+        arguments = build_parser().parse_args(argv)
+    except SystemExit as stop:
+        if stop.code == 2:
+            raise SystemExit(cannot) from None
+        raise
     try:
         return arguments.run(arguments)
     except UserError as error:
         print(printable(f"metaperser: error: {error}"), file=sys.stderr)
-        return 2
+        return cannot
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -40,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         if (problem := full(error)) is None:
             raise
         print(printable(f"metaperser: error: {problem}"), file=sys.stderr)
-        return 2
+        return cannot
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == __package__:
             raise
@@ -49,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
             f"metaperser: error: {problem} Activate the environment in which this project is installed.",
             file=sys.stderr,
         )
-        return 2
+        return cannot
     except KeyboardInterrupt:
         print("\nmetaperser: interrupted", file=sys.stderr)
         return 130

@@ -15,6 +15,8 @@ from small_grid import results_below, small_options, write_grid
 
 from s3prl_metaperser import launcher
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.commands.engine import status_of
+from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import FREE_OPTIONS
 from s3prl_metaperser.evaluation.results import read_result
@@ -317,6 +319,14 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(tmp_path, capsys):
     assert main(["status", str(grid)]) == 0
 
 
+def test_the_exit_status_is_the_number_of_cells_that_failed(tmp_path):
+    grid = write_grid(tmp_path, systems={"frozen": ["Meta-PerSER", "Meta-PerSER:INI", "Linear-Zero"]})
+    bad = ["--set", "downstream_expert.metarc.inner_lr=1e30"]
+    assert main(["run", str(grid), "--device", "cpu", *bad]) == 2
+    assert [status_of(failed) for failed in (0, 1, 99, 100, 5000)] == [0, 1, 99, 99, 99]
+    assert NOT_RUN > 99
+
+
 def test_what_the_runner_says_is_in_the_cells_log_and_not_on_the_screen(tmp_path, capsys):
     grid = write_grid(tmp_path, systems={"frozen": ["Linear-Few"]})
     assert main(["run", str(grid), "--device", "cpu"]) == 0
@@ -460,17 +470,20 @@ def test_a_plan_uses_the_times_of_cells_that_are_done(tmp_path, capsys):
         (["status", "nowhere.yaml"], "nowhere.yaml"),
     ],
 )
-def test_mistakes_on_the_command_line_are_one_line_and_status_two(tmp_path, monkeypatch, capsys, arguments, message):
+def test_mistakes_on_the_command_line_are_one_line_and_no_count_of_failures(
+    tmp_path, monkeypatch, capsys, arguments, message
+):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
+    assert main(arguments) == (NOT_RUN if arguments[0] == "run" else 2)
     said = capsys.readouterr().err.strip()
     assert said.startswith("metaperser: error: ")
     assert message in said
 
 
 def test_an_option_cut_short_is_an_error_since_run_all_would_not_know_it(capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         main(["run", str(GRIDS / "demo.yaml"), "--dry"])
+    assert stop.value.code == NOT_RUN
     assert "unrecognized arguments: --dry" in capsys.readouterr().err
 
 

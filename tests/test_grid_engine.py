@@ -13,6 +13,7 @@ import yaml
 from small_grid import write_grid
 
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
@@ -223,7 +224,7 @@ def test_a_profile_of_this_machine_shares_its_gpus_out_too(tmp_path, monkeypatch
 
 def test_without_the_extra_the_error_says_how_to_install_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(snakemake_engine, "find_spec", lambda name: None)
-    assert main(["run", str(write_grid(tmp_path)), "--engine", "snakemake"]) == 2
+    assert main(["run", str(write_grid(tmp_path)), "--engine", "snakemake"]) == NOT_RUN
     assert "pip install 's3prl-metaperser[grid]'" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
@@ -237,7 +238,7 @@ def test_without_the_extra_the_error_says_how_to_install_it(tmp_path, monkeypatc
     ],
 )
 def test_an_option_of_another_engine_is_an_error(tmp_path, capsys, options, message):
-    assert main(["run", str(write_grid(tmp_path)), *options]) == 2
+    assert main(["run", str(write_grid(tmp_path)), *options]) == NOT_RUN
     assert message in capsys.readouterr().err
 
 

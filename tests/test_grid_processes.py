@@ -173,5 +173,5 @@ def test_run_all_passes_its_options_on_and_takes_the_demo_grid_by_default(tmp_pa
     assert len(cells) == wanted.count(("fold2", "Random"))
     assert not list(tmp_path.iterdir())
     wrong = run_all("--only", "fold=fold9", folder=tmp_path)
-    assert wrong.returncode == 2
+    assert wrong.returncode == 101
     assert "fold9" in wrong.stderr

@@ -11,6 +11,13 @@ from s3prl_metaperser.commands.common import positive
 from s3prl_metaperser.errors import UserError
 
 _OF_SNAKEMAKE = ("cores", "profile", "folds_per_job", "retries")
+#: Exit statuses above mean something else.
+_MOST = 99
+
+
+def status_of(failed: int) -> int:
+    """The exit status of a run in which so many cells failed, or parts that cells share."""
+    return min(failed, _MOST)
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +61,7 @@ def check_engine(arguments: argparse.Namespace) -> None:
 
 
 def run_with_snakemake(arguments: argparse.Namespace, opened) -> int:
-    """The grid through Snakemake; the exit status is 1 where something is missing after it."""
+    """The grid through Snakemake; the exit status says how many cells are not done after it."""
     from s3prl_metaperser.grid.engines.snakemake_engine import Settings, dry_run, last_words, run_grid
 
     settings = Settings(
@@ -84,7 +91,7 @@ def run_with_snakemake(arguments: argparse.Namespace, opened) -> int:
         print(f"why: metaperser status {arguments.grid} --results {opened.results.folder}")
     elif status:
         print(last_words(opened), file=sys.stderr)
-    return 1 if status or done < len(opened.cells) else 0
+    return status_of(max(len(opened.cells) - done, int(status != 0)))
 
 
 def _command(arguments: argparse.Namespace) -> list[str]:

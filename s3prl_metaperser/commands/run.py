@@ -8,8 +8,11 @@ import sys
 import time
 
 from s3prl_metaperser.commands.common import add_grid, opened_grid, positive
-from s3prl_metaperser.commands.engine import add_engine, check_engine, run_with_snakemake
+from s3prl_metaperser.commands.engine import add_engine, check_engine, run_with_snakemake, status_of
 from s3prl_metaperser.errors import UserError
+
+#: The exit status where a grid cannot be run at all; lower ones say how much of it failed.
+NOT_RUN = 101
 
 
 def add(commands) -> None:
@@ -75,7 +78,7 @@ def _make_stages(arguments: argparse.Namespace, opened) -> int:
             if not arguments.keep_going:
                 break
     print(f"{arguments.stage}: {len(wanted) - len(missing)} were there, {len(missing) - failed} made, {failed} failed")
-    return 1 if failed else 0
+    return status_of(failed)
 
 
 def _run_cells(arguments: argparse.Namespace, opened) -> int:
@@ -99,4 +102,4 @@ def _run_cells(arguments: argparse.Namespace, opened) -> int:
     print(progress.summary(len(opened.cells)))
     if progress.failed:
         print(f"why: metaperser status {arguments.grid} --results {opened.results.folder}")
-    return 1 if progress.failed else 0
+    return status_of(progress.failed)
