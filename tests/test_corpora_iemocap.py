@@ -370,3 +370,22 @@ def test_utterances_and_ratings_are_sorted(tmp_path):
     keys = [(r.utterance, r.rater) for r in corpus.ratings]
     assert keys == sorted(keys)
     assert len(keys) == 8
+
+
+@pytest.mark.parametrize("start", ["C-E2", "(calm)", "A-E3", "[6.2901"])
+def test_lines_that_were_overwritten_with_nul_bytes_are_serious(tmp_path, start):
+    lines = [rating("C-E2", "Neutral;", "calm"), rating("C-E3", "Anger;"), rating("C-E4", "Sadness;")]
+    write_iemocap(tmp_path, {"Ses01F_impro01_F000": lines, "Ses01F_impro01_F001": lines})
+    path = tmp_path / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    data = path.read_bytes()
+    at = data.index(start.encode()) + 3
+    path.write_bytes(data[:at] + bytes(60) + data[at + 60 :])
+    problems = load_corpus("iemocap", tmp_path).problems
+    assert any(p.serious and "NUL" in p.what and p.path.startswith(f"{path}:") for p in problems)
+
+
+def test_an_actor_who_rates_another_session_is_noted(tmp_path):
+    write_iemocap(tmp_path, {"Ses01F_impro01_F000": [rating("C-F1", "Neutral;"), rating("C-F2", "Neutral;")]})
+    (problem,) = load_corpus("iemocap", tmp_path).problems
+    assert not problem.serious
+    assert "C-F2 is an actor of session 2" in problem.what

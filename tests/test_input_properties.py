@@ -34,8 +34,8 @@ steady = settings(
 )
 UTTERANCE = "Ses01F_impro01_F000"
 ALL_BYTES = "".join(map(chr, range(256)))
-#: What a rater may write: anything in Latin-1 but a line's end, and but what a line begins with.
-COMMENTS = st.text(st.sampled_from(sorted(set(ALL_BYTES) - set("\r\n"))), max_size=40).filter(
+#: What a rater may write: anything in Latin-1 but a line's end, NUL, and what a line begins with.
+COMMENTS = st.text(st.sampled_from(sorted(set(ALL_BYTES) - set("\r\n\0"))), max_size=40).filter(
     lambda text: not any(sign in text for sign in ("C-", "A-", "Ses0", "["))
 )
 PLAIN = st.recursive(

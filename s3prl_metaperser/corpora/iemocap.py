@@ -199,6 +199,8 @@ class _Summary:
                 self.release.dropped[DROPPED_LINE] += 1
                 self._problem(number, f"line not understood, left out: {line[:60]!r}", serious=False)
             self._refuse_run_together(line, number)
+            if "\0" in line:  # a disk or a copy that failed leaves them in place of whole lines
+                self._problem(number, "a NUL character: a part of the file is lost here. Unpack it again.")
         self._end_block()
         if not blocks:
             self.release.problem(self.path, "no block of ratings in this file. Unpack it again from the release.")
@@ -275,6 +277,9 @@ class _Summary:
             known = "C-E1 to C-E6, C-F1 to C-F5, C-M1 to C-M5"
             self._problem(number, f"unknown rater {rater!r} ({known}), left out.", serious=False)
             return
+        if rater[2] != "E" and rater[3] != self.path.stem[4]:
+            what = f"{rater} is an actor of session {rater[3]}, but rates one of session {self.path.stem[4]}."
+            self._problem(number, what, serious=False)
         ticks, others, unknown = labels.parse(cell, labels.by_code)
         release.dropped[labels.DROPPED_OTHER] += others
         release.dropped[DROPPED_LABEL] += len(unknown)
