@@ -65,6 +65,7 @@ def test_the_sixth_observer_takes_no_part_and_is_counted():
         lambda s: {"train": (*s.train[:-1], dataclasses.replace(s.train[-1], ticks=("fear", "sad", "happy")))},
         lambda s: {"validation_rater": s.test_rater},
         lambda s: {"train": (*s.train, Rating(s.test[0].utterance, s.train_raters[0], ("sad",)))},
+        lambda s: {"train_raters": s.train_raters[1:]},
     ],
 )
 def test_leakage_check_finds_every_kind_of_leak(corpus, leak):
@@ -72,6 +73,18 @@ def test_leakage_check_finds_every_kind_of_leak(corpus, leak):
     check_leakage(corpus, split)
     with pytest.raises(AssertionError):
         check_leakage(corpus, dataclasses.replace(split, **leak(split)))
+
+
+@pytest.mark.parametrize("role", ["train", "validation"])
+def test_a_test_session_utterance_that_the_test_rater_did_not_rate_is_a_leak_too(corpus, role):
+    split = make_split(corpus, scenario="unseen", fold="fold2")
+    rater = split.train_raters[0] if role == "train" else split.validation_rater
+    leaked = next(u for u in corpus.ratings_of(rater) if u.startswith("Ses05"))
+    rating = Rating(leaked, rater, corpus.ratings_of(rater)[leaked])
+    test = tuple(r for r in split.test if r.utterance != leaked)
+    check_leakage(corpus, dataclasses.replace(split, test=test))
+    with pytest.raises(AssertionError, match="Ses05"):
+        check_leakage(corpus, dataclasses.replace(split, test=test, **{role: (*getattr(split, role), rating)}))
 
 
 def test_corpora_with_other_raters_test_the_five_that_rated_most():

@@ -171,6 +171,7 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
     leaks = sorted({r.rater for r in split.train} & held_out)
     assert not leaks, f"ratings of {leaks} reached the training ratings of {split.scenario}/{split.fold}"
     assert split.test_rater != split.validation_rater, "the test rater validates itself"
+    assert {r.rater for r in split.train} == set(split.train_raters), "raters that take no part train"
     assert {r.rater for r in split.validation} == {split.validation_rater}
     assert {r.rater for r in split.test} == {split.test_rater}
     without = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
@@ -180,3 +181,6 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
         tested = {r.utterance for r in split.test}
         shared = tested & {r.utterance for r in (*split.train, *split.validation)}
         assert not shared, f"{len(shared)} test utterances reached training or validation, e.g. {sorted(shared)[:3]}"
+        session = {u.id: u.session for u in corpus.utterances}  # an utterance that only others rated is tested on, too
+        both = {session[u] for u in tested} & {session[r.utterance] for r in (*split.train, *split.validation)}
+        assert not both, f"sessions {sorted(both)} are tested on and reached training or validation"
