@@ -1,6 +1,6 @@
 """``metaperser validate --all``: results read again, and everything checked that must be true of them.
 
-:mod:`.shape` and :mod:`.one` check a file by itself, :mod:`.together` files that are compared with each other,
+:mod:`.one` checks a file by itself, :mod:`.together` files that are compared with each other,
 :mod:`.labels` a file against the corpus that it speaks of.
 """
 

@@ -14,13 +14,14 @@ from tqdm import tqdm
 from s3prl_metaperser.audit.findings import Finding, Findings
 from s3prl_metaperser.audit.labels import check_labels
 from s3prl_metaperser.audit.one import check_one, option
-from s3prl_metaperser.audit.shape import check_shape
 from s3prl_metaperser.audit.together import check_together
 from s3prl_metaperser.corpora import Corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.evaluation.shape import shape_faults
 from s3prl_metaperser.options import DataOptions, Options
+from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.workspace import demo_root, open_corpus
 
 FILES = ("result_test.json", "result_dev.json")
@@ -83,7 +84,7 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
     for path in tqdm(paths, desc="results", unit="file", dynamic_ncols=True, disable=len(paths) < 5):
         findings.file = str(path)
         content = _read(path, findings)
-        if content is not None and check_shape(content, findings):
+        if content is not None and _check_shape(content, findings):
             fits = check_one(content, findings)
             _check_name(path, content, findings)
             _check_parameters(path, content, findings)
@@ -105,6 +106,15 @@ def _read(path: Path, findings: Findings) -> dict[str, Any] | None:
         return None
     findings.check(True, "schema", "")
     return content
+
+
+def _check_shape(content: Mapping[str, Any], findings: Findings) -> bool:
+    """Every key is there, and every value has its type."""
+    faults = shape_faults(content)
+    findings.check(True, "", "")
+    for key, what in faults:
+        findings.check(False, key, what)
+    return not faults
 
 
 def _check_name(path: Path, content: Mapping[str, Any], findings: Findings) -> None:
@@ -194,8 +204,8 @@ class _Corpora:
 
 
 def _open(data: DataOptions) -> Corpus | str:
-    root = Path(data.root) if data.root else demo_root(data) if data.corpus == "demo" else None
-    if root is None or not root.expanduser().is_dir() or not any(root.expanduser().iterdir()):
+    root = user_path(data.root) if data.root else demo_root(data) if data.corpus == "demo" else None
+    if root is None or not root.is_dir() or not any(root.iterdir()):
         return f"the corpus ({data.corpus}) is not where they found it; name it with --corpus and --root"
     try:
         return open_corpus(data)

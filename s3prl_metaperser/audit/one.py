@@ -249,7 +249,9 @@ def _check_trajectory(content: Mapping[str, Any], findings: Findings) -> None:
     """Every point's metrics are those of its predictions, and the point of the cell's own steps has its numbers."""
     points, episodes, last = content["trajectory"] or [], content["episodes"], -1
     if points and all(isinstance(point, dict) for point in points):
-        asked = sorted(set(option(content, "evalrc", "trajectory") or ()))
+        asked = option(content, "evalrc", "trajectory") or ()
+        whole = isinstance(asked, list) and all(isinstance(steps, int) for steps in asked)
+        asked = sorted(set(asked)) if whole else asked
         findings.equal(
             [point.get("steps") for point in points], asked, "trajectory[].steps", "option evalrc.trajectory"
         )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.results import read_result, scored_episodes
+from s3prl_metaperser.evaluation.shape import arrays_fit, shape_faults
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.options import flat
 
@@ -34,21 +34,6 @@ FREE_OPTIONS = (
     "runner.max_keep",
     "runner.threads",
 )
-
-#: What is read of every result file, so that one that lacks it is refused with a sentence.
-_NEEDED = {
-    "cell": (
-        *("corpus", "upstream", "scope", "scenario", "fold", "system"),
-        *("shots", "queries", "seeds", "steps", "protocol", "standardized"),
-    ),
-    "raters": ("test", "validation", "train"),
-    "counts": ("shots_used", "queries_requested", "queries_used", "episodes"),
-    "metrics": METRICS,
-    "hashes": ("corpus", "episodes"),
-    "versions": (),
-    "options": (),
-}
-
 
 @dataclass(frozen=True, order=True)
 class Setting:
@@ -132,33 +117,16 @@ def load_results(folder: Path, protocol: str | None = None) -> list[dict[str, An
 
 
 def read_whole(path: Path) -> dict[str, Any]:
-    """A result file with every key that is read of one.
+    """A result file that has every key, no value of another type, and predictions that fit its episodes.
 
     Raises:
-        UserError: as :func:`.read_result`; or a key is missing.
+        UserError: as :func:`.read_result`; or naming the key that is at fault.
     """
     content = read_result(path)
-    if lacking := _lacking(content):
-        raise UserError(f"{path} is not a whole result file: {lacking} is missing. Evaluate again.")
+    what = "does not have a row of probabilities and ticks for each query utterance"
+    for key, fault in shape_faults(content) or [("episodes", what)] * (not arrays_fit(content)):
+        raise UserError(f"{path}: {key} {fault}. `metaperser validate --all {path.parent}` says all; evaluate again.")
     return content
-
-
-def _lacking(content: Mapping[str, Any]) -> str | None:
-    """The first key of those that are read of every result file which is not there."""
-    for section, names in _NEEDED.items():
-        if not isinstance(content.get(section), dict):
-            return section
-        for name in names:
-            if name not in content[section]:
-                return f"{section}.{name}"
-    for section in ("classes", "episodes"):
-        if not isinstance(content.get(section), list) or not content[section]:
-            return section
-    for index, episode in enumerate(content["episodes"]):
-        for name in ("query", "probabilities", "ticks"):
-            if not isinstance(episode, dict) or name not in episode:
-                return f"episodes[{index}].{name}"
-    return None
 
 
 def group(results: Iterable[Mapping[str, Any]]) -> dict[Cell, dict[str, list[Scored]]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-from s3prl_metaperser.audit.findings import Findings
 
 
 class Number:
@@ -67,13 +65,25 @@ RESULT = {
 }
 
 
-def check_shape(value: Any, findings: Findings) -> bool:
-    """Check that a result file has every key and that every value has its type; further keys are allowed."""
-    faults = list(_faults(value, RESULT, ""))
-    findings.check(True, "", "")
-    for key, what in faults:
-        findings.check(False, key, what)
-    return not faults
+MISSING = "is missing"
+
+
+def shape_faults(value: Any) -> list[tuple[str, str]]:
+    """Keys of a result file that are missing or of another type, with what is wrong; further keys are allowed."""
+    return list(_faults(value, RESULT, ""))
+
+
+def arrays_fit(value: Mapping[str, Any]) -> bool:
+    """Whether every episode has a row of probabilities and of ticks, all as long, for each of its query utterances.
+
+    Args:
+        value: without :func:`shape_faults`.
+    """
+    return bool(value["episodes"]) and all(
+        len(episode[name]) == len(episode["query"]) > 0 and len({len(row) for row in episode[name]}) == 1
+        for episode in value["episodes"]
+        for name in ("probabilities", "ticks")
+    )
 
 
 def _faults(value: Any, expected: Any, key: str) -> Iterator[tuple[str, str]]:
@@ -92,7 +102,7 @@ def _faults(value: Any, expected: Any, key: str) -> Iterator[tuple[str, str]]:
             if name in value:
                 yield from _faults(value[name], inner, path)
             else:
-                yield path, "is missing"
+                yield path, MISSING
     elif isinstance(expected, list):
         if not isinstance(value, list):
             yield key, f"{_kind(value)} in place of a list"
