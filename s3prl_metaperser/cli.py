@@ -8,7 +8,7 @@ import sys
 from s3prl_metaperser import __version__
 from s3prl_metaperser.commands import COMMANDS
 from s3prl_metaperser.commands.run import NOT_RUN
-from s3prl_metaperser.disk import full
+from s3prl_metaperser.disk import system_error
 from s3prl_metaperser.errors import UserError, printable
 
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if (problem := full(error)) is None:
+        if (problem := system_error(error)) is None:
             raise
         print(printable(f"metaperser: error: {problem}"), file=sys.stderr)
         return cannot

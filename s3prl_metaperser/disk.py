@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, shown
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -65,11 +65,13 @@ def writing(path: str | Path) -> Iterator[None]:
         raise CannotWrite(path, number) from error
 
 
-def full(error: OSError) -> CannotWrite | None:
-    """The error to show for one that no block of :func:`writing` was around; None where it is not about the disk."""
-    if error.errno not in {*_FULL, errno.EFBIG, errno.EROFS}:
+def system_error(error: OSError) -> UserError | None:
+    """The error to show for one that nothing was prepared for; None where it is about neither a file nor the disk."""
+    if error.errno in {*_FULL, errno.EFBIG, errno.EROFS}:
+        return CannotWrite(error.filename or "What this command writes", error.errno)
+    if error.errno is None or error.filename is None:
         return None
-    return CannotWrite(error.filename or "What this command writes", error.errno)
+    return UserError(f"{shown(os.fsdecode(error.filename))} cannot be used: {error.strerror}. Name another place.")
 
 
 def refusal(error: BaseException | None) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,12 @@ def printable(text: str) -> str:
     direction, undecodable bytes) is shown escaped.
     """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_json(value: Any) -> str:
+    """JSON for a terminal or a pipe: as :func:`printable`, what is not printable is escaped, as JSON escapes it."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def shown(value: Any, limit: int = 80) -> str:

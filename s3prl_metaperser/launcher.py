@@ -20,7 +20,7 @@ import yaml
 
 import s3prl_metaperser
 from s3prl_metaperser.arguments import build_parser
-from s3prl_metaperser.disk import clear_leftovers, full
+from s3prl_metaperser.disk import clear_leftovers, system_error
 from s3prl_metaperser.errors import UserError, printable, shown
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.options import Options, merged
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         print(printable(f"[MetaPerSER] error: {error}"), file=sys.stderr)
         return 2
     except OSError as error:
-        if (problem := full(error)) is None:
+        if (problem := system_error(error)) is None:
             raise
         print(printable(f"[MetaPerSER] error: {problem}"), file=sys.stderr)
         return 2
@@ -86,6 +86,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     if past is not None:
         content = _read(past)
         downstream = content["Args"].downstream
+    elif args.init_ckpt is not None:
+        _read(Path(args.init_ckpt))  # s3prl's runner opens it again, and would end in torch's own traceback
     if downstream != DOWNSTREAM:
         from s3prl_metaperser.stock import run_stock
 

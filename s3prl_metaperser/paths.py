@@ -7,11 +7,25 @@ import os
 import time
 from pathlib import Path
 
+from s3prl_metaperser.errors import UserError
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user writes it, with ``~`` and ``~name`` written out.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UserError(f"{text}: {error} Give the full path.") from None
+
 
 def cache_root(cache_dir: str | None = None) -> Path:
     """``datarc.cache_dir``, else ``$METAPERSER_CACHE``, else ``~/.cache/s3prl_metaperser``."""
     chosen = cache_dir or os.environ.get("METAPERSER_CACHE") or Path.home() / ".cache" / "s3prl_metaperser"
-    return Path(chosen).expanduser().resolve()
+    return user_path(chosen).resolve()
 
 
 def steps_of(folder: Path) -> list[tuple[int, Path]]:

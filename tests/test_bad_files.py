@@ -147,6 +147,33 @@ def test_raters_that_look_alike_are_noted(tmp_path):
     assert r"'ann\u200ba'" in corpus.problems[0].what
 
 
+@pytest.mark.parametrize("column", ["speaker", "session"])
+def test_speakers_and_sessions_that_look_alike_are_noted(tmp_path, column):
+    for other in ("Ses05\u200b", "ses05"):
+        row = {"speaker": "S", "session": "S", column: "Ses05"}, {"speaker": "S", "session": "S", column: other}
+        lines = [f"{n}.wav,{r['speaker']},{r['session']}\n" for n, r in enumerate(row, 1)]
+        (tmp_path / "files.csv").write_text("file,speaker,session\n" + "".join(lines), encoding="utf-8")
+        corpus = table(tmp_path, "file,rater,label\n1.wav,a,sad\n2.wav,a,sad\n")
+        assert [(p.serious, f"are two {column}s here" in p.what) for p in corpus.problems] == [(False, True)]
+
+
+def test_a_file_without_a_session_among_others_with_one_is_noted(tmp_path):
+    (tmp_path / "files.csv").write_text("file,speaker,session\n1.wav,S,Ses01\n2.wav,S,\n", encoding="utf-8")
+    corpus = table(tmp_path, "file,rater,label\n1.wav,a,sad\n2.wav,a,sad\n")
+    assert ["1 rated files have no session, e.g. '2.wav'" in p.what for p in corpus.problems] == [True]
+
+
+def test_a_files_csv_that_is_none_is_not_passed_over(tmp_path):
+    path = tmp_path / "files.csv"
+    path.symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"files\.csv: this is not a file"):
+        table(tmp_path, "file,rater,label\n1.wav,a,sad\n")
+    path.unlink()
+    path.write_text("file,speaker,session\n1.wav,S,Se\0s01\n")
+    with pytest.raises(UserError, match=r"files\.csv:2: .*NUL"):
+        table(tmp_path, "file,rater,label\n1.wav,a,sad\n")
+
+
 def test_links_out_of_the_folder_are_refused_unless_asked_for(tmp_path):
     outside = write_wav(tmp_path / "elsewhere" / "secret.wav")
     own = tmp_path / "own"

@@ -1,10 +1,11 @@
 import json
+import os
 import subprocess
 import sys
 import time
 
 import pytest
-from corpora_fixtures import write_iemocap
+from corpora_fixtures import rating, write_iemocap, write_ratings_csv
 
 from s3prl_metaperser.cli import main
 
@@ -61,3 +62,41 @@ def test_mistakes_are_one_line_and_status_two(tmp_path, monkeypatch, capsys, arg
     said = capsys.readouterr().err.strip()
     assert said.startswith("metaperser: error: ")
     assert message in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["validate", "--all", "~nobody-of-this-name/x"],
+        ["adapt", "MODEL", "--ratings", "r.csv", "--out", "~nobody-of-this-name/x"],
+        ["report", "~nobody-of-this-name/x", "--out", "y"],
+        ["validate", "--corpus", "iemocap", "--root", "x" * 300],
+        ["validate", "--corpus", "ratings_csv", "--root", "x" * 5000],
+        ["validate", "--all", "x" * 300],
+    ],
+)
+def test_a_place_that_cannot_be_is_one_line(arguments, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("metaperser: error: ")
+    assert error.count("\n") == 1
+
+
+def test_json_on_the_terminal_is_valid_and_holds_no_control_characters(tmp_path, capsys):
+    names = ["x\x9b2J", "y\u202e", "zo\xe9"]
+    write_ratings_csv(tmp_path, "file,rater,label\n" + "".join(f"a.wav,{name},sad\n" for name in names))
+    (tmp_path / "files.csv").write_text("file,speaker\na.wav,s\n")
+    assert main(["validate", "--corpus", "ratings_csv", "--root", str(tmp_path), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert set(json.loads(out)["raters"]) == set(names)
+    assert all(c.isprintable() or c == "\n" for c in out)
+    assert "zo\xe9" in out
+
+
+def test_json_of_a_file_name_that_is_no_text_can_be_printed(tmp_path):
+    write_iemocap(tmp_path, {"Ses01F_impro01_F000": [rating("C-E1", "Neutral;")]})
+    (tmp_path / "Session1/dialog/EmoEvaluation/bad\udcff.txt").write_text("x")
+    command = ["-m", "s3prl_metaperser.cli", "validate", "--corpus", "iemocap", "--root", str(tmp_path), "--json"]
+    encoding = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    found = subprocess.run([sys.executable, *command], env=encoding, capture_output=True, check=True)
+    assert "bad\udcff.txt" in json.loads(found.stdout)["problems"][0]["path"]

@@ -217,7 +217,7 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
     assert reported("it says (os error 28)") == errno.ENOSPC
     assert reported("OSError: [Errno 27] File too large") == errno.EFBIG
     assert reported("[Errno 2] No such file") is None
-    assert disk.full(PermissionError(errno.EACCES, "denied")) is None
+    assert disk.system_error(PermissionError(errno.EACCES, "denied")) is None
     with pytest.raises(ZeroDivisionError), writing(tmp_path):
         raise ZeroDivisionError
 

@@ -592,3 +592,25 @@ def test_parts_of_the_leave_out_that_are_none_are_refused(folds, capsys):
     with pytest.raises(SystemExit):
         main(["adapt", "MODEL", "--ratings", "mine.csv", "--out", "LISTENER", f"--folds={folds}"])
     assert "--folds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("adaptation", "class_weights", ["x"] * 9),
+        ("adaptation", "class_weights", None),
+        ("upstream", "layers", "one"),
+        ("upstream", "dtype", -1),
+        ("upstream", "layer", [None]),
+        (None, "options", "x"),
+        (None, "upstream", 3),
+        (None, "classes", [["happy"]] * 9),
+    ],
+)
+def test_a_card_with_values_of_another_kind_is_one_error_that_names_it(tmp_path, section, key, value):
+    model = random_model(tmp_path / "model")
+    card = json.loads((model / "card.json").read_text())
+    (card if section is None else card[section])[key] = value
+    (model / "card.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"card\.json"):
+        PersonalizedEmotionRecognizer.load(model)

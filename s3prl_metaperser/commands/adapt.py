@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from shlex import quote
 
 from s3prl_metaperser.commands.common import add_model
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -41,10 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
 
     quiet_upstreams()
-    out = Path(arguments.out).expanduser()
+    out = user_path(arguments.out)
     check_new(out)
-    root = Path(arguments.root).expanduser() if arguments.root else None
-    csv = Path(arguments.ratings).expanduser()
+    root = user_path(arguments.root) if arguments.root else None
+    csv = user_path(arguments.ratings)
     ratings = read_ratings(csv, root=root, rater=arguments.rater, outside=arguments.outside)
     recognizer = load(arguments, adapted=False)
     for reason, count in sorted(ratings.dropped.items()):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -19,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.demo import write_demo_corpus
 
     folder = write_demo_corpus(
-        Path(arguments.folder).expanduser(),
+        user_path(arguments.folder),
         seed=arguments.seed,
         utterances=arguments.utterances,
         raters=arguments.raters,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from shlex import quote
+
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -22,8 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.export import export
     from s3prl_metaperser.listener.folder import TENSORS
 
-    out = Path(arguments.out).expanduser()
-    card = export(Path(arguments.experiment).expanduser(), out, licence=arguments.licence)
+    out = user_path(arguments.out)
+    card = export(user_path(arguments.experiment), out, licence=arguments.licence)
     upstream, metrics = card["upstream"], card["metrics"]
     print(f"{out}: {card['system']} ({card['scope']}), upstream {upstream['name']}, {TENSORS} and card.json")
     if metrics is None:

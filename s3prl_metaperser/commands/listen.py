@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from shlex import quote
 
 from s3prl_metaperser.commands.common import add_model, positive
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
 
     quiet_upstreams()
-    clips = Path(arguments.clips).expanduser()
-    ratings = Path(arguments.ratings).expanduser() if arguments.ratings else None
+    clips = user_path(arguments.clips)
+    ratings = user_path(arguments.ratings) if arguments.ratings else None
     recognizer = load(arguments, adapted=False)
     session = ListeningSession(recognizer, clips, ratings=ratings, rater=arguments.rater, every=arguments.every)
     for name in session.left_out:

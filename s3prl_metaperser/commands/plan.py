@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from s3prl_metaperser.commands.common import add_grid_options, opened_grid, positive
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, printable_json
 
 _SETTING = ("shots", "inner_steps", "seconds", "longest", "top", "train_front_end", "bf16", "activation_checkpointing")
 _OF_UPSTREAMS = (*_SETTING, "memory")
@@ -52,7 +51,7 @@ def _grid(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.grid.plan import format_plan, plan_report
 
     report = plan_report(opened_grid(arguments, "what"), arguments.seconds_per_step)
-    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else format_plan(report))
+    print(printable_json(report) if arguments.json else format_plan(report))
     return 0
 
 
@@ -61,5 +60,5 @@ def _upstream(arguments: argparse.Namespace) -> int:
 
     setting = {name: value for name in _SETTING if (value := getattr(arguments, name)) not in (None, False)}
     report = plan_report(arguments.what, [arguments.memory] if arguments.memory else None, **setting)
-    print(json.dumps(report, indent=1) if arguments.json else format_plan(report))
+    print(printable_json(report) if arguments.json else format_plan(report))
     return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from s3prl_metaperser.commands.common import add_model, positive
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = predict_files(load(arguments), arguments.files, batch_size=arguments.batch_size)
     text = found.as_csv() if arguments.csv else found.as_json() if arguments.json else found.as_text()
     if arguments.out:
-        write_text(Path(arguments.out).expanduser(), text)
+        write_text(user_path(arguments.out), text)
     else:
         sys.stdout.write(text)
         sys.stdout.flush()

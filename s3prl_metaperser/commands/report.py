@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -20,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
 
     corpus = open_evaluated_corpus(arguments.corpus, arguments.root)
-    results, out = Path(arguments.results).expanduser(), Path(arguments.out).expanduser()
+    results, out = user_path(arguments.results), user_path(arguments.out)
     written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
     print(f"{written.results} result files; {written.missing} of {written.rows} table rows have no result yet")
     print(f"{out / PAGE}: everything on one page; tables/ (Markdown, CSV, LaTeX) and figures/ (SVG, PNG) beside it")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from s3prl_metaperser.commands.common import add_grid, opened_grid
+from s3prl_metaperser.errors import printable_json
 
 
 def add(commands) -> None:
@@ -19,5 +19,5 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.grid.status import format_status, status_report
 
     report = status_report(opened_grid(arguments))
-    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else format_status(report))
+    print(printable_json(report) if arguments.json else format_status(report))
     return 1 if report["counts"]["failed"] else 0

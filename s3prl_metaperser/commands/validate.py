@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, printable_json
+from s3prl_metaperser.paths import user_path
 
 
 def add(commands) -> None:
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     corpus = load_corpus(arguments.corpus, arguments.root, **({"outside": True} if arguments.outside else {}))
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
-    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else format_report(corpus, report))
+    print(printable_json(report) if arguments.json else format_report(corpus, report))
     return exit_status(report)
 
 
@@ -41,6 +40,6 @@ def _results(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.report.write import open_evaluated_corpus
 
-    found = audit(Path(arguments.all).expanduser(), open_evaluated_corpus(arguments.corpus, arguments.root))
-    print(json.dumps(found.as_json(), indent=1, ensure_ascii=False) if arguments.json else printable(str(found)))
+    found = audit(user_path(arguments.all), open_evaluated_corpus(arguments.corpus, arguments.root))
+    print(printable_json(found.as_json()) if arguments.json else printable(str(found)))
     return found.status

@@ -9,7 +9,8 @@ import inspect
 from pathlib import Path
 
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.registry import Registry
 
 __all__ = ["CLASSES", "CORPORA", "Corpus", "Problem", "Rating", "Utterance", "load_corpus"]
@@ -31,8 +32,4 @@ def load_corpus(name: str, root: str | Path, **options) -> Corpus:
     for option in options:
         if option not in known:
             raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
-    try:
-        folder = Path(root).expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise UserError(f"{root}: {error} Give the folder's full path.") from None
-    return read(folder, **options)
+    return read(user_path(root), **options)

@@ -29,6 +29,7 @@ from s3prl_metaperser.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora import csv_rows, labels
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
+from s3prl_metaperser.paths import user_path
 
 DUPLICATES = ("error", "union", "first")
 UNKNOWN_SPEAKER = "unknown"
@@ -79,16 +80,16 @@ def read(
     """
     if duplicates not in DUPLICATES:
         raise unknown_name("value of duplicates", duplicates, DUPLICATES)
-    root = Path(root).expanduser()
+    root = user_path(root)
     path = root / "ratings.csv" if root.is_dir() else root
     if not path.is_file():
         raise UserError(f"{path} does not exist. Give a folder with ratings.csv, or the CSV file itself.")
     dropped: Counter[str] = Counter()
     problems: list[Problem] = []
-    folder = path.parent if audio is None else Path(audio).expanduser()
+    folder = path.parent if audio is None else user_path(audio)
     place = _Place(folder, outside)
     rated = _read_ratings(path, place, duplicates, dropped, problems, only_rater)
-    _note_alike(path, {rater for raters in rated.values() for rater in raters}, problems)
+    _note_alike(path, {rater for raters in rated.values() for rater in raters}, problems, "rater")
     kept = {file: left for file, raters in sorted(rated.items()) if (left := _with_ticks(raters))}
     if not kept:
         raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(CLASSES)}.")
@@ -240,13 +241,13 @@ class _Place:
         return None if real.startswith(os.path.join(self._real, "")) else real
 
 
-def _note_alike(path: Path, raters: set[str], problems: list[Problem]) -> None:
-    """Raters whose names a person would take for one."""
+def _note_alike(path: Path, names: set[str], problems: list[Problem], kind: str) -> None:
+    """Names that a person would take for one."""
     seen: dict[str, str] = {}
-    for rater in sorted(raters):
-        plain = "".join(c for c in unicodedata.normalize("NFKC", rater).casefold() if c.isprintable() and c != " ")
-        if (other := seen.setdefault(plain, rater)) != rater:
-            what = f"raters {shown(other)} and {shown(rater)} are two raters here. If they are one, write them alike."
+    for name in sorted(names):
+        plain = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isprintable() and c != " ")
+        if (other := seen.setdefault(plain, name)) != name:
+            what = f"{kind}s {shown(other)} and {shown(name)} are two {kind}s here. If they are one, write them alike."
             problems.append(Problem(str(path), what, serious=False))
 
 
@@ -266,8 +267,17 @@ def _utterances(place: _Place, files: list[str], dropped: Counter[str], problems
     """One utterance per file, in the order of ``files``."""
     folder = place.folder
     table = folder / "files.csv"
-    described = _read_files(table, place) if table.is_file() else {}
-    if table.is_file():
+    described = {}
+    if os.path.lexists(table):
+        if not table.is_file():
+            raise UserError(f"{table}: this is not a file. Put the table in its place, or remove it.")
+        described = _read_files(table, place)
+        _note_alike(table, {speaker for speaker, _ in described.values()}, problems, "speaker")
+        _note_alike(table, {session for _, session in described.values()}, problems, "session")
+        unnamed = [file for file in files if file in described and not described[file][1]]
+        if unnamed and any(session for _, session in described.values()):
+            what = f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do."
+            problems.append(Problem(str(table), what, serious=False))
         dropped[DROPPED_FILE] += len(described.keys() - set(files))
         if missing := [file for file in files if file not in described]:
             what = f"{len(missing)} rated files are not in it, e.g. {missing[0]!r}; their speaker is unknown."
@@ -301,5 +311,7 @@ def _read_files(path: Path, place: _Place) -> dict[str, tuple[str, str]]:
         if name in described:
             raise UserError(f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one.")
         where = row[session].strip() if session is not None else ""
+        if "\0" in row[speaker] or "\0" in where:
+            raise UserError(f"{path}:{line}: the speaker or the session holds a NUL character. Write it again.")
         described[name], lines[name] = (row[speaker].strip() or UNKNOWN_SPEAKER, where), line
     return described

@@ -35,6 +35,7 @@ FREE_OPTIONS = (
     "runner.threads",
 )
 
+
 @dataclass(frozen=True, order=True)
 class Setting:
     """What systems must share to be compared: all of a cell but the system."""

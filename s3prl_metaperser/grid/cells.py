@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
@@ -22,6 +21,7 @@ from s3prl_metaperser.grid.relevance import (
 )
 from s3prl_metaperser.options import Options, flat, merged
 from s3prl_metaperser.override import parse_override
+from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.resources import shipped_configuration
 from s3prl_metaperser.upstream.hub import checkpoint_hash
 from s3prl_metaperser.yaml_files import read_yaml
@@ -147,7 +147,7 @@ def expand(
         if corpus is not None and corpus != part.corpus:
             part = dataclasses.replace(part, corpus=corpus, root=None)
         if root is not None:
-            part = dataclasses.replace(part, root=str(Path(root).expanduser().resolve()))
+            part = dataclasses.replace(part, root=str(user_path(root).resolve()))
         for cell in _cells(part, changed, str(grid.path)):
             known = cells.setdefault(cell.place, cell)
             if known.identity != cell.identity:

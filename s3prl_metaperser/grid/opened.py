@@ -11,6 +11,7 @@ from s3prl_metaperser.grid.cells import Cell, expand, select
 from s3prl_metaperser.grid.definition import Grid, read_grid
 from s3prl_metaperser.grid.results import Results
 from s3prl_metaperser.options import DataOptions
+from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.workspace import demo_root, open_corpus
 
 
@@ -81,11 +82,11 @@ def open_grid(
     Raises:
         UserError: as these; or a corpus that is there cannot be read, or one of the folders is none.
     """
-    if root is not None and not Path(root).expanduser().exists():
+    if root is not None and not user_path(root).exists():
         raise UserError(f"--root {root}: there is no such folder.")
     grid = read_grid(path)
     cells = select(expand(grid, corpus=corpus, root=root, changes=changes), only)
-    folder = Path(results or grid.results).expanduser()
+    folder = user_path(results or grid.results)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; results need a folder: --results DIR.")
     opened = OpenedGrid(grid, cells, Results(folder))

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.listener.recognizer import CHUNK, PersonalizedEmotionRecognizer
 from s3prl_metaperser.listener.waves import waveform
+from s3prl_metaperser.paths import user_path
 
 #: What is taken for audio in a folder; a file that is named is read whatever it is called.
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".sph")
@@ -85,7 +86,7 @@ def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     found: dict[str, None] = {}
     nothing: list[tuple[str, str]] = []
     for name in names:
-        path = Path(name).expanduser()
+        path = user_path(name)
         if path.is_dir():
             inside, why = [str(file) for file in audio_below(path)], "the folder has no audio files"
         elif path.is_file() or not glob.has_magic(name):

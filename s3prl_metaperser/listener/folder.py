@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.disk import new_folder, umask, writing
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.hashing import file_hash
 
 if TYPE_CHECKING:
@@ -30,6 +30,22 @@ KEYS = (
     *("licences", "versions", "parameters", "sha256", "listener"),
 )
 KINDS = ("model", "listener")
+#: What the values of a card must be where more than a message depends on them.
+VALUES: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "": {"classes": list, "parameters": list, "upstream": dict, "adaptation": dict, "options": dict, "training": dict},
+    "upstream": {
+        **{
+            "name": str,
+            "selection": str,
+            "layer": (int, type(None)),
+            "normalize": bool,
+            "dtype": str,
+            "precision": str,
+        },
+        **{"layers": int, "features": int, "standardized": bool},
+    },
+    "adaptation": {"class_weights": list},
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +145,26 @@ def read_card(path: Path) -> dict[str, Any]:
     if missing or card["kind"] not in KINDS:
         fault = f"has no {missing[0]!r}" if missing else f"has kind {card['kind']!r}, expected model or listener"
         raise UserError(f"{path / CARD} {fault}. It was edited; export the model again.")
+    if (fault := _unlike(card)) is not None:
+        raise UserError(
+            f"{path / CARD} {fault}. It was edited or is damaged; copy the folder or export the model again."
+        )
     return card
+
+
+def _unlike(card: Mapping[str, Any]) -> str | None:
+    """Which value of a card is not of its kind, in words."""
+    for section, kinds in VALUES.items():
+        part = card[section] if section else card
+        for key, kind in kinds.items():
+            if not isinstance(part.get(key), kind):
+                return f"has {shown(part.get(key))} as {f'{section}.{key}' if section else key}"
+    for key in ("classes", "parameters"):
+        if not all(isinstance(name, str) for name in card[key]):
+            return f"has something other than names in {key}"
+    if card["upstream"]["dtype"] not in ("float32", "float16"):
+        return f"has {shown(card['upstream']['dtype'])} as upstream.dtype"
+    return None if card["scope"] in ("frozen", "finetuned") else f"has {shown(card['scope'])} as scope"
 
 
 def tensor_hash(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -13,15 +13,18 @@ from tqdm import tqdm
 from s3prl_metaperser.audio import RATE
 from s3prl_metaperser.corpora import labels as spelling
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
-from s3prl_metaperser.listener.folder import MEAN, SCALE, SCHEMA, read_folder, write_folder
+from s3prl_metaperser.listener.folder import CARD, MEAN, SCALE, SCHEMA, TENSORS, read_folder, write_folder
 from s3prl_metaperser.listener.model import LoadedModel, tick_table
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of, waveform
 from s3prl_metaperser.methods.base import Predictor
+from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.protocol.labels import binarise
 
 if TYPE_CHECKING:
     import pandas
 
+#: What comes of a card whose values are of other types or sizes than the tensors need.
+_UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError)
 #: Clips that are predicted together: features are small, waveforms are not.
 CHUNK = {"frozen": 1024, "finetuned": 32}
 
@@ -70,9 +73,16 @@ class PersonalizedEmotionRecognizer:
         Raises:
             UserError: not a model folder, a damaged one, or other upstream weights than it was trained with.
         """
-        folder = read_folder(Path(path).expanduser())
+        folder = read_folder(user_path(path))
         ckpt, config = (None if p is None else str(p) for p in (upstream_ckpt, upstream_model_config))
-        model = LoadedModel(folder, ckpt, config, device)
+        try:
+            model = LoadedModel(folder, ckpt, config, device)
+        except _UNFIT as error:
+            what = f"{type(error).__name__}: {error}"[:200]
+            raise UserError(
+                f"{folder.path / CARD} and {TENSORS} beside it do not make a model ({what}). The card was edited or is "
+                "damaged: copy the folder again, or export it again."
+            ) from error
         return cls(model, model.predictor, folder.card["listener"])
 
     @property
@@ -250,7 +260,7 @@ class PersonalizedEmotionRecognizer:
         tensors = dict(self._predictor)
         if not model.finetuned:
             tensors |= {MEAN: model.inputs.mean, SCALE: model.inputs.scale}
-        return write_folder(Path(path).expanduser(), card, tensors)
+        return write_folder(user_path(path), card, tensors)
 
     def _unadapted_model(self) -> LoadedModel:
         if self.listener is not None:

@@ -12,6 +12,7 @@ import torch
 
 from s3prl_metaperser.audio import RATE, RATES, SHORTEST_MILLISECONDS, load_audio
 from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.paths import user_path
 
 #: A path, or samples: float [n] or [1, n] with full scale 1, or int16 of the same shapes.
 Clip = str | Path | np.ndarray | torch.Tensor
@@ -54,7 +55,7 @@ def waveform(clip: Clip, sampling_rate: int | None = None) -> torch.Tensor:
             a sampling rate that speech is recorded at.
     """
     if isinstance(clip, str | os.PathLike):
-        return torch.from_numpy(load_audio(Path(clip).expanduser()))
+        return torch.from_numpy(load_audio(user_path(clip)))
     samples = _samples(clip)
     if isinstance(sampling_rate, bool) or not isinstance(sampling_rate, int | np.integer) or sampling_rate <= 0:
         raise UserError(f"sampling_rate is {sampling_rate!r}; arrays need it, as a positive whole number of Hz.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.resources import folder
 from s3prl_metaperser.yaml_files import read_yaml
 
@@ -57,7 +58,7 @@ def find_profile(name: str) -> Profile:
         UserError: there is none, or it needs an executor plugin that is not installed.
     """
     shipped = folder("benchmarks/profiles")
-    places = [Path(name).expanduser(), OWN.expanduser() / name, shipped / name]
+    places = [user_path(name), OWN.expanduser() / name, shipped / name]
     path = next((place for place in places if (place / CONFIG).is_file()), None)
     if path is None:
         if Path(name).is_dir():
