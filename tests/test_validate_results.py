@@ -285,12 +285,14 @@ def test_nothing_to_check_is_an_error_that_says_what_to_do(tmp_path, capsys):
     assert "or a folder of results with --all" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["hashes", "probabilities", "query", "text", "trajectory"])
+@pytest.mark.parametrize("damage", ["hashes", "probabilities", "query", "text", "trajectory", "options"])
 def test_a_report_of_a_result_that_lacks_something_is_one_error_and_an_audit_has_findings(
     tmp_path, contents, damage, capsys
 ):
     content = copy.deepcopy(contents["unseen/result_test.json"])
-    if damage == "hashes":
+    if damage == "options":
+        content["options"]["downstream_expert"]["initrc"] = "x"
+    elif damage == "hashes":
         del content["hashes"]
     elif damage == "text":
         content["episodes"][0]["probabilities"][0][0] = "x"
@@ -301,6 +303,6 @@ def test_a_report_of_a_result_that_lacks_something_is_one_error_and_an_audit_has
         del content["episodes"][0][damage][0]
     (tmp_path / "result_test.json").write_text(json.dumps(content))
     assert audit(tmp_path).found
-    if damage != "trajectory":
+    if damage not in ("trajectory", "options"):
         assert cli.main(["report", str(tmp_path), "--out", str(tmp_path / "report")]) == 2
         assert "result_test.json: " in capsys.readouterr().err

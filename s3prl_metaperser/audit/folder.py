@@ -181,7 +181,7 @@ class _Corpora:
 
     def of(self, content: Mapping[str, Any], findings: Findings) -> Corpus | None:
         """The corpus with the fingerprint of a result; None where it is not at hand."""
-        corpus = self.given if self.given is not None else self._opened(content)
+        corpus = self.given if self.given is not None else self._opened(content, findings)
         if isinstance(corpus, Corpus) and corpus.fingerprint() != content["hashes"]["corpus"]:
             corpus = f"{corpus.root} has other labels now than when they were made"
             if self.given is not None:
@@ -192,11 +192,12 @@ class _Corpora:
         self.missing[corpus] = self.missing.get(corpus, 0) + 1
         return None
 
-    def _opened(self, content: Mapping[str, Any]) -> Corpus | str:
+    def _opened(self, content: Mapping[str, Any], findings: Findings) -> Corpus | str:
         try:
             data = Options.from_config(content["options"], "options").downstream_expert.datarc
         except UserError as error:
-            return f"their options cannot be read ({error})"
+            findings.check(False, "options", f"cannot be read ({error})")
+            return "their options cannot be read"
         key = json.dumps([option(content, "datarc", name) for name in ("corpus", "root", "duplicates", "demo")])
         if key not in self._known:
             self._known[key] = _open(data)
