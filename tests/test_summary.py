@@ -42,11 +42,19 @@ def hash_of(rater):
 
 
 def result(system="Linear-Zero", fold=1, skill=0.5, seed=0, **cell):
-    """What a result file holds, as far as it is read."""
+    """What a result file holds."""
     rater = RATERS[fold - 1]
     episodes = [
-        {"query": list(e.query), "probabilities": e.probabilities.tolist(), "ticks": e.ticks.tolist()}
-        for e in scored(rater, skill, seed)
+        {
+            "seed": number,
+            "support": [],
+            "query": list(e.query),
+            "probabilities": e.probabilities.tolist(),
+            "ticks": e.ticks.tolist(),
+            "loss": 1.0,
+            "metrics": dict.fromkeys(METRICS, 0.5),
+        }
+        for number, e in enumerate(scored(rater, skill, seed))
     ]
     return {
         "schema": SCHEMA,
@@ -57,10 +65,14 @@ def result(system="Linear-Zero", fold=1, skill=0.5, seed=0, **cell):
         },
         "classes": CLASSES,
         "raters": {"test": rater, "validation": "C-E9", "train": []},
-        "counts": {"shots_used": 32, "queries_requested": 40, "queries_used": 40, "episodes": 3},
+        "counts": dict.fromkeys(
+            ("shots_requested", "shots_used", "queries_requested", "queries_used", "episodes"), len(episodes)
+        ),
         "metrics": {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in METRICS},
-        "hashes": {"corpus": "c", "episodes": f"e{fold}"},
-        "versions": {},
+        "hashes": dict.fromkeys(("corpus", "task", "features", "upstream_checkpoint", "code"), "c")
+        | {"episodes": f"e{fold}"},
+        "versions": {}, "selected_step": 1, "tuned": None, "engine": "loop", "trajectory": None, "seconds": 1.0,
+        "peak_memory_bytes": 1,
         "options": {"downstream_expert": {"datarc": {"fold": f"fold{fold}"}, "metarc": {"inner_lr": 0.02}}},
         "episodes": episodes,
     }  # fmt: skip
@@ -122,8 +134,8 @@ def test_two_files_of_one_cell_and_fold_are_an_error_that_names_both(tmp_path):
         ("Meta-PerSER", "cell/seeds", [0, 1], "seeds"),
         ("Meta-PerSER", "cell/steps", 10, "steps is 50 in the first and 10"),
         ("Meta-PerSER", "hashes/episodes", "others", "episodes"),
-        ("Meta-PerSER", "hashes/upstream_checkpoint", "newer", "upstream checkpoint is None in the first and newer"),
-        ("Meta-PerSER", "hashes/features", "normalised", "what features are made of is None in the first and norm"),
+        ("Meta-PerSER", "hashes/upstream_checkpoint", "newer", "upstream checkpoint is c in the first and newer"),
+        ("Meta-PerSER", "hashes/features", "normalised", "what features are made of is c in the first and norm"),
         ("Meta-PerSER", "raters/validation", "C-E8", "validation rater is C-E9 in the first and C-E8"),
         ("Meta-PerSER", "raters/train", ["C-F1"], "training raters"),
     ],
@@ -175,23 +187,24 @@ def test_other_schemas_and_empty_folders_are_errors(tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "what"),
     [
-        ("cell", [], "cell"),
-        ("cell/system", None, r"cell\.system"),
-        ("hashes/episodes", None, r"hashes\.episodes"),
-        ("raters", None, "raters"),
-        ("counts/shots_used", None, r"counts\.shots_used"),
-        ("versions", None, "versions"),
-        ("episodes", [], "episodes"),
-        ("episodes", [{"query": []}], r"episodes\[0\]\.probabilities"),
+        ("cell", [], "cell list in place of keys and values"),
+        ("cell/system", None, r"cell\.system is missing"),
+        ("cell/shots", "many", r"cell\.shots 'many' in place of a whole number"),
+        ("hashes/episodes", None, r"hashes\.episodes is missing"),
+        ("raters", None, "raters is missing"),
+        ("counts/shots_used", None, r"counts\.shots_used is missing"),
+        ("versions", None, "versions is missing"),
+        ("episodes", [], "episodes does not have a row of probabilities"),
+        ("episodes", [{"query": []}], r"episodes\[0\]\.seed is missing"),
     ],
 )
-def test_a_file_without_what_is_read_is_one_error_that_names_it(tmp_path, path, value, what):
+def test_a_file_that_is_not_whole_is_one_error_that_names_the_key(tmp_path, path, value, what):
     content = changed(result(), path, value)
     *owners, key = path.split("/")
     if value is None:
         del (content[owners[0]] if owners else content)[key]
     (tmp_path / "result_test.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"result_test\.json is not a whole result file: {what} is missing"):
+    with pytest.raises(UserError, match=rf"result_test\.json: {what}"):
         load_results(tmp_path)
 
 
