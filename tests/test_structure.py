@@ -12,7 +12,7 @@ HOUSE = ("corpora", "protocol", "upstream", "model", "meta", "methods", "evaluat
 #: What any of them may use; the rest wires them together.
 SHARED = {
     *("atomic", "audio", "checkpoints", "compat", "demo", "disk", "errors", "hashing", "identity", "loss", "options"),
-    *("parallel", "registry", "resources", "seeding", "yaml_files"),
+    *("parallel", "paths", "registry", "resources", "seeding", "yaml_files"),
 }
 
 
