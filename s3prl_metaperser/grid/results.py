@@ -27,7 +27,6 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from s3prl_metaperser.atomic import write_json
-from s3prl_metaperser.disk import full
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.schema import SCHEMA
 from s3prl_metaperser.grid.cells import Cell
@@ -79,8 +78,6 @@ class Results:
         try:
             (self.folder / LOCKS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if full(error):
-                raise
             raise UserError(
                 f"{self.folder} cannot be written to ({error.strerror}): name another, --results DIR."
             ) from None
