@@ -169,18 +169,24 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
     """
     held_out = {split.test_rater, split.validation_rater}
     leaks = sorted({r.rater for r in split.train} & held_out)
-    assert not leaks, f"ratings of {leaks} reached the training ratings of {split.scenario}/{split.fold}"
-    assert split.test_rater != split.validation_rater, "the test rater validates itself"
-    assert {r.rater for r in split.train} == set(split.train_raters), "raters that take no part train"
-    assert {r.rater for r in split.validation} == {split.validation_rater}
-    assert {r.rater for r in split.test} == {split.test_rater}
+    _must(not leaks, f"ratings of {leaks} reached the training ratings of {split.scenario}/{split.fold}")
+    _must(split.test_rater != split.validation_rater, "the test rater validates itself")
+    _must({r.rater for r in split.train} == set(split.train_raters), "raters that take no part train")
+    _must({r.rater for r in split.validation} == {split.validation_rater}, "other raters validate, too")
+    _must({r.rater for r in split.test} == {split.test_rater}, "other raters are tested, too")
     without = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
     allowed = {(r.utterance, r.rater): r.ticks for r in without.ratings}
-    assert all(allowed.get((r.utterance, r.rater)) == r.ticks for r in split.train)
+    unlike = any(allowed.get((r.utterance, r.rater)) != r.ticks for r in split.train)
+    _must(not unlike, "training ratings are not those of the corpus without the held-out raters")
     if split.scenario == "unseen":
         tested = {r.utterance for r in split.test}
         shared = tested & {r.utterance for r in (*split.train, *split.validation)}
-        assert not shared, f"{len(shared)} test utterances reached training or validation, e.g. {sorted(shared)[:3]}"
+        _must(not shared, f"{len(shared)} test utterances reached training or validation, e.g. {sorted(shared)[:3]}")
         session = {u.id: u.session for u in corpus.utterances}  # an utterance that only others rated is tested on, too
         both = {session[u] for u in tested} & {session[r.utterance] for r in (*split.train, *split.validation)}
-        assert not both, f"sessions {sorted(both)} are tested on and reached training or validation"
+        _must(not both, f"sessions {sorted(both)} are tested on and reached training or validation")
+
+
+def _must(holds: bool, leak: str) -> None:
+    if not holds:  # and no assert, which python -O leaves out
+        raise AssertionError(leak)
