@@ -22,6 +22,7 @@ from s3prl_metaperser.evaluation.collect import FREE_OPTIONS
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
+from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.opened import open_grid
 from s3prl_metaperser.grid.relevance import NOT_IN_NUMBERS, nested
 from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
@@ -495,3 +496,12 @@ def test_an_environment_without_what_is_needed_is_one_line(tmp_path):
     assert ended.returncode == 2
     assert ended.stderr.startswith("metaperser: error: the Python package 'filelock' is not installed")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_cells_log_that_is_closed_can_be_thrown_away_without_a_word(tmp_path):
+    with speaking_into(tmp_path / "cell.log", lambda share: None):
+        log = sys.stdout
+        print("said")
+    log.flush()
+    log.close()
+    assert (tmp_path / "cell.log").read_text() == "said\n"

@@ -109,6 +109,7 @@ def test_resuming_inside_an_epoch_gives_the_batches_that_were_left(tables):
     assert all(same(a, b) for a, b in zip(whole[4:], rest, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes:UserWarning")  # where one core is
 def test_workers_change_nothing_and_global_random_state_is_left_alone(tables):
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     plain = loader(tables)

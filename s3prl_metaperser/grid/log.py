@@ -32,7 +32,8 @@ class CellLog(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        self._file.flush()
+        if not self._file.closed:  # Python flushes a stream that it throws away, too, and from 3.13 on says what fails
+            self._file.flush()
 
 
 @contextlib.contextmanager
