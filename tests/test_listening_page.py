@@ -5,6 +5,9 @@ import http.client
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlencode, urlsplit
@@ -361,3 +364,28 @@ def test_in_a_browser_keys_label_the_page_adapts_and_a_phone_needs_no_sideways_s
         assert page.run("Math.min(...[...document.querySelectorAll('.ticks label')].map(e => e.offsetHeight))") >= 44
         assert not page.console
     assert [row[2] for row in rows(folder / "ratings.csv")[1:]] == ["frustrated", "excited", "happy"]
+
+
+def test_the_command_prints_an_address_that_answers_and_ends_with_what_to_type_next(folder, tmp_path):
+    model = random_model(tmp_path / "a model")
+    (folder / "ratings.csv").write_text("file,rater,label\nclip1.wav,anna,happy\ngone.wav,anna,sad\n")
+    line = [sys.executable, "-m", "s3prl_metaperser.cli", "listen", str(model), "--clips", str(folder)]
+    process = subprocess.Popen(
+        [*line, "--port", "0", "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        said = [process.stdout.readline() for _ in range(3)]
+        assert said[0].startswith("8 clips, 1 ticked; labels go to ")
+        address = urlsplit(said[1].removeprefix("open ").strip())
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        connection.request("GET", f"{address.path}?{address.query}")
+        assert connection.getresponse().status == 303
+        connection.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        rest, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    assert "1 rated file(s)" in complaints
+    assert "1 clips are labelled" in rest
+    assert f"next: metaperser adapt '{model}' --ratings {folder / 'ratings.csv'} --out LISTENER" in rest
+    assert "Traceback" not in complaints
