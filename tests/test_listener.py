@@ -572,7 +572,7 @@ def test_a_clip_that_the_upstream_cannot_take_does_not_stop_the_others(wavlm, tm
     assert status == (1 if found["unreadable"] else 0)
 
 
-def test_the_speed_benchmark_runs_and_its_stored_result_is_of_the_same_form(tmp_path):
+def test_the_speed_benchmark_runs_and_its_stored_results_are_of_the_same_form(tmp_path):
     folder = Path(__file__).resolve().parents[1] / "benchmarks" / "speed"
     command = [sys.executable, "-W", "ignore", str(folder / "listener.py"), "--tiny", "--rounds", "1", "--clips", "2"]
     done = subprocess.run([*command, "--json", str(tmp_path / "result.json")], capture_output=True, text=True)
@@ -581,10 +581,10 @@ def test_the_speed_benchmark_runs_and_its_stored_result_is_of_the_same_form(tmp_
     assert [(row["upstream"], row["batch"]) for row in made["prediction"]] == [
         (upstream, batch) for upstream in ("fbank_no_cmvn", "wav2vec2_local") for batch in (1, 4)
     ]
-    (stored,) = (folder / "results").glob("*-listener-cpu.json")
-    result = json.loads(stored.read_text())
-    assert set(result) == set(made)
-    assert all(row["wall"] < 1 for row in result["adaptation"])
+    results = [json.loads(stored.read_text()) for stored in (folder / "results").glob("*-listener-cpu.json")]
+    assert results
+    assert all(set(result) == set(made) for result in results)
+    assert all(row["wall"] < 1 for result in results for row in result["adaptation"])
 
 
 @pytest.mark.parametrize("folds", ["-1", "1", "many"])
