@@ -17,3 +17,8 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """:func:`file_hash` of a file that holds ``text`` as UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()

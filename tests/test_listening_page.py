@@ -19,6 +19,7 @@ from headless import CHROMIUM, browser
 from listener_fixtures import random_model, write_clips
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
+from s3prl_metaperser.atomic import write_text
 from s3prl_metaperser.audio import load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.server import ListeningServer
@@ -318,6 +319,19 @@ def test_two_sessions_and_an_editor_on_one_file_keep_each_others_rows(recognizer
     (folder / "ratings.csv").write_bytes(kept)
     ben.tick(place("clip2.wav"), ["fear"])
     assert rows(folder / "ratings.csv")[1:] == [*wanted, ["clip2.wav", "ben", "fear"]]
+
+
+def test_a_row_that_comes_right_after_a_save_is_not_taken_for_ones_own(recognizer, folder, monkeypatch):
+    def then_another(path, text):
+        write_text(path, text + "clip5.wav,ben,sad\n")
+
+    session = ListeningSession(recognizer, folder, rater="anna")
+    monkeypatch.setattr("s3prl_metaperser.listener.ratings_file.write_text", then_another)
+    session.tick(session.clips.index("clip0.wav"), ["happy"])
+    monkeypatch.undo()
+    session.tick(session.clips.index("clip1.wav"), ["fear"])
+    wanted = [["clip0.wav", "anna", "happy"], ["clip5.wav", "ben", "sad"], ["clip1.wav", "anna", "fear"]]
+    assert rows(folder / "ratings.csv")[1:] == wanted
 
 
 def test_a_failed_save_changes_nothing(visitor, folder, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 from s3prl_metaperser.atomic import write_text
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.hashing import file_hash
+from s3prl_metaperser.hashing import file_hash, text_hash
 from s3prl_metaperser.listener.ratings import NAMELESS
 
 _HEADER = ["file", "rater", "label"]
@@ -59,7 +59,7 @@ class RatingsFile:
         rows, text = [*self._rows[:place], row, *self._rows[place + 1 :]], io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._header, *rows])
         write_text(self.path, text.getvalue())
-        self._rows, self._hash = rows, file_hash(self.path)
+        self._rows, self._hash = rows, text_hash(text.getvalue())  # not of what is there by now
         self.ticks[file] = tuple(ticks)
 
     def _take_up(self) -> None:
