@@ -159,9 +159,9 @@ def check_compatible(results: Sequence[Mapping[str, Any]]) -> None:
     shared = {"corpus hash": lambda c: c["hashes"]["corpus"], "classes": lambda c: c["classes"]}
     _agree(results, lambda c: c["cell"]["corpus"], shared)
     _agree(results, lambda c: (Cell.of(c), c["cell"]["fold"]), {}, single=True)
-    shared = {"upstream checkpoint": lambda c: c["hashes"].get("upstream_checkpoint")}
+    shared = {"upstream checkpoint": lambda c: c["hashes"]["upstream_checkpoint"]}
     _agree(results, lambda c: (c["cell"]["corpus"], c["cell"]["upstream"]), shared)
-    shared = {"what features are made of": lambda c: c["hashes"].get("features")}
+    shared = {"what features are made of": lambda c: c["hashes"]["features"]}
     _agree(results, lambda c: (c["cell"]["corpus"], c["cell"]["upstream"], c["cell"]["scope"]), shared)
     shared = {"queries (Q)": lambda c: c["cell"]["queries"], "seeds": lambda c: c["cell"]["seeds"]}
     _agree(results, _in_any_scope, shared)

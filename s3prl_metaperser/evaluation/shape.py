@@ -65,9 +65,6 @@ RESULT = {
 }
 
 
-MISSING = "is missing"
-
-
 def shape_faults(value: Any) -> list[tuple[str, str]]:
     """Keys of a result file that are missing or of another type, with what is wrong; further keys are allowed."""
     return list(_faults(value, RESULT, ""))
@@ -102,7 +99,7 @@ def _faults(value: Any, expected: Any, key: str) -> Iterator[tuple[str, str]]:
             if name in value:
                 yield from _faults(value[name], inner, path)
             else:
-                yield path, MISSING
+                yield path, "is missing"
     elif isinstance(expected, list):
         if not isinstance(value, list):
             yield key, f"{_kind(value)} in place of a list"

@@ -97,7 +97,7 @@ def _result(folder: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     result = read_whole(path)
-    same = result["hashes"].get("task") == content.get("Task") and result.get("selected_step") == content.get("Step")
+    same = result["hashes"]["task"] == content.get("Task") and result["selected_step"] == content.get("Step")
     return result if same and result["cell"]["system"] == content.get("System") else None
 
 
@@ -106,7 +106,7 @@ def _options_in_force(content: Mapping[str, Any], result: Mapping[str, Any] | No
     if result is None:
         return Options.from_config(content["Config"])
     options = Options.from_config(result["options"])
-    return overridden(options, result["tuned"]["chosen"]) if result.get("tuned") else options
+    return overridden(options, result["tuned"]["chosen"]) if result["tuned"] else options
 
 
 def _tensors(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], str | None]:

@@ -80,8 +80,8 @@ class PersonalizedEmotionRecognizer:
         except _UNFIT as error:
             what = f"{type(error).__name__}: {error}"[:200]
             raise UserError(
-                f"{folder.path / CARD} and {TENSORS} beside it do not make a model ({what}). The card was edited or is "
-                "damaged: copy the folder again, or export it again."
+                f"{folder.path / CARD} and {TENSORS} beside it do not make a model here ({what}). Unless that is "
+                "trouble of this machine, the card was edited or is damaged: copy the folder again, or export it again."
             ) from error
         return cls(model, model.predictor, folder.card["listener"])
 
