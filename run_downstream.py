@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from s3prl_metaperser.launcher import main
+from s3prl_metaperser.s3prl_plugin.launcher import main
 
 if __name__ == "__main__":
     sys.exit(main())

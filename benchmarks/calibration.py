@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
@@ -26,16 +26,16 @@ import numpy as np
 import torch
 import yaml
 
-from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Scored, intervals, mean_scores, paired_intervals
 from s3prl_metaperser.methods import SYSTEMS
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.resources import downstream_folder
-from s3prl_metaperser.training import fit
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash
+from s3prl_metaperser.run.training import fit
+from s3prl_metaperser.run.workspace import Workspace, open_corpus
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
+from s3prl_metaperser.storage.resources import downstream_folder
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.workspace import Workspace, open_corpus
 
 UPSTREAM = "fbank_no_cmvn"
 SHOWN = ("Random", "Linear-Zero", "Linear-Few", "Meta-PerSER")

@@ -19,19 +19,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
 import numpy as np
 import torch
 
-from s3prl_metaperser import PersonalizedEmotionRecognizer, launcher
+from s3prl_metaperser import PersonalizedEmotionRecognizer
+from s3prl_metaperser.config.options import DataOptions, DemoOptions
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.listener.export import export
-from s3prl_metaperser.options import DataOptions, DemoOptions
-from s3prl_metaperser.workspace import demo_root
+from s3prl_metaperser.run.workspace import demo_root
+from s3prl_metaperser.s3prl_plugin import launcher
 
 RATERS = "opposed"
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
@@ -31,23 +31,23 @@ import numpy as np
 import torch
 from scipy.stats import norm, t
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.base import Corpus, Rating
 from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.script import write_script
-from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Resampled, Scored, estimates, resample
-from s3prl_metaperser.loss import soft_cross_entropy
+from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support, TrainingTask, new_head
 from s3prl_metaperser.methods.initialisation import samples, shuffled_batches
-from s3prl_metaperser.model import Head, pooled_logits
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.episodes import make_episodes
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
+from s3prl_metaperser.run.workspace import Prepared, Workspace
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.seeding import numpy_generator
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.workspace import Prepared, Workspace
 
 UPSTREAM = "fbank_no_cmvn"
 DRAWS = 1000

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
@@ -38,18 +38,18 @@ from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.demo.ceilings import consensus_table
 from s3prl_metaperser.demo.ceilings import scores as ceiling_scores
 from s3prl_metaperser.demo.raters import EXTERNALS, rater_models
-from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
+from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.evaluation.selection import select
-from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.model import pooled_logits
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
-from s3prl_metaperser.training import OuterLoop
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.run.training import OuterLoop
+from s3prl_metaperser.run.workspace import Workspace, open_corpus
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.workspace import Workspace, open_corpus
 
 FOLDS = ("fold1", "fold2", "fold3", "fold4", "fold5")
 SELECTING, MEASURING = 10, 20

@@ -8,8 +8,8 @@ import sys
 from s3prl_metaperser import __version__
 from s3prl_metaperser.commands import COMMANDS
 from s3prl_metaperser.commands.run import NOT_RUN
-from s3prl_metaperser.disk import system_error
 from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.storage.disk import system_error
 
 
 def build_parser() -> argparse.ArgumentParser:

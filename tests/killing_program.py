@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
@@ -24,11 +24,11 @@ import torch
 import tqdm
 from small_demo import train_command
 
-from s3prl_metaperser import launcher, runner  # noqa: F401 (imported before the forks)
-from s3prl_metaperser.checkpoints import read_checkpoint
 from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.events import Events
-from s3prl_metaperser.experiment import Experiment
+from s3prl_metaperser.run.experiment import Experiment
+from s3prl_metaperser.s3prl_plugin import launcher, runner  # noqa: F401 (imported before the forks)
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.events import Events
 
 torch.set_num_threads(1)
 tqdm.tqdm.monitor_interval = 0  # no thread, so that forks are safe

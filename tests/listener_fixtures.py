@@ -8,14 +8,14 @@ import numpy as np
 import soundfile
 import torch
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
 from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, tensor_hash, write_folder
+from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.methods.base import new_head
-from s3prl_metaperser.model import PARAMETERS
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.store import RECIPE
 
 OPTIONS = {

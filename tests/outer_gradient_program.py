@@ -8,17 +8,17 @@ from types import SimpleNamespace
 
 import torch
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
 from s3prl_metaperser import parallel
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.methods.base import new_head
 from s3prl_metaperser.methods.meta_perser_entire import MetaPerSEREntire
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.hub import build_upstream
 
 
 class Noise:

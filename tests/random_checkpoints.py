@@ -52,7 +52,7 @@ def make_checkpoint(kind: str, out: str | Path, seed: int = 0, size: str = "tiny
     Returns:
         ``out``.
     """
-    from s3prl_metaperser import compat
+    from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
     out = Path(out)

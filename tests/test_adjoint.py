@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn.utils.weight_norm import WeightNorm
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.loss import soft_cross_entropy
 from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import NonFinite, adapt, kept_bytes, outer_gradient
 from s3prl_metaperser.meta.rates import InnerRates
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.upstream.finetuning import double_backward_attention
 from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping, micro_losses
 

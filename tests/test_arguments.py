@@ -6,8 +6,8 @@ import argparse
 
 import pytest
 
-from s3prl_metaperser import compat
-from s3prl_metaperser.arguments import build_parser
+from s3prl_metaperser.s3prl_plugin.arguments import build_parser
+from s3prl_metaperser.s3prl_stack import compat
 
 
 class _Captured(Exception):

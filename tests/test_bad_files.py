@@ -9,12 +9,12 @@ import pytest
 import soundfile
 from corpora_fixtures import block, rating, wav_path, write_iemocap, write_summary, write_wav
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.audio import BadAudio, load_audio
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.config.yaml_files import LARGEST_BYTES, parse_yaml, read_yaml
 from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora.audio import BadAudio, load_audio
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.yaml_files import LARGEST_BYTES, parse_yaml, read_yaml
+from s3prl_metaperser.s3prl_plugin import launcher
 
 UTTERANCE = "Ses01F_impro01_F000"
 OTHER = "Ses01F_impro01_F001"
@@ -298,7 +298,7 @@ def test_a_format_whose_missing_end_cannot_be_told_is_refused(tmp_path):
 
 
 def test_a_file_of_gigabytes_of_nothing_is_refused_at_once(tmp_path, monkeypatch):
-    from s3prl_metaperser import audio
+    from s3prl_metaperser.corpora import audio
 
     write_wav(tmp_path / "a.wav", seconds=1)
     monkeypatch.setattr(audio, "MOST_SAMPLES", 10_000)
@@ -389,7 +389,7 @@ def test_a_repeated_key_stops_a_run_and_a_name_that_yaml_turns_into_something_el
 def test_every_yaml_file_that_s3prl_brings_is_read_as_before():
     import yaml
 
-    from s3prl_metaperser.upstream.hub_index import s3prl_folder
+    from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
 
     paths = sorted((s3prl_folder() / "upstream").rglob("*.yaml"))
     assert paths

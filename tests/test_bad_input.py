@@ -6,7 +6,7 @@ import pytest
 from corpora_fixtures import write_wav
 from small_demo import train_command
 
-from s3prl_metaperser import launcher
+from s3prl_metaperser.s3prl_plugin import launcher
 
 
 def train_on(folder, tmp_path, *options):

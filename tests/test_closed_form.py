@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from s3prl_metaperser.loss import soft_cross_entropy
 from s3prl_metaperser.meta import closed_form, closed_form_adapt
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
+from s3prl_metaperser.meta.model import PARAMETERS, Head, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import PARAMETERS, Head, pooled_logits
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
 
 A, K, Q, D, H, C, S = 3, 6, 4, 7, 5, 4, 4
 

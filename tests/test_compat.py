@@ -15,9 +15,9 @@ import pytest
 import soundfile
 import torch
 
-from s3prl_metaperser import compat
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream.download import DownloadFailed
+from s3prl_metaperser.s3prl_stack import compat
+from s3prl_metaperser.s3prl_stack.download import DownloadFailed
 
 compat.apply()
 
@@ -34,7 +34,7 @@ def in_a_fresh_process(code: str) -> str:
 
 def test_the_command_line_is_parsed_without_torch_and_s3prl():
     code = """
-        import sys, s3prl_metaperser.arguments as arguments, s3prl_metaperser.upstream.hub as hub
+        import sys, s3prl_metaperser.s3prl_plugin.arguments as arguments, s3prl_metaperser.s3prl_stack.hub as hub
         arguments.build_parser()
         hub.check_upstream("wavlm_base")
         print([name for name in ("torch", "s3prl", "transformers", "requests") if name in sys.modules])
@@ -45,7 +45,7 @@ def test_the_command_line_is_parsed_without_torch_and_s3prl():
 def test_a_kaldi_upstream_imports_neither_transformers_nor_huggingface_hub_nor_other_upstreams():
     code = """
         import sys
-        from s3prl_metaperser.upstream.hub import build_upstream
+        from s3prl_metaperser.s3prl_stack.hub import build_upstream
         build_upstream("fbank_no_cmvn")
         others = ("transformers", "huggingface_hub", "s3prl.upstream.wavlm", "s3prl.upstream.hf_hubert")
         print([name for name in others if name in sys.modules])
@@ -56,7 +56,7 @@ def test_a_kaldi_upstream_imports_neither_transformers_nor_huggingface_hub_nor_o
 def test_s3prls_launcher_imports_without_transformers():
     code = """
         import sys
-        from s3prl_metaperser import compat
+        from s3prl_metaperser.s3prl_stack import compat
         compat.apply()
         import s3prl.run_downstream
         print("transformers" in sys.modules)
@@ -72,7 +72,7 @@ def test_a_torchaudio_whose_native_part_does_not_load_still_makes_features():
                 if name == "torchaudio._extension":
                     raise OSError("libtorch_cuda.so: cannot open shared object file")
         sys.meta_path.insert(0, Broken())
-        from s3prl_metaperser.upstream.hub import build_upstream
+        from s3prl_metaperser.s3prl_stack.hub import build_upstream
         import torch
         print(tuple(build_upstream("fbank_no_cmvn")([torch.zeros(16000)])["hidden_states"][0].shape))
     """
@@ -86,8 +86,8 @@ def test_the_lazy_hub_offers_exactly_the_functions_of_the_real_one():
     code = """
         import importlib.util, inspect, warnings
         warnings.simplefilter("ignore")
-        from s3prl_metaperser import compat
-        from s3prl_metaperser.upstream.hub_index import s3prl_folder
+        from s3prl_metaperser.s3prl_stack import compat
+        from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
         compat.apply()
         from s3prl import hub
         spec = importlib.util.spec_from_file_location("the_real_hub", s3prl_folder() / "hub.py")
@@ -111,7 +111,7 @@ def test_the_lazy_hub_offers_exactly_the_functions_of_the_real_one():
 def test_only_the_family_asked_for_is_imported():
     code = """
         import sys
-        from s3prl_metaperser import compat
+        from s3prl_metaperser.s3prl_stack import compat
         compat.apply()
         from s3prl import hub
         hub.wavlm_local
@@ -161,7 +161,7 @@ def test_audio_is_loaded_as_float32_channels_first(tmp_path):
 
 
 def test_torchaudios_own_loader_is_used_where_torchcodec_works(monkeypatch):
-    from s3prl_metaperser import stand_ins
+    from s3prl_metaperser.s3prl_stack import stand_ins
 
     load = stand_ins.with_soundfile_fallback(lambda uri: "torchcodec")
     monkeypatch.setattr(stand_ins, "_torchcodec_works", lambda: True)
@@ -342,7 +342,7 @@ def test_the_download_folder_can_be_moved(folder, tmp_path):
         compat.set_download_dir(tmp_path / "elsewhere")
         from s3prl.util.download import get_dir
 
-        from s3prl_metaperser.upstream.hub_index import download_folder
+        from s3prl_metaperser.s3prl_stack.hub_index import download_folder
 
         assert get_dir() == download_folder() == tmp_path / "elsewhere"
         assert torch.hub.get_dir() == str(tmp_path / "elsewhere")

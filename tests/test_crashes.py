@@ -14,13 +14,13 @@ import pytest
 import torch
 from small_demo import train_command
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.demo import write_demo_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.events import Events
 from s3prl_metaperser.report.folder import publish
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
+from s3prl_metaperser.storage.events import Events
 
 HERE = Path(__file__).parent
 #: Evaluations at 3, 6, 9, 12, checkpoints at 4, 8, 12, lines in the log at 5, 10, 12 (killing_program.py).
@@ -273,8 +273,8 @@ def test_every_event_is_on_the_disk_when_the_process_dies(tmp_path):
 
 
 def test_starting_anew_twice_in_one_second_puts_both_aside(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr("s3prl_metaperser.paths.time.strftime", lambda form: "2000-01-01-00-00-00")
-    from s3prl_metaperser.paths import new_previous
+    monkeypatch.setattr("s3prl_metaperser.storage.paths.time.strftime", lambda form: "2000-01-01-00-00-00")
+    from s3prl_metaperser.storage.paths import new_previous
 
     names = {new_previous(tmp_path).name for _ in range(3)}
     assert names == {f"previous-2000-01-01-00-00-00{suffix}" for suffix in ("", "-2", "-3")}

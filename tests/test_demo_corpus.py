@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3prl_metaperser.corpora import CLASSES, demo
+from s3prl_metaperser.corpora import CLASSES
 from s3prl_metaperser.demo import VARIANTS, ceilings, layout, raters, rendering, script, voice, write
+from s3prl_metaperser.demo import reader as demo
 from s3prl_metaperser.demo.write import write_demo_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import multilabel_scores

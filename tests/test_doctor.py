@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from s3prl_metaperser import cli, compat, doctor
+from s3prl_metaperser import cli
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.s3prl_plugin import doctor
+from s3prl_metaperser.s3prl_stack import compat
 
 
 def found(name):
@@ -50,7 +52,9 @@ def test_a_mended_stack_says_what_was_mended():
 
     detail = found("s3prl").detail
     assert "its runner imports" in detail
-    assert ("torchaudio without info" in detail) == (torchaudio.info.__module__ == "s3prl_metaperser.stand_ins")
+    assert ("torchaudio without info" in detail) == (
+        torchaudio.info.__module__ == "s3prl_metaperser.s3prl_stack.stand_ins"
+    )
 
 
 def test_a_package_that_is_missing_or_too_old_is_broken_with_the_fix(monkeypatch, capsys):

@@ -7,8 +7,8 @@ import torch
 from random_checkpoints import UPSTREAM, make_checkpoint
 
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.batching import hidden_states, supports_exact_batching
-from s3prl_metaperser.upstream.hub import build_upstream
 
 pytestmark = [
     # s3prl's WavLM hands torch a boolean and a float mask

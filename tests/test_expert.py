@@ -8,10 +8,10 @@ import pytest
 import torch
 from small_demo import overrides
 
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.override import apply_override
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.expert import DownstreamExpert
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.override import apply_override
+from s3prl_metaperser.s3prl_plugin.expert import DownstreamExpert
 
 D, RATE = 5, 160
 

@@ -15,9 +15,10 @@ from random_checkpoints import make_checkpoint
 from small_demo import overrides
 from test_runner import REPOSITORY, result
 
-from s3prl_metaperser import launcher, scopes
-from s3prl_metaperser.checkpoints import read_checkpoint
-from s3prl_metaperser.options import TuningOptions
+from s3prl_metaperser.config.options import TuningOptions
+from s3prl_metaperser.run import scopes
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
@@ -209,7 +210,7 @@ def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, che
 @pytest.mark.parametrize(
     ("place", "what"),
     [
-        ("s3prl_metaperser.scopes._shape", "Loading wavlm_local runs out of memory (CUDA out of memory"),
+        ("s3prl_metaperser.run.scopes._shape", "Loading wavlm_local runs out of memory (CUDA out of memory"),
         ("torch.optim.AdamW.step", "Outer step 1, the optimiser, runs out of memory (CUDA out of memory"),
         ("s3prl_metaperser.methods.ssl_e.zero_shot_loss", "SSL-E step 2, validation, runs out of memory (CUDA out of"),
     ],

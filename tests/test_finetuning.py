@@ -26,15 +26,15 @@ from torch import nn
 
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.loss import soft_cross_entropy
 from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import outer_gradient
+from s3prl_metaperser.meta.model import Head, frame_logits
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import Head, frame_logits
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel, double_backward_attention, prepare
 from s3prl_metaperser.upstream.groups import adapting, groups
-from s3prl_metaperser.upstream.hub import build_upstream
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 from s3prl_metaperser.upstream.recompute import recomputed
 from s3prl_metaperser.upstream.waveforms import Waveforms

@@ -17,14 +17,16 @@ import pytest
 import torch
 from small_demo import train_command
 
-from s3prl_metaperser import cli, disk, launcher
-from s3prl_metaperser.atomic import replacing, write_json, write_text
-from s3prl_metaperser.checkpoints import save_checkpoint
-from s3prl_metaperser.disk import CannotWrite, clear_leftovers, new_folder, refusal, reported, writing
+from s3prl_metaperser import cli
 from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.events import Events
-from s3prl_metaperser.experiment import Experiment
 from s3prl_metaperser.report.folder import publish
+from s3prl_metaperser.run.experiment import Experiment
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage import disk
+from s3prl_metaperser.storage.atomic import replacing, write_json, write_text
+from s3prl_metaperser.storage.checkpoints import save_checkpoint
+from s3prl_metaperser.storage.disk import CannotWrite, clear_leftovers, new_folder, refusal, reported, writing
+from s3prl_metaperser.storage.events import Events
 
 #: What is written -> (the limit on a file's size, the room on the disk) with which only what is before fits.
 STAGES = {
@@ -233,7 +235,7 @@ def test_a_place_that_may_not_be_written_is_named_with_what_to_do(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from s3prl_metaperser.disk import new_file, new_folder
+from s3prl_metaperser.storage.disk import new_file, new_folder
 with new_folder(Path(sys.argv[1]) / "corpus") as folder, new_file(Path(sys.argv[1]) / "a.json") as file:
     (folder / "half").write_text("half")
     file.write_text("half")

@@ -13,10 +13,10 @@ import yaml
 from corpora_fixtures import write_wav
 from small_grid import results_below, small_options, write_grid
 
-from s3prl_metaperser import launcher
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.commands.engine import status_of
 from s3prl_metaperser.commands.run import NOT_RUN
+from s3prl_metaperser.config.options import flat, merged
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import FREE_OPTIONS
 from s3prl_metaperser.evaluation.results import read_result
@@ -29,7 +29,7 @@ from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
 from s3prl_metaperser.grid.stages import stages as stages_of
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.ssl_e import initialisation_file
-from s3prl_metaperser.options import flat, merged
+from s3prl_metaperser.s3prl_plugin import launcher
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = REPOSITORY / "benchmarks"

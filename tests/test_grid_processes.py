@@ -111,7 +111,7 @@ def _ended_in_its_middle(grid, results, draw, ending, jobs):
 
 
 def test_two_processes_make_one_demo_corpus(tmp_path, monkeypatch):
-    from s3prl_metaperser.corpora import demo
+    from s3prl_metaperser.demo import reader as demo
 
     made = []
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from random_checkpoints import KINDS, UPSTREAM, make_checkpoint
 
-from s3prl_metaperser import compat, resources
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream import hub, hub_index
-from s3prl_metaperser.upstream.hub import (
+from s3prl_metaperser.s3prl_stack import compat, hub, hub_index
+from s3prl_metaperser.s3prl_stack.hub import (
     build_upstream,
     check_upstream,
     checkpoint_hash,
     load_upstream_config,
     upstream_names,
 )
+from s3prl_metaperser.storage import resources
 
 compat.apply()
 # s3prl's WavLM hands torch a boolean and a float mask

@@ -11,13 +11,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_demo import SMALL, train_command
 
-from s3prl_metaperser import compat, launcher
-from s3prl_metaperser.atomic import write_json
-from s3prl_metaperser.checkpoints import read_checkpoint
 from s3prl_metaperser.corpora import Rating
+from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.identity import differences, label_hashes
 from s3prl_metaperser.protocol.episodes import frozen_episodes
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.s3prl_stack import compat
+from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.provenance import differences
 
 compat.apply()
 DATA = "downstream_expert.datarc"

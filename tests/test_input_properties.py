@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from s3prl_metaperser.audio import BadAudio, load_audio
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.override import parse_override
+from s3prl_metaperser.config.yaml_files import parse_yaml
 from s3prl_metaperser.corpora import CLASSES, load_corpus
+from s3prl_metaperser.corpora.audio import BadAudio, load_audio
 from s3prl_metaperser.errors import UserError, printable, shown
-from s3prl_metaperser.guards import look_up
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.override import parse_override
-from s3prl_metaperser.yaml_files import parse_yaml
+from s3prl_metaperser.s3prl_stack.guards import look_up
 
 set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "metaperser-hypothesis"))
 #: The same examples every time; a fixture's folder is rewritten by each.

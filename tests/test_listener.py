@@ -18,17 +18,18 @@ from random_checkpoints import make_checkpoint
 from small_demo import train_command
 
 import s3prl_metaperser
-from s3prl_metaperser import PersonalizedEmotionRecognizer, launcher
+from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.hashing import file_hash
 from s3prl_metaperser.listener.folder import read_folder
 from s3prl_metaperser.listener.leave_out import leave_out
-from s3prl_metaperser.loss import class_balanced_loss
-from s3prl_metaperser.runner import MetaRunner
+from s3prl_metaperser.protocol.loss import class_balanced_loss
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
+from s3prl_metaperser.storage.hashing import file_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 SYSTEMS = ("Meta-PerSER", "Linear-Few")

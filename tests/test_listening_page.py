@@ -19,11 +19,11 @@ from headless import CHROMIUM, browser
 from listener_fixtures import random_model, write_clips
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
-from s3prl_metaperser.atomic import write_text
-from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.server import ListeningServer
 from s3prl_metaperser.listener.session import ListeningSession
+from s3prl_metaperser.storage.atomic import write_text
 
 CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
 HOSTILE = '<img src=x onerror="alert(1)">&.wav'

@@ -12,14 +12,14 @@ import torch
 from random_checkpoints import UPSTREAM, make_checkpoint
 
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.config.options import MetaOptions, TuningOptions
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta.adjoint import kept_bytes
+from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import Head
-from s3prl_metaperser.options import MetaOptions, TuningOptions
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, load_upstream_config
 from s3prl_metaperser.upstream import memory_plan
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.hub import build_upstream, load_upstream_config
 from s3prl_metaperser.upstream.memory_plan import Shape, activation_bytes, estimate, micro_batch_seconds_for, shape_of
 
 BASE = Shape("wav2vec2", 12, 768)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from s3prl_metaperser.loss import class_balanced_weights, soft_cross_entropy, weighted_targets
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
+from s3prl_metaperser.meta.model import PARAMETERS, Head, frame_logits, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import PARAMETERS, Head, frame_logits, pooled_logits
+from s3prl_metaperser.protocol.loss import class_balanced_weights, soft_cross_entropy, weighted_targets
 
 A, K, L, D, H, C, S = 2, 5, 3, 4, 3, 4, 3
 

@@ -7,7 +7,7 @@ from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.methods.random_logits import random_probabilities
-from s3prl_metaperser.resources import folder
+from s3prl_metaperser.storage.resources import folder
 
 PAPER = yaml.safe_load((folder("benchmarks/paper") / "tables.yaml").read_text())
 

@@ -16,10 +16,8 @@ from small_demo import overrides, train_command
 from test_runner import result
 from test_systems import make, same_state, trained  # noqa: F401 (make is a fixture)
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.checkpoints import read_checkpoint
-from s3prl_metaperser.evaluation.meta_test import meta_test
-from s3prl_metaperser.loss import soft_cross_entropy
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.meta import annealing
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, meta_perser
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
@@ -28,12 +26,14 @@ from s3prl_metaperser.methods.initialisation import consensus_initialisation
 from s3prl_metaperser.methods.linear_sim import class_centres, embeddings, similarity_probabilities
 from s3prl_metaperser.methods.multi_few import learned_classifier, own_samples, samples_of_a_rater
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.labels import label_distribution
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.registry import Registry
-from s3prl_metaperser.resources import downstream_folder
-from s3prl_metaperser.training import OuterLoop
+from s3prl_metaperser.run.training import OuterLoop
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.resources import downstream_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
@@ -392,7 +392,7 @@ def test_each_system_trains_resumes_and_evaluates_on_a_finetuned_upstream(tmp_pa
 @pytest.fixture
 def tiny_task(tmp_path, cache, checkpoint, monkeypatch):
     """What the runner hands a fine-tuned system."""
-    from s3prl_metaperser import runner
+    from s3prl_metaperser.s3prl_plugin import runner
 
     seen = []
     original = runner.MetaRunner.train
@@ -402,7 +402,7 @@ def tiny_task(tmp_path, cache, checkpoint, monkeypatch):
 
 
 def test_with_f_multi_fews_new_classifier_leaves_the_upstream_untouched(tiny_task):
-    from s3prl_metaperser.checkpoints import pack_state, unpack_state
+    from s3prl_metaperser.methods.state import pack_state, unpack_state
 
     system, task, folder = tiny_task
     assert task.model.head.classifier.weight.dim() == 2, "the task's own head is left as it was"

@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.storage.resources import downstream_folder
 
 
 def shipped(name="config.yaml"):

@@ -7,8 +7,8 @@ import copy
 
 import pytest
 
+from s3prl_metaperser.config.override import apply_override, parse_override
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.override import apply_override, parse_override
 
 
 def value_of(text: str):

@@ -6,9 +6,9 @@ import soundfile
 import torch
 from random_checkpoints import make_checkpoint
 
-from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
-from s3prl_metaperser.upstream.hub import build_upstream, removes_the_mean
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, removes_the_mean
 from s3prl_metaperser.upstream.pooling import pooler
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
 

@@ -15,16 +15,16 @@ import pytest
 from synthetic import synthetic_corpus
 
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
-from s3prl_metaperser.evaluation.meta_test import EpisodeResult
+from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.results import result_content, write_result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
 from s3prl_metaperser.evaluation.trajectory import ticked_classes
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.protocol.splits import PAPER_TEST_RATERS
 from s3prl_metaperser.report import drawing, paper

@@ -15,11 +15,11 @@ import torch
 import yaml
 from small_demo import overrides, train_command
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.checkpoints import read_checkpoint
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOLATILE = ("seconds", "peak_memory_bytes")
@@ -282,7 +282,7 @@ def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeyp
     """``python -m s3prl.run_downstream -d personalized_emotion``, on a stack where s3prl itself starts."""
     from s3prl import run_downstream
 
-    from s3prl_metaperser.registration import register
+    from s3prl_metaperser.s3prl_plugin.registration import register
 
     register()
     config = yaml.safe_load(sorted(trained.glob("config_*.yaml"))[0].read_text())
@@ -389,7 +389,7 @@ def test_an_upstream_without_its_weights_is_one_clear_error(tmp_path, trained, m
     import s3prl.util.download as download
 
     monkeypatch.setattr(download, "_download_dir", tmp_path / "weights")
-    monkeypatch.setattr("s3prl_metaperser.upstream.download._transfer", refuse)
+    monkeypatch.setattr("s3prl_metaperser.s3prl_stack.download._transfer", refuse)
     assert launcher.main(train_command(tmp_path / "exp", upstream="wavlm_base")) == 2
     said = capsys.readouterr().err
     assert "https://huggingface.co/s3prl/converted_ckpts/resolve/main/wavlm_base.pt" in said
@@ -402,7 +402,7 @@ def refuse(url, path):
 
 
 def test_wavlm_says_that_it_is_base_plus(tmp_path, trained, monkeypatch, capsys):
-    monkeypatch.setattr("s3prl_metaperser.upstream.download._transfer", refuse)
+    monkeypatch.setattr("s3prl_metaperser.s3prl_stack.download._transfer", refuse)
     assert launcher.main(train_command(tmp_path / "exp", upstream="wavlm")) == 2
     assert "Base-Plus" in capsys.readouterr().err
 

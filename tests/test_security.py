@@ -17,10 +17,10 @@ import yaml
 from corpora_fixtures import write_wav
 from random_checkpoints import make_checkpoint
 
-from s3prl_metaperser import compat, guards, launcher
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream import hub
-from s3prl_metaperser.upstream.hub_index import hub_index, s3prl_folder
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.s3prl_stack import compat, guards, hub
+from s3prl_metaperser.s3prl_stack.hub_index import hub_index, s3prl_folder
 
 compat.apply()
 pytestmark = [
@@ -164,7 +164,7 @@ def test_no_hostile_checkpoint_is_opened_by_e_i_or_a(tmp_path, capsys, downstrea
 
 def checkpoint(folder: Path, *, config: dict | None = None, **arguments) -> Path:
     """A checkpoint that torch opens, whose arguments and configuration are hostile."""
-    from s3prl_metaperser.arguments import build_parser
+    from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 
     args = build_parser().parse_args(["-m", "train", "-u", "fbank_no_cmvn"])
     for key, value in {"downstream": "emotion", "expdir": str(folder), **arguments}.items():
@@ -235,7 +235,7 @@ def test_a_stock_run_with_hostile_text_in_its_configuration_stops(tmp_path, caps
 
 @pytest.mark.parametrize("text", [CODE, f"[{CODE}]", "().__class__.__base__.__subclasses__()", "open('x','w')"])
 def test_what_is_typed_after_o_is_not_run(tmp_path, capsys, text):
-    from s3prl_metaperser.override import parse_override
+    from s3prl_metaperser.config.override import parse_override
 
     [(_, value)] = parse_override(f"config.x={text}")
     assert value in (text, [CODE])

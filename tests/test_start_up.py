@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from small_demo import train_command
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.model import Head
+from s3prl_metaperser.meta.model import Head
+from s3prl_metaperser.s3prl_plugin import launcher
 
 GRID = Path(__file__).resolve().parents[1] / "benchmarks" / "smoke.yaml"
 COMMANDS = [
@@ -35,7 +35,8 @@ def modules_after(code: str, *arguments: str) -> set[str]:
 def test_help_list_plan_and_status_import_neither_torch_nor_s3prl(tmp_path):
     code = f"""
 import contextlib, os
-from s3prl_metaperser import cli, launcher
+from s3prl_metaperser import cli
+from s3prl_metaperser.s3prl_plugin import launcher
 os.chdir({str(tmp_path)!r})
 for main, command in [(cli.main, c) for c in {COMMANDS!r}] + [(launcher.main, ["--help"])]:
     with contextlib.suppress(SystemExit):
@@ -49,7 +50,7 @@ for main, command in [(cli.main, c) for c in {COMMANDS!r}] + [(launcher.main, ["
 
 def test_a_cell_whose_features_exist_imports_no_upstream(tmp_path):
     assert launcher.main(train_command(tmp_path / "first")) == 0
-    code = "import sys; from s3prl_metaperser.launcher import main; assert main(sys.argv[1:]) == 0"
+    code = "import sys; from s3prl_metaperser.s3prl_plugin.launcher import main; assert main(sys.argv[1:]) == 0"
     found = modules_after(code, *train_command(tmp_path / "second"))
     assert (tmp_path / "second" / "dev-best.ckpt").is_file()
     assert "torch" in found
@@ -59,7 +60,7 @@ def test_a_cell_whose_features_exist_imports_no_upstream(tmp_path):
 
 
 def test_a_head_is_made_without_half_of_torchs_compiler_and_leaves_the_global_generator_alone():
-    code = "import torch; from s3prl_metaperser.model import Head; Head(1, 3, 4, 5, torch.Generator())"
+    code = "import torch; from s3prl_metaperser.meta.model import Head; Head(1, 3, 4, 5, torch.Generator())"
     assert "sympy" not in modules_after(code)
     torch.manual_seed(3)
     before = torch.get_rng_state()

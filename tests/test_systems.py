@@ -7,14 +7,14 @@ import pytest
 import torch
 from synthetic import synthetic_corpus
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.initialisation import consensus_initialisation, train_on_consensus
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.training import OuterLoop, fit
+from s3prl_metaperser.run.training import OuterLoop, fit
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
-from s3prl_metaperser.workspace import Workspace
 
 IDENTITY = FeatureIdentity("fake", "0" * 64)
 
@@ -141,8 +141,8 @@ def test_meta_testing_and_reporting_options_do_not_touch_the_initialisation(make
 def test_initialisation_learns_the_consensus_labels(make):
     *_, task = make(initrc__total_steps=300)
     head, record = train_on_consensus(task)
-    from s3prl_metaperser.loss import soft_cross_entropy
     from s3prl_metaperser.methods.initialisation import samples
+    from s3prl_metaperser.protocol.loss import soft_cross_entropy
 
     x, t = samples(task, task.validation)
     with torch.no_grad():

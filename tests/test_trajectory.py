@@ -7,17 +7,17 @@ from small_demo import train_command
 from test_runner import result
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
-from s3prl_metaperser import launcher
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.results import scored_episodes
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.evaluation.trajectory import scored_trajectory, ticked_classes, trajectory
-from s3prl_metaperser.loss import class_balanced_loss
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.protocol.loss import class_balanced_loss
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage.resources import downstream_folder
 
 
 def point(content, steps):

@@ -12,20 +12,20 @@ from small_demo import train_command
 from synthetic import synthetic_corpus
 from test_finetuned_runner import command
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.evaluation.meta_test import validation_loss
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.evaluation.selection import select
+from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
 from s3prl_metaperser.methods import tuning as grids
 from s3prl_metaperser.methods.base import ModelState, new_head
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.model import PARAMETERS
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.resources import downstream_folder
+from s3prl_metaperser.run.workspace import Workspace
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.storage.resources import downstream_folder
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
-from s3prl_metaperser.workspace import Workspace
 
 IDENTITY = FeatureIdentity("fake", "0" * 64)
 

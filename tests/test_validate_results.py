@@ -8,12 +8,13 @@ import shutil
 import pytest
 from small_demo import train_command
 
-from s3prl_metaperser import cli, launcher
+from s3prl_metaperser import cli
 from s3prl_metaperser.audit import audit
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.workspace import demo_root
+from s3prl_metaperser.run.workspace import demo_root
+from s3prl_metaperser.s3prl_plugin import launcher
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from random_checkpoints import UPSTREAM, make_checkpoint
 from torch import nn
 
-from s3prl_metaperser.model import Head
+from s3prl_metaperser.meta.model import Head
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.hub import build_upstream
 
 C, D, L = 4, 16, 3
 LENGTHS = (8000, 6100, 9000)

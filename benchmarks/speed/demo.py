@@ -31,24 +31,24 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from s3prl_metaperser.paths import cache_root
+from s3prl_metaperser.storage.paths import cache_root
 
 LAUNCHER = ROOT / "run_downstream.py"
 #: Part of the job -> functions whose time it is, as "module:name".
 PARTS = {
-    "reading the corpus": ["s3prl_metaperser.workspace:open_corpus", "s3prl_metaperser.workspace:make_split"],
+    "reading the corpus": ["s3prl_metaperser.run.workspace:open_corpus", "s3prl_metaperser.run.workspace:make_split"],
     "hashing the audio": ["s3prl_metaperser.upstream.store:audio_hash"],
-    "features from the store": ["s3prl_metaperser.workspace:Workspace.features"],
+    "features from the store": ["s3prl_metaperser.run.workspace:Workspace.features"],
     "initialisation": ["s3prl_metaperser.methods.meta_perser:consensus_initialisation"],
     "drawing episodes": ["s3prl_metaperser.protocol.loader:EpisodicDataset.__getitem__"],
-    "outer steps": ["s3prl_metaperser.training:OuterLoop.update"],
-    "validation": ["s3prl_metaperser.runner:validation_loss"],
+    "outer steps": ["s3prl_metaperser.run.training:OuterLoop.update"],
+    "validation": ["s3prl_metaperser.s3prl_plugin.runner:validation_loss"],
     "checkpoints and logs": [
-        "s3prl_metaperser.experiment:Experiment.save",
-        "s3prl_metaperser.experiment:Experiment.log",
+        "s3prl_metaperser.run.experiment:Experiment.save",
+        "s3prl_metaperser.run.experiment:Experiment.log",
     ],
-    "meta-testing": ["s3prl_metaperser.runner:meta_test"],
-    "metrics and intervals": ["s3prl_metaperser.runner:result_content"],
+    "meta-testing": ["s3prl_metaperser.s3prl_plugin.runner:meta_test"],
+    "metrics and intervals": ["s3prl_metaperser.s3prl_plugin.runner:result_content"],
 }
 
 
@@ -93,7 +93,8 @@ def part_by_part(command: list[str], out: Path) -> None:
     watch = Stopwatch()
     builtins.__import__ = watch.on("imports", builtins.__import__)
     importlib.import_module = watch.on("imports", importlib.import_module)
-    from s3prl_metaperser import compat, launcher
+    from s3prl_metaperser.s3prl_plugin import launcher
+    from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
 

@@ -28,7 +28,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[2] / "tests")]
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
@@ -40,12 +40,12 @@ from random_checkpoints import UPSTREAM, make_checkpoint
 from timing import about, interleaved, medians, ratio
 from torch import Tensor, nn
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.base import Utterance
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.upstream.hub import build_upstream
+from s3prl_metaperser.run.workspace import open_corpus
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.pooling import pooler
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
-from s3prl_metaperser.workspace import open_corpus
 
 RATE = 16000
 KINDS = ("wav2vec2", "hubert", "wavlm")

@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
@@ -34,7 +34,7 @@ from random_checkpoints import make_checkpoint
 from timing import about, interleaved, medians, ratio
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
-from s3prl_metaperser.upstream.hub import build_upstream
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 
 RATE, SHOTS = 16000, 32
 

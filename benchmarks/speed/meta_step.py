@@ -30,11 +30,11 @@ from peers import PEERS, installed
 from timing import about, interleaved, medians, ratio
 from torch import Tensor
 
-from s3prl_metaperser.loss import soft_cross_entropy
 from s3prl_metaperser.meta import closed_form
 from s3prl_metaperser.meta.inner_loop import adapt, expand
+from s3prl_metaperser.meta.model import PARAMETERS, Head, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import PARAMETERS, Head, pooled_logits
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
 
 SIZES = {"raters": 9, "shots": 32, "steps": 5, "layers": 13, "features": 768, "projector": 256, "classes": 9}
 GROWTH = {"raters": (3, 9, 27), "shots": (8, 32, 128), "steps": (2, 5, 12)}

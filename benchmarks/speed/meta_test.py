@@ -26,15 +26,15 @@ import numpy as np
 import torch
 from timing import about, interleaved, medians, ratio
 
-from s3prl_metaperser.evaluation.meta_test import meta_test
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.meta.model import PARAMETERS, Head
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support
 from s3prl_metaperser.methods.linear_few import LinearFew
 from s3prl_metaperser.methods.meta_perser import MetaPerSER
 from s3prl_metaperser.methods.multi_few import MultiFew
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.model import PARAMETERS, Head
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.loader import LabelTable
 
 SIZES = {"episodes": 10, "shots": 32, "queries": 128, "steps": 50, "layers": 13, "features": 768, "projector": 256}

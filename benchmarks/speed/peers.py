@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from s3prl_metaperser.loss import soft_cross_entropy
-from s3prl_metaperser.model import PARAMETERS, Head, pooled_logits
+from s3prl_metaperser.meta.model import PARAMETERS, Head, pooled_logits
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
 
 
 class _Module(nn.Module):

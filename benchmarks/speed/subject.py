@@ -15,18 +15,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from s3prl_metaperser import compat
+from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
 
 import torch
 from random_checkpoints import UPSTREAM, make_checkpoint
 
-from s3prl_metaperser.loss import weighted_targets
+from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import Head
+from s3prl_metaperser.protocol.loss import weighted_targets
+from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.hub import build_upstream
 from s3prl_metaperser.upstream.micro_batches import micro_losses
 
 KINDS = ("wav2vec2", "hubert", "wavlm")

@@ -1,7 +1,7 @@
-"""s3prl imports ``DownstreamExpert`` from here; it lives in :mod:`s3prl_metaperser.expert`."""
+"""s3prl imports ``DownstreamExpert`` from here; it lives in :mod:`s3prl_metaperser.s3prl_plugin.expert`."""
 
-from s3prl_metaperser.expert import DownstreamExpert
-from s3prl_metaperser.registration import hand_over
+from s3prl_metaperser.s3prl_plugin.expert import DownstreamExpert
+from s3prl_metaperser.s3prl_plugin.registration import hand_over
 
 __all__ = ["DownstreamExpert"]
 

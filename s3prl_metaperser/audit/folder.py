@@ -15,14 +15,14 @@ from s3prl_metaperser.audit.findings import Finding, Findings
 from s3prl_metaperser.audit.labels import check_labels
 from s3prl_metaperser.audit.one import check_one, option
 from s3prl_metaperser.audit.together import check_together
+from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import Corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.evaluation.shape import shape_faults
-from s3prl_metaperser.options import DataOptions, Options
-from s3prl_metaperser.paths import user_path
-from s3prl_metaperser.workspace import demo_root, open_corpus
+from s3prl_metaperser.run.workspace import demo_root, open_corpus
+from s3prl_metaperser.storage.paths import user_path
 
 FILES = ("result_test.json", "result_dev.json")
 CELL, BEST = "cell.json", "dev-best.ckpt"
@@ -126,7 +126,8 @@ def _check_parameters(path: Path, content: Mapping[str, Any], findings: Findings
     checkpoint, stored = path.with_name(BEST), content["hashes"].get("parameters")
     if stored is None or not checkpoint.is_file():
         return
-    from s3prl_metaperser.checkpoints import packed_hash, read_checkpoint
+    from s3prl_metaperser.methods.state import packed_hash
+    from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
     try:
         selected = read_checkpoint(checkpoint)

@@ -9,12 +9,12 @@ import numpy as np
 
 from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.audit.one import listed
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import Corpus
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.episodes import make_episodes
 from s3prl_metaperser.protocol.labels import smooth
-from s3prl_metaperser.workspace import Workspace
+from s3prl_metaperser.run.workspace import Workspace
 
 #: Losses are computed from float32 targets and weights.
 LOSS_TOLERANCE = 1e-6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:

@@ -13,8 +13,8 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.doctor import as_json, as_text, examine, status
     from s3prl_metaperser.errors import printable
+    from s3prl_metaperser.s3prl_plugin.doctor import as_json, as_text, examine, status
 
     found = examine()
     print(json.dumps(as_json(found), indent=1) if arguments.json else printable(as_text(found)))

@@ -6,7 +6,7 @@ import argparse
 import sys
 from shlex import quote
 
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:

@@ -7,7 +7,7 @@ import sys
 from shlex import quote
 
 from s3prl_metaperser.commands.common import add_model, positive
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:

@@ -13,7 +13,7 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "upstreams":
-        from s3prl_metaperser.upstream.hub import load_upstream_config, upstream_names
+        from s3prl_metaperser.s3prl_stack.hub import load_upstream_config, upstream_names
 
         for name in upstream_names():
             pinned = load_upstream_config(name)

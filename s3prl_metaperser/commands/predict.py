@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from s3prl_metaperser.commands.common import add_model, positive
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:
@@ -26,10 +26,10 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.atomic import write_text
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.files import predict_files
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
+    from s3prl_metaperser.storage.atomic import write_text
 
     quiet_upstreams()
     found = predict_files(load(arguments), arguments.files, batch_size=arguments.batch_size)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
 from s3prl_metaperser.errors import unknown_name
-from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.registry import Registry
+from s3prl_metaperser.storage.paths import user_path
 
 __all__ = ["CLASSES", "CORPORA", "Corpus", "Problem", "Rating", "Utterance", "load_corpus"]
 
 CORPORA = Registry("corpus", "s3prl_metaperser.corpora")
 CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release")
-CORPORA.register("demo", "s3prl_metaperser.corpora.demo:read", "synthetic speech, made on first use")
+CORPORA.register("demo", "s3prl_metaperser.demo.reader:read", "synthetic speech, made on first use")
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:read", "ratings.csv: file,rater,label")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from s3prl_metaperser.storage.provenance import digest
 
 #: The nine classes, in EMO-SUPERB's order. "Other" is not a class (Meta-PerSER, section 3.1).
 CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
@@ -118,3 +120,11 @@ class Corpus:
             for tick in rating.ticks:
                 entry["ticks"][tick] += 1
         return summary
+
+
+def label_hashes(ratings: Iterable[Rating]) -> dict[str, str]:
+    """Rater -> hash of everything that this rater ticked."""
+    ticked: dict[str, list] = {}
+    for rating in ratings:
+        ticked.setdefault(rating.rater, []).append([rating.utterance, list(rating.ticks)])
+    return {rater: digest(sorted(ticks))[:16] for rater, ticks in ticked.items()}

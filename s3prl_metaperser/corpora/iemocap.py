@@ -25,8 +25,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_metaperser.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora import labels
+from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
 from s3prl_metaperser.errors import UserError
 

@@ -25,11 +25,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from s3prl_metaperser.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora import csv_rows, labels
+from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 DUPLICATES = ("error", "union", "first")
 UNKNOWN_SPEAKER = "unknown"

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from tqdm import tqdm
 
-from s3prl_metaperser.audio import RATE, BadAudio, decode
+from s3prl_metaperser.corpora.audio import RATE, BadAudio, decode
 from s3prl_metaperser.corpora.base import Corpus, Problem
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.

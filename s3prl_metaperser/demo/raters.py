@@ -14,12 +14,12 @@ from functools import cache
 
 import numpy as np
 
-from s3prl_metaperser import resources
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora.base import CLASSES
 from s3prl_metaperser.demo.draws import generator
 from s3prl_metaperser.demo.script import CENTROIDS, Turn
 from s3prl_metaperser.errors import unknown_name
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.storage import resources
 
 #: What each variant is for.
 VARIANTS = {

@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from s3prl_metaperser.demo.voice import Delivery, to_json
-from s3prl_metaperser.disk import reported
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.disk import reported
 
 _CODE = "from s3prl_metaperser.demo.voice import main; main()"
 

@@ -18,8 +18,8 @@ from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, int
 from s3prl_metaperser.demo.rendering import render_speakers, require_parselmouth
 from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
-from s3prl_metaperser.disk import new_folder, umask, writing
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.storage.disk import new_folder, umask, writing
 
 #: Changes with anything that changes what the same seed gives.
 RECIPE_VERSION = 1

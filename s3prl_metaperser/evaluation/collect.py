@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.config.options import flat
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.results import read_result, scored_episodes
 from s3prl_metaperser.evaluation.shape import arrays_fit, shape_faults
 from s3prl_metaperser.evaluation.statistics import Scored
-from s3prl_metaperser.options import flat
 
 RESULT = "result_test.json"
 PROTOCOLS = ("paper", "tuned")

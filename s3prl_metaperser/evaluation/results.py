@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s3prl_metaperser.atomic import write_json
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.schema import SCHEMA
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.protocol.episodes import EpisodeList
+from s3prl_metaperser.storage.atomic import write_json
 
 if TYPE_CHECKING:
-    from s3prl_metaperser.evaluation.meta_test import EpisodeResult
+    from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 
 PACKAGES = (
     "s3prl",

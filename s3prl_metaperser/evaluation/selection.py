@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_test import validation_loss
+from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.tuning import Overrides, overridden
 

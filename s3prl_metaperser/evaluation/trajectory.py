@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.evaluation.meta_test import Diverged, EpisodeResult, meta_test
+from s3prl_metaperser.evaluation.meta_testing import Diverged, EpisodeResult, meta_test
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from s3prl_metaperser.config.options import Options, flat, merged
+from s3prl_metaperser.config.override import parse_override
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, slug
 from s3prl_metaperser.grid.relevance import (
@@ -19,12 +22,9 @@ from s3prl_metaperser.grid.relevance import (
     nested,
     uses_initialisation,
 )
-from s3prl_metaperser.options import Options, flat, merged
-from s3prl_metaperser.override import parse_override
-from s3prl_metaperser.paths import user_path
-from s3prl_metaperser.resources import shipped_configuration
-from s3prl_metaperser.upstream.hub import checkpoint_hash
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
+from s3prl_metaperser.storage.paths import user_path
+from s3prl_metaperser.storage.resources import shipped_configuration
 
 #: Raised whenever the same definition would give other numbers.
 RECIPE = 1

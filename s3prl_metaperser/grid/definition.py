@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.config.options import merged
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods import systems
-from s3prl_metaperser.options import merged
-from s3prl_metaperser.upstream.files import check_files
-from s3prl_metaperser.upstream.hub import check_upstream
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.s3prl_stack.hub import check_upstream
+from s3prl_metaperser.s3prl_stack.weights_files import check_files
 
 SCOPES = ("frozen", "finetuned")
 SCENARIOS = ("seen", "unseen")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.relevance import META
-from s3prl_metaperser.upstream.hub import load_upstream_config
+from s3prl_metaperser.s3prl_stack.hub import load_upstream_config
 from s3prl_metaperser.upstream.memory_plan import shape_of
 
 CLASSES, FLOAT = 9, 4

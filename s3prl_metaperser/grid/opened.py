@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3prl_metaperser.config.options import DataOptions
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell, expand, select
 from s3prl_metaperser.grid.definition import Grid, read_grid
 from s3prl_metaperser.grid.results import Results
-from s3prl_metaperser.options import DataOptions
-from s3prl_metaperser.paths import user_path
-from s3prl_metaperser.workspace import demo_root, open_corpus
+from s3prl_metaperser.run.workspace import demo_root, open_corpus
+from s3prl_metaperser.storage.paths import user_path
 
 
 @dataclass(frozen=True)

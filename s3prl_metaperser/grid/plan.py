@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.grid import disk, effort
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.results import CELL, STATES, read_small
 from s3prl_metaperser.grid.stages import Stage, stages
-from s3prl_metaperser.workspace import open_corpus
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.run.workspace import open_corpus
 
 #: (upstream, scope, system) -> seconds; ``initialisation`` in place of a system.
 Seconds = Mapping[tuple[str, str, str], float]

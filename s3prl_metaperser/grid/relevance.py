@@ -112,7 +112,7 @@ def matters_to_initialisation(option: str, scope: str, config: Mapping[str, Any]
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of :func:`s3prl_metaperser.options.flat`."""
+    """The inverse of :func:`s3prl_metaperser.config.options.flat`."""
     config: dict[str, Any] = {}
     for name, value in options.items():
         section = config

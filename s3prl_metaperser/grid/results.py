@@ -26,10 +26,10 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from s3prl_metaperser.atomic import write_json
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.schema import SCHEMA
 from s3prl_metaperser.grid.cells import Cell
+from s3prl_metaperser.storage.atomic import write_json
 
 RESULT, CELL, ERROR, LOG = "result_test.json", "cell.json", "error.json", "cell.log"
 PREVIOUS, LOCKS = "previous-cells", ".locks"

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from s3prl_metaperser import launcher
-from s3prl_metaperser.arguments import build_parser
+from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import Corpus
-from s3prl_metaperser.experiment import BEST
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Results
 from s3prl_metaperser.grid.stages import Stage, stage_of
 from s3prl_metaperser.methods import initialisation, ssl_e
-from s3prl_metaperser.options import DataOptions, Options
-from s3prl_metaperser.paths import steps_of
-from s3prl_metaperser.registration import DOWNSTREAM
-from s3prl_metaperser.upstream.hub import checkpoint_hash
+from s3prl_metaperser.run.experiment import BEST
+from s3prl_metaperser.run.workspace import Workspace, open_corpus
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.s3prl_plugin.arguments import build_parser
+from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
+from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
+from s3prl_metaperser.storage.paths import steps_of
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures, audio_hash
-from s3prl_metaperser.workspace import Workspace, open_corpus
 
 if TYPE_CHECKING:  # s3prl's runner imports only in a process that is prepared
-    from s3prl_metaperser.runner import MetaRunner
+    from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
 
 
 class Session:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from s3prl_metaperser.atomic import write_json
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.results import read_small
-from s3prl_metaperser.paths import cache_root
+from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.paths import cache_root
 
 Kind = Literal["features", "initialisation"]
 

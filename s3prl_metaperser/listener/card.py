@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.options import Options
 
 #: Sections of ``downstream_expert`` that adaptation and prediction go by.
 SECTIONS = ("modelrc", "metarc", "fewrc", "tunerc", "evalrc")

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from s3prl_metaperser.checkpoints import read_checkpoint
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import read_whole
 from s3prl_metaperser.evaluation.results import versions
-from s3prl_metaperser.experiment import BEST
 from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
 from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, check_new, tensor_hash, write_folder
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.options import Options
-from s3prl_metaperser.paths import steps_of
-from s3prl_metaperser.registration import DOWNSTREAM
-from s3prl_metaperser.upstream.files import is_address
-from s3prl_metaperser.upstream.hub import checkpoint_urls
+from s3prl_metaperser.run.experiment import BEST
+from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
+from s3prl_metaperser.s3prl_stack.hub import checkpoint_urls
+from s3prl_metaperser.s3prl_stack.weights_files import is_address
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.paths import steps_of
 from s3prl_metaperser.upstream.store import RECIPE
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.listener.recognizer import CHUNK, PersonalizedEmotionRecognizer
 from s3prl_metaperser.listener.waves import waveform
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 #: What is taken for audio in a folder; a file that is named is read whatever it is called.
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".sph")

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3prl_metaperser.disk import new_folder, umask, writing
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.hashing import file_hash
+from s3prl_metaperser.storage.disk import new_folder, umask, writing
+from s3prl_metaperser.storage.hashing import file_hash
 
 if TYPE_CHECKING:
     import torch

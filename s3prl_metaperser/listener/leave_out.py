@@ -18,7 +18,7 @@ from tqdm import tqdm
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_intervals
 from s3prl_metaperser.listener.model import LoadedModel, tick_table
-from s3prl_metaperser.loss import class_balanced_loss
+from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.seeding import numpy_generator
 
 DRAWS = 2000

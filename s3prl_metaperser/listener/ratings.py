@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora import ratings_csv
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.hashing import file_hash
+from s3prl_metaperser.storage.hashing import file_hash
 
 #: Whose labels they are where ratings.csv has no column that says so.
 NAMELESS = "listener"

@@ -7,11 +7,11 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3prl_metaperser.atomic import write_text
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.hashing import file_hash, text_hash
 from s3prl_metaperser.listener.ratings import NAMELESS
+from s3prl_metaperser.storage.atomic import write_text
+from s3prl_metaperser.storage.hashing import file_hash, text_hash
 
 _HEADER = ["file", "rater", "label"]
 _NAMES = {"file": ("file", "task", "name"), "rater": ("rater", "worker", "performer"), "label": ("label",)}

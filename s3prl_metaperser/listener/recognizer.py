@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_metaperser.audio import RATE
 from s3prl_metaperser.corpora import labels as spelling
+from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 from s3prl_metaperser.listener.folder import CARD, MEAN, SCALE, SCHEMA, TENSORS, read_folder, write_folder
 from s3prl_metaperser.listener.model import LoadedModel, tick_table
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of, waveform
 from s3prl_metaperser.methods.base import Predictor
-from s3prl_metaperser.paths import user_path
 from s3prl_metaperser.protocol.labels import binarise
+from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
     import pandas

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import torch
 
-from s3prl_metaperser.audio import RATE, load_audio
+from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.files import audio_below
 from s3prl_metaperser.listener.leave_out import Fit, leave_out

@@ -8,8 +8,8 @@ import warnings
 import torch
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.launcher import NOT_OURS
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.s3prl_plugin.launcher import NOT_OURS
 
 
 def quiet_upstreams() -> None:

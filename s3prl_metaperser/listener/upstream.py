@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream.files import local_name
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls
-from s3prl_metaperser.upstream.hub_index import check_upstream, hub_index, s3prl_version
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls
+from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, hub_index, s3prl_version
+from s3prl_metaperser.s3prl_stack.weights_files import local_name
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,9 @@ import numpy as np
 import soxr
 import torch
 
-from s3prl_metaperser.audio import RATE, RATES, SHORTEST_MILLISECONDS, load_audio
+from s3prl_metaperser.corpora.audio import RATE, RATES, SHORTEST_MILLISECONDS, load_audio
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.paths import user_path
+from s3prl_metaperser.storage.paths import user_path
 
 #: A path, or samples: float [n] or [1, n] with full scale 1, or int16 of the same shapes.
 Clip = str | Path | np.ndarray | torch.Tensor

@@ -24,8 +24,8 @@ from torch.autograd.function import once_differentiable
 from s3prl_metaperser.meta import closed_form_adapt
 from s3prl_metaperser.meta.closed_form_reverse import reverse
 from s3prl_metaperser.meta.closed_form_steps import Samples, Theta, inner_step, multiplied_out, outer_pass
+from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import PARAMETERS
 
 #: Steps after which adaptation folds the outer products into a projector for each episode: more cost more than that.
 ROOM = 4

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.methods.base import System
 from s3prl_metaperser.methods.meta_perser import MetaPerSER
 from s3prl_metaperser.methods.meta_perser_entire import MetaPerSEREntire
-from s3prl_metaperser.options import Options
 
 #: Part of the method, as Table 2 abbreviates it -> its switch in ``metarc``.
 SWITCHES = {

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.model import Head, pooled_logits
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.loader import EpisodeBatch, LabelTable
 from s3prl_metaperser.seeding import torch_generator
 
@@ -75,7 +75,7 @@ class TrainingTask:
         cache: folder for what systems share, such as the initialisation.
         identity: hash of ``made_from``.
         model: upstream and head, where the upstream is fine-tuned.
-        made_from: all that training under this task depends on, as parts for :mod:`s3prl_metaperser.identity`.
+        made_from: all that training under this task depends on, as parts for :mod:`.storage.provenance`.
         learned_from: the same for an initialisation, which depends on nothing of the test rater.
     """
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from s3prl_metaperser.loss import weighted_targets
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.ssl_e import fine_tuned_initialisation
 from s3prl_metaperser.methods.tuning import Overrides, grid
+from s3prl_metaperser.protocol.loss import weighted_targets
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 

@@ -20,14 +20,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from s3prl_metaperser.atomic import replacing
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.identity import digest, refuse
-from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.methods.base import TrainingTask, new_head
-from s3prl_metaperser.model import Head
 from s3prl_metaperser.protocol.loader import LabelTable
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.seeding import numpy_generator
+from s3prl_metaperser.storage.atomic import replacing
+from s3prl_metaperser.storage.provenance import digest, refuse
 
 RECIPE = 1
 
@@ -56,7 +56,7 @@ def initialisation_file(task: TrainingTask) -> Path:
 
 
 def initialisation_parts(task: TrainingTask, recipe: int, **more: Any) -> dict[str, Any]:
-    """All that an initialisation depends on, as parts for :mod:`s3prl_metaperser.identity`; nothing of meta-testing."""
+    """All that an initialisation depends on, as parts for :mod:`.storage.provenance`; nothing of meta-testing."""
     options = task.options.downstream_expert
     chosen = {"initrc": dataclasses.asdict(options.initrc), "projector_dim": options.modelrc.projector_dim, **more}
     return {"recipe": recipe, "seed": task.seed, **chosen, **(task.learned_from or {"task": task.identity})}

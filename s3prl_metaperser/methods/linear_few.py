@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.meta.inner_loop import expand
+from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support
 from s3prl_metaperser.methods.few_shot import optimised
 from s3prl_metaperser.methods.linear_zero import LinearZero
 from s3prl_metaperser.methods.tuning import Overrides, grid
-from s3prl_metaperser.model import pooled_logits
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 
 #: Parameters of all episodes that are adapted together. More do not fit the cache, and one by one is as fast then.
 NUMBERS_AT_ONCE = 1 << 18

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support
 from s3prl_metaperser.methods.linear_zero import LinearZero
-from s3prl_metaperser.model import pooled_logits
 from s3prl_metaperser.protocol.labels import binarise
 
 #: A predictor's entry for the centres, [C, H]; a class without one has a row of NaN.

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.meta import closed_form
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
+from s3prl_metaperser.meta.model import PARAMETERS, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask, new_head
 from s3prl_metaperser.methods.initialisation import consensus_initialisation
 from s3prl_metaperser.methods.tuning import Overrides, grid
-from s3prl_metaperser.model import PARAMETERS, pooled_logits
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 
 
 class MetaPerSER(System):

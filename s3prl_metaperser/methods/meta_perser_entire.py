@@ -7,7 +7,6 @@ import torch
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.loss import weighted_targets
 from s3prl_metaperser.meta.adjoint import NonFinite, adapt, outer_gradient
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.rates import InnerRates
@@ -16,6 +15,7 @@ from s3prl_metaperser.methods.entire import EntireZero
 from s3prl_metaperser.methods.ssl_e import fine_tuned_initialisation
 from s3prl_metaperser.methods.tuning import Overrides, grid
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.protocol.loss import weighted_targets
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping, micro_losses
 

@@ -30,14 +30,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.config.options import OptimizerOptions, Options
+from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask, new_head
 from s3prl_metaperser.methods.few_shot import optimised
 from s3prl_metaperser.methods.linear_sim import embeddings
 from s3prl_metaperser.methods.tuning import Overrides, grid
-from s3prl_metaperser.model import Head, pooled_logits
-from s3prl_metaperser.options import OptimizerOptions, Options
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.seeding import torch_generator
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.loss import weighted_targets
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, TrainingTask
 from s3prl_metaperser.methods.entire import EntireZero
 from s3prl_metaperser.methods.entire_sim import embeddings
@@ -26,9 +27,8 @@ from s3prl_metaperser.methods.multi_few import (
     with_one_classifier,
 )
 from s3prl_metaperser.methods.tuning import Overrides, grid
-from s3prl_metaperser.model import Head
-from s3prl_metaperser.options import Options
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.protocol.loss import weighted_targets
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_losses

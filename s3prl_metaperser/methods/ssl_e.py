@@ -18,15 +18,15 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.atomic import replacing
-from s3prl_metaperser.checkpoints import check_bytes, save_checkpoint
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.identity import digest
-from s3prl_metaperser.loss import class_balanced_loss, weighted_targets
 from s3prl_metaperser.methods.base import TrainingTask
 from s3prl_metaperser.methods.initialisation import check_made_from, initialisation_parts, shuffled_batches
 from s3prl_metaperser.protocol.loader import LabelTable
+from s3prl_metaperser.protocol.loss import class_balanced_loss, weighted_targets
 from s3prl_metaperser.seeding import numpy_generator
+from s3prl_metaperser.storage.atomic import replacing
+from s3prl_metaperser.storage.checkpoints import check_bytes, save_checkpoint
+from s3prl_metaperser.storage.provenance import digest
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.config.options import Options
 
 #: ``section.option`` of ``downstream_expert`` -> value.
 Overrides = dict[str, Any]

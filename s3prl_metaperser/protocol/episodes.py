@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from s3prl_metaperser.atomic import write_json
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.seeding import numpy_generator, seed_from
+from s3prl_metaperser.storage.atomic import write_json
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from s3prl_metaperser.atomic import write_json
-from s3prl_metaperser.disk import new_folder, umask, writing
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.disk import new_folder, umask, writing
 
 #: Lists what a report consists of, so that the next one knows what it may replace.
 MANIFEST = "report_files.json"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from s3prl_metaperser import resources
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.report.tables import ABSENT, Absent, Value
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.storage import resources
 
 UPSTREAMS = ("wavlm_base", "wav2vec2_base", "hubert_base")
 SCENARIOS = ("seen", "unseen")

@@ -27,7 +27,7 @@ import re
 from dataclasses import dataclass
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream.hub_index import check_upstream, load_upstream_config
+from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, load_upstream_config
 
 FRAMES_PER_SECOND = 50
 GIGABYTES = (16, 32, 80)

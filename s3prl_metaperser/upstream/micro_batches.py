@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from s3prl_metaperser.loss import soft_cross_entropy
+from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.front_end import once
@@ -57,7 +57,7 @@ def micro_losses(
 
     Args:
         wavs: K waveforms, each [n] at 16 kHz, on any device.
-        weighted_targets: :func:`s3prl_metaperser.loss.weighted_targets`, [K, C].
+        weighted_targets: :func:`s3prl_metaperser.protocol.loss.weighted_targets`, [K, C].
         seconds: padded audio in one micro-batch.
         seed: what this adaptation is named by, such as outer step and rater.
     """

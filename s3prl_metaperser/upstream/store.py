@@ -1,6 +1,6 @@
 """The pooled feature store: each utterance's time-mean of every layer, [L, D], made once and kept.
 
-With a frozen upstream and the linear head nothing else is needed (see :mod:`s3prl_metaperser.model`). A store
+With a frozen upstream and the linear head nothing else is needed (see :mod:`s3prl_metaperser.meta.model`). A store
 belongs to one upstream, checkpoint and preprocessing; inside it, features are found by the SHA-256 of the audio file,
 so that a swapped or changed file can never be matched to old features.
 
@@ -25,13 +25,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from s3prl_metaperser.atomic import replacing
-from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
-from s3prl_metaperser.disk import clear_leftovers, writing
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.hashing import file_hash
-from s3prl_metaperser.identity import refuse
+from s3prl_metaperser.storage.atomic import replacing
+from s3prl_metaperser.storage.disk import clear_leftovers, writing
+from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.provenance import refuse
 from s3prl_metaperser.upstream.prefetch import prefetched
 
 RECIPE = 1  # raised whenever the same input would give other features

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
 
 RATE = 16000

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from s3prl_metaperser.atomic import write_text
+from s3prl_metaperser.storage.atomic import write_text
 
 _PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.5

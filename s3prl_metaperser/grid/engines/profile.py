@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.paths import user_path
-from s3prl_metaperser.resources import folder
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.storage.paths import user_path
+from s3prl_metaperser.storage.resources import folder
 
 CONFIG = "config.yaml"
 #: Where Snakemake keeps a user's own.

@@ -30,7 +30,7 @@ from s3prl_metaperser.grid.engines.workplace import REPORT_PAGE, Workplace, rule
 from s3prl_metaperser.grid.jobs import Job, jobs_of, resources
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.progress import LOG_SECONDS
-from s3prl_metaperser.paths import cache_root
+from s3prl_metaperser.storage.paths import cache_root
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOG = "snakemake.log"

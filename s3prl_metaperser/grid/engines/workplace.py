@@ -20,10 +20,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.atomic import write_text
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.jobs import Job
 from s3prl_metaperser.grid.results import Results
+from s3prl_metaperser.storage.atomic import write_text
 
 #: How long a process that was killed just now may take to be gone.
 LOCK_SECONDS = 10.0

@@ -15,18 +15,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.config.options import Options, TuningOptions
+from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, new_head
-from s3prl_metaperser.options import Options, TuningOptions
+from s3prl_metaperser.run.workspace import Prepared, Workspace, say
+from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.store import FeatureIdentity
 from s3prl_metaperser.upstream.waveforms import RATE, Waveforms
-from s3prl_metaperser.workspace import Prepared, Workspace, say
 
 #: Seconds; enough for a frame of any upstream.
 SHORTEST_CROP = 0.1

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_test import validation_loss
+from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.protocol.loader import EpisodeBatch, EpisodicDataset, episodic_loader
 from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.disk import clear_leftovers, new_file, umask, writing
+from s3prl_metaperser.storage.disk import clear_leftovers, new_file, umask, writing
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import importlib
 import types
 from typing import Any
 
-from s3prl_metaperser.upstream.hub_index import hub_index
+from s3prl_metaperser.s3prl_stack.hub_index import hub_index
 
 
 class LazyHub(types.ModuleType):

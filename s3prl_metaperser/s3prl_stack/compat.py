@@ -11,12 +11,12 @@
   of s3prl's loaders ask for in so many words, ``torch.load(..., weights_only=False)``, would run whatever code a
   file holds: no such call is granted in this process and those it starts.
 - transformers fetches and runs attention kernels that a model's configuration names: switched off.
-- s3prl evaluates text from checkpoints and configurations: see :mod:`s3prl_metaperser.guards`.
+- s3prl evaluates text from checkpoints and configurations: see :mod:`s3prl_metaperser.s3prl_stack.guards`.
 - ``Runner.evaluate`` on a CPU with CUDA beside it enters ``torch.cuda.device("cpu")``, a ValueError: CUDA is
   hidden from it.
 - ``s3prl.hub`` imports all of its upstreams, transformers with them: a module that imports one is used.
-- s3prl's ``-o`` evaluates what is typed: :mod:`s3prl_metaperser.override` takes its place.
-- s3prl's download retries and leaves its lock behind: :mod:`s3prl_metaperser.upstream.download`.
+- s3prl's ``-o`` evaluates what is typed: :mod:`s3prl_metaperser.config.override` takes its place.
+- s3prl's download retries and leaves its lock behind: :mod:`s3prl_metaperser.s3prl_stack.download`.
 - s3prl replaces Python's ``isinstance``, for torch below 1.8: left out.
 
 Modules of s3prl are mended as they are imported, so nothing is imported that is not asked for.
@@ -38,10 +38,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser import guards, stand_ins
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream import download
-from s3prl_metaperser.upstream.lazy_hub import LazyHub
+from s3prl_metaperser.s3prl_stack import download, guards, stand_ins
+from s3prl_metaperser.s3prl_stack.lazy_hub import LazyHub
 
 _applied = False
 
@@ -233,7 +232,7 @@ def _cuda_hidden() -> Iterator[None]:
 
 
 def _mend_helper(module: types.ModuleType) -> None:
-    from s3prl_metaperser.override import apply_override, parse_override
+    from s3prl_metaperser.config.override import apply_override, parse_override
 
     def override(string: str, args: argparse.Namespace, config: dict) -> None:
         apply_override(string, args, config, strict_config=False)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.checkpoints import pack_state, read_checkpoint, save_checkpoint
-from s3prl_metaperser.disk import clear_leftovers, writing
-from s3prl_metaperser.events import Events
 from s3prl_metaperser.methods.base import ModelState
-from s3prl_metaperser.paths import new_previous, steps_of
-from s3prl_metaperser.training import OuterLoop
-from s3prl_metaperser.workspace import say
+from s3prl_metaperser.methods.state import pack_state
+from s3prl_metaperser.run.training import OuterLoop
+from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
+from s3prl_metaperser.storage.disk import clear_leftovers, writing
+from s3prl_metaperser.storage.events import Events
+from s3prl_metaperser.storage.paths import new_previous, steps_of
 
 BEST = "dev-best.ckpt"
 #: The best so far before anything was evaluated.

@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from s3prl_metaperser.arguments import is_wanted
 from s3prl_metaperser.errors import UserError, shown, unknown_name
-from s3prl_metaperser.paths import steps_of
-from s3prl_metaperser.upstream.files import check_files
-from s3prl_metaperser.upstream.hub import check_upstream, explain_failure
-from s3prl_metaperser.upstream.hub_index import s3prl_folder
+from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
+from s3prl_metaperser.s3prl_stack.hub import check_upstream, explain_failure
+from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
+from s3prl_metaperser.s3prl_stack.weights_files import check_files
+from s3prl_metaperser.storage.paths import steps_of
 
 
 def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespace | None = None) -> None:
@@ -20,7 +20,7 @@ def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespac
     ``--device cuda`` becomes ``cpu`` where there is no CUDA. ``sys.argv`` is as before afterwards.
 
     Args:
-        args: the command line, parsed by :func:`s3prl_metaperser.arguments.build_parser`.
+        args: the command line, parsed by :func:`s3prl_metaperser.s3prl_plugin.arguments.build_parser`.
         argv: the same command line unparsed, without the program's name.
         past: the arguments in the checkpoint that is resumed from; read here where they are not given.
 
@@ -36,7 +36,7 @@ def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespac
         check_upstream(args.upstream)
         check_files(args.upstream, args.upstream_ckpt, args.upstream_model_config)
 
-    from s3prl_metaperser import compat
+    from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
     import torch
@@ -67,7 +67,7 @@ def _has_checkpoints(args: argparse.Namespace) -> bool:
 def _check_past(args: argparse.Namespace, past: argparse.Namespace | None) -> None:
     """s3prl takes nearly all arguments from the checkpoint; some of them are for a person to give."""
     if past is None:
-        from s3prl_metaperser.checkpoints import read_checkpoint
+        from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
         past = read_checkpoint(steps_of(_folder(args))[-1][1])["Args"]
     name = str(getattr(past, "downstream", None))

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from s3prl_metaperser.audio import load_audio
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import unknown_name
-from s3prl_metaperser.loss import soft_cross_entropy, weighted_targets
-from s3prl_metaperser.model import linear
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.protocol.episodes import EpisodeList
 from s3prl_metaperser.protocol.loader import (
     EpisodeBatch,
@@ -22,8 +21,9 @@ from s3prl_metaperser.protocol.loader import (
     episodic_loader,
     steps_per_epoch,
 )
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.seeding import torch_generator
-from s3prl_metaperser.workspace import Workspace
 
 CONFIG_FIELDS = ("runner", "optimizer", "downstream_expert")
 

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from s3prl_metaperser.audio_containers import CONTAINERS, missing
+from s3prl_metaperser.corpora.audio_containers import CONTAINERS, missing
 from s3prl_metaperser.errors import UserError
 
 #: Samples a second that every upstream of s3prl expects.

@@ -2,7 +2,7 @@
 
 s3prl evaluates text that comes out of files: layer sizes in a checkpoint (``-k``), a feature type in a model
 configuration (``-g``), a model's name in a downstream's configuration (``-c``, or ``-e``). In each of s3prl's modules
-:mod:`s3prl_metaperser.compat` puts :func:`look_up` in the place of ``eval``, :data:`PICKLE` in that of ``pickle`` and
+:mod:`.compat` puts :func:`look_up` in the place of ``eval``, :data:`PICKLE` in that of ``pickle`` and
 :data:`YAML` in that of ``yaml``; nothing of s3prl is edited.
 """
 
@@ -18,8 +18,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from s3prl_metaperser.config.yaml_files import parse_yaml
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.yaml_files import parse_yaml
 
 #: Whose classes and functions a looked-up name may be; what else a module happens to import (os, torch.hub) is not.
 CALLABLE = ("s3prl.", "torch.nn.", "torchaudio.compliance.", "torchaudio.transforms.")

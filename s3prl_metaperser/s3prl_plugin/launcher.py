@@ -1,7 +1,7 @@
 """The launcher: s3prl's command line, from any directory.
 
 ``-d personalized_emotion`` runs here; any other downstream is handed to s3prl's own launcher, on a stack that
-:mod:`s3prl_metaperser.compat` has made fit for it.
+:mod:`.compat` has made fit for it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import s3prl_metaperser
-from s3prl_metaperser.arguments import build_parser
-from s3prl_metaperser.disk import clear_leftovers, system_error
+from s3prl_metaperser.config.options import Options, merged
+from s3prl_metaperser.config.override import apply_override
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, printable, shown
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
-from s3prl_metaperser.options import Options, merged
-from s3prl_metaperser.override import apply_override
-from s3prl_metaperser.paths import new_previous, steps_of
-from s3prl_metaperser.registration import DOWNSTREAM
-from s3prl_metaperser.resources import shipped_configuration
-from s3prl_metaperser.upstream.hub import check_upstream, load_upstream_config
-from s3prl_metaperser.workspace import Workspace, say
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.run.workspace import Workspace, say
+from s3prl_metaperser.s3prl_plugin.arguments import build_parser
+from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
+from s3prl_metaperser.s3prl_stack.hub import check_upstream, load_upstream_config
+from s3prl_metaperser.storage.disk import clear_leftovers, system_error
+from s3prl_metaperser.storage.paths import new_previous, steps_of
+from s3prl_metaperser.storage.resources import shipped_configuration
 
 if TYPE_CHECKING:
-    from s3prl_metaperser.runner import MetaRunner
+    from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
 
 # What a resumed run takes from its command line and not from the checkpoint: as in s3prl, and whatever would let a
 # checkpoint from elsewhere publish the folder or fetch code.
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     elif args.init_ckpt is not None:
         _read(Path(args.init_ckpt))  # s3prl's runner opens it again, and would end in torch's own traceback
     if downstream != DOWNSTREAM:
-        from s3prl_metaperser.stock import run_stock
+        from s3prl_metaperser.s3prl_plugin.stock import run_stock
 
         run_stock(args, argv, content.get("Args"))
         return 0
@@ -127,13 +127,13 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
 
 def prepare_process(args: argparse.Namespace) -> None:
     """Make s3prl fit for this machine's stack, and ``args.device`` one that is there; once or again before each run."""
-    from s3prl_metaperser import compat
+    from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
     import torch
 
     from s3prl_metaperser import parallel
-    from s3prl_metaperser.registration import register
+    from s3prl_metaperser.s3prl_plugin.registration import register
 
     for message in NOT_OURS:
         warnings.filterwarnings("ignore", message)
@@ -158,7 +158,7 @@ def open_runner(
     import numpy as np
     import torch
 
-    from s3prl_metaperser.runner import MetaRunner
+    from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
 
     random.seed(args.seed)
     np.random.seed(args.seed)
@@ -200,7 +200,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from s3prl_metaperser.checkpoints import read_checkpoint
+    from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
     return read_checkpoint(path)
 
@@ -316,7 +316,7 @@ def _device(device: str, torch) -> str:
 
 def write_yaml(args: argparse.Namespace, config: dict[str, Any]) -> None:
     """``args_<time>.yaml`` and ``config_<time>.yaml``, as s3prl does."""
-    from s3prl_metaperser.atomic import write_text
+    from s3prl_metaperser.storage.atomic import write_text
 
     clear_leftovers(Path(args.expdir))
     tag = time.strftime("%Y-%m-%d-%H-%M-%S")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError, shown
 
 #: Sections in which names are many and values are hashes: they are counted, as so many of these.
@@ -22,14 +21,6 @@ _NAMED = 3
 def digest(parts: Any) -> str:
     """SHA-256 of plain data."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def label_hashes(ratings: Iterable[Rating]) -> dict[str, str]:
-    """Rater -> hash of everything that this rater ticked."""
-    ticked: dict[str, list] = {}
-    for rating in ratings:
-        ticked.setdefault(rating.rater, []).append([rating.utterance, list(rating.ticks)])
-    return {rater: digest(sorted(ticks))[:16] for rater, ticks in ticked.items()}
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.upstream.download import CONNECT_SECONDS, DownloadFailed, fetch
-from s3prl_metaperser.upstream.hub_index import (
+from s3prl_metaperser.s3prl_stack.download import CONNECT_SECONDS, DownloadFailed, fetch
+from s3prl_metaperser.s3prl_stack.hub_index import (
     bundled_configs,
     checkpoint_urls,
     download_folder,

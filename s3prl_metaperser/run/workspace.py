@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import CORPORA, Corpus, load_corpus
+from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.errors import UserError, printable, unknown_name
-from s3prl_metaperser.identity import digest, label_hashes
-from s3prl_metaperser.options import DataOptions, Options
-from s3prl_metaperser.paths import cache_root
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
 from s3prl_metaperser.protocol.splits import Split, make_split
 from s3prl_metaperser.seeding import seed_from
+from s3prl_metaperser.storage.paths import cache_root
+from s3prl_metaperser.storage.provenance import digest
 
 if TYPE_CHECKING:
     import torch
@@ -216,7 +217,7 @@ class Workspace:
 
     def class_weights(self) -> np.ndarray:
         """Class-balanced weights from the consensus labels, float64 [C]."""
-        from s3prl_metaperser.loss import class_balanced_weights
+        from s3prl_metaperser.protocol.loss import class_balanced_weights
 
         rows = dict.fromkeys(self.split.consensus, 0)
         return class_balanced_weights(self.labels("consensus", rows).targets)
@@ -292,7 +293,7 @@ class Workspace:
     def made_from(
         self, prepared: Prepared, identity: FeatureIdentity, model: FineTunedModel | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a checkpoint depends on, and what an initialisation does, as parts for :mod:`.identity`.
+        """What a checkpoint depends on, and what an initialisation does, as parts for :mod:`.storage.provenance`.
 
         An initialisation knows nothing of the test rater and of utterances that are for testing alone. A checkpoint
         has been chosen by episodes that are drawn by the whole corpus.

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import s3prl_metaperser
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.paths import cache_root
+from s3prl_metaperser.storage.paths import cache_root
 
 PACKAGE = "s3prl-metaperser"
 #: extra -> (the module that it brings, what needs it)
@@ -141,7 +141,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _torchaudio() -> Iterator[Finding]:
-    from s3prl_metaperser import compat
+    from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
     import torch
@@ -154,8 +154,8 @@ def _torchaudio() -> Iterator[Finding]:
 
 
 def _mends() -> Iterator[Finding]:
-    """What :mod:`s3prl_metaperser.compat` had to mend, and whether s3prl's runner imports then."""
-    from s3prl_metaperser import compat, stand_ins
+    """What :mod:`.compat` had to mend, and whether s3prl's runner imports then."""
+    from s3prl_metaperser.s3prl_stack import compat, stand_ins
 
     compat.apply()
     import huggingface_hub
@@ -181,7 +181,7 @@ def _mends() -> Iterator[Finding]:
 
 
 def _hub() -> Iterator[Finding]:
-    from s3prl_metaperser.upstream.hub_index import checkpoint_urls, download_folder, download_name, upstream_names
+    from s3prl_metaperser.s3prl_stack.hub_index import checkpoint_urls, download_folder, download_name, upstream_names
 
     names = upstream_names()
     yield Finding(
@@ -200,8 +200,8 @@ def _features() -> Iterator[Finding]:
     """``fbank_no_cmvn`` turns audio into features, in memory."""
     import torch
 
+    from s3prl_metaperser.s3prl_stack.hub import build_upstream
     from s3prl_metaperser.upstream.batching import hidden_states
-    from s3prl_metaperser.upstream.hub import build_upstream
 
     upstream = build_upstream("fbank_no_cmvn").eval()
     with torch.no_grad():

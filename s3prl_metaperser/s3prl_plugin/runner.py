@@ -22,23 +22,24 @@ from torch import nn
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.arguments import is_wanted
-from s3prl_metaperser.checkpoints import read_checkpoint, state_hash, unpack_state
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.evaluation.meta_test import meta_test, validation_loss
+from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
 from s3prl_metaperser.evaluation.results import result_content, table, write_result
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
-from s3prl_metaperser.experiment import BEST, NOTHING, Experiment
-from s3prl_metaperser.expert import DownstreamExpert
-from s3prl_metaperser.identity import differences, refuse, trained_by
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
-from s3prl_metaperser.options import Options
+from s3prl_metaperser.methods.state import state_hash, unpack_state
 from s3prl_metaperser.protocol.labels import binarise
-from s3prl_metaperser.scopes import open_scope
-from s3prl_metaperser.training import OuterLoop, batches
-from s3prl_metaperser.workspace import Workspace, say
+from s3prl_metaperser.run.experiment import BEST, NOTHING, Experiment
+from s3prl_metaperser.run.scopes import open_scope
+from s3prl_metaperser.run.training import OuterLoop, batches
+from s3prl_metaperser.run.workspace import Workspace, say
+from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
+from s3prl_metaperser.s3prl_plugin.expert import DownstreamExpert
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.provenance import differences, refuse, trained_by
 
 
 class LayerWeights(nn.Module):
@@ -55,7 +56,7 @@ class MetaRunner(Runner):
     """Runs one cell: one corpus, upstream, scenario, fold and system.
 
     Args:
-        args: the launcher's arguments (see :mod:`s3prl_metaperser.arguments`).
+        args: the launcher's arguments (see :mod:`s3prl_metaperser.s3prl_plugin.arguments`).
         config: the configuration, as read from YAML.
         open_workspace: how corpus and features are come by.
     """

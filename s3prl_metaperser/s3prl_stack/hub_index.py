@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser import resources
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.storage import resources
 
 # key of an upstream's YAML file -> (its types, what it is)
 CONFIG_KEYS: dict[str, tuple[tuple[type, ...], str]] = {

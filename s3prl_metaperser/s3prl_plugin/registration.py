@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
-from s3prl_metaperser.options import merged
-from s3prl_metaperser.resources import downstream_folder, shipped_configuration
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.config.options import merged
+from s3prl_metaperser.config.yaml_files import read_yaml
+from s3prl_metaperser.storage.resources import downstream_folder, shipped_configuration
 
 DOWNSTREAM = "personalized_emotion"
 MODES = ("train", "evaluate", "inference")
@@ -39,7 +39,7 @@ def hand_over() -> None:
 def _handing_over(mode: str, stock):
     @functools.wraps(stock)
     def method(self, *args, **kwargs):
-        from s3prl_metaperser.runner import MetaRunner
+        from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
 
         if getattr(self.args, "downstream", None) != DOWNSTREAM or isinstance(self, MetaRunner):
             return stock(self, *args, **kwargs)

@@ -6,8 +6,8 @@ import contextlib
 import time
 from pathlib import Path
 
-from s3prl_metaperser.atomic import replacing
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.atomic import replacing
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0

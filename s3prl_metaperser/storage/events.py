@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.disk import writing
+from s3prl_metaperser.storage.disk import writing
 
 
 class Events:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+from s3prl_metaperser.errors import UserError
+
+PACKAGE = Path(__file__).resolve().parents[1]
 
 # folder in a checkout -> folder inside the installed package (setup.cfg, package_dir)
 _INSTALLED = {
@@ -28,9 +31,10 @@ def downstream_folder() -> Path:
     in_checkout = PACKAGE.parent / "downstream" / "personalized_emotion"
     if in_checkout.is_dir():
         return in_checkout
-    import s3prl
-
-    return Path(s3prl.__file__).resolve().parent / "downstream" / "personalized_emotion"
+    found = importlib.util.find_spec("s3prl")
+    if found is None or found.origin is None:
+        raise UserError("s3prl is not installed: pip install s3prl.")
+    return Path(found.origin).resolve().parent / "downstream" / "personalized_emotion"
 
 
 def shipped_configuration(finetuned: bool) -> Path:

@@ -7,17 +7,10 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.hashing import file_hash
-from s3prl_metaperser.upstream.download import DownloadFailed
-from s3prl_metaperser.upstream.files import (
-    check_files,
-    check_pretrained_folder,
-    defining_files,
-    pretrained_folder,
-    with_local_way,
-)
-from s3prl_metaperser.upstream.hub_index import (
+from s3prl_metaperser.s3prl_stack.download import DownloadFailed
+from s3prl_metaperser.s3prl_stack.hub_index import (
     bundled_configs,
     check_upstream,
     checkpoint_urls,
@@ -29,7 +22,14 @@ from s3prl_metaperser.upstream.hub_index import (
     s3prl_version,
     upstream_names,
 )
-from s3prl_metaperser.yaml_files import read_yaml
+from s3prl_metaperser.s3prl_stack.weights_files import (
+    check_files,
+    check_pretrained_folder,
+    defining_files,
+    pretrained_folder,
+    with_local_way,
+)
+from s3prl_metaperser.storage.hashing import file_hash
 
 __all__ = [
     "build_upstream",
@@ -75,7 +75,7 @@ def build_upstream(
     """
     check_upstream(name)
     check_files(name, ckpt, model_config)
-    from s3prl_metaperser import compat
+    from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
     import torch

@@ -1,4 +1,4 @@
-"""Stand-ins for what newer torchaudio and huggingface_hub lack; :mod:`s3prl_metaperser.compat` uses them."""
+"""Stand-ins for what newer torchaudio and huggingface_hub lack; :mod:`.compat` uses them."""
 
 from __future__ import annotations
 

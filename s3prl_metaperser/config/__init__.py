@@ -1,0 +1,1 @@
+"""Options: their types, the YAML that sets them, and ``-o``."""

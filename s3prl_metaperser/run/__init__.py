@@ -1,0 +1,1 @@
+"""One cell of the benchmark: its data, its training, its experiment folder."""

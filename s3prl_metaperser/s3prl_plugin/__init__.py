@@ -1,0 +1,1 @@
+"""What s3prl calls: the launcher, the registration, the runner, the expert."""
