@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from s3prl_metaperser.errors import UserError, did_you_mean, shown
-
-Positive = typing.Annotated[int, "positive"]
-Fraction = typing.Annotated[float, "fraction"]
-
-#: What every library below takes; nothing here is counted in more.
-LARGEST_INTEGER = 2**31 - 1
+from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
 
 
 @dataclass(frozen=True)
 class DemoOptions:
     """The demo corpus, made on first use when ``datarc.corpus`` is ``demo``."""
 
-    seed: int = 0
+    seed: Whole = 0
     utterances: Positive = 600
     raters: Literal["paper", "identical", "opposed"] = "paper"
 
@@ -45,7 +36,7 @@ class DataOptions:
     outside: bool = False
     smoothing: Fraction = 0.05
     cache_dir: str | None = None
-    num_workers: int = 0
+    num_workers: Whole = 0
     demo: DemoOptions = field(default_factory=DemoOptions)
 
 
@@ -66,8 +57,8 @@ class InitialisationOptions:
 
     total_steps: Positive = 1000
     batch_size: Positive = 32
-    lr: float = 1e-3
-    weight_decay: float = 0.01
+    lr: NotNegative = 1e-3
+    weight_decay: NotNegative = 0.01
     eval_step: Positive = 50
 
 
@@ -81,11 +72,11 @@ class MetaOptions:
     annealed_fraction: Fraction = 0.3
     annealing_scope: Literal["training", "adaptation"] = "training"
     lslr: bool = True
-    lslr_lr: float | None = None
+    lslr_lr: NotNegative | None = None
     engine: Literal["auto", "loop"] = "auto"
     shots: Positive = 32
     inner_steps: Positive = 5
-    inner_lr: float = 0.05
+    inner_lr: NotNegative = 0.05
 
 
 @dataclass(frozen=True)
@@ -93,9 +84,9 @@ class FewShotOptions:
     """How baselines with a conventional optimiser use the K samples (Linear-Few, Entire-Few, Multi-Few)."""
 
     optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    lr: float = 1e-3
-    classifier_lr: float = 1e-3
-    weight_decay: float = 0.01
+    lr: NotNegative = 1e-3
+    classifier_lr: NotNegative = 1e-3
+    weight_decay: NotNegative = 0.01
 
 
 @dataclass(frozen=True)
@@ -104,8 +95,8 @@ class TuningOptions:
 
     adapt: str = "all"
     train_front_end: bool = False
-    micro_batch_seconds: float = 20.0
-    longest_seconds: float = 15.0
+    micro_batch_seconds: NotNegative = 20.0
+    longest_seconds: NotNegative = 15.0
     bf16: bool = False
     activation_checkpointing: bool = False
     dropout: bool = False
@@ -119,11 +110,11 @@ class EvaluationOptions:
     queries: Positive = 128
     seeds: Positive = 10
     steps: Positive = 50
-    rate_factor: float = 1.0
+    rate_factor: NotNegative = 1.0
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
     interval_draws: Positive = 2000
-    trajectory: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
+    trajectory: tuple[Whole, ...] = (0, 1, 2, 5, 10, 20, 50)
 
 
 @dataclass(frozen=True)
@@ -131,7 +122,7 @@ class RunnerOptions:
     """The outer loop, with s3prl's names."""
 
     total_steps: Positive = 150
-    gradient_clipping: float = 1.0
+    gradient_clipping: NotNegative = 1.0
     log_step: Positive = 10
     eval_step: Positive = 10
     save_step: Positive = 10
@@ -144,8 +135,8 @@ class OptimizerOptions:
     """The outer optimiser."""
 
     name: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    lr: float = 9e-5
-    weight_decay: float = 0.01
+    lr: NotNegative = 9e-5
+    weight_decay: NotNegative = 0.01
 
 
 @dataclass(frozen=True)
@@ -176,7 +167,7 @@ class Options:
         Raises:
             UserError: an unknown key (with the nearest known one) or a value of the wrong type or range.
         """
-        return _build(cls, config, source)
+        return build(cls, config, source)
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""
@@ -209,80 +200,3 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _build(cls: type, content: Any, where: str) -> Any:
-    if not isinstance(content, Mapping):
-        raise UserError(f"{where} must be a mapping of {', '.join(_names(cls))}, got {shown(content)}.")
-    known = _names(cls)
-    for key in content:
-        if key not in known:
-            hint = did_you_mean(str(key), known)
-            raise UserError(f"Unknown key {where}.{str(key)[:80]}.{hint} Known keys of {where}: {', '.join(known)}.")
-    hints = typing.get_type_hints(cls, include_extras=True)
-    values = {key: _convert(hints[key], value, f"{where}.{key}") for key, value in content.items()}
-    return cls(**values)
-
-
-def _names(cls: type) -> list[str]:
-    return [f.name for f in dataclasses.fields(cls)]
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, {} if value is None else value, where)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is Literal:
-        for allowed in arguments:
-            if value == allowed and isinstance(value, bool) == isinstance(allowed, bool):
-                return allowed
-        names = [str(allowed) for allowed in arguments]
-        hint = did_you_mean(value, names) if isinstance(value, str) else ""
-        raise UserError(f"Bad value {shown(value)} for {where}.{hint} Expected one of: {', '.join(names)}.")
-    if origin is tuple:
-        if isinstance(value, str) or not isinstance(value, list | tuple):
-            kinds = "whole numbers" if arguments[0] is int else "names"
-            raise UserError(f"Bad value {shown(value)} for {where}, expected a list of {kinds}.")
-        if arguments[0] is int:
-            return tuple(_scalar(int, item, where) for item in value)
-        return tuple(_name(item, where) for item in value)
-    if kind in (Positive, Fraction):
-        base, constraint = arguments[0], kind.__metadata__[0]
-        value = _scalar(base, value, where)
-        if constraint == "positive" and value < 1:
-            raise UserError(f"Bad value {value!r} for {where}, expected a whole number of at least 1.")
-        if constraint == "fraction" and not 0.0 <= value < 1.0:
-            raise UserError(f"Bad value {value!r} for {where}, expected a number from 0 up to, not including, 1.")
-        return value
-    return _scalar(kind, value, where)
-
-
-def _name(item: Any, where: str) -> str:
-    """A name in a list. YAML reads some names as something else: ``no`` as false, ``1.10`` as 1.1."""
-    if isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool)):
-        return str(item)
-    raise UserError(f"Bad value {shown(item)} in {where}, expected a name. Put quotes around it.")
-
-
-def _scalar(kind: type, value: Any, where: str) -> Any:
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[kind]
-    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**1000:
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise UserError(f"Bad value {shown(value)} for {where}, expected {wanted}.")
-    if kind is float and (value != value or value in (float("inf"), float("-inf")) or value < 0):
-        raise UserError(f"Bad value {value!r} for {where}, expected a finite number that is not negative.")
-    if kind is str and "\0" in value:
-        raise UserError(f"Bad value {shown(value)} for {where}: it holds a NUL character.")
-    if kind is int and value > LARGEST_INTEGER:
-        raise UserError(f"Bad value {shown(value)} for {where}, expected at most {LARGEST_INTEGER}.")
-    if kind is int and value < 0:
-        raise UserError(f"Bad value {value!r} for {where}, expected a whole number that is not negative.")
-    return value

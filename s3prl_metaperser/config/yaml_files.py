@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,31 @@ def read_yaml(path: str | Path, *, largest: int = LARGEST_BYTES) -> Any:
             plain data (such as ``!!python/...``), or anchors that refer to themselves or multiply too far. The message
             names the file and, where there is one, the line.
     """
-    path = Path(path)
+    return parse_yaml(_text(Path(path), largest), path)
+
+
+def line_of(path: str | Path, keys: Sequence[Any]) -> int | None:
+    """The line of a YAML file in which the value that ``keys`` lead to is named, or the part of it that exists.
+
+    Args:
+        keys: of mappings, and indices of lists, from the root on.
+    """
+    loader = yaml.SafeLoader(_text(Path(path), LARGEST_BYTES))
+    node, line = loader.get_single_node(), None
+    for wanted in keys:
+        pairs: Iterable[tuple[Any, yaml.Node, yaml.Node]] = ()
+        if isinstance(node, yaml.MappingNode):
+            pairs = ((loader.construct_object(key), key, value) for key, value in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            pairs = ((index, item, item) for index, item in enumerate(node.value))
+        found = next(((at, value) for name, at, value in pairs if name == wanted), None)
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def _text(path: Path, largest: int) -> str:
     try:
         if not os.path.isfile(path):  # a pipe would be waited for
             fault = "that is a folder" if os.path.isdir(path) else "there is no such file"
@@ -49,11 +73,10 @@ def read_yaml(path: str | Path, *, largest: int = LARGEST_BYTES) -> Any:
         size = os.path.getsize(path)
         raise UserError(f"{path}: {size:,} bytes; a YAML file of at most {largest:,} is read. Is it the right file?")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8. Save the file as UTF-8.") from None
-    return parse_yaml(text, path)
 
 
 def parse_yaml(text: str, source: str | Path) -> Any:
