@@ -12,9 +12,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import Cell, Setting
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, Resampled, Scored, estimates, resample
-
-#: Scope -> the system that uses no sample of the rater.
-ZERO_SHOT = {"frozen": "Linear-Zero", "finetuned": "Entire-Zero"}
+from s3prl_metaperser.methods import facts_of
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,8 @@ def compare(
     Args:
         cells: from :func:`~s3prl_metaperser.evaluation.collect.group`.
         against: ``None``: every pair once. A system's name: each other system minus this one. ``zero-shot``: each
-            other system minus Linear-Zero or Entire-Zero, whichever belongs to the scope. Settings without that
-            system have no comparisons.
+            other system minus its zero-shot twin in the scope (:attr:`.Facts.zero_shot`); none where that has no
+            results.
         metric: ``macro_f1``, ``micro_f1`` or ``unweighted_accuracy``.
         draws: bootstrap draws of the utterances.
 
@@ -129,8 +127,11 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def _pairs(setting: Setting, names: list[str], against: str | None) -> list[tuple[str, str]]:
     if against is None:
         return list(itertools.combinations(names, 2))
-    reference = ZERO_SHOT.get(setting.scope) if against == "zero-shot" else against
-    return [(name, reference) for name in names if name != reference] if reference in names else []
+    if against == "zero-shot":
+        references = {name: facts_of(name).zero_shot.get(setting.scope) for name in names}
+    else:
+        references = dict.fromkeys(names, against)
+    return [(name, reference) for name, reference in references.items() if name != reference and reference in names]
 
 
 def _family(setting: Setting, systems: Mapping[str, Mapping[str, Resampled]], pairs, metric: str) -> list[Comparison]:

@@ -6,16 +6,16 @@ A report needs only this module: :func:`load_results`, :func:`group`, :func:`sum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, average, rater_calibration
 from s3prl_metaperser.evaluation.collect import Cell, Setting, group, load_results
-from s3prl_metaperser.evaluation.compare import ZERO_SHOT, Comparison, compare, compare_all
+from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, resample, resampled_intervals
+from s3prl_metaperser.methods import facts_of
 
 __all__ = [
-    "ZERO_SHOT",
     "Calibration",
     "Cell",
     "Comparison",
@@ -66,7 +66,7 @@ def summarise(
 
     Args:
         per_rater: rater -> episodes; a value of :func:`group`.
-        zero_shot: the same of Linear-Zero or Entire-Zero in the same setting (:data:`ZERO_SHOT`); raters that are
+        zero_shot: the same of its zero-shot twin in the same setting (:attr:`.Facts.zero_shot`); raters that are
             not in it do not count towards ``improved``.
         draws: bootstrap draws of the utterances.
         bins: of the calibration error.
@@ -90,11 +90,12 @@ def summarise_all(
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]], *, draws: int = 2000, bins: int = BINS, seed: int = 0
 ) -> dict[Cell, Summary]:
     """:func:`summarise` for every cell, with the zero-shot system of its own setting where there is one."""
-    zero = {cell.setting: raters for cell, raters in cells.items() if cell.system == ZERO_SHOT.get(cell.scope)}
-    return {
-        cell: summarise(raters, zero.get(cell.setting), draws=draws, bins=bins, seed=seed)
-        for cell, raters in cells.items()
-    }
+
+    def twin(cell: Cell) -> Mapping[str, Sequence[Scored]] | None:
+        name = facts_of(cell.system).zero_shot.get(cell.scope, "")
+        return cells.get(replace(cell, system=name))
+
+    return {cell: summarise(raters, twin(cell), draws=draws, bins=bins, seed=seed) for cell, raters in cells.items()}
 
 
 def share_improved(

@@ -20,8 +20,8 @@ from s3prl_metaperser.grid.relevance import (
     matters,
     matters_to_initialisation,
     nested,
-    uses_initialisation,
 )
+from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.resources import shipped_configuration
@@ -104,7 +104,7 @@ class Cell:
     @functools.cached_property
     def initialisation(self) -> str | None:
         """SHA-256 of what the shared initialisation is made from; None for a system that does without."""
-        if not uses_initialisation(self.scope, self.system, self.config):
+        if not facts_of(self.system).shares_initialisation(self.config):
             return None
         chosen = {n: v for n, v in flat(self.config) if matters_to_initialisation(n, self.scope, self.config)}
         return _hash({**self.definition, "system": "initialisation", "options": chosen})

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell
-from s3prl_metaperser.grid.relevance import META
+from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.s3prl_stack.hub import load_upstream_config
 from s3prl_metaperser.upstream.memory_plan import shape_of
 
 CLASSES, FLOAT = 9, 4
 #: Of a result file, for each class of each query utterance and for each ticked list of the trajectory; measured.
 RESULT_BYTES, TRAJECTORY_BYTES = 41, 12
-_TRAINED = (META, "Multi-Few")
 
 
 def cell_bytes(cell: Cell) -> int | None:
@@ -19,9 +18,9 @@ def cell_bytes(cell: Cell) -> int | None:
     head, model = head_parameters(cell), model_parameters(cell)
     if head is None or model is None:
         return None
-    trained = cell.system.partition(":")[0] in _TRAINED
-    parameters = 0 if cell.system == "Random" else model if cell.finetuned else head
-    checkpoint = parameters * FLOAT * (3 if trained else 1)  # with AdamW's two moments
+    facts = facts_of(cell.system)
+    parameters = (model if cell.finetuned else head) if facts.learns else 0
+    checkpoint = parameters * FLOAT * (3 if facts.trains else 1)  # with AdamW's two moments
     return checkpoint * (1 + cell.options.runner.max_keep) + result_bytes(cell)
 
 

@@ -9,7 +9,8 @@ on a CPU). A first-order outer step is S + 1. What is not a pass through the ups
 from __future__ import annotations
 
 from s3prl_metaperser.grid.cells import Cell
-from s3prl_metaperser.grid.relevance import META
+from s3prl_metaperser.methods import facts_of
+from s3prl_metaperser.methods.tuning import number_of_choices
 
 UNIT = 32
 FORWARD = 1 / 3
@@ -17,9 +18,6 @@ FORWARD = 1 / 3
 TRAINING_RATERS = 9
 #: Utterances that choose SSL-E's step.
 HELD_OUT = 320
-#: Choices of the protocol ``tuned`` with ``-f``.
-TUNED_CHOICES = 8
-_ADAPTING = ("Entire-Few", META)
 
 
 def initialisation(cell: Cell) -> float:
@@ -31,35 +29,36 @@ def initialisation(cell: Cell) -> float:
 
 def training(cell: Cell) -> float:
     """What follows the initialisation, until the best step is known."""
-    options, base = cell.options, cell.system.partition(":")[0]
+    options, facts = cell.options, facts_of(cell.system)
     expert, runner = options.downstream_expert, options.runner
     validation = expert.evalrc.validation_seeds * _episode(cell, expert.evalrc.steps)
-    if base == META:
+    if facts.trains == "episodes":
         metarc = expert.metarc
         annealed = metarc.annealed_fraction if metarc.derivative_annealing else 0.0
         steps = metarc.inner_steps
         rater = (annealed * (steps + 1) + (1 - annealed) * (4 * steps + 1)) * metarc.shots / UNIT
         return runner.total_steps * TRAINING_RATERS * rater + runner.total_steps / runner.eval_step * validation
-    if base == "Multi-Few":
+    if facts.trains == "batches":
         initrc = expert.initrc
         return initrc.total_steps * initrc.batch_size / UNIT + initrc.total_steps / initrc.eval_step * validation
-    return 0.0 if base == "Random" else validation
+    return validation if facts.learns else 0.0
 
 
 def evaluation(cell: Cell) -> float:
     """Meta-testing, with the protocol's choices and the trajectory."""
-    evalrc, base = cell.options.downstream_expert.evalrc, cell.system.partition(":")[0]
-    if base == "Random":
+    evalrc, facts = cell.options.downstream_expert.evalrc, facts_of(cell.system)
+    if not facts.learns:
         return 0.0
     found = evalrc.seeds * _episode(cell, evalrc.steps)
-    if base in (*_ADAPTING, "Multi-Few"):
+    if facts.adapts_by:
         found += sum(evalrc.seeds * _episode(cell, steps) for steps in evalrc.trajectory)
         if evalrc.protocol == "tuned":
-            found += TUNED_CHOICES * evalrc.validation_seeds * _episode(cell, evalrc.steps)
+            found += number_of_choices("finetuned") * evalrc.validation_seeds * _episode(cell, evalrc.steps)
     return found
 
 
 def _episode(cell: Cell, steps: int) -> float:
     evalrc = cell.options.downstream_expert.evalrc
-    adapted = steps * evalrc.shots / UNIT if cell.system.partition(":")[0] in _ADAPTING else 0.0
+    through_the_upstream = facts_of(cell.system).adapts_by in ("optimizer", "rates")
+    adapted = steps * evalrc.shots / UNIT if through_the_upstream else 0.0
     return adapted + FORWARD * (evalrc.shots + evalrc.queries) / UNIT

@@ -11,27 +11,15 @@ from __future__ import annotations
 import dataclasses
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.methods.base import System
 from s3prl_metaperser.methods.meta_perser import MetaPerSER
 from s3prl_metaperser.methods.meta_perser_entire import MetaPerSEREntire
 
 #: Part of the method, as Table 2 abbreviates it -> its switch in ``metarc``.
-SWITCHES = {
-    "INI": "initialisation",
-    "CSMT": "combined_set",
-    "DA": "derivative_annealing",
-    "LSLR": "lslr",
-}
-
+SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(DEFAULT_SYSTEM).parts.items()}
 #: Row -> the parts that are on.
-ROWS = {
-    "Meta-PerSER:none": (),
-    "Meta-PerSER:INI": ("INI",),
-    "Meta-PerSER:INI+CSMT": ("INI", "CSMT"),
-    "Meta-PerSER:INI+DA": ("INI", "DA"),
-    "Meta-PerSER:INI+LSLR": ("INI", "LSLR"),
-    "Meta-PerSER:all": ("INI", "CSMT", "DA", "LSLR"),
-}
+ROWS = table2_rows()
 
 
 def row(base: type[System], name: str) -> type[System]:
@@ -41,7 +29,7 @@ def row(base: type[System], name: str) -> type[System]:
         base: Meta-PerSER in one of the scopes.
         name: of ``ROWS``.
     """
-    switches = {switch: part in ROWS[name] for part, switch in SWITCHES.items()}
+    switches = {option.rpartition(".")[2]: on for option, on in facts_of(name).fixed.items()}
 
     class Row(base):
         __doc__ = f"{base.__name__} with {', '.join(ROWS[name]) or 'none of its parts'} switched on."

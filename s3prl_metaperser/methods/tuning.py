@@ -61,3 +61,12 @@ def overridden(options: Options, overrides: Mapping[str, Any]) -> Options:
         section, key = name.split(".")
         expert = dataclasses.replace(expert, **{section: dataclasses.replace(getattr(expert, section), **{key: value})})
     return dataclasses.replace(options, downstream_expert=expert)
+
+
+def number_of_choices(scope: Literal["frozen", "finetuned"]) -> int:
+    """How many choices every system of a scope has (one more where the configuration's own is none of them).
+
+    >>> number_of_choices("frozen"), number_of_choices("finetuned")
+    (24, 8)
+    """
+    return len(STEPS[scope]) * len(RATE_FACTORS[scope])

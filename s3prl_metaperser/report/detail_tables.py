@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Scored
-from s3prl_metaperser.evaluation.summary import ZERO_SHOT, Cell, Comparison, Setting, compare_all
+from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.gathered import ALWAYS_FROZEN, META, Gathered, Study, is_ablation
+from s3prl_metaperser.report.gathered import Gathered, Study, guests, is_ablation
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.tables import Cell as TableCell
 
@@ -48,10 +49,11 @@ def questions(gathered: Gathered, study: Study) -> list[Question]:
     systems = {cell: raters for cell, raters in mine.items() if not is_ablation(cell.system)}
     parts = {cell: raters for cell, raters in mine.items() if is_ablation(cell.system)}
     rows = {**systems, **_guests(gathered, study)}
+    one_part = next(name for name, on in table2_rows().items() if len(on) == 1)
     asked = [
-        ("against_meta_perser", "Is Meta-PerSER better than the other systems?", rows, META),
+        ("against_meta_perser", "Is Meta-PerSER better than the other systems?", rows, DEFAULT_SYSTEM),
         ("against_zero_shot", "Does adapting to the rater help at all?", systems, "zero-shot"),
-        ("table2_parts", "What does each part of Meta-PerSER add to initialisation alone?", parts, f"{META}:INI"),
+        ("table2_parts", "What does each part of Meta-PerSER add to initialisation alone?", parts, one_part),
     ]
     found = []
     for key, title, cells, against in asked:
@@ -62,13 +64,14 @@ def questions(gathered: Gathered, study: Study) -> list[Question]:
 
 
 def _guests(gathered: Gathered, study: Study) -> dict[Cell, Mapping[str, Sequence[Scored]]]:
-    """Linear-Few among fine-tuned systems: its frozen cells as cells of this scope, named as in Table 1."""
+    """Frozen systems among fine-tuned ones (Linear-Few): their cells as cells of this scope, named as in Table 1."""
     shots, found = gathered.main_shots(study), {}
     for scenario, upstream in gathered.blocks(study):
-        cell = gathered.find(study, upstream, scenario, ALWAYS_FROZEN, shots)
-        if cell is not None and cell.scope != study.scope:
-            row = dataclasses.replace(cell, scope=study.scope, system=f"{cell.system} ({cell.scope})")
-            found[row] = gathered.cells[cell]
+        for name in guests():
+            cell = gathered.find(study, upstream, scenario, name, shots)
+            if cell is not None and cell.scope != study.scope:
+                row = dataclasses.replace(cell, scope=study.scope, system=f"{cell.system} ({cell.scope})")
+                found[row] = gathered.cells[cell]
     return found
 
 
@@ -126,7 +129,7 @@ def rater_table(gathered: Gathered, study: Study, suffix: str = "") -> Table:
             row.append(_points(numbers.per_rater[rater][MAIN_METRIC]) if rater in numbers.per_rater else MISSING)
         rater, lowest = numbers.worst[MAIN_METRIC]
         row.append(Value(100 * lowest, note=rater))
-        comparable = numbers.improved is not None and cell.system != ZERO_SHOT.get(cell.scope)
+        comparable = numbers.improved is not None and cell.system != facts_of(cell.system).zero_shot.get(cell.scope)
         row.append(Value(100 * numbers.improved[MAIN_METRIC], decimals=0) if comparable else ABSENT)
         rows.append(tuple(row))
     return Table(

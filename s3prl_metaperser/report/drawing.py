@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.methods import facts_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,6 @@ FAINT = "#8a8f98"
 WIDTH = 5.6
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#9467bd", "#8c6d31", "#17becf")
-_FIXED = {"Meta-PerSER": "#d55e00", "Random": FAINT}
 MARKERS = "osD^vPX*"
 
 
@@ -125,7 +125,8 @@ def legend_below(figure: Figure, handles: Sequence, labels: Sequence[str]) -> No
 
 
 def colours(systems: Sequence[str]) -> dict[str, str]:
-    """A colour for each system; those of Meta-PerSER and Random are always the same."""
-    rest = [name for name in systems if name not in _FIXED]
+    """A colour for each system: its own (:attr:`.Facts.colour`), or the next one."""
+    fixed = {name: facts_of(name).colour for name in systems}
+    rest = [name for name in systems if fixed[name] is None]
     chosen = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(rest)}
-    return {name: _FIXED.get(name) or chosen[name] for name in systems}
+    return {name: fixed[name] or chosen[name] for name in systems}

@@ -11,19 +11,14 @@ from typing import Any
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_results, summarise_all
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems
 from s3prl_metaperser.protocol.splits import PAPER_TEST_RATERS, SCENARIOS
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.tables import MISSING, Missing, Value
 
-#: Table 1's rows in each scope (the frozen scope has twins of the whole model's systems).
-SYSTEMS = {
-    "finetuned": paper.SYSTEMS,
-    "frozen": ("Random", "Linear-Few", "Linear-Zero", "Multi-Few", "Linear-Sim", "Meta-PerSER"),
-}
-META = "Meta-PerSER"
-SWITCHES = {"INI": "initialisation", "CSMT": "combined_set", "DA": "derivative_annealing", "LSLR": "lslr"}
-#: Frozen by definition: its row in a table of fine-tuned systems comes from the frozen scope.
-ALWAYS_FROZEN = "Linear-Few"
+META = DEFAULT_SYSTEM
+#: Part of the method -> its switch in ``metarc``.
+SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(META).parts.items()}
 
 
 @dataclass(frozen=True)
@@ -71,9 +66,9 @@ class Gathered:
     def _is_guest(self, study: Study) -> bool:
         """Whether all cells of a frozen study stand in the tables of the fine-tuned one of the same corpus."""
         mine = {(cell.corpus, cell.scope, cell.system) for cell in self.cells if cell.corpus == study.corpus}
-        systems = {system for _, scope, system in mine if scope == study.scope}
+        found = {system for _, scope, system in mine if scope == study.scope}
         others = {scope for _, scope, _ in mine}
-        return study.scope == "frozen" and "finetuned" in others and systems == {ALWAYS_FROZEN}
+        return study.scope == "frozen" and "finetuned" in others and found <= guests()
 
     def main_shots(self, study: Study) -> int:
         """K of Table 1: the paper's 32, or else the K with the most results."""
@@ -91,7 +86,7 @@ class Gathered:
 
     def find(self, study: Study, upstream: str, scenario: str, system: str, shots: int) -> Cell | None:
         """The cell that has results for this place in a table."""
-        scopes = [study.scope, "frozen"] if system == ALWAYS_FROZEN else [study.scope]
+        scopes = [study.scope, "frozen"] if facts_of(system).guest else [study.scope]
         for scope in scopes:
             cell = Cell(study.corpus, upstream, scope, scenario, system, shots, self.protocol)
             if cell in self.cells:
@@ -109,7 +104,7 @@ class Gathered:
 
     def systems(self, study: Study) -> list[str]:
         """Table 1's rows: the known systems, then others that have results; the ablation's are Table 2's."""
-        known = list(SYSTEMS.get(study.scope, ()))
+        known = table1_rows(study.scope)
         found = sorted({cell.system for cell in self.of(study)})
         return known + [name for name in found if name not in known and not is_ablation(name)]
 
@@ -174,7 +169,18 @@ def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> Gath
 
 def is_ablation(system: str) -> bool:
     """Whether a system is a row of Table 2 (``Meta-PerSER:INI+DA``), and so none of Table 1."""
-    return system.startswith(f"{META}:")
+    return facts_of(system).variant_of == META
+
+
+def guests() -> set[str]:
+    """Systems that are frozen by definition: their rows among fine-tuned systems come from the frozen scope."""
+    return {name for name in systems(finetuned=False).names() if facts_of(name).guest}
+
+
+def table1_rows(scope: str) -> list[str]:
+    """Table 1's rows in a scope, in the paper's order; the frozen scope has twins of the whole model's systems."""
+    names = {*systems(scope == "finetuned").names(), *guests()}
+    return sorted((n for n in names if facts_of(n).table1 is not None), key=lambda name: (facts_of(name).table1, name))
 
 
 def metric_columns() -> list[tuple[str, str]]:

@@ -12,8 +12,6 @@ from s3prl_metaperser.storage import resources
 
 UPSTREAMS = ("wavlm_base", "wav2vec2_base", "hubert_base")
 SCENARIOS = ("seen", "unseen")
-#: Table 1's rows, in the paper's order.
-SYSTEMS = ("Random", "Linear-Few", "Entire-Few", "Entire-Zero", "Multi-Few", "Entire-Sim", "Meta-PerSER")
 SHOTS = (2, 4, 8, 16, 32, 64)
 #: K, corpus and scope of Table 1.
 TABLE1_SHOTS, CORPUS, SCOPE = 32, "iemocap", "finetuned"

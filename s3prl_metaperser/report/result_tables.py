@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from s3prl_metaperser.evaluation.statistics import intervals
+from s3prl_metaperser.methods import table2_rows
 from s3prl_metaperser.protocol.splits import SCENARIOS
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.gathered import META, SWITCHES, Gathered, Study, is_ablation, metric_columns
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Cell, Column, Table, Value
 
 _INTERVALS = "Percent; means over seeds, then test raters, with 95 % intervals for further raters and utterances."
-_ROWS_OF_TABLE2 = (
-    (),
-    ("INI",),
-    ("INI", "CSMT"),
-    ("INI", "DA"),
-    ("INI", "LSLR"),
-    tuple(SWITCHES),
-)
 
 
 def result_tables(gathered: Gathered, study: Study, suffix: str) -> list[Table]:
@@ -53,7 +46,7 @@ def table2(gathered: Gathered, study: Study, suffix: str = "") -> Table:
     """The ablation: what INI, CSMT, DA and LSLR each add."""
     shots = gathered.main_shots(study)
     named = gathered.switches(study, shots)
-    wanted = [frozenset(row) for row in _ROWS_OF_TABLE2]
+    wanted = [frozenset(row) for row in table2_rows().values()]
     wanted += sorted({s for s in named.values() if s not in wanted}, key=lambda s: (len(s), sorted(s)))
     rows, unordered = [], []
     # The paper's ablation is of unseen data alone.

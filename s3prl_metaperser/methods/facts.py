@@ -1,0 +1,113 @@
+"""What is known of a system without running it: which options can change its numbers, what it costs, how it is shown.
+
+The grid, the plan and the report ask :func:`s3prl_metaperser.methods.facts_of`; none of them knows a system by name.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scope = Literal["frozen", "finetuned"]
+SCOPES: tuple[Scope, ...] = ("frozen", "finetuned")
+
+EXPERT = "downstream_expert"
+#: Options in groups, by what a system does with them. A name stands for all options below it.
+INITIALISATION = (f"{EXPERT}.initrc",)
+FEW_SHOT = (f"{EXPERT}.fewrc",)
+CLIPPING = ("runner.gradient_clipping",)
+META_TRAINING = (f"{EXPERT}.metarc", "optimizer", "runner.total_steps", "runner.eval_step", *CLIPPING)
+FINE_TUNING = (f"{EXPERT}.tunerc",)
+
+#: Scope -> the system that uses no sample of the rater, against which adaptation is measured.
+ZERO_SHOT: Mapping[str, str] = {"frozen": "Linear-Zero", "finetuned": "Entire-Zero"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about one system. The defaults are what is safe to assume of a system that declares nothing.
+
+    Attributes:
+        summary: one line for ``metaperser list systems``.
+        scopes: where it can be run: ``frozen``, ``finetuned`` (``-f``).
+        uses: options that can change its numbers, besides ``datarc``, ``modelrc`` and ``evalrc``; an option, or a
+            section with all its options. None: any option can. In the scope ``finetuned`` what fine-tuning goes by
+            is added.
+        initialised: whether it starts from the initialisation that cells share; or the option that says so.
+        learns: whether it has parameters and runs the upstream.
+        trains: what follows the initialisation: nothing; ``batches`` (``initrc``'s number of batches, in outer steps);
+            ``episodes`` (outer steps through inner steps).
+        adapts_by: what ``evalrc.steps`` adapts, and so the protocol ``tuned`` chooses: nothing; ``classifier`` (on
+            fixed embeddings, at ``fewrc.classifier_lr``); everything, by an ``optimizer`` or at meta-learned ``rates``.
+        zero_shot: scope -> the system whose numbers show what adapting to a rater gains.
+        colour: in figures; None: the next free one.
+        table1: its place among the rows of Table 1; None: after the paper's rows, by name.
+        guest: whether it stands among fine-tuned systems although its upstream is always frozen (Table 1).
+        parts: part of the method -> the option that switches it on (Table 2).
+        fixed: option -> the value that this system gives it whatever the configuration says.
+        variant_of: the system that this one is with some options fixed.
+    """
+
+    summary: str = ""
+    scopes: tuple[Scope, ...] = SCOPES
+    uses: tuple[str, ...] | None = None
+    initialised: bool | str = False
+    learns: bool = True
+    trains: Literal["", "batches", "episodes"] = ""
+    adapts_by: Literal["", "classifier", "optimizer", "rates"] = ""
+    zero_shot: Mapping[str, str] = field(default_factory=lambda: ZERO_SHOT)
+    colour: str | None = None
+    table1: int | None = None
+    guest: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
+    fixed: Mapping[str, bool] = field(default_factory=dict)
+    variant_of: str = ""
+
+    def shares_initialisation(self, config: Mapping[str, Any]) -> bool:
+        """Whether a cell with this configuration starts from the initialisation that cells share.
+
+        Args:
+            config: the whole configuration, as nested mappings.
+        """
+        if isinstance(self.initialised, bool):
+            return self.initialised
+        return bool(self.fixed.get(self.initialised, _value(config, self.initialised)))
+
+    def matters(self, option: str, scope: str, config: Mapping[str, Any]) -> bool:
+        """Whether an option can change this system's numbers.
+
+        Args:
+            option: such as ``downstream_expert.metarc.inner_lr``; not of ``datarc``, ``modelrc`` or ``evalrc``, which
+                always can.
+            scope: ``frozen`` or ``finetuned``.
+            config: the whole configuration.
+        """
+        if option in self.fixed:
+            return False
+        if self.uses is None:
+            return True
+        used = self.uses
+        if isinstance(self.initialised, str) and not self.shares_initialisation(config):
+            used = tuple(name for name in used if name not in INITIALISATION)
+        if scope == "finetuned" and self.learns:
+            used += options_of_initialisation(scope)[1:] if INITIALISATION[0] in used else FINE_TUNING
+        return below(option, used)
+
+
+def options_of_initialisation(scope: str) -> tuple[str, ...]:
+    """Options that the shared initialisation goes by, besides ``datarc`` and ``modelrc``."""
+    return INITIALISATION + (CLIPPING + FINE_TUNING if scope == "finetuned" else ())
+
+
+def below(option: str, names: tuple[str, ...]) -> bool:
+    """Whether an option is one of ``names``, or in a section that is."""
+    return any(option == name or option.startswith(f"{name}.") for name in names)
+
+
+def _value(config: Mapping[str, Any], option: str) -> Any:
+    value: Any = config
+    for key in option.split("."):
+        value = value[key]
+    return value
