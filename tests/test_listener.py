@@ -444,7 +444,7 @@ def test_adapt_writes_a_listener_that_predicts_as_python_does(random_folder, cli
     command = ["adapt", str(random_folder), "--ratings", ratings, "--root", str(clips[0].parent)]
     assert main([*command, "--out", str(tmp_path / "listener")]) == 0
     said = capsys.readouterr()
-    assert "leave-out on the 8 clips" in said.out
+    assert "cross-validation on the 8 clips" in said.out
     assert "macro-F1" in said.out
     assert "adapted to listener, K=8" in said.out
     made = PersonalizedEmotionRecognizer.load(tmp_path / "listener")

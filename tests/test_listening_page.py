@@ -71,9 +71,10 @@ class Visitor:
         return answer, content
 
     def page(self, path="/"):
+        """A page's HTML, with one space for any white space, as a browser shows it."""
         answer, content = self.ask("GET", path)
         assert answer.status == 200, content
-        return content.decode()
+        return " ".join(content.decode().split())
 
     def tick(self, index, *ticks, token=None, **headers):
         token = self.server.token if token is None else token
@@ -274,7 +275,7 @@ def test_all_nine_classes_and_unreadable_clips_are_on_the_page(visitor):
     unusable = visitor.page(f"/clip/{bad}")
     assert "This clip cannot be used" in unusable
     assert "<form id=" not in unusable
-    assert "0 of 7 clips ticked" in page
+    assert "0 of 7 clips labelled" in page
     assert visitor.session.next_after((bad - 1) % 8) != bad
     status = json.loads(visitor.ask("GET", "/status")[1])
     assert set(status) == {"busy", "version"}

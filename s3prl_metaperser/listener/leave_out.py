@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,15 @@ from s3prl_metaperser.seeding import numpy_generator
 
 DRAWS = 2000
 NAMES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accuracy": "UA", "loss": "loss"}
+
+
+class FitRow(NamedTuple):
+    """One figure of the fit, as text."""
+
+    title: str
+    unadapted: str
+    adapted: str
+    difference: str
 
 
 @dataclass(frozen=True)
@@ -55,23 +64,30 @@ class Fit:
             "difference": {name: asdict(span) for name, span in self.difference.items()},
         }
 
-    def table(self) -> str:
-        """For people, in percent; the loss as it is."""
-        kind = "one at a time" if self.folds == self.clips else f"in {self.folds} parts"
-        lines = [
-            f"leave-out on the {self.clips} clips ({kind}); macro-F1 counts classes that never occur as zero",
-            f"{'':<10}{'not adapted':>12}{'adapted':>10}   difference, 95 % interval",
-        ]
+    def rows(self) -> list[FitRow]:
+        """Each figure for people: metrics in percent, the loss as it is."""
+        rows = []
         for name in METRICS:
             span = self.difference[name]
-            shown = f"{100 * span.mean:+.1f} [{100 * span.low:+.1f}, {100 * span.high:+.1f}]"
-            lines.append(
-                f"{NAMES[name]:<10}{100 * self.unadapted[name]:>12.1f}{100 * self.adapted[name]:>10.1f}   {shown}"
+            rows.append(
+                FitRow(
+                    NAMES[name],
+                    f"{100 * self.unadapted[name]:.1f}",
+                    f"{100 * self.adapted[name]:.1f}",
+                    f"{100 * span.mean:+.1f} [{100 * span.low:+.1f}, {100 * span.high:+.1f}]",
+                )
             )
-        change = self.adapted["loss"] - self.unadapted["loss"]
-        lines.append(
-            f"{'loss':<10}{self.unadapted['loss']:>12.3f}{self.adapted['loss']:>10.3f}   {change:+.3f} (less is better)"
-        )
+        before, after = self.unadapted["loss"], self.adapted["loss"]
+        return [*rows, FitRow("loss", f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f} (less is better)")]
+
+    def table(self) -> str:
+        """:meth:`rows` as text."""
+        kind = "one at a time" if self.folds == self.clips else f"in {self.folds} folds"
+        lines = [
+            f"cross-validation on the {self.clips} clips ({kind}); macro-F1 counts classes that never occur as zero",
+            f"{'':<10}{'not adapted':>12}{'adapted':>10}   difference, 95 % interval",
+            *(f"{row.title:<10}{row.unadapted:>12}{row.adapted:>10}   {row.difference}" for row in self.rows()),
+        ]
         return "\n".join(lines)
 
     def warning(self) -> list[str]:

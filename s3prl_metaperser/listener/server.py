@@ -13,13 +13,13 @@ import http.server
 import json
 import re
 import secrets
+import socketserver
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.listener.page import busy_words, clip_page, news, version
-from s3prl_metaperser.listener.page_assets import SCRIPT, STYLE
+from s3prl_metaperser.listener.page import asset, busy_words, clip_page, news, version
 from s3prl_metaperser.listener.session import ListeningSession
 
 HOST = "127.0.0.1"
@@ -57,14 +57,14 @@ class ListeningServer(http.server.ThreadingHTTPServer):
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
             raise UserError(
-                f"--port {port} cannot be used ({error}). Name another, or 0 for any that is free."
+                f"--port {port} cannot be used ({error}). Choose another, or 0 for any free port."
             ) from None
         self.cookie = f"metaperser-{self.server_port}"
         self.url = f"http://{HOST}:{self.server_port}/?key={self.key}"
 
     def server_bind(self) -> None:
         """As the base class, but without asking DNS for this machine's name."""
-        http.server.socketserver.TCPServer.server_bind(self)
+        socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
 
@@ -87,7 +87,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def log_message(self, format: str, *args) -> None:
-        """Nothing: the terminal is for people."""
+        """Log nothing: the terminal is for people."""
 
     def _answer(self, handle) -> None:
         try:
@@ -111,23 +111,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._let_in(query["key"][0])
             return
         self._check_cookie()
-        path = address.path
+        path, last = address.path, self._number(query.get("last", [""])[0])
         if path == "/":
             first = self.server.session.next_after(-1)
-            self._page(0 if first is None else first, self._index(query.get("last", [""])[0], missing=None))
+            self._page(first or 0, last)
         elif path.startswith("/clip/"):
-            self._page(self._index(path.removeprefix("/clip/")), self._index(query.get("last", [""])[0], missing=None))
+            self._page(self._clip(path.removeprefix("/clip/")), last)
         elif path.startswith("/audio/"):
-            self._sound(self._index(path.removeprefix("/audio/")))
+            self._sound(self._clip(path.removeprefix("/audio/")))
         elif path == "/news":
-            last = self._index(query.get("last", [""])[0], missing=None)
             self._html(news(self.server.session, self.server.session.view(), last, self.server.token))
         elif path == "/status":
             view = self.server.session.view()
             self._send(json.dumps({"busy": busy_words(view), "version": version(view)}).encode(), "application/json")
         elif path in ("/page.css", "/page.js"):
-            style = path.endswith("css")
-            self._send((STYLE if style else SCRIPT).encode(), f"text/{'css' if style else 'javascript'}; charset=utf-8")
+            kind = "css" if path.endswith("css") else "javascript"
+            self._send(asset(path.removeprefix("/")), f"text/{kind}; charset=utf-8")
         else:
             raise _Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
 
@@ -140,17 +139,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _let_in(self, key: str) -> None:
         if not hmac.compare_digest(key.encode(), self.server.key.encode()):
-            raise _Refused(HTTPStatus.FORBIDDEN, "This address is of an earlier session. Open the one on the terminal.")
+            raise _Refused(
+                HTTPStatus.FORBIDDEN, "This link is from an earlier session. Open the one shown in the terminal."
+            )
         cookie = f"{self.server.cookie}={self.server.key}; HttpOnly; SameSite=Lax; Path=/"
         self._send(b"", "text/plain", HTTPStatus.SEE_OTHER, {"Location": "/", "Set-Cookie": cookie})
 
-    def _index(self, text: str, missing: int | None = -1) -> int | None:
-        """A clip's number; ``missing`` where there is none, and a refusal where that is not given."""
-        if text.isascii() and text.isdecimal() and len(text) < 9 and int(text) < len(self.server.session.clips):
-            return int(text)
-        if missing == -1:
+    def _number(self, text: str) -> int | None:
+        """A clip's number; None where it is none."""
+        known = text.isascii() and text.isdecimal() and len(text) < 9 and int(text) < len(self.server.session.clips)
+        return int(text) if known else None
+
+    def _clip(self, text: str) -> int:
+        """A clip's number.
+
+        Raises:
+            _Refused: there is no such clip.
+        """
+        if (number := self._number(text)) is None:
             raise _Refused(HTTPStatus.NOT_FOUND, "There is no such clip.")
-        return missing
+        return number
 
     def _sound(self, index: int) -> None:
         try:
@@ -185,10 +193,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         if not path.startswith("/clip/"):
             raise _Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
-        index = self._index(path.removeprefix("/clip/"))
+        index = self._clip(path.removeprefix("/clip/"))
         ticks = form.get("tick", [])
         if not ticks:
-            self._page(index, None, "Tick at least one, or skip the clip.", HTTPStatus.BAD_REQUEST)
+            self._page(index, None, "Tick at least one class, or skip the clip.", HTTPStatus.BAD_REQUEST)
             return
         try:
             session.tick(index, ticks)
@@ -215,7 +223,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ValueError:
             raise _Refused(HTTPStatus.BAD_REQUEST, "This form cannot be read.") from None
         if not hmac.compare_digest(form.get("token", [""])[0].encode(), self.server.token.encode()):
-            raise _Refused(HTTPStatus.FORBIDDEN, "This page is of an earlier session. Load it again.")
+            raise _Refused(HTTPStatus.FORBIDDEN, "This page is from an earlier session. Reload it.")
         return form
 
     # -- guarding ------------------------------------------------------------------------------------------------
@@ -223,7 +231,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _check_host(self) -> None:
         name = re.sub(r":\d{1,5}$", "", self.headers.get("Host", ""))
         if name not in HOSTS:
-            raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server is for the machine that it runs on.")
+            raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server accepts local connections only.")
 
     def _check_cookie(self) -> None:
         try:
@@ -232,7 +240,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             cookies = SimpleCookie()
         found = cookies.get(self.server.cookie)
         if found is None or not hmac.compare_digest(found.value.encode(), self.server.key.encode()):
-            raise _Refused(HTTPStatus.FORBIDDEN, "Open the address that the program printed; it lets you in.")
+            raise _Refused(HTTPStatus.FORBIDDEN, "Open the link shown in the terminal: it holds this page's key.")
 
     # -- answering -----------------------------------------------------------------------------------------------
 
