@@ -1,5 +1,6 @@
 """The report, on result files that are made up in a moment and read like real ones."""
 
+import configparser
 import csv
 import dataclasses
 import hashlib
@@ -607,3 +608,23 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys, arguments, 
     write_results(tmp_path / "in", ["Random"], raters=PAPER_TEST_RATERS[:1])
     assert main(["report", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_installed_package_holds_the_templates():
+    """They are files beside the code, so the distribution has to name them."""
+    root = Path(__file__).resolve().parents[1]
+    configuration = configparser.ConfigParser()
+    configuration.read(root / "setup.cfg")
+    data = configuration["options.package_data"]
+    templates = {path.relative_to(root).as_posix() for path in root.glob("s3prl_metaperser/*/templates/*")}
+    named = {
+        path.relative_to(root).as_posix()
+        for package, patterns in data.items()
+        for pattern in patterns.split()
+        for path in (root / package.replace(".", "/")).glob(pattern)
+    }
+    assert {
+        "s3prl_metaperser/report/templates/report.html",
+        "s3prl_metaperser/report/templates/report.css",
+    } <= templates
+    assert templates <= named

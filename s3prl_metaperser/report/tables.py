@@ -59,6 +59,9 @@ class Absent:
 
 MISSING, ABSENT = Missing(), Absent()
 Cell = str | Value | Missing | Absent
+Row = tuple[Cell, ...]
+#: The leading cells that neighbouring rows share, and these rows, whole.
+Block = tuple[Row, list[Row]]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Table:
     title: str
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[Row, ...]
     grouped: int = 0
     notes: tuple[str, ...] = ()
 
@@ -107,9 +110,9 @@ class Table:
         if wrong is not None:
             raise ValueError(f"table {self.key}: a row has {len(wrong)} cells for {len(self.columns)} columns: {wrong}")
 
-    def blocks(self) -> list[tuple[tuple[Cell, ...], list[tuple[Cell, ...]]]]:
-        """Neighbouring rows with the same leading cells: [(leading cells, rows)]; rows are whole."""
-        found: list[tuple[tuple[Cell, ...], list[tuple[Cell, ...]]]] = []
+    def blocks(self) -> list[Block]:
+        """Neighbouring rows with the same leading cells."""
+        found: list[Block] = []
         for row in self.rows:
             lead = row[: self.grouped]
             if not found or found[-1][0] != lead:
@@ -121,7 +124,7 @@ class Table:
         """How many rows lack a result."""
         return sum(self.lacks(row) for row in self.rows)
 
-    def lacks(self, row: tuple[Cell, ...]) -> bool:
+    def lacks(self, row: Row) -> bool:
         """Whether a row has no result of ours at all: something is missing, and no number with an interval is there."""
         ours = [cell for column, cell in zip(self.columns, row, strict=True) if column.interval]
         return any(isinstance(cell, Missing) for cell in row) and not any(isinstance(cell, Value) for cell in ours)
