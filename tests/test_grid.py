@@ -355,9 +355,9 @@ def test_stages_are_made_once_and_found_by_the_cells(tmp_path, capsys):
     line = ["run", str(grid), "--device", "cpu"]
     for stage in ("features", "initialisation"):
         assert main([*line, "--stage", stage]) == 0
-        assert f"{stage}: 0 were there, 1 made, 0 failed" in capsys.readouterr().out
+        assert f"{stage}: 0 existed, 1 made, 0 failed" in capsys.readouterr().out
     assert main([*line, "--stage", "initialisation"]) == 0
-    assert "initialisation: 1 were there, 0 made, 0 failed" in capsys.readouterr().out
+    assert "initialisation: 1 existed, 0 made, 0 failed" in capsys.readouterr().out
     assert not (tmp_path / "results").exists()
     assert main(["plan", str(grid), "--json"]) == 0
     stages = json.loads(capsys.readouterr().out)["stages"]
@@ -454,13 +454,13 @@ def test_a_plan_uses_the_times_of_cells_that_are_done(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["plan", "wavlm_base", "--only", "fold=fold1"], "--only means nothing for an upstream"),
-        (["plan", str(GRIDS / "demo.yaml"), "--memory", "16"], "--memory means nothing for a grid"),
+        (["plan", "wavlm_base", "--only", "fold=fold1"], "--only does not apply to an upstream"),
+        (["plan", str(GRIDS / "demo.yaml"), "--memory", "16"], "--memory does not apply to a grid"),
         (["run", str(GRIDS / "demo.yaml"), "--only", "fold=fold9"], "Did you mean 'fold"),
         (["run", str(GRIDS / "demo.yaml"), "--set", "runner.total_stps=3"], "Did you mean 'total_steps'"),
         (["run", str(GRIDS / "demo.yaml"), "--set", "downstream_expert.evalrc.shots=3"], "grid's key 'shots'"),
         (["run", str(GRIDS / "demo.yaml"), "--set", "args.seed=3"], "only options"),
-        (["run", str(GRIDS / "demo.yaml"), "--set", "runner.total_steps"], "--set: 'runner.total_steps' is not of"),
+        (["run", str(GRIDS / "demo.yaml"), "--set", "runner.total_steps"], "--set: 'runner.total_steps' does not have"),
         (["run", str(GRIDS / "demo.yaml"), "--only", ""], "key=value"),
         (["run", str(GRIDS / "demo.yaml"), "--results", __file__], "is a file; results need a folder"),
         (["run", str(GRIDS / "demo.yaml"), "--results", f"{__file__}/below"], "cannot be written to"),

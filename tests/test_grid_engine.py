@@ -1,5 +1,6 @@
-"""Jobs of the engine Snakemake: which cells, after what, with what; and a folder that says what is up to date."""
+"""Jobs of the engine Snakemake: which cells, after what, with what, and which of them are left to do."""
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -17,10 +18,9 @@ from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
-from s3prl_metaperser.grid.engines import job as job_process
 from s3prl_metaperser.grid.engines import profile, snakemake_engine
-from s3prl_metaperser.grid.engines.workplace import Workplace, rule_of
-from s3prl_metaperser.grid.jobs import jobs_of, resources
+from s3prl_metaperser.grid.engines.tied import take_gpu
+from s3prl_metaperser.grid.jobs import jobs_left, jobs_of, resources
 from s3prl_metaperser.grid.opened import open_grid
 from s3prl_metaperser.grid.results import Results
 
@@ -93,73 +93,74 @@ def test_only_what_is_fine_tuned_takes_a_gpu_and_the_memory_of_the_plan():
             assert asked == {"threads": 1}
 
 
-# -- what is up to date ------------------------------------------------------------------------------------------
+# -- what is left to do -------------------------------------------------------------------------------------------
 
 
-def ages(place, jobs):
-    """Job -> whether what it made is there and newer than what it is to run with."""
-    found = {}
-    for job in jobs:
-        identity = place.folder / "identities" / rule_of(job) / f"{job.name}.json"
-        made = place.folder / "made" / rule_of(job) / f"{job.name}.json"
-        found[job.name] = made.exists() and made.stat().st_mtime_ns > identity.stat().st_mtime_ns
-    return found
-
-
-def test_a_changed_option_outdates_the_jobs_that_it_touches_and_no_others(tmp_path, finished):
-    place, results = Workplace(tmp_path), Results(tmp_path / "results")
+def test_a_changed_option_leaves_the_jobs_that_it_touches_and_no_others(tmp_path, finished):
+    results = Results(tmp_path / "results")
     cells = cells_of("smoke")
-    jobs = jobs_of(cells)
-    place.bring_up_to_date(jobs, results)
-    assert not any(ages(place, jobs).values())
+    assert jobs_left(cells, results) == jobs_of(cells)
     finished.update(cell.identity for cell in cells)
-    place.bring_up_to_date(jobs, results)
-    assert all(ages(place, jobs).values())
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
-    place.bring_up_to_date(jobs, results)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")} == before
+    assert jobs_left(cells, results) == []
 
-    changed = jobs_of(cells_of("smoke", *CHANGED))
-    place.bring_up_to_date(changed, results)
+    left = jobs_left(cells_of("smoke", *CHANGED), results)
     few = {"Linear-Few", "Multi-Few"}
-    systems = [job for job in changed if job.kind == "system"]
-    assert {job.cells[0].system for job in systems if not ages(place, changed)[job.name]} == few
-    place.bring_up_to_date(jobs, results)  # and back
-    assert all(ages(place, jobs).values())
+    assert {job.cells[0].system for job in left if job.kind == "system"} == few
+    assert {cell.system for job in left for cell in job.cells} == few
+    assert jobs_left(cells, results) == []  # and back
+
+
+def test_what_exists_already_is_no_job_and_nobody_waits_for_it(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr("s3prl_metaperser.grid.stages.Stage.exists", lambda self, _: self.kind == "features")
+    left = jobs_left(cells_of("smoke"), Results(tmp_path / "results"))
+    assert {job.kind for job in left} == {"initialisation", "system"}
+    assert {name for job in left for name in job.needs} <= {job.name for job in left}
+    assert {bool(job.needs) for job in left if job.kind == "initialisation"} == {False}
+    assert {job.kind for job in jobs_left(cells_of("smoke"), Results(tmp_path), last="initialisation")} == {
+        "initialisation"
+    }
 
 
 def test_a_job_whose_results_were_deleted_is_to_run_again(tmp_path, finished):
-    place, results = Workplace(tmp_path), Results(tmp_path / "results")
+    results = Results(tmp_path / "results")
     cells = cells_of("smoke")
-    jobs = jobs_of(cells)
     finished.update(cell.identity for cell in cells)
-    place.bring_up_to_date(jobs, results)
     gone = next(cell for cell in cells if cell.system == "Random")
     finished.discard(gone.identity)
-    place.bring_up_to_date(jobs, results)
-    outdated = [name for name, fresh in ages(place, jobs).items() if not fresh]
-    named = {job.name: job for job in jobs}
-    assert {named[name].kind for name in outdated} == {"features", "system"}  # Random starts from no initialisation
-    assert [gone in named[name].cells for name in outdated] == [True, True]
+    left = jobs_left(cells, results)
+    assert [job.kind for job in left] == ["features", "system"]  # Random starts from no initialisation
+    assert [job.cells for job in left] == [(gone,), (gone,)]
 
 
-def test_other_labels_outdate_every_job(tmp_path, finished):
-    cells = cells_of("smoke")
-    jobs = jobs_of(cells)
-    finished.update(cell.identity for cell in cells)
-    place = Workplace(tmp_path)
-    place.bring_up_to_date(jobs, Results(tmp_path / "results", {"demo": "a" * 64}))
-    finished.clear()
-    place.bring_up_to_date(jobs, Results(tmp_path / "results", {"demo": "b" * 64}))
-    assert not any(ages(place, jobs).values())
+def test_the_report_is_made_again_where_it_is_older_than_a_result(tmp_path, finished):
+    opened = open_grid(str(write_grid(tmp_path)))
+    finished.update(cell.identity for cell in opened.cells)
+    result = opened.results.of(opened.cells[0]) / "result_test.json"
+    page = tmp_path / "results" / "report" / "report.html"
+    for path in (result, page):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    settings = snakemake_engine.Settings(command=["GRID"])
+
+    def planned(**changes):
+        asked = dataclasses.replace(settings, **changes)
+        return list(snakemake_engine.plan_of(opened, asked, [], elsewhere=False))
+
+    os.utime(result, (page.stat().st_mtime - 9,) * 2)
+    assert planned() == []
+    os.utime(result, (page.stat().st_mtime + 9,) * 2)
+    assert planned() == ["report"]
+    assert planned(stage="system") == []
+    page.unlink()
+    assert planned() == ["report"]
 
 
 def test_two_engines_do_not_work_in_one_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("s3prl_metaperser.grid.engines.workplace.LOCK_SECONDS", 0.1)
-    place = Workplace(tmp_path)
-    with place.held(), pytest.raises(UserError, match=f"in use by process {os.getpid()} on"), place.held():
+    monkeypatch.setattr(snakemake_engine, "LOCK_SECONDS", 0.1)
+    held = snakemake_engine.held
+    with held(tmp_path), pytest.raises(UserError, match=f"in use by process {os.getpid()} on"), held(tmp_path):
         pass
-    with place.held():
+    with held(tmp_path):
         pass
 
 
@@ -167,17 +168,32 @@ def test_two_engines_do_not_work_in_one_folder(tmp_path, monkeypatch):
 
 
 def test_each_gpu_is_given_to_one_job_at_a_time(tmp_path):
-    with job_process.one_gpu(["2", "5"], tmp_path) as first, job_process.one_gpu(["2", "5"], tmp_path) as second:
-        assert {first, second} == {"2", "5"}
-        assert first != second
-    with job_process.one_gpu(["2", "5"], tmp_path) as again:
-        assert again == "2"
+    (first, held), (second, other) = (take_gpu(["2", "5"], tmp_path) for _ in range(2))
+    assert (first, second) == ("2", "5")
+    os.close(held)
+    again, held = take_gpu(["2", "5"], tmp_path)
+    assert again == "2"
+    os.close(held)
+    os.close(other)
+
+
+def test_a_job_holds_its_gpu_until_it_ends(tmp_path):
+    tied = [sys.executable, "-m", "s3prl_metaperser.grid.engines.tied", "--gpus", "2,5", "--gpu-locks", str(tmp_path)]
+    job = [*tied, sys.executable, "-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); input()"]
+    with subprocess.Popen(job, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["GPU 2\n", "2\n"]
+        other, held = take_gpu(["2", "5"], tmp_path)
+        os.close(held)
+        process.communicate("\n")
+    again, held = take_gpu(["2", "5"], tmp_path)
+    os.close(held)
+    assert (other, again, process.returncode) == ("5", "2", 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system tells of a parent's end on Linux only")
 def test_a_job_ends_with_the_process_that_started_it(tmp_path):
     job = (
-        "from s3prl_metaperser.grid.engines.job import end_with_parent as end; import os, time; end();"
+        "from s3prl_metaperser.grid.engines.tied import end_with_parent as end; import os, time; end();"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
     engine = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {job!r}])"
@@ -195,27 +211,22 @@ def test_the_gpus_of_a_machine_are_those_that_cuda_may_see(monkeypatch):
 
 def test_jobs_on_several_gpus_of_one_machine_take_one_each_and_those_of_a_cluster_what_it_gives(tmp_path):
     opened = open_grid(str(GRIDS / "table1.yaml"), results=str(tmp_path), only="fold=fold1,scenario=seen")
-    jobs = jobs_of(opened.cells)
-    settings = snakemake_engine.Settings(command=["GRID"], report=[])
+    settings = snakemake_engine.Settings(command=["GRID"])
     for gpus, elsewhere, taking in [(["0", "1"], False, True), (["0"], False, False), ([], True, False)]:
-        plan = snakemake_engine.plan_of(jobs, opened, settings, gpus, elsewhere)
-        asking = [job for job in plan["jobs"].values() if job["resources"].get("gpu")]
+        plan = snakemake_engine.plan_of(opened, settings, gpus, elsewhere)
+        asking = [job for job in plan.values() if job["resources"].get("gpu")]
         assert asking
         assert all(("--gpus 0,1" in job["command"]) is taking for job in asking)
-        assert not any("--gpus" in job["command"] for job in plan["jobs"].values() if job not in asking)
-    assert not any(
-        job["resources"].get("gpu")
-        for job in snakemake_engine.plan_of(jobs, opened, settings, [], False)["jobs"].values()
-    )
+        assert not any("--gpus" in job["command"] for job in plan.values() if job not in asking)
+    plan = snakemake_engine.plan_of(opened, settings, [], elsewhere=False)
+    assert not any(job["resources"].get("gpu") for job in plan.values())
 
 
-def test_a_profile_of_this_machine_shares_its_gpus_out_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(snakemake_engine, "visible_gpus", lambda: ["0"])
-    opened = open_grid(str(write_grid(tmp_path)))
-    settings = snakemake_engine.Settings(command=["GRID"], report=[])
+def test_a_profile_of_this_machine_shares_its_gpus_out_too(tmp_path):
+    settings = snakemake_engine.Settings(command=["GRID"])
     for given, told in [({"cores": 3}, True), ({"resources": ["gpu=2"]}, False), ({"executor": "slurm"}, False)]:
         mine = profile.Profile(tmp_path, {**given, "slurm-status-command": "squeue"})
-        line = snakemake_engine._command_line(opened, settings, mine, Workplace(tmp_path / "engine"))
+        line = snakemake_engine.command_line(settings, mine, ["0"], tmp_path)
         assert ("gpu=1" in line) is told
 
 
@@ -232,9 +243,9 @@ def test_without_the_extra_the_error_says_how_to_install_it(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cores", "2"], "--cores is for --engine snakemake"),
-        (["--retries", "0"], "--retries is for --engine snakemake"),
-        (["--engine", "snakemake", "--jobs", "2"], "say --cores N"),
+        (["--cores", "2"], "--cores needs --engine snakemake"),
+        (["--retries", "0"], "--retries needs --engine snakemake"),
+        (["--engine", "snakemake", "--jobs", "2"], "Use --cores N"),
     ],
 )
 def test_an_option_of_another_engine_is_an_error(tmp_path, capsys, options, message):
@@ -290,9 +301,6 @@ def test_snakemake_runs_what_a_change_touches_upstream_and_downstream_and_nothin
     page = tmp_path / "results" / "report" / "report.html"
     page.parent.mkdir(parents=True)
     page.touch()
-    place = Workplace(tmp_path / "results" / ".engine" / "tiny")
-    place.bring_up_to_date(jobs_of(opened.cells), opened.results)
-    (place.folder / "made" / "report.json").write_text("{}\n")
 
     def would_run(*options):
         capfd.readouterr()

@@ -61,10 +61,7 @@ def test_nobody_imports_from_the_right(room):
     allowed = {*ROOMS[: ROOMS.index(room) + 1], *LOOSE} - {"cli", "__init__"} | {"__version__"}
     files = sorted((PACKAGE / room).glob("**/*.py"))
     found = {str(file.relative_to(PACKAGE)): rooms_of(file) - allowed for file in files}
-    starts_the_command = {
-        "grid/engines/job.py": {"cli"}
-    }  # a job of the engine is the command line, in a process of its own
-    assert {name: rooms for name, rooms in found.items() if rooms and starts_the_command.get(name) != rooms} == {}
+    assert {name: rooms for name, rooms in found.items() if rooms} == {}
 
 
 def test_only_the_two_s3prl_rooms_import_s3prl():

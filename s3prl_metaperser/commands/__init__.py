@@ -1,7 +1,7 @@
 """The commands of ``metaperser``, one file each.
 
 A command's module has ``add(commands)``, which adds its parser, and ``run(arguments)``, which returns the exit status.
-What takes time to import is imported inside ``run``, so that help is instant.
+Slow imports happen inside ``run``, so that help is instant.
 """
 
 from s3prl_metaperser.commands import (

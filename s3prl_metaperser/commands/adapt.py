@@ -1,4 +1,4 @@
-"""``metaperser adapt``: a model and one listener's labelled clips to a model for that listener."""
+"""``metaperser adapt``: adapt a model to one listener's labelled clips."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import argparse
 import sys
 from shlex import quote
 
-from s3prl_metaperser.commands.common import add_model
+from s3prl_metaperser.commands.common import add_model, at_least
 from s3prl_metaperser.storage.paths import user_path
+
+_FOLDS = "cross-validation folds; 0 disables [leave-one-out; 4 for fine-tuned models]"
 
 
 def add(commands) -> None:
     parser = commands.add_parser("adapt", help="adapt a model to one listener's labelled clips")
-    add_model(parser, "MODEL", "a model folder made by `metaperser export`")
-    parser.add_argument("--ratings", required=True, metavar="CSV", help="file,rater,label; the rater may be left out")
+    add_model(parser, "a model folder made by `metaperser export`")
+    parser.add_argument("--ratings", required=True, metavar="CSV", help="columns file,rater,label; rater is optional")
     parser.add_argument("--out", required=True, metavar="LISTENER", help="a new or empty folder")
-    parser.add_argument("--root", metavar="DIR", help="the folder that files are relative to [that of the CSV file]")
-    parser.add_argument("--outside", action="store_true", help="files may lie outside that folder")
-    parser.add_argument("--rater", metavar="ID", help="whose labels, where the file has several raters")
-    parser.add_argument("--folds", type=_folds, metavar="N", help="parts of the leave-out; 0: none [a clip; with -f 4]")
-    parser.add_argument("--seed", type=int, default=0, help="of what the system draws; Meta-PerSER draws nothing [0]")
+    parser.add_argument("--root", metavar="DIR", help="folder that file names are relative to [that of the CSV file]")
+    parser.add_argument("--outside", action="store_true", help="allow files outside that folder")
+    parser.add_argument("--rater", metavar="ID", help="rater to adapt to, if the file has several")
+    parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
+    parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")
     parser.set_defaults(run=run)
 
 
 def _folds(text: str) -> int:
-    folds = int(text)
-    if folds < 0 or folds == 1:
-        raise argparse.ArgumentTypeError(f"bad value {text!r}, expected 0 (no leave-out) or at least 2 parts")
-    return folds
+    return 0 if text.strip() == "0" else at_least(2)(text)
 
 
 _folds.__name__ = "int"  # argparse: "invalid int value"
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     warned = [*warnings_about(ratings.ticks, recognizer.classes, shots, len(copied)), *(fit.warning() if fit else [])]
     adapted.save(out, rater=ratings.rater, warnings=warned, fit=fit.as_json() if fit else None)
     print(f"{out}: {recognizer.card['system']} adapted to {ratings.rater}, K={len(items)} clips")
-    print(fit.table() if fit else "leave-out: not done")
+    print(fit.table() if fit else "cross-validation: not done")
     for warning in warned:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"next: metaperser predict {quote(str(out))} FILES...")

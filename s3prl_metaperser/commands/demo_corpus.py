@@ -8,7 +8,9 @@ from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("demo-corpus", help="write the demo corpus: synthetic speech, raters of known truth")
+    parser = commands.add_parser(
+        "demo-corpus", help="write the demo corpus: synthetic speech rated by simulated raters"
+    )
     parser.add_argument("folder", metavar="DIR", help="a new folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--utterances", type=int, default=600, metavar="N")
@@ -25,6 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
         utterances=arguments.utterances,
         raters=arguments.raters,
     )
-    print(f"{folder}: demo corpus in IEMOCAP's layout; demo.json in it says how it was made and what its ceilings are")
+    print(f"{folder}: demo corpus in IEMOCAP's layout; demo.json describes how it was made and its ceilings")
     print(f"next: metaperser validate --corpus iemocap --root {folder}")
     return 0

@@ -1,4 +1,4 @@
-"""``metaperser doctor``: this machine's stack, what works and what does not, with what to do."""
+"""``metaperser doctor``: check this installation and suggest fixes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("doctor", help="this machine: versions, what works, what does not and how to mend it")
+    parser = commands.add_parser("doctor", help="check this installation and suggest fixes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 

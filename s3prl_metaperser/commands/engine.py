@@ -1,13 +1,12 @@
-"""What ``metaperser run`` has for the engine Snakemake."""
+"""The options and the course of ``metaperser run --engine snakemake``."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
-from s3prl_metaperser.commands.common import positive
+from s3prl_metaperser.commands.common import at_least, positive
 from s3prl_metaperser.errors import UserError
 
 _OF_SNAKEMAKE = ("cores", "profile", "folds_per_job", "retries")
@@ -29,19 +28,16 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         help="own: cells one after another, in --jobs processes; snakemake: jobs over cores, GPUs and nodes, then the "
         "report [%(default)s]",
     )
-    engine = parser.add_argument_group("of --engine snakemake")
+    engine = parser.add_argument_group("with --engine snakemake")
     engine.add_argument("--cores", type=positive(int), metavar="N", help="cores of this machine [all]")
     engine.add_argument(
         "--profile", metavar="NAME", help="slurm, another of benchmarks/profiles, one of your own, or its folder"
     )
     engine.add_argument(
-        "--folds-per-job",
-        type=positive(int),
-        metavar="N",
-        help="folds that one process goes through [all; with -f one]",
+        "--folds-per-job", type=positive(int), metavar="N", help="folds in one process [all; 1 for fine-tuned systems]"
     )
     engine.add_argument(
-        "--retries", type=_count, metavar="N", help="further attempts of a failed job [1, or the profile's]"
+        "--retries", type=at_least(0), metavar="N", help="further attempts of a failed job [1, or the profile's]"
     )
 
 
@@ -53,64 +49,34 @@ def check_engine(arguments: argparse.Namespace) -> None:
     """
     if arguments.engine == "snakemake":
         if arguments.jobs > 1:
-            raise UserError("--jobs is for the engine own; with --engine snakemake say --cores N.")
+            raise UserError("--jobs does not work with --engine snakemake. Use --cores N.")
         return
     for name in _OF_SNAKEMAKE:
         if getattr(arguments, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')} is for --engine snakemake.")
+            raise UserError(f"--{name.replace('_', '-')} needs --engine snakemake.")
 
 
 def run_with_snakemake(arguments: argparse.Namespace, opened) -> int:
     """The grid through Snakemake; the exit status says how many cells are not done after it."""
-    from s3prl_metaperser.grid.engines.snakemake_engine import Settings, dry_run, last_words, run_grid
+    from s3prl_metaperser.grid.engines.snakemake_engine import Settings, dry_run, run_grid
 
+    corpus = [f"--{name}={value}" for name in ("corpus", "root") if (value := getattr(arguments, name))]
+    options = [*corpus, *(f"--set={change}" for change in arguments.set)]
     settings = Settings(
-        command=_command(arguments),
-        report=_given(arguments, "corpus", "root") if arguments.corpus and arguments.root else [],
-        device=arguments.device,
-        cores=arguments.cores,
-        profile=arguments.profile,
-        stage=arguments.stage,
-        folds_per_job=arguments.folds_per_job,
-        retries=arguments.retries,
-        keep_going=arguments.keep_going,
+        command=[str(Path(arguments.grid).absolute()), *options, *([] if arguments.keep_going else ["--fail-fast"])],
+        report=corpus if len(corpus) == 2 else [],
+        **{name: getattr(arguments, name) for name in (*_OF_SNAKEMAKE, "device", "stage", "keep_going")},
     )
     if arguments.dry_run:
         return dry_run(opened, settings)
     before = sum(opened.results.is_done(cell) for cell in opened.cells)
     status = run_grid(opened, settings)
     if arguments.stage in ("features", "initialisation"):
-        if status:
-            print(last_words(opened), file=sys.stderr)
-        return 1 if status else 0
+        return int(status != 0)
     counts = Counter(opened.results.standing(cell).state for cell in opened.cells)
     done = counts.pop("done", 0)
     rest = "".join(f", {count} {state}" for state, count in sorted(counts.items()))
     print(f"{len(opened.cells)} cells: {done} done ({done - before} now, {before} before){rest}")
     if counts["failed"]:
         print(f"why: metaperser status {arguments.grid} --results {opened.results.folder}")
-    elif status:
-        print(last_words(opened), file=sys.stderr)
     return status_of(max(len(opened.cells) - done, int(status != 0)))
-
-
-def _command(arguments: argparse.Namespace) -> list[str]:
-    """What every job has of the command line: which cells there are, and what they run with."""
-    line = [str(Path(arguments.grid).absolute()), *_given(arguments, "corpus", "root")]
-    for change in arguments.set:
-        line += ["--set", change]
-    return line if arguments.keep_going else [*line, "--fail-fast"]
-
-
-def _given(arguments: argparse.Namespace, *names: str) -> list[str]:
-    return [word for name in names if getattr(arguments, name) for word in (f"--{name}", getattr(arguments, name))]
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value
-
-
-_count.__name__ = "int"  # argparse: "invalid int value"

@@ -1,4 +1,4 @@
-"""``metaperser export``: a trained experiment as a model folder, for other machines and listeners."""
+"""``metaperser export``: export a trained experiment as a model folder, for other machines and listeners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("export", help="a trained experiment as a model folder: safetensors and a card")
+    parser = commands.add_parser("export", help="export a trained experiment as a model folder: safetensors and a card")
     parser.add_argument(
         "experiment", metavar="EXPDIR", help="an experiment folder (its dev-best.ckpt), or a checkpoint"
     )
@@ -29,11 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{out}: {card['system']} ({card['scope']}), upstream {upstream['name']}, {TENSORS} and card.json")
     if metrics is None:
         print(
-            "the card has no metrics: this checkpoint has no result_test.json (run_downstream.py -m evaluate)",
+            "The card has no metrics: this checkpoint has no result_test.json (run_downstream.py -m evaluate)",
             file=sys.stderr,
         )
     if upstream["source"] and not upstream["source"][0].startswith("http"):
-        print(f"where it is used, the upstream's weights are needed, too: -k {upstream['source'][0]}")
+        print(f"to use it, the upstream's weights are also needed: -k {upstream['source'][0]}")
     model = quote(str(out))
     print(f"next: metaperser adapt {model} --ratings my_ratings.csv --out LISTENER")
     print(f"or:   metaperser listen {model} --clips DIR")

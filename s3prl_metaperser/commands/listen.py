@@ -1,4 +1,4 @@
-"""``metaperser listen``: a local page on which one listener labels clips, and the model adapts."""
+"""``metaperser listen``: a local page on which one listener labels clips while the model adapts."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("listen", help="a local page: label clips, and see the model adapt to you")
-    add_model(parser, "MODEL", "a model folder made by `metaperser export`")
+    parser = commands.add_parser("listen", help="open a local page to label clips and see the model adapt to you")
+    add_model(parser, "a model folder made by `metaperser export`")
     parser.add_argument("--clips", required=True, metavar="DIR", help="a folder of audio files (recursive)")
-    parser.add_argument("--ratings", metavar="CSV", help="where labels are saved and taken up again [DIR/ratings.csv]")
-    parser.add_argument("--rater", metavar="ID", help="who listens [the file's only rater, or: listener]")
+    parser.add_argument("--ratings", metavar="CSV", help="where labels are saved and resumed from [DIR/ratings.csv]")
+    parser.add_argument("--rater", metavar="ID", help="name of the listener [the file's only rater, else: listener]")
     parser.add_argument(
         "--every", type=positive(int), default=4, metavar="N", help="adapt after N labels [%(default)s]"
     )
-    parser.add_argument("--port", type=int, default=8707, help="on 127.0.0.1; 0: any that is free [%(default)s]")
-    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.add_argument("--port", type=int, default=8707, help="port on 127.0.0.1; 0: any free port [%(default)s]")
+    parser.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
     parser.set_defaults(run=run)
 
 
@@ -37,16 +37,18 @@ def run(arguments: argparse.Namespace) -> int:
     recognizer = load(arguments, adapted=False)
     session = ListeningSession(recognizer, clips, ratings=ratings, rater=arguments.rater, every=arguments.every)
     for name in session.left_out:
-        print(f"left out: {name!r}: this name cannot stand in ratings.csv", file=sys.stderr)
+        print(f"left out: {name!r}: ratings.csv cannot hold this name", file=sys.stderr)
     if session.elsewhere:
         print(
-            f"{session.elsewhere} rated file(s) of {session.file.path} are not in {clips}; kept, not used",
+            f"{session.elsewhere} rated file(s) in {session.file.path} are not in {clips}: kept, but not used",
             file=sys.stderr,
         )
     with ListeningServer(session, arguments.port) as server:
         session.start()
-        print(f"{len(session.clips)} clips, {len(session.view().ticks)} ticked; labels go to {session.file.path}")
-        print(f"open {server.url}\nCtrl-C ends; the same command goes on", flush=True)
+        print(
+            f"{len(session.clips)} clips, {len(session.view().ticks)} ticked; labels are saved to {session.file.path}"
+        )
+        print(f"open {server.url}\nPress Ctrl-C to stop; run the same command to continue", flush=True)
         if not arguments.no_browser:
             webbrowser.open(server.url)
         try:
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             session.stop()
     done = len(session.view().ticks)
-    print(f"{done} clips are labelled in {session.file.path}")
+    print(f"{done} labelled clips in {session.file.path}")
     if done:
         root = "" if session.file.path.parent.resolve() == clips.resolve() else f" --root {quote(str(clips))}"
         given = f"{quote(arguments.model)} --ratings {quote(str(session.file.path))}{root}"

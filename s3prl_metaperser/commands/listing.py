@@ -1,4 +1,4 @@
-"""``metaperser list``: what can be chosen by name."""
+"""``metaperser list``: the registered corpora, systems and upstreams."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("list", help="list what can be chosen by name")
+    parser = commands.add_parser("list", help="list corpora, systems or upstreams")
     parser.add_argument("what", choices=["corpora", "systems", "upstreams"])
     parser.set_defaults(run=run)
 

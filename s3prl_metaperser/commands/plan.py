@@ -1,4 +1,4 @@
-"""``metaperser plan``: what a grid will take, or the memory that fine-tuning an upstream takes."""
+"""``metaperser plan``: what a grid will take, or the memory needed to fine-tune an upstream."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ _OF_GRIDS = ("results", "corpus", "root", "only", "set", "seconds_per_step")
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("plan", help="what a grid will take; or memory of fine-tuning an upstream (-f)")
+    parser = commands.add_parser("plan", help="estimate what a grid takes, or the memory to fine-tune an upstream (-f)")
     parser.add_argument("what", metavar="GRID.yaml | UPSTREAM", help="a grid, or a name of `metaperser list upstreams`")
-    grid = parser.add_argument_group("of a grid")
+    grid = parser.add_argument_group("for a grid")
     add_grid_options(grid)
     grid.add_argument(
         "--seconds-per-step",
         type=positive(float),
         metavar="S",
-        help="of one training step of the upstream on 32 utterances (forward and backward) on your device",
+        help="seconds per training step of the upstream (forward + backward, 32 utterances) on your device",
     )
-    memory = parser.add_argument_group("of an upstream")
+    memory = parser.add_argument_group("for an upstream")
     memory.add_argument("--shots", type=positive(int), metavar="K", help="support utterances of a rater [32]")
     memory.add_argument("--inner-steps", type=positive(int), metavar="S", help="inner steps in meta-training [5]")
     memory.add_argument("--seconds", type=positive(float), help="mean length of an utterance [4.5]")
-    memory.add_argument("--longest", type=positive(float), metavar="SECONDS", help="of the longest utterance [15]")
-    memory.add_argument("--top", type=positive(int), metavar="N", help="tunerc.adapt: top:N, the last N layers [all]")
-    memory.add_argument("--train-front-end", action="store_true", help="tunerc.train_front_end: true")
-    memory.add_argument("--bf16", action="store_true", help="tunerc.bf16: true")
-    memory.add_argument("--activation-checkpointing", action="store_true", help="tunerc.activation_checkpointing: true")
-    memory.add_argument("--memory", type=positive(float), metavar="GB", help="of your device [16, 32 and 80]")
+    memory.add_argument("--longest", type=positive(float), metavar="SECONDS", help="longest utterance [15]")
+    memory.add_argument("--top", type=positive(int), metavar="N", help="adapt only the last N layers [all]")
+    for option in ("train_front_end", "bf16", "activation_checkpointing"):
+        memory.add_argument(f"--{option.replace('_', '-')}", action="store_true", help=f"tunerc.{option}: true")
+    memory.add_argument("--memory", type=positive(float), metavar="GB", help="memory of your GPU [16, 32 and 80]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -43,22 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
     kind, foreign = ("a grid", _OF_UPSTREAMS) if is_grid else ("an upstream", _OF_GRIDS)
     for name in foreign:
         if getattr(arguments, name):
-            raise UserError(f"--{name.replace('_', '-')} means nothing for {kind}, and {arguments.what} is {kind}.")
-    return (_grid if is_grid else _upstream)(arguments)
+            raise UserError(f"--{name.replace('_', '-')} does not apply to {kind}, and {arguments.what} is {kind}.")
+    if is_grid:
+        from s3prl_metaperser.grid.plan import format_plan, plan_report
 
-
-def _grid(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.grid.plan import format_plan, plan_report
-
-    report = plan_report(opened_grid(arguments, "what"), arguments.seconds_per_step)
-    print(printable_json(report) if arguments.json else format_plan(report))
-    return 0
-
-
-def _upstream(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.upstream.memory_report import format_plan, plan_report
+        report = plan_report(opened_grid(arguments, "what"), arguments.seconds_per_step)
+        print(printable_json(report) if arguments.json else format_plan(report))
+        return 0
+    from s3prl_metaperser.upstream import memory_report
 
     setting = {name: value for name in _SETTING if (value := getattr(arguments, name)) not in (None, False)}
-    report = plan_report(arguments.what, [arguments.memory] if arguments.memory else None, **setting)
-    print(printable_json(report) if arguments.json else format_plan(report))
+    memory = memory_report.plan_report(arguments.what, [arguments.memory] if arguments.memory else None, **setting)
+    print(printable_json(memory) if arguments.json else memory_report.format_plan(memory))
     return 0

@@ -1,4 +1,4 @@
-"""``metaperser predict``: what a listener hears in audio files, by class."""
+"""``metaperser predict``: predict what a listener hears in audio files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("predict", help="predict audio files for a listener, or with a model as it is")
-    add_model(parser, "MODEL", "a folder made by `metaperser adapt` (a listener) or `metaperser export` (zero-shot)")
+    parser = commands.add_parser("predict", help="predict labels of audio files for a listener, or zero-shot")
+    add_model(parser, "a folder made by `metaperser adapt` (a listener) or `metaperser export` (zero-shot)")
     parser.add_argument(
         "files", nargs="+", metavar="FILES", help="audio files, folders (recursive), or quoted patterns"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="file, a column of probabilities a class, ticked")
+    form.add_argument("--csv", action="store_true", help="CSV: file, probability of each class, ticked classes")
     form.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--out", metavar="FILE", help="write there instead of to stdout")
-    parser.add_argument(
-        "--batch-size", type=positive(int), default=1, metavar="N", help="clips in one forward pass [1]"
-    )
+    parser.add_argument("--out", metavar="FILE", help="write to FILE instead of stdout")
+    parser.add_argument("--batch-size", type=positive(int), default=1, metavar="N", help="clips per forward pass [1]")
     parser.set_defaults(run=run)
 
 

@@ -9,11 +9,11 @@ from s3prl_metaperser.storage.paths import user_path
 
 def add(commands) -> None:
     parser = commands.add_parser("report", help="tables, figures and one HTML page from result files")
-    parser.add_argument("results", metavar="RESULTS", help="a folder; every result_test.json below it is read")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the report goes; an earlier one is replaced")
-    parser.add_argument("--protocol", help="paper or tuned, where RESULTS holds both")
-    parser.add_argument("--corpus", help="the corpus that was evaluated, for Tables A1 and A2 (the demo is known)")
-    parser.add_argument("--root", help="its folder")
+    parser.add_argument("results", metavar="RESULTS", help="a folder; all result_test.json files below it are read")
+    parser.add_argument("--out", required=True, metavar="DIR", help="output folder; an earlier report is replaced")
+    parser.add_argument("--protocol", help="paper or tuned, if RESULTS has both")
+    parser.add_argument("--corpus", help="the evaluated corpus, for its label statistics (the demo corpus is found)")
+    parser.add_argument("--root", help="the corpus's folder")
     parser.set_defaults(run=run)
 
 

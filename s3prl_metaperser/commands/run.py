@@ -1,4 +1,4 @@
-"""``metaperser run``: the cells of a grid, those that are not done yet."""
+"""``metaperser run``: run the cells of a grid that are not done yet."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from s3prl_metaperser.commands.common import add_grid, opened_grid, positive
 from s3prl_metaperser.commands.engine import add_engine, check_engine, run_with_snakemake, status_of
 from s3prl_metaperser.errors import UserError
 
-#: The exit status where a grid cannot be run at all; lower ones say how much of it failed.
+#: The exit status where a grid cannot be run at all; lower ones are the number of failures.
 NOT_RUN = 101
 
 
 def add(commands) -> None:
     parser = commands.add_parser(
         "run",
-        help="run a grid: what is done is skipped, what was interrupted goes on",
+        help="run a grid: skip finished cells, resume interrupted ones",
         allow_abbrev=False,  # run_all.sh knows options by their whole names
     )
     add_grid(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
     parser.add_argument(
         "--stage",
         choices=["features", "initialisation", "system"],
-        help="features or initialisation: only what cells share; system: the cells [all of it]",
+        help="features or initialisation: only what cells share; system: the cells [all]",
     )
     parser.add_argument("--jobs", type=positive(int), default=1, metavar="N", help="processes [%(default)s]")
     parser.add_argument("--device", default="cuda", help="cuda or cpu [%(default)s; cpu where there is no CUDA]")
     going = parser.add_mutually_exclusive_group()
-    going.add_argument("--keep-going", action="store_true", default=True, help="after a failing cell [the default]")
-    going.add_argument("--fail-fast", dest="keep_going", action="store_false", help="stop at the first failing cell")
+    going.add_argument("--keep-going", action="store_true", default=True, help="continue after a failed cell [default]")
+    going.add_argument("--fail-fast", dest="keep_going", action="store_false", help="stop at the first failed cell")
     add_engine(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # as parallel.wanted, which would import torch
-        raise UserError("A grid runs cell after cell: start it without torchrun, and with --jobs N or several times.")
+        raise UserError("A grid does not run under torchrun. Start it without, with --jobs N or several times.")
     check_engine(arguments)
     opened = opened_grid(arguments)
     if arguments.engine == "snakemake":
@@ -58,7 +58,7 @@ def _make_stages(arguments: argparse.Namespace, opened) -> int:
     from s3prl_metaperser.grid.stages import stages
 
     if arguments.jobs > 1:
-        raise UserError("--jobs is for cells; --stage features and initialisation run in one process.")
+        raise UserError("--jobs does not work with --stage features or initialisation, which run in one process.")
     wanted = [stage for stage in stages(opened.cells) if stage.kind == arguments.stage]
     missing = [stage for stage in wanted if not stage.exists(opened.results.fingerprints.get(stage.cells[0].corpus))]
     if missing:
@@ -77,7 +77,7 @@ def _make_stages(arguments: argparse.Namespace, opened) -> int:
             print(f"failed: {stage.what}: {error}", file=sys.stderr)
             if not arguments.keep_going:
                 break
-    print(f"{arguments.stage}: {len(wanted) - len(missing)} were there, {len(missing) - failed} made, {failed} failed")
+    print(f"{arguments.stage}: {len(wanted) - len(missing)} existed, {len(missing) - failed} made, {failed} failed")
     return status_of(failed)
 
 

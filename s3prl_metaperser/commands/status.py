@@ -1,4 +1,4 @@
-"""``metaperser status``: what of a grid is done, running, failed and missing."""
+"""``metaperser status``: which cells of a grid are done, running, failed or missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from s3prl_metaperser.errors import printable_json
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("status", help="what of a grid is done, running, failed (and why) and missing")
+    parser = commands.add_parser(
+        "status", help="show which cells are done, running, failed (with the reason) or missing"
+    )
     add_grid(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)

@@ -1,4 +1,4 @@
-"""``metaperser validate``: read a corpus, or with ``--all`` a folder of results, and say what is wrong with it."""
+"""``metaperser validate``: check a corpus, or with ``--all`` a folder of results."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from s3prl_metaperser.storage.paths import user_path
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("validate", help="check a corpus, or (--all) every number of a folder of results")
+    parser = commands.add_parser("validate", help="check a corpus, or (--all) every number in a folder of results")
     parser.add_argument("--all", metavar="DIR", help="check the results below DIR, not a corpus")
     parser.add_argument(
-        "--corpus", help="a registered corpus (`metaperser list corpora`); with --all: what was evaluated"
+        "--corpus", help="a registered corpus (`metaperser list corpora`); with --all: the evaluated corpus"
     )
-    parser.add_argument("--root", help="its folder")
+    parser.add_argument("--root", help="the corpus's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--no-audio", action="store_true", help="do not decode the audio files")
-    parser.add_argument("--outside", action="store_true", help="ratings_csv: read audio outside its folder, too")
+    parser.add_argument("--no-audio", action="store_true", help="skip decoding the audio files")
+    parser.add_argument("--outside", action="store_true", help="ratings_csv: allow audio files outside its folder")
     parser.set_defaults(run=run)
 
 

@@ -28,6 +28,8 @@ from s3prl_metaperser.storage.resources import shipped_configuration
 
 #: Raised whenever the same definition would give other numbers.
 RECIPE = 1
+#: What ``--only`` can choose by.
+AXIS_KEYS = ("upstream", "scope", "scenario", "system", "fold", "shots", "protocol")
 
 
 @dataclass(frozen=True)
@@ -172,26 +174,28 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
     """
     if only is None:
         return list(cells)
-    keys = ("upstream", "scope", "scenario", "system", "fold", "shots", "protocol")
     chosen = list(cells)
     for condition in only.split(","):
         key, equals, text = (part.strip() for part in condition.partition("="))
         if not equals or not text:
-            raise UserError(f"--only: {condition.strip()!r} is not of the form key=value. Keys: {', '.join(keys)}.")
-        if key not in keys:
-            raise unknown_name("key of --only", key, keys)
-        known = {_value(cell, key) for cell in cells}
+            raise UserError(
+                f"--only: {condition.strip()!r} does not have the form key=value. Keys: {', '.join(AXIS_KEYS)}."
+            )
+        if key not in AXIS_KEYS:
+            raise unknown_name("key of --only", key, AXIS_KEYS)
+        known = {axis_value(cell, key) for cell in cells}
         values = {value.strip() for value in text.split("|")}
         for value in values:
             if value not in known:
                 raise UserError(f"--only: {unknown_name(f'{key} in this grid', value, known)}")
-        chosen = [cell for cell in chosen if _value(cell, key) in values]
+        chosen = [cell for cell in chosen if axis_value(cell, key) in values]
     if not chosen:
-        raise UserError(f"--only {only!r}: no cell of the grid meets all of it.")
+        raise UserError(f"--only {only!r} matches no cell of this grid.")
     return chosen
 
 
-def _value(cell: Cell, key: str) -> str:
+def axis_value(cell: Cell, key: str) -> str:
+    """A cell's value of one of :data:`AXIS_KEYS`, as text."""
     return cell.upstream.label if key == "upstream" else str(getattr(cell, key))
 
 
@@ -240,7 +244,7 @@ def _change(text: str) -> dict[str, Any]:
         key, equals, _ = part.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise UserError(f"--set: {text!r} is not of the form section.option=value.")
+            raise UserError(f"--set: {text!r} does not have the form section.option=value.")
         prefixed = part.strip() if key.split(".")[0] in ("config", "args") else f"config.{part.strip()}"
         for path, value in parse_override(prefixed):
             if path[0] == "args":

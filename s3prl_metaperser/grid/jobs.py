@@ -1,19 +1,21 @@
 """Cells in batches for an engine that runs processes: every cell in one job, and what a job needs first.
 
-A job is one call of ``metaperser run`` with ``--only``. All folds and all K of a frozen system are one job, so that
-torch and s3prl are imported once for all of them; a fine-tuned cell takes hours, and each is a job of its own.
+A job is one call of ``metaperser run`` with ``--stage`` and ``--only``. All folds and all K of a frozen system are one
+job, so that torch and s3prl are imported once for all of them; a fine-tuned cell takes hours, and each is its own job.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.grid.cells import Cell
+from s3prl_metaperser.grid.cells import AXIS_KEYS, Cell, axis_value
 from s3prl_metaperser.grid.definition import slug
+from s3prl_metaperser.grid.results import Results
 from s3prl_metaperser.grid.stages import Stage, stages
 from s3prl_metaperser.upstream.memory_plan import SHOTS, Shape, estimate, shape_of
 
@@ -43,12 +45,17 @@ class Job:
 
     @property
     def finetuned(self) -> bool:
-        """Whether the whole model adapts."""
-        return self.cells[0].finetuned
+        """Whether it fine-tunes: of a fine-tuned upstream's ``features`` only the checkpoint is looked at."""
+        return self.cells[0].finetuned and self.kind != "features"
+
+    @property
+    def rule(self) -> str:
+        """The Snakefile's rule. Jobs that take a GPU have rules of their own, which a profile can name."""
+        return f"{self.kind}_finetuned" if self.finetuned else self.kind
 
     @property
     def only(self) -> str:
-        """``--only`` that names these cells of the grid, and no others."""
+        """``--only`` that names these cells of the grid, and no cells of other jobs."""
         return _only(self.cells)
 
     @property
@@ -56,18 +63,27 @@ class Job:
         """What it makes for others."""
         return [stage for stage in stages(self.cells) if stage.kind == self.kind]
 
-    def identity(self, fingerprints: dict[str, str]) -> dict[str, Any]:
-        """What its outcome depends on, as plain JSON values: a job whose identity changed runs again.
 
-        Args:
-            fingerprints: corpus -> hash of its labels.
-        """
-        if self.kind == "system":
-            made = {cell.path: cell.identity for cell in self.cells}
-        else:
-            made = {stage.what: stage.key for stage in self.stages}
-        corpora = sorted({cell.corpus for cell in self.cells})
-        return {self.kind: made, "corpora": {name: fingerprints.get(name) for name in corpora}}
+def jobs_left(
+    cells: Sequence[Cell], results: Results, folds_per_job: int | None = None, last: Kind = "system"
+) -> list[Job]:
+    """The jobs that have something to do: for cells that are not done, and for what these share where it is missing.
+
+    Args:
+        folds_per_job: see :func:`jobs_of`.
+        last: jobs of later kinds are left out.
+    """
+    todo = [cell for cell in cells if not results.is_done(cell)]
+
+    def missing(stage: Stage) -> bool:
+        return not stage.exists(results.fingerprints.get(stage.cells[0].corpus))
+
+    left = {
+        job.name: job
+        for job in jobs_of(todo, folds_per_job)
+        if KINDS.index(job.kind) <= KINDS.index(last) and (job.kind == "system" or any(map(missing, job.stages)))
+    }
+    return [dataclasses.replace(job, needs=tuple(n for n in job.needs if n in left)) for job in left.values()]
 
 
 def jobs_of(cells: Sequence[Cell], folds_per_job: int | None = None) -> list[Job]:
@@ -77,32 +93,29 @@ def jobs_of(cells: Sequence[Cell], folds_per_job: int | None = None) -> list[Job
         folds_per_job: folds that one process goes through; by default all of a frozen system, one of a fine-tuned one.
 
     Raises:
-        UserError: a name that ``--only`` cannot say.
+        UserError: a name that ``--only`` cannot express.
     """
-
-    def folds_of(members: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-        names = list(dict.fromkeys(cell.fold for cell in members))
-        size = folds_per_job or (1 if members[0].finetuned else len(names))
-        chunks = [names[start : start + size] for start in range(0, len(names), size)]
-        return [tuple(cell for cell in members if cell.fold in chunk) for chunk in chunks]
-
-    for cell in cells:
-        if any(sign in cell.upstream.label for sign in ",|="):
-            raise UserError(
-                f"The upstream {cell.upstream.label!r} has one of the signs , | = in its name, which --only cannot "
-                "say. Rename its checkpoint's file."
-            )
-    found = [
-        _job("features", members, (), ()) for members in _grouped(cells, lambda c: (c.upstream.label, c.scope)).values()
-    ]
-    initialised = [cell for cell in cells if cell.initialisation is not None]
-    for members in _grouped(initialised, lambda c: (c.upstream.label, c.scope, c.scenario)).values():
-        found += [_job("initialisation", chunk, (members[0].scenario,), found) for chunk in folds_of(members)]
-    before = tuple(found)
-    for members in _grouped(cells, _system).values():
-        title = (members[0].scenario, members[0].system)
-        found += [_job("system", chunk, title, before) for chunk in folds_of(members)]
-    return found
+    groups: dict[tuple[Kind, Hashable, int], list[Cell]] = {}
+    for kind in KINDS:
+        folds: dict[Hashable, dict[str, int]] = {}
+        for cell in cells:
+            if any(sign in cell.upstream.label for sign in ",|="):
+                raise UserError(
+                    f"The upstream {cell.upstream.label!r} has ',', '|' or '=' in its name, which --only cannot "
+                    "express. Rename its checkpoint's file."
+                )
+            if kind == "initialisation" and cell.initialisation is None:
+                continue
+            shared = _shared(kind, cell)
+            known = folds.setdefault(shared, {})
+            number = known.setdefault(cell.fold, len(known))
+            size = folds_per_job or (1 if cell.finetuned else len(cells))
+            chunk = 0 if kind == "features" else number // size
+            groups.setdefault((kind, shared, chunk), []).append(cell)
+    jobs: list[Job] = []
+    for (kind, _, _), members in groups.items():
+        jobs.append(_job(kind, tuple(members), jobs))
+    return jobs
 
 
 def resources(job: Job, on_gpu: bool) -> dict[str, int]:
@@ -111,27 +124,26 @@ def resources(job: Job, on_gpu: bool) -> dict[str, int]:
     Args:
         on_gpu: whether fine-tuning runs on a GPU: the activations are then not in the machine's memory.
     """
-    if not job.finetuned or job.kind == "features":  # of a fine-tuned upstream: its checkpoint is looked at, not run
+    if not job.finetuned:
         return {"threads": 1}
-    found = {"threads": FINETUNED_THREADS, "gpu": int(on_gpu)}
-    return {**found, "mem_mb": max(_memory_mb(cell, on_gpu) for cell in job.cells)}
+    memory = max(_memory_mb(cell, on_gpu) for cell in job.cells)
+    return {"threads": FINETUNED_THREADS, "gpu": int(on_gpu), "mem_mb": memory}
 
 
 def _memory_mb(cell: Cell, on_gpu: bool) -> int:
-    """MiB of main memory; of an upstream whose size is not known, as much as for a Large one."""
+    """MiB of main memory; an upstream of unknown size counts as a Large one."""
     try:
         shape = shape_of(cell.upstream.name)
     except UserError:
         shape = _LARGE
-    expert = cell.options.downstream_expert
-    tunerc = expert.tunerc
     if on_gpu:
         return PROCESS_MB + round(HOST_COPIES * 4 * shape.parameters(train_front_end=True) / 2**20)
+    metarc, tunerc = cell.options.downstream_expert.metarc, cell.options.downstream_expert.tunerc
     plan = estimate(
         shape,
         tunerc.micro_batch_seconds,
-        shots=max(expert.metarc.shots, SHOTS),
-        inner_steps=expert.metarc.inner_steps,
+        shots=max(metarc.shots, SHOTS),
+        inner_steps=metarc.inner_steps,
         longest=tunerc.longest_seconds,
         train_front_end=tunerc.train_front_end,
         activation_checkpointing=tunerc.activation_checkpointing,
@@ -139,34 +151,24 @@ def _memory_mb(cell: Cell, on_gpu: bool) -> int:
     return PROCESS_MB + round(plan.total / 2**20)
 
 
-def _system(cell: Cell) -> Hashable:
-    axes = (cell.upstream.label, cell.scope, cell.scenario, cell.system)
-    return (*axes, cell.shots, cell.protocol) if cell.finetuned else axes
+def _shared(kind: Kind, cell: Cell) -> tuple[Hashable, ...]:
+    """What the cells of a job have in common, besides the folds."""
+    data = (cell.upstream.label, cell.scope)
+    if kind == "features":
+        return data
+    if kind == "initialisation":
+        return (*data, cell.scenario)
+    return (*data, cell.scenario, cell.system, *((cell.shots, cell.protocol) if cell.finetuned else ()))
 
 
-def _job(kind: Kind, cells: Iterable[Cell], title: Sequence[str], before: Iterable[Job]) -> Job:
-    cells = tuple(cells)
-    first = cells[0]
-    name = slug("-".join((first.upstream.label, *title)))
-    wanted = {cell.features for cell in cells}
-    if kind == "system":
-        wanted |= {cell.initialisation for cell in cells if cell.initialisation is not None}
-    needs = tuple(job.name for job in before if any(stage.key in wanted for stage in job.stages))
-    return Job(kind, f"{name}-{hashlib.sha256(f'{kind} {_only(cells)}'.encode()).hexdigest()[:8]}", cells, needs)
+def _job(kind: Kind, cells: tuple[Cell, ...], before: Iterable[Job]) -> Job:
+    wanted = {key for cell in cells for key in (cell.features, cell.initialisation if kind == "system" else None)}
+    needs = tuple(job.name for job in before if job.kind != kind and any(stage.key in wanted for stage in job.stages))
+    label, _, *title = _shared(kind, cells[0])
+    digest = hashlib.sha256(f"{kind} {_only(cells)}".encode()).hexdigest()[:8]
+    return Job(kind, f"{slug('-'.join(map(str, (label, *title[:2]))))}-{digest}", cells, needs)
 
 
 def _only(cells: Sequence[Cell]) -> str:
-    axes: dict[str, Callable[[Cell], Any]] = {
-        "upstream": lambda cell: cell.upstream.label,
-        **{key: (lambda cell, key=key: getattr(cell, key)) for key in ("scope", "scenario", "system", "fold")},
-        **{key: (lambda cell, key=key: getattr(cell, key)) for key in ("shots", "protocol")},
-    }
-    values = {key: "|".join(dict.fromkeys(str(of(cell)) for cell in cells)) for key, of in axes.items()}
+    values = {key: "|".join(dict.fromkeys(axis_value(cell, key) for cell in cells)) for key in AXIS_KEYS}
     return ",".join(f"{key}={value}" for key, value in values.items())
-
-
-def _grouped(cells: Iterable[Cell], key: Callable[[Cell], Hashable]) -> dict[Hashable, list[Cell]]:
-    found: dict[Hashable, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(key(cell), []).append(cell)
-    return found

@@ -100,9 +100,9 @@ class Runs:
 
     def log(self, name: str) -> str:
         """What all calls said, and Snakemake in the last one."""
-        said = self.results(name) / ".engine" / GRID.stem / "snakemake.log"
+        said = (self.results(name) / ".engine" / GRID.stem).glob("*/snakemake.log")
         text = (self.folder / f"{name}.log").read_text(encoding="utf-8")
-        return text + (said.read_text(encoding="utf-8") if said.is_file() else "")
+        return text + "".join(path.read_text(encoding="utf-8") for path in said)
 
     def _files(self, name: str):
         return (path for path in self.results(name).rglob("result_test.json") if "previous-cells" not in path.parts)
@@ -278,7 +278,7 @@ def _at_work(runs: Runs, name: str, proc: Path) -> list[str]:
             line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except OSError:
             continue
-        if "s3prl_metaperser.grid.engines.job" in line and f"{runs.results(name)} " in line:
+        if "s3prl_metaperser.cli run" in line and "--stage" in line and f"{runs.results(name)} " in line:
             found.append(line)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,15 @@ OWN = Path("~/.config/snakemake")
 
 @dataclass(frozen=True)
 class Profile:
-    """A profile.
+    """A profile; without a path there is none.
 
     Attributes:
         path: its folder.
         settings: Snakemake's long options without their dashes.
     """
 
-    path: Path
-    settings: Mapping[str, Any]
+    path: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def executor(self) -> str | None:
@@ -38,9 +38,9 @@ class Profile:
         return None if name in (None, "local") else str(name)
 
     def without_accounting(self) -> list[str]:
-        """Options for a Slurm that keeps no accounts, where the profile says nothing of it.
+        """Options for a Slurm without an accounting database, where the profile does not set them.
 
-        Snakemake's plugin asks ``sacct`` wherever the program is there, and takes its refusal for a failed job.
+        Snakemake's plugin asks ``sacct`` wherever the program is installed, and takes its refusal for a failed job.
         """
         if self.executor != "slurm" or "slurm-status-command" in self.settings or _accounting():
             return []
@@ -48,7 +48,7 @@ class Profile:
         return options if "slurm-no-account" in self.settings else [*options, "--slurm-no-account"]
 
 
-def find_profile(name: str) -> Profile:
+def find_profile(name: str | None) -> Profile:
     """The profile ``--profile`` names.
 
     Args:
@@ -57,6 +57,8 @@ def find_profile(name: str) -> Profile:
     Raises:
         UserError: there is none, or it needs an executor plugin that is not installed.
     """
+    if name is None:
+        return Profile()
     shipped = folder("benchmarks/profiles")
     places = [user_path(name), OWN.expanduser() / name, shipped / name]
     path = next((place for place in places if (place / CONFIG).is_file()), None)
@@ -69,11 +71,10 @@ def find_profile(name: str) -> Profile:
     if not isinstance(settings, Mapping):
         raise UserError(f"{path / CONFIG}: expected a mapping (option: value).")
     profile = Profile(path.resolve(), settings)
-    plugin = f"snakemake_executor_plugin_{str(profile.executor).replace('-', '_')}"
-    if profile.executor is not None and find_spec(plugin) is None:
+    plugin = f"snakemake-executor-plugin-{profile.executor}"
+    if profile.executor is not None and find_spec(plugin.replace("-", "_")) is None:
         raise UserError(
-            f"{path / CONFIG}: the executor {profile.executor} is not installed. Install it: "
-            f"pip install {plugin.replace('_', '-')}"
+            f"{path / CONFIG}: the executor {profile.executor} is not installed. Install it: pip install {plugin}"
         )
     return profile
 

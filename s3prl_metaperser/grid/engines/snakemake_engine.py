@@ -1,13 +1,20 @@
 """``metaperser run --engine snakemake``: a grid's jobs over cores, GPUs and nodes.
 
-Snakemake decides what runs when; this module tells it what there is to do, and sees that there is one of it at a time
-and that nothing is left at work when it ends. docs/grid_snakemake.md says how it behaves and what was measured.
+Snakemake decides what runs when. This module tells it what is left to do, makes sure that one engine works on a grid at
+a time, and that nothing is left running when it ends. docs/grid_snakemake.md says how it behaves and what was measured.
+
+Its folder is ``.engine/<grid>`` beside the results: ``lock``, held while an engine works there, and a folder for the
+last call with ``plan.json``, ``snakemake.log``, ``logs`` (what each job printed) and Snakemake's own files. What is
+done is read from the results alone, so the next call needs nothing of it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -26,14 +33,16 @@ from tqdm import tqdm
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.engines.profile import Profile, find_profile
-from s3prl_metaperser.grid.engines.workplace import REPORT_PAGE, Workplace, rule_of
-from s3prl_metaperser.grid.jobs import Job, jobs_of, resources
+from s3prl_metaperser.grid.jobs import Kind, jobs_left, resources
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.progress import LOG_SECONDS
+from s3prl_metaperser.grid.results import RESULT
 from s3prl_metaperser.storage.paths import cache_root
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
-LOG = "snakemake.log"
+LOG, PAGE = "snakemake.log", "report/report.html"
+#: How long a process that was killed just now may take to be gone.
+LOCK_SECONDS = 10.0
 #: How long Snakemake may take to end its jobs when it is told to; on a cluster it asks the scheduler.
 GRACE_SECONDS = 60.0
 RETRIES = 1
@@ -47,35 +56,22 @@ class Settings:
 
     Attributes:
         command: the options of ``metaperser run`` that every job has: which grid, corpus, options.
+        report: further arguments of ``metaperser report``.
         cores: of this machine; None for all, or what the profile says.
         profile: its name or folder; None for this machine.
-        stage: ``features``, ``initialisation`` or ``system``: no further than this; None for the report, too.
+        stage: the last kind of jobs to run; None for the report, too.
         retries: further attempts of a job that failed; None for 1, or what the profile says.
-        report: the arguments of ``metaperser report``.
     """
 
     command: Sequence[str]
-    report: Sequence[str]
+    report: Sequence[str] = ()
     device: str = "cuda"
     cores: int | None = None
     profile: str | None = None
-    stage: str | None = None
+    stage: Kind | None = None
     folds_per_job: int | None = None
     retries: int | None = None
     keep_going: bool = True
-
-
-def require_snakemake() -> None:
-    """Refuse where the extra is not installed.
-
-    Raises:
-        UserError: saying how to install it.
-    """
-    if find_spec("snakemake") is None:
-        raise UserError(
-            "--engine snakemake: Snakemake is not installed. Install it (Python 3.11 or newer): "
-            "pip install 's3prl-metaperser[grid]'"
-        )
 
 
 def run_grid(opened: OpenedGrid, settings: Settings) -> int:
@@ -85,31 +81,92 @@ def run_grid(opened: OpenedGrid, settings: Settings) -> int:
         UserError: Snakemake is not installed, another engine works on this grid, a bad profile, a corpus that cannot be
             read.
     """
-    require_snakemake()
-    profile = None if settings.profile is None else find_profile(settings.profile)
+    profile = _profile(settings)
     opened.results.make()
     opened.check_corpora()
-    place = Workplace(_folder(opened))
-    with place.held() as lock:
-        _end_left_over_jobs(place)
-        line = _command_line(opened, settings, profile, place)
-        with _snakemake(line, place.folder / LOG, lock) as process:
-            print(
-                f"Snakemake's log: {place.folder / LOG}; what each job says: {place.folder / 'logs'}", file=sys.stderr
-            )
+    folder = engine_folder(opened)
+    with held(folder) as lock:
+        _clear(folder)
+        call = folder / time.strftime(f"%Y-%m-%d-%H-%M-%S-{os.getpid()}")
+        line = prepare(opened, settings, profile, call)
+        if line is None:
+            return 0
+        with _snakemake(line, call / LOG, lock) as process:
+            print(f"Snakemake's log: {call / LOG}; logs of the jobs: {call / 'logs'}", file=sys.stderr)
             _watch(process, opened)
+    if process.returncode:
+        text = (call / LOG).read_text(encoding="utf-8", errors="replace")
+        print("\n".join(text.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
     return process.returncode
 
 
 def dry_run(opened: OpenedGrid, settings: Settings) -> int:
-    """Print what would run and why, and leave nothing behind."""
-    require_snakemake()
-    profile = None if settings.profile is None else find_profile(settings.profile)
+    """Print what would run, and leave nothing behind."""
+    profile = _profile(settings)
     with tempfile.TemporaryDirectory() as folder:
-        known = _folder(opened)
-        place = Workplace(known).copy_notes(Path(folder)) if known.is_dir() else Workplace(Path(folder))
-        line = [*_command_line(opened, settings, profile, place), "--dry-run"]
-        return subprocess.run(line, check=False).returncode
+        line = prepare(opened, settings, profile, Path(folder))
+        return 0 if line is None else subprocess.run([*line, "--dry-run"], check=False).returncode
+
+
+def prepare(opened: OpenedGrid, settings: Settings, profile: Profile, call: Path) -> list[str] | None:
+    """Write the plan into the folder of a call; gives Snakemake's command line, or None with nothing left to do."""
+    gpus = [] if profile.executor else visible_gpus()
+    plan = plan_of(opened, settings, gpus, elsewhere=profile.executor is not None)
+    if not plan:
+        print("Nothing to be done.", file=sys.stderr)
+        return None
+    call.mkdir(parents=True, exist_ok=True)
+    (call / "plan.json").write_text(json.dumps(plan, indent=1, ensure_ascii=False), encoding="utf-8")
+    return command_line(settings, profile, gpus, call)
+
+
+def plan_of(opened: OpenedGrid, settings: Settings, gpus: Sequence[str], elsewhere: bool) -> dict[str, dict[str, Any]]:
+    """What the Snakefile reads: each job's rule, needs, resources, and its command.
+
+    Args:
+        gpus: of this machine.
+        elsewhere: whether jobs run on machines whose scheduler gives them their GPUs.
+    """
+    jobs = jobs_left(opened.cells, opened.results, settings.folds_per_job, settings.stage or "system")
+    on_gpu = settings.device != "cpu" and (elsewhere or bool(gpus))
+    results = opened.results.folder.absolute()
+    taking = ["--gpus", ",".join(gpus), "--gpu-locks", str(Path(tempfile.gettempdir()) / f"metaperser-{os.getuid()}")]
+
+    def planned(rule: str, needs: Sequence[str], asked: dict[str, int], *command: str) -> dict[str, Any]:
+        line = ["env", *_environment(), sys.executable, "-m", "s3prl_metaperser.grid.engines.tied"]
+        line += taking if asked.get("gpu") and len(gpus) > 1 and not elsewhere else []
+        line += [sys.executable, "-m", "s3prl_metaperser.cli", *command]
+        given = {"cwd": shlex.quote(os.getcwd()), "command": shlex.join(line)}
+        return {"rule": rule, "needs": list(needs), "resources": asked, **given}
+
+    plan = {}
+    for job in jobs:
+        line = ["run", *settings.command, "--results", str(results), "--device", settings.device]
+        line += ["--stage", job.kind, "--only", job.only]
+        plan[job.name] = planned(job.rule, job.needs, resources(job, on_gpu), *line)
+    if settings.stage is None and (plan or _outdated(opened)):
+        line = ["report", str(results), "--out", str((results / PAGE).parent), *settings.report]
+        plan["report"] = planned("report", list(plan), {"threads": 1}, *line)
+    return plan
+
+
+def command_line(settings: Settings, profile: Profile, gpus: Sequence[str], call: Path) -> list[str]:
+    """Snakemake's, in the folder of a call. What the profile says is left to it."""
+    given = profile.settings
+    line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(call.absolute())]
+    line += ["--workflow-profile", "none", "--profile", str(profile.path or "none"), *profile.without_accounting()]
+    line += [] if "scheduler" in given else ["--scheduler", "greedy"]
+    line += [] if "show-failed-logs" in given else ["--show-failed-logs"]
+    line += ["--keep-going"] if settings.keep_going else []
+    if settings.retries is not None or "retries" not in given:
+        line += ["--retries", str(RETRIES if settings.retries is None else settings.retries)]
+    if settings.cores is not None or not (profile.executor or "cores" in given):
+        line += ["--cores", str(settings.cores or _all_cores())]
+    if not profile.executor and "resources" not in given:
+        line += ["--resources", f"gpu={len(gpus)}"]
+    if profile.executor == "slurm" and "slurm-logdir" not in given:
+        line += ["--slurm-logdir", str((call / "slurm").absolute())]
+    return line
 
 
 def visible_gpus() -> list[str]:
@@ -123,87 +180,69 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(re.findall(r"^GPU \d+:", listed.stdout, flags=re.MULTILINE))]
 
 
-def last_words(opened: OpenedGrid) -> str:
-    """The end of Snakemake's log."""
-    text = (_folder(opened) / LOG).read_text(encoding="utf-8", errors="replace")
-    return "\n".join(text.splitlines()[-_TAIL_LINES:])
-
-
-def plan_of(
-    jobs: Sequence[Job], opened: OpenedGrid, settings: Settings, gpus: Sequence[str], elsewhere: bool
-) -> dict[str, Any]:
-    """What the Snakefile reads.
-
-    Args:
-        gpus: of this machine.
-        elsewhere: whether jobs run on machines whose scheduler gives them their GPUs.
-    """
-    on_gpu = settings.device != "cpu" and (elsewhere or bool(gpus))
-    launch = ["env", *_environment(opened), sys.executable, "-m", "s3prl_metaperser.grid.engines.job"]
-    launch += ["--cwd", os.getcwd()]
-    taking = ["--gpus", ",".join(gpus), "--gpu-locks", str(Path(tempfile.gettempdir()) / f"metaperser-{os.getuid()}")]
-    found = {}
-    for job in jobs:
-        asked = resources(job, on_gpu)
-        line = taking if asked.get("gpu") and len(gpus) > 1 and not elsewhere else []
-        line = [*line, "--", "run", *settings.command, "--results", str(opened.results.folder.absolute())]
-        line += ["--device", settings.device, "--stage", job.kind, "--only", job.only]
-        found[job.name] = {
-            "kind": job.kind,
-            "rule": rule_of(job),
-            "needs": list(job.needs),
-            "resources": asked,
-            "command": shlex.join(line),
-        }
-    results = opened.results.folder.absolute()
-    report = ["--", "report", str(results), "--out", str((results / REPORT_PAGE).parent), *settings.report]
-    return {
-        "launch": shlex.join(launch),
-        "jobs": found,
-        "target": settings.stage or "report",
-        "report": shlex.join(report),
-    }
-
-
-def _command_line(opened: OpenedGrid, settings: Settings, profile: Profile | None, place: Workplace) -> list[str]:
-    given = {} if profile is None else profile.settings
-    elsewhere = profile is not None and profile.executor is not None
-    gpus = [] if elsewhere else visible_gpus()
-    jobs = jobs_of(opened.cells, settings.folds_per_job)
-    place.bring_up_to_date(jobs, opened.results)
-    plan = place.write_plan(plan_of(jobs, opened, settings, gpus, elsewhere))
-    line = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    line += ["--directory", str(place.folder.absolute()), "--workflow-profile", "none"]
-    # by its name in that folder: Snakemake reads the value as YAML, in which a path could mean something else
-    line += ["--config", f"plan={plan.name}", "--rerun-triggers", "mtime"]
-    line += ["--ignore-incomplete"]  # a note is the last that a job writes, at once: one that is there is whole
-    # the folder's own lock is held instead: Snakemake's would have to be taken away by hand after kill -9
-    line += ["--nolock"]
-    if "scheduler" not in given:
-        line += ["--scheduler", "greedy"]
-    if "show-failed-logs" not in given:
-        line += ["--show-failed-logs"]
-    if settings.keep_going:
-        line += ["--keep-going"]
-    if settings.retries is not None or "retries" not in given:
-        line += ["--retries", str(RETRIES if settings.retries is None else settings.retries)]
-    if settings.cores is not None or not (elsewhere or "cores" in given):
-        line += ["--cores", str(settings.cores or _all_cores())]
-    if profile is None:
-        return [*line, "--profile", "none", "--resources", f"gpu={len(gpus)}"]
-    line += ["--profile", str(profile.path), *profile.without_accounting()]
-    if not elsewhere and "resources" not in given:
-        line += ["--resources", f"gpu={len(gpus)}"]
-    if profile.executor == "slurm" and "slurm-logdir" not in given:
-        line += ["--slurm-logdir", str((place.folder / "slurm").absolute())]
-    return line
-
-
-def _folder(opened: OpenedGrid) -> Path:
+def engine_folder(opened: OpenedGrid) -> Path:
+    """Where the engine keeps what is its own."""
     return opened.results.folder / ".engine" / opened.grid.path.stem
 
 
-def _environment(opened: OpenedGrid) -> list[str]:
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[int]:
+    """Hold the engine's folder; gives the open file that holds it, for a child process to hold it, too.
+
+    The system takes the lock back from processes that are killed, so that none is ever left over.
+
+    Raises:
+        UserError: a living process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a+", encoding="utf-8") as file:
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    file.seek(0)
+                    raise UserError(
+                        f"{folder}: in use by {file.read().strip() or 'another process'}. Wait until it is done, or "
+                        "end it; `metaperser status` shows its progress."
+                    ) from None
+                time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield file.fileno()
+
+
+def _profile(settings: Settings) -> Profile:
+    if find_spec("snakemake") is None:
+        raise UserError(
+            "--engine snakemake: Snakemake is not installed. Install it (Python 3.11 or newer): "
+            "pip install 's3prl-metaperser[grid]'"
+        )
+    return find_profile(settings.profile)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what earlier calls left, and cancel their jobs in Slurm's queue, which would work beside this call's."""
+    for log in folder.rglob(LOG):
+        for run in _RUN_ID.findall(log.read_text(encoding="utf-8", errors="replace")):
+            with contextlib.suppress(FileNotFoundError):
+                subprocess.run(["scancel", "--me", "--name", run], check=False, capture_output=True)
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _outdated(opened: OpenedGrid) -> bool:
+    """Whether the report is missing, or older than a result that it should show."""
+    page = opened.results.folder / PAGE
+    files = [opened.results.of(cell) / RESULT for cell in opened.cells]
+    return not page.is_file() or any(f.is_file() and f.stat().st_mtime > page.stat().st_mtime for f in files)
+
+
+def _environment() -> list[str]:
     """What a job must have wherever it runs."""
     named = {"METAPERSER_CACHE": str(cache_root())}
     if path := os.environ.get("PYTHONPATH"):
@@ -216,9 +255,9 @@ def _all_cores() -> int:
 
 
 @contextlib.contextmanager
-def _snakemake(line: Sequence[str], log: Path, lock: int) -> Iterator[subprocess.Popen]:
+def _snakemake(line: Sequence[str], log: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
     """Snakemake, ended with all its jobs when the block ends early."""
-    tied = [sys.executable, "-m", "s3prl_metaperser.grid.engines.tied", str(os.getpid())]
+    tied = [sys.executable, "-m", "s3prl_metaperser.grid.engines.tied", "--parent", str(os.getpid())]
     earlier = {
         number: signal.signal(number, _interrupt)
         for number in (signal.SIGTERM, signal.SIGHUP)
@@ -248,30 +287,18 @@ def _snakemake(line: Sequence[str], log: Path, lock: int) -> Iterator[subprocess
             signal.signal(number, handler)
 
 
-def _interrupt(*signal_and_frame) -> None:
+def _interrupt(*signal_and_frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _watch(process: subprocess.Popen, opened: OpenedGrid) -> None:
+def _watch(process: subprocess.Popen[bytes], opened: OpenedGrid) -> None:
     """A bar over cells while Snakemake runs."""
     left = [cell for cell in opened.cells if not opened.results.is_done(cell)]
     seconds = max(1.0 if sys.stderr.isatty() else LOG_SECONDS, 0.01 * len(left))
     with tqdm(total=len(left), unit="cell", dynamic_ncols=True, disable=not left, file=sys.stderr) as bar:
-        shown = time.monotonic()
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-            if time.monotonic() - shown > seconds or process.returncode is not None:
-                shown = time.monotonic()
-                remaining = [cell for cell in left if not opened.results.is_done(cell)]
-                bar.update(len(left) - len(remaining))
-                left = remaining
-
-
-def _end_left_over_jobs(place: Workplace) -> None:
-    """Cancel what an engine that was killed left in Slurm's queue: it would work beside the jobs of this one."""
-    log = place.folder / LOG
-    if not log.is_file() or shutil.which("scancel") is None:
-        return
-    for run in _RUN_ID.findall(log.read_text(encoding="utf-8", errors="replace")):
-        subprocess.run(["scancel", "--me", "--name", run], check=False, capture_output=True)
+                process.wait(seconds)
+            remaining = [cell for cell in left if not opened.results.is_done(cell)]
+            bar.update(len(left) - len(remaining))
+            left = remaining
