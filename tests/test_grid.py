@@ -18,13 +18,12 @@ from s3prl_metaperser.commands.engine import status_of
 from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.config.options import flat, merged
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.collect import FREE_OPTIONS
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.opened import open_grid
-from s3prl_metaperser.grid.relevance import NOT_IN_NUMBERS, nested
+from s3prl_metaperser.grid.relevance import nested
 from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
 from s3prl_metaperser.grid.stages import stages as stages_of
 from s3prl_metaperser.methods import SYSTEMS
@@ -165,11 +164,6 @@ def test_an_option_changes_the_identity_of_just_the_cells_that_go_by_it(tmp_path
 def test_where_the_corpus_lies_is_no_part_of_the_identity(tmp_path):
     path = write_grid(tmp_path, corpus="iemocap")
     assert identities(path, root=str(tmp_path)) == identities(path, root=str(tmp_path.parent))
-
-
-def test_the_options_that_may_differ_between_folds_are_those_outside_the_identity():
-    axes = {f"downstream_expert.{name}" for name in ("datarc.fold", "evalrc.interval_draws", "evalrc.trajectory")}
-    assert set(FREE_OPTIONS) == {*NOT_IN_NUMBERS, *axes}
 
 
 def test_a_checkpoint_file_counts_by_its_content(tmp_path):

@@ -1,7 +1,17 @@
+import doctest
+
 import pytest
 import yaml
 
-from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config import options
+from s3prl_metaperser.config.options import (
+    Options,
+    TuningOptions,
+    flat,
+    numbers_of,
+    options_that_affect,
+    training_options,
+)
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.resources import downstream_folder
 
@@ -61,3 +71,34 @@ def test_digest_follows_the_sections_that_are_asked_for():
     changed = Options.from_config({"runner": {"total_steps": 7}})
     assert Options().digest("initrc") == changed.digest("initrc")
     assert Options().digest("initrc", "runner") != changed.digest("initrc", "runner")
+
+
+def test_every_option_says_what_it_can_change():
+    assert doctest.testmod(options).failed == 0
+    everything = {name for name, _ in flat(Options().as_config())}
+    kinds = [options_that_affect(kind) for kind in ("numbers", "summary", "speed", "files")]
+    assert set().union(*kinds) == everything
+    assert sum(map(len, kinds)) == len(everything)
+
+
+def test_options_that_change_no_number_are_these():
+    expert = "downstream_expert"
+    assert options_that_affect("speed", "files") == {
+        *(f"{expert}.datarc.{name}" for name in ("root", "outside", "cache_dir", "num_workers")),
+        f"{expert}.modelrc.batch_size",
+        f"{expert}.metarc.engine",
+        *(f"{expert}.tunerc.{name}" for name in ("micro_batch_seconds", "activation_checkpointing")),
+        *(f"runner.{name}" for name in ("log_step", "save_step", "max_keep", "threads")),
+    }
+    assert "micro_batch_seconds" not in numbers_of(TuningOptions())
+    assert numbers_of(TuningOptions(dropout=True))["dropout"] is True
+
+
+def test_training_goes_by_these_options_and_by_the_defaults_of_those_that_an_older_file_lacks():
+    found = training_options(
+        {"runner": {"total_steps": 7, "threads": 3}, "downstream_expert": {"evalrc": {"steps": 1}}}
+    )
+    assert list(found) == ["initrc", "metarc", "optimizer", "runner"]
+    assert found["runner"] == {"total_steps": 7, "gradient_clipping": 1.0, "eval_step": 10}
+    assert "engine" not in found["metarc"]
+    assert found["metarc"]["shots"] == 32

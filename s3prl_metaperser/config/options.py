@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
+
+#: Sections that training goes by and meta-testing does not.
+_TRAINING = ("downstream_expert.initrc", "downstream_expert.metarc", "optimizer", "runner")
 
 
 @dataclass(frozen=True)
@@ -26,17 +32,17 @@ class DataOptions:
     """Which data, which split of it, and where what is made from it is kept."""
 
     corpus: str = "demo"
-    root: str | None = None
+    root: str | None = option(None, affects="files")
     scenario: Literal["seen", "unseen"] = "seen"
     fold: str = "fold1"
     test_raters: tuple[str, ...] | None = None
     exclude_raters: tuple[str, ...] | None = None
     test_sessions: tuple[str, ...] = ("Ses05",)
     duplicates: Literal["error", "union", "first"] = "error"
-    outside: bool = False
+    outside: bool = option(False, affects="files")
     smoothing: Fraction = 0.05
-    cache_dir: str | None = None
-    num_workers: Whole = 0
+    cache_dir: str | None = option(None, affects="files")
+    num_workers: Whole = option(0, affects="speed")
     demo: DemoOptions = field(default_factory=DemoOptions)
 
 
@@ -47,7 +53,7 @@ class ModelOptions:
     projector_dim: Positive = 256
     standardize: Literal["auto", True, False] = "auto"
     feature_dtype: Literal["float32", "float16"] = "float32"
-    batch_size: Positive | None = None
+    batch_size: Positive | None = option(None, affects="speed")
     bf16: bool = False
 
 
@@ -73,7 +79,7 @@ class MetaOptions:
     annealing_scope: Literal["training", "adaptation"] = "training"
     lslr: bool = True
     lslr_lr: NotNegative | None = None
-    engine: Literal["auto", "loop"] = "auto"
+    engine: Literal["auto", "loop"] = option("auto", affects="speed")
     shots: Positive = 32
     inner_steps: Positive = 5
     inner_lr: NotNegative = 0.05
@@ -95,10 +101,10 @@ class TuningOptions:
 
     adapt: str = "all"
     train_front_end: bool = False
-    micro_batch_seconds: NotNegative = 20.0
+    micro_batch_seconds: NotNegative = option(20.0, affects="speed")
     longest_seconds: NotNegative = 15.0
     bf16: bool = False
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool = option(False, affects="speed")
     dropout: bool = False
 
 
@@ -113,8 +119,8 @@ class EvaluationOptions:
     rate_factor: NotNegative = 1.0
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
-    interval_draws: Positive = 2000
-    trajectory: tuple[Whole, ...] = (0, 1, 2, 5, 10, 20, 50)
+    interval_draws: Positive = option(2000, affects="summary")
+    trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,11 @@ class RunnerOptions:
 
     total_steps: Positive = 150
     gradient_clipping: NotNegative = 1.0
-    log_step: Positive = 10
+    log_step: Positive = option(10, affects="files")
     eval_step: Positive = 10
-    save_step: Positive = 10
-    max_keep: Positive = 1
-    threads: Positive | None = 1
+    save_step: Positive = option(10, affects="files")
+    max_keep: Positive = option(1, affects="files")
+    threads: Positive | None = option(1, affects="speed")
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,28 @@ class Options:
             owner = self if name in ("runner", "optimizer") else self.downstream_expert
             parts[name] = dataclasses.asdict(getattr(owner, name))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def options_that_affect(*kinds: Affects) -> frozenset[str]:
+    """Names such as ``runner.threads`` of all options that can change what ``kinds`` say.
+
+    Examples:
+        >>> sorted(options_that_affect("summary"))
+        ['downstream_expert.evalrc.interval_draws', 'downstream_expert.evalrc.trajectory']
+    """
+    return frozenset(name for name, affects in kinds_of(Options) if affects in kinds)
+
+
+def training_options(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Section -> those of its options that training goes by and meta-testing does not.
+
+    Args:
+        config: a whole configuration, by this or an earlier version.
+    """
+    options = Options.from_config(config)
+    sections = {name.rpartition(".")[2]: name for name in _TRAINING}
+    return {short: numbers_of(operator.attrgetter(name)(options)) for short, name in sections.items()}
 
 
 def merged(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

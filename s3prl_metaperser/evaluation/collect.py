@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.config.options import flat
+from s3prl_metaperser.config.options import flat, options_that_affect
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.results import read_result, scored_episodes
 from s3prl_metaperser.evaluation.shape import arrays_fit, shape_faults
@@ -16,24 +16,8 @@ from s3prl_metaperser.evaluation.statistics import Scored
 RESULT = "result_test.json"
 PROTOCOLS = ("paper", "tuned")
 
-#: Options that may differ between the folds of one cell: they say where and how fast, not what.
-FREE_OPTIONS = (
-    "downstream_expert.datarc.fold",
-    "downstream_expert.datarc.root",
-    "downstream_expert.datarc.outside",
-    "downstream_expert.datarc.cache_dir",
-    "downstream_expert.datarc.num_workers",
-    "downstream_expert.modelrc.batch_size",
-    "downstream_expert.metarc.engine",
-    "downstream_expert.tunerc.micro_batch_seconds",
-    "downstream_expert.tunerc.activation_checkpointing",
-    "downstream_expert.evalrc.interval_draws",
-    "downstream_expert.evalrc.trajectory",
-    "runner.log_step",
-    "runner.save_step",
-    "runner.max_keep",
-    "runner.threads",
-)
+#: Options that may differ between the folds of one cell.
+FREE_OPTIONS = {"downstream_expert.datarc.fold", *options_that_affect("summary", "speed", "files")}
 
 
 @dataclass(frozen=True, order=True)

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3prl_metaperser.config.options import Options, flat, merged
+from s3prl_metaperser.config.options import Options, flat, merged, options_that_affect
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, slug
 from s3prl_metaperser.grid.relevance import (
-    NOT_IN_NUMBERS,
     matters,
     matters_to_initialisation,
     nested,
@@ -224,9 +223,10 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
 def _effective(defaults: Mapping[str, Any], wanted: Mapping[str, Any], scope: str, system: str) -> dict[str, Any]:
     """One system's configuration: options that do not matter to it are the defaults, but for where and how fast."""
     config = nested(wanted)
+    free = options_that_affect("speed", "files")
     return nested(
         {
-            name: value if name in NOT_IN_NUMBERS or matters(name, scope, system, config) else defaults[name]
+            name: value if name in free or matters(name, scope, system, config) else defaults[name]
             for name, value in wanted.items()
         }
     )

@@ -9,25 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from s3prl_metaperser.config.options import options_that_affect
 from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.methods.facts import EXPERT as _EXPERT
 from s3prl_metaperser.methods.facts import below, options_of_initialisation
-
-#: Options that say where and how fast, not what.
-NOT_IN_NUMBERS = (
-    f"{_EXPERT}.datarc.root",
-    f"{_EXPERT}.datarc.outside",
-    f"{_EXPERT}.datarc.cache_dir",
-    f"{_EXPERT}.datarc.num_workers",
-    f"{_EXPERT}.modelrc.batch_size",
-    f"{_EXPERT}.metarc.engine",
-    f"{_EXPERT}.tunerc.micro_batch_seconds",
-    f"{_EXPERT}.tunerc.activation_checkpointing",
-    "runner.log_step",
-    "runner.save_step",
-    "runner.max_keep",
-    "runner.threads",
-)
 
 _ALWAYS = (f"{_EXPERT}.datarc", f"{_EXPERT}.modelrc", f"{_EXPERT}.evalrc")
 
@@ -39,7 +24,7 @@ def matters(option: str, scope: str, system: str, config: Mapping[str, Any]) -> 
         option: such as ``runner.total_steps``.
         config: the whole configuration.
     """
-    if option in NOT_IN_NUMBERS:
+    if option in options_that_affect("speed", "files"):
         return False
     datarc = config[_EXPERT]["datarc"]
     if option.startswith(f"{_EXPERT}.datarc.demo.") and datarc["corpus"] != "demo":

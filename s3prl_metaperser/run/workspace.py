@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s3prl_metaperser.config.options import DataOptions, Options
+from s3prl_metaperser.config.section import numbers_of
 from s3prl_metaperser.corpora import CORPORA, Corpus, load_corpus
 from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.errors import UserError, printable, unknown_name
@@ -74,10 +75,6 @@ def demo_root(data: DataOptions) -> Path:
     """Where the demo corpus of these options lies by default."""
     demo = data.demo
     return cache_root(data.cache_dir) / "demo" / f"{demo.raters}-{demo.utterances}-seed{demo.seed}"
-
-
-#: Options of ``tunerc`` that change memory and time, and no result.
-_HOW_FAST = ("micro_batch_seconds", "activation_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -318,8 +315,7 @@ class Workspace:
             "smoothing": self.options.downstream_expert.datarc.smoothing,
         }
         if model is not None:
-            own = dataclasses.asdict(self.options.downstream_expert.tunerc)
-            shared["tunerc"] = {name: value for name, value in own.items() if name not in _HOW_FAST}
+            shared["tunerc"] = numbers_of(self.options.downstream_expert.tunerc)
             shared["adapted"] = digest(sorted(model.named_adapted()))
         learned_from = {
             **shared,

@@ -22,7 +22,7 @@ from torch import nn
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.options import Options, training_options
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
 from s3prl_metaperser.evaluation.results import result_content, table, write_result
@@ -39,7 +39,7 @@ from s3prl_metaperser.run.workspace import Workspace, say
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
 from s3prl_metaperser.s3prl_plugin.expert import DownstreamExpert
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
-from s3prl_metaperser.storage.provenance import differences, refuse, trained_by
+from s3prl_metaperser.storage.provenance import differences, refuse
 
 
 class LayerWeights(nn.Module):
@@ -241,7 +241,7 @@ class MetaRunner(Runner):
 
     def _refuse_changed_training(self) -> None:
         """The result's options say how the state was trained, which evaluating does not change."""
-        then, now = (trained_by(config) for config in (self.init_ckpt["Config"], self.config))
+        then, now = (training_options(config) for config in (self.init_ckpt["Config"], self.config))
         if found := differences(then, now):
             raise UserError(
                 f"{self.args.init_ckpt} was trained with other options: {'; '.join(found)} (then -> now). Evaluating "

@@ -39,17 +39,6 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def trained_by(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those options of a whole configuration that training goes by and meta-testing does not."""
-    expert = config.get("downstream_expert", {})
-    parts: dict[str, Any] = {name: dict(expert.get(name) or {}) for name in ("initrc", "metarc")}
-    parts["metarc"].pop("engine", None)
-    parts["optimizer"] = dict(config.get("optimizer") or {})
-    runner = config.get("runner") or {}
-    parts["runner"] = {name: runner.get(name) for name in ("total_steps", "eval_step", "gradient_clipping")}
-    return parts
-
-
 def refuse(what: str, then: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> UserError:
     """The error for something that was made from other parts."""
     told = "; ".join(differences(then, now)) or "nothing that it says of itself"

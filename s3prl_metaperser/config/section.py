@@ -1,0 +1,33 @@
+"""A section of options: a dataclass whose fields say what each option can change."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Any, Literal
+
+#: What an option can change: the probabilities and metrics of a result; what is said about them (intervals, the table
+#: over adaptation steps); how fast and in how much memory; or which files are read and written, and where.
+Affects = Literal["numbers", "summary", "speed", "files"]
+
+
+def option(default: Any, *, affects: Affects) -> Any:
+    """A field of a section whose option changes something else than numbers; without it, an option changes numbers."""
+    return dataclasses.field(default=default, metadata={"affects": affects})
+
+
+def kinds_of(section: type, prefix: str = "") -> Iterator[tuple[str, Affects]]:
+    """(``section.option``, what it can change) of a dataclass of options."""
+    hints = typing.get_type_hints(section)
+    for each in dataclasses.fields(section):
+        if dataclasses.is_dataclass(hints[each.name]):
+            yield from kinds_of(hints[each.name], f"{prefix}{each.name}.")
+        else:
+            yield f"{prefix}{each.name}", each.metadata.get("affects", "numbers")
+
+
+def numbers_of(section: Any) -> dict[str, Any]:
+    """The options of one section, such as ``TuningOptions()``, that can change numbers."""
+    names = {name for name, affects in kinds_of(type(section)) if affects == "numbers"}
+    return {name: value for name, value in dataclasses.asdict(section).items() if name in names}
