@@ -131,7 +131,7 @@ class Laboratory:
             episodes.append(EpisodeData(shown, prepared.values[query.rows], query, support.utterances))
         task = TrainingTask(
             features=prepared.values,
-            classes=corpus.classes,
+            label_set=corpus.label_set,
             raters={},
             consensus=workspace.labels("consensus", self.rows),
             class_weights=torch.from_numpy(workspace.class_weights()).float(),

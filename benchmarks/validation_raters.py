@@ -34,7 +34,7 @@ from calibration import UPSTREAM, options_for
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo.ceilings import consensus_table
 from s3prl_metaperser.demo.ceilings import scores as ceiling_scores
 from s3prl_metaperser.demo.raters import EXTERNALS, rater_models
@@ -171,7 +171,7 @@ def all_labels(arguments):
             optimizer, curve = torch.optim.AdamW(leaves.values(), lr=3e-4, weight_decay=0.01), []
             for step in range(101):
                 if step % 20 == 0:
-                    shares = episode.query_labels.ticks / episode.query_labels.ticks.sum(1, keepdims=True)
+                    shares = episode.query_labels.counts / episode.query_labels.counts.sum(1, keepdims=True)
                     curve.append(100 * multilabel_scores(system.predict(leaves, episode.query), shares)["macro_f1"])
                 optimizer.zero_grad()
                 soft_cross_entropy(pooled_logits(leaves, inputs), targets).backward()

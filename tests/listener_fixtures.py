@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
 from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, tensor_hash, write_folder
 from s3prl_metaperser.meta.model import PARAMETERS

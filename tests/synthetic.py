@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from s3prl_metaperser.corpora.base import CLASSES, Corpus, Rating, Utterance
+from s3prl_metaperser.corpora.base import Corpus, Rating, Utterance
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET, SUGGESTED
 
 EXTERNAL = ("C-E1", "C-E2", "C-E4", "C-E5", "C-E6")
 SELF = ("C-F1", "C-F2", "C-F3", "C-M1", "C-M3", "C-M5")
@@ -25,4 +26,4 @@ def synthetic_corpus(utterances=300, seed=0, with_e3=False, raters=EXTERNAL + SE
                 ratings.append(Rating(name, rater, tuple(CLASSES[t] for t in sorted(ticks))))
     made.sort(key=lambda u: u.id)
     ratings.sort(key=lambda r: (r.utterance, r.rater))
-    return Corpus("synthetic", Path("/nowhere"), CLASSES, tuple(made), tuple(ratings))
+    return Corpus("synthetic", Path("/nowhere"), LABEL_SET, tuple(made), tuple(ratings), suggested=SUGGESTED)

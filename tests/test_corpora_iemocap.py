@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from corpora_fixtures import block, rating, wav_path, write_iemocap, write_summary, write_wav
 
-from s3prl_metaperser.corpora import CLASSES, load_corpus
+from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.errors import UserError
 
 UTTERANCE = "Ses01F_impro01_F000"

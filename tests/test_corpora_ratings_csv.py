@@ -5,8 +5,8 @@ import time
 import pytest
 from corpora_fixtures import write_ratings_csv, write_wav
 
-from s3prl_metaperser.corpora import CLASSES, load_corpus
-from s3prl_metaperser.corpora.labels import by_name
+from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.errors import UserError
 
 LONG = "file,rater,label\na/1.wav,anna,happy\na/1.wav,ben,neutral;happy\na/2.wav,anna,sad\n"
@@ -104,12 +104,12 @@ def test_labels_go_by_name_synonym_or_code(tmp_path, label, name):
 
 @pytest.mark.parametrize("label", ["other", "Other", "oth", "Other-confused", "others"])
 def test_other_is_other(label):
-    assert by_name(label) == "other"
+    assert LABEL_SET.lookup(label) == "other"
 
 
 def test_unlike_codes_names_are_compared_whole():
-    assert by_name("disappointed") is None
-    assert by_name("surly") is None
+    assert LABEL_SET.lookup("disappointed") is None
+    assert LABEL_SET.lookup("surly") is None
 
 
 def test_blank_labels_and_other_are_counted(tmp_path):

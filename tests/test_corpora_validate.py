@@ -15,8 +15,9 @@ from corpora_fixtures import (
     write_wav,
 )
 
-from s3prl_metaperser.corpora import CLASSES, load_corpus
+from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds, load_audio
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 from s3prl_metaperser.errors import UserError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3prl_metaperser.corpora import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo import VARIANTS, ceilings, layout, raters, rendering, script, voice, write
 from s3prl_metaperser.demo import reader as demo
 from s3prl_metaperser.demo.write import write_demo_corpus

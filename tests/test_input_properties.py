@@ -18,8 +18,9 @@ from hypothesis.configuration import set_hypothesis_home_dir
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import parse_yaml
-from s3prl_metaperser.corpora import CLASSES, load_corpus
+from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import BadAudio, load_audio
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.errors import UserError, printable, shown
 from s3prl_metaperser.s3prl_stack.guards import look_up
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
 from s3prl_metaperser.meta.model import PARAMETERS, Head, frame_logits, pooled_logits
@@ -158,11 +159,14 @@ def test_class_balanced_weights_by_hand():
     targets = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.2, 0.8]])
     beta = 3 / 4
     raw = np.array([(1 - beta) / (1 - beta**3), (1 - beta) / (1 - beta**1)])
-    np.testing.assert_allclose(class_balanced_weights(targets), raw * 2 / raw.sum(), rtol=1e-14)
+    pair = LabelSet("pair", "multi", ("a", "b"))
+    np.testing.assert_allclose(class_balanced_weights(targets, pair), raw * 2 / raw.sum(), rtol=1e-14)
 
 
 def test_a_class_without_samples_has_a_finite_weight():
-    weights = class_balanced_weights(np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05]]))
+    weights = class_balanced_weights(
+        np.array([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05]]), LabelSet("three", "multi", ("a", "b", "c"))
+    )
     assert np.isfinite(weights).all()
     assert weights.mean() == pytest.approx(1.0)
 

@@ -3,7 +3,7 @@ import pytest
 import yaml
 from sklearn.metrics import accuracy_score, f1_score
 
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.methods.random_logits import random_probabilities

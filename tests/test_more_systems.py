@@ -17,6 +17,7 @@ from test_runner import result
 from test_systems import make, same_state, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.meta import annealing
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, meta_perser
@@ -26,7 +27,6 @@ from s3prl_metaperser.methods.initialisation import consensus_initialisation
 from s3prl_metaperser.methods.linear_sim import class_centres, embeddings, similarity_probabilities
 from s3prl_metaperser.methods.multi_few import learned_classifier, own_samples, samples_of_a_rater
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.protocol.labels import label_distribution
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.registry import Registry
@@ -46,8 +46,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "adding_a_system.md"
 def test_similarity_and_softmax_by_hand_on_five_points():
     """Four classes in the plane; the fourth point ticks two classes, and nobody ticks the last one."""
     points = torch.tensor([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 4.0], [-1.0, 0.0]])
-    ticks = ["a", "a", "b", "ab", "c"]
-    targets = torch.tensor(np.stack([label_distribution(t, "abcd", 0.05) for t in ticks]))
+    ticks, letters = ["a", "a", "b", "ab", "c"], LabelSet("letters", "multi", tuple("abcd"))
+    targets = torch.tensor(letters.target(np.stack([letters.counts(t) for t in ticks]), 0.05))
     centres = class_centres(points, targets)
     # a: (1,0), (3,0), (0,4); b: (0,2), (0,4); c: (-1,0); d: none
     np.testing.assert_allclose(centres[:3], [[4 / 3, 4 / 3], [0, 3], [-1, 0]], rtol=1e-6)

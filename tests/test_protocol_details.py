@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from synthetic import synthetic_corpus
 
-from s3prl_metaperser.corpora.base import CLASSES, Rating
+from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, pool_hash
 from s3prl_metaperser.protocol.labels import ticked
@@ -56,8 +57,8 @@ def test_only_raters_that_drop_out_are_named_as_such(corpus):
 
 
 def table(size):
-    ticks = {f"u{number:03}": (CLASSES[number % len(CLASSES)],) for number in range(size)}
-    return LabelTable.from_ticks(ticks, {name: 2 * row for row, name in enumerate(sorted(ticks))}, CLASSES, 0.05)
+    ratings = [Rating(f"u{number:03}", "a", (CLASSES[number % len(CLASSES)],)) for number in range(size)]
+    return LabelTable.from_ratings(ratings, {r.utterance: 2 * row for row, r in enumerate(ratings)}, LABEL_SET, 0.05)
 
 
 @pytest.mark.parametrize(("rated", "each"), [(40, 8), (16, 8), (11, 5), (3, 1), (2, 1)])

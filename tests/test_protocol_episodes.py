@@ -5,7 +5,7 @@ import pytest
 import torch
 from synthetic import synthetic_corpus
 
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes
 from s3prl_metaperser.protocol.loader import (
@@ -36,7 +36,7 @@ def split():
 def tables(split):
     rows = {u.id: n for n, u in enumerate(synthetic_corpus().utterances)}
     return {
-        rater: LabelTable.from_ticks({r.utterance: r.ticks for r in split.train_ratings_of(rater)}, rows, CLASSES, 0.05)
+        rater: LabelTable.from_ratings(split.train_ratings_of(rater), rows, LABEL_SET, 0.05)
         for rater in split.train_raters
     }
 
@@ -159,7 +159,7 @@ def test_with_audio_the_first_field_is_s3prls_list_of_waveforms(tables):
 
 def test_frozen_episodes_are_loaded_as_one_batch_each(split):
     rows = {u.id: n for n, u in enumerate(synthetic_corpus().utterances)}
-    labels = LabelTable.from_ticks({r.utterance: r.ticks for r in split.test}, rows, CLASSES, 0.05)
+    labels = LabelTable.from_ratings(split.test, rows, LABEL_SET, 0.05)
     episodes = make_episodes(split.test, **REQUEST)
     found = list(episodic_loader(FrozenEpisodeDataset(episodes, labels)))
     assert len(found) == 10

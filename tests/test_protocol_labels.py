@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
 
-from s3prl_metaperser.corpora.base import CLASSES, Rating
+from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
+from s3prl_metaperser.corpora.label_set import smooth
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.protocol.labels import binarise, consensus_ticks, label_distribution, smooth, ticked
+from s3prl_metaperser.protocol.labels import binarise, ticked
+from s3prl_metaperser.protocol.loader import LabelTable
 
 
 def test_label_is_ticks_over_number_of_ticks_then_smoothed():
-    label = label_distribution(("neutral", "angry"), CLASSES, smoothing=0.05)
+    label = LABEL_SET.target(LABEL_SET.counts(("neutral", "angry")), smoothing=0.05)
     expected = np.full(9, 0.05 / 8)
     expected[[CLASSES.index("neutral"), CLASSES.index("angry")]] = 0.95 * 0.5 + 0.05 * 0.5 / 8
     np.testing.assert_allclose(label, expected, rtol=1e-15)
@@ -15,7 +18,7 @@ def test_label_is_ticks_over_number_of_ticks_then_smoothed():
 
 
 def test_smoothing_bounds_are_those_of_emo_superb():
-    label = label_distribution(("sad",), CLASSES, smoothing=0.05)
+    label = LABEL_SET.target(LABEL_SET.counts(("sad",)), smoothing=0.05)
     assert label.max() == pytest.approx(0.95)
     assert label.min() == pytest.approx(0.00625)
 
@@ -31,8 +34,7 @@ def test_consensus_pools_every_tick_of_every_rater_once():
         Rating("u1", "C-E4", ("neutral",)),
         Rating("u1", "C-F1", ("neutral", "angry")),
     ]
-    pooled = consensus_ticks(ratings)["u1"]
-    label = label_distribution(pooled, CLASSES, smoothing=0.0)
+    label = LABEL_SET.target(LabelTable.from_ratings(ratings, {"u1": 0}, LABEL_SET, 0.05).counts[0], smoothing=0.0)
     assert label[CLASSES.index("neutral")] == pytest.approx(0.8)  # EMO-SUPERB's stored value for this utterance
     assert label[CLASSES.index("angry")] == pytest.approx(0.2)
 
@@ -56,6 +58,6 @@ def test_ticks_that_are_all_nine_classes_are_no_label():
 
 def test_empty_label_and_bad_smoothing_are_errors():
     with pytest.raises(UserError, match="at least one tick"):
-        label_distribution((), CLASSES, 0.05)
+        LABEL_SET.target(LABEL_SET.counts(()), 0.05)
     with pytest.raises(UserError, match="smoothing"):
         smooth(np.full(9, 1 / 9), 1.5)

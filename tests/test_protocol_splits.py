@@ -5,6 +5,7 @@ from synthetic import EXTERNAL, synthetic_corpus
 
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.protocol.splits import check_leakage, make_split
 
 FOLDS = [f"fold{number}" for number in range(1, 6)]
@@ -25,7 +26,10 @@ def test_consensus_never_contains_the_test_or_validation_raters_ticks(corpus, sc
     for rating in blind.ratings:
         if scenario == "seen" or not rating.utterance.startswith("Ses05"):
             allowed.setdefault(rating.utterance, []).extend(rating.ticks)
-    assert split.consensus == {utterance: tuple(ticks) for utterance, ticks in allowed.items()}
+    pooled = LabelTable.from_ratings(split.train, dict.fromkeys(allowed, 0), corpus.label_set, 0.05)
+    assert pooled.utterances == tuple(sorted(allowed))
+    counted = [[allowed[utterance].count(name) for name in corpus.classes] for utterance in pooled.utterances]
+    assert pooled.counts.tolist() == counted
 
 
 def test_test_raters_and_cyclic_validation_raters_are_the_papers(corpus):

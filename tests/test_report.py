@@ -17,7 +17,7 @@ from synthetic import synthetic_corpus
 
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES, SUGGESTED
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
@@ -27,7 +27,6 @@ from s3prl_metaperser.evaluation.summary import compare, group, load_results, su
 from s3prl_metaperser.evaluation.trajectory import ticked_classes
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
-from s3prl_metaperser.protocol.splits import PAPER_TEST_RATERS
 from s3prl_metaperser.report import drawing, paper
 from s3prl_metaperser.report.folder import MANIFEST, publish
 from s3prl_metaperser.report.marginals import demo_corpus, label_marginals
@@ -51,7 +50,7 @@ def write_results(
     shots=32,
     queries=24,
     seeds=3,
-    raters=PAPER_TEST_RATERS,
+    raters=SUGGESTED.test_raters,
     protocol="paper",
     options=None,
     steps=(),
@@ -59,7 +58,7 @@ def write_results(
     """One result file for each system and rater, made as the runner makes them, of simulated predictions."""
     for name in systems:
         for rater in raters:
-            fold = 1 + PAPER_TEST_RATERS.index(rater)
+            fold = 1 + SUGGESTED.test_raters.index(rater)
             episodes, results = _episodes(rater, scenario, shots, queries, seeds, name)
             chosen = options or Options()
             expert = chosen.downstream_expert
@@ -90,7 +89,7 @@ def write_results(
                     "training_seed": 1337,
                 },
                 classes=CLASSES,
-                raters={"test": rater, "validation": PAPER_TEST_RATERS[fold % 5], "train": ["C-F1", "C-M1"]},
+                raters={"test": rater, "validation": SUGGESTED.test_raters[fold % 5], "train": ["C-F1", "C-M1"]},
                 episodes=episodes,
                 results=results,
                 hashes={"corpus": corpus_hash, "task": "t", "features": "f", "upstream_checkpoint": "none"},
@@ -146,7 +145,7 @@ def results(tmp_path_factory):
         write_results(folder, ["Meta-PerSER"], shots=shots)
     write_results(folder, ["Linear-Few", "Meta-PerSER"], upstream="wavlm_base", seeds=2)
     write_results(folder, ["Meta-PerSER"], upstream="wavlm_base", shots=8)
-    write_results(folder, ["Meta-PerSER"], upstream="wavlm_base", scenario="unseen", raters=PAPER_TEST_RATERS[:2])
+    write_results(folder, ["Meta-PerSER"], upstream="wavlm_base", scenario="unseen", raters=SUGGESTED.test_raters[:2])
     return folder
 
 
@@ -215,7 +214,7 @@ def test_every_rater_is_shown_with_the_statistics_numbers(results, report):
     cell, raters = next(item for item in group(load_results(results)).items() if item[0].system == "Linear-Few")
     summary = summarise(raters, draws=DRAWS)
     found = row(report, "raters", scenario=cell.scenario, upstream=cell.upstream, system="Linear-Few")
-    for rater in PAPER_TEST_RATERS:
+    for rater in SUGGESTED.test_raters:
         assert float(found[rater]) == 100 * summary.per_rater[rater]["macro_f1"].mean
     assert found["worst rater note"] == summary.worst["macro_f1"][0]
 
@@ -364,13 +363,13 @@ def test_the_papers_tables_agree_with_each_other_and_with_its_text():
     for metric, shots, number in quoted:
         assert paper.figure2("seen", shots, metric).mean == pytest.approx(number, abs=0.1)
     for table in ("table_a1", "table_a2"):
-        for rater in PAPER_TEST_RATERS:
+        for rater in SUGGESTED.test_raters:
             assert sum(content[table][rater]["marginals"]) == pytest.approx(100, abs=0.02)
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path):
-    write_results(tmp_path / "in", ["Meta-PerSER"], raters=PAPER_TEST_RATERS[:2])
-    write_results(tmp_path / "in", ["Meta-PerSER"], raters=PAPER_TEST_RATERS[:2], shots=8)
+    write_results(tmp_path / "in", ["Meta-PerSER"], raters=SUGGESTED.test_raters[:2])
+    write_results(tmp_path / "in", ["Meta-PerSER"], raters=SUGGESTED.test_raters[:2], shots=8)
     write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
     shutil.copytree(tmp_path / "in", tmp_path / "elsewhere")
     write_report(tmp_path / "elsewhere", tmp_path / "again", draws=DRAWS)
@@ -605,7 +604,7 @@ def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, caps
     ],
 )
 def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys, arguments, message):
-    write_results(tmp_path / "in", ["Random"], raters=PAPER_TEST_RATERS[:1])
+    write_results(tmp_path / "in", ["Random"], raters=SUGGESTED.test_raters[:1])
     assert main(["report", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *arguments]) == 2
     assert message in capsys.readouterr().err
 

@@ -111,8 +111,9 @@ def test_a_trajectory_that_diverges_says_where_and_spoils_nothing_else(make):  #
     assert len(calm["loss"]) == 2
     assert lost.keys() == {"steps", "diverged"}
     assert "diverges" in lost["diverged"]
-    content = {"classes": task.classes, "episodes": [{"query": e.query_labels.utterances, "ticks": e.query_labels.ticks}
-               for e in task.validation_episodes], "trajectory": [calm, lost]}  # fmt: skip
+    queries = [episode.query_labels for episode in task.validation_episodes]
+    episodes = [{"query": labels.utterances, "ticks": labels.counts} for labels in queries]
+    content = {"classes": task.classes, "episodes": episodes, "trajectory": [calm, lost]}
     assert list(scored_trajectory(content)) == [0]
 
 

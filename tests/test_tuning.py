@@ -159,7 +159,7 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
         labels = honest(self, role, rows)
         if role != "test":
             return labels
-        return dataclasses.replace(labels, ticks=labels.ticks[:, ::-1], targets=labels.targets[:, ::-1].copy())
+        return dataclasses.replace(labels, counts=labels.counts[:, ::-1], targets=labels.targets[:, ::-1].copy())
 
     monkeypatch.setattr(Workspace, "labels", poisoned)
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0

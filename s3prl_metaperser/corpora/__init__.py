@@ -8,12 +8,24 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.storage.paths import user_path
 
-__all__ = ["CLASSES", "CORPORA", "Corpus", "Problem", "Rating", "Utterance", "load_corpus"]
+__all__ = [
+    "CORPORA",
+    "LABEL_SETS",
+    "Corpus",
+    "LabelSet",
+    "Problem",
+    "Rating",
+    "Suggestions",
+    "Utterance",
+    "load_corpus",
+]
 
 CORPORA = Registry("corpus", "s3prl_metaperser.corpora")
 CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release")

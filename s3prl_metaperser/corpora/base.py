@@ -1,4 +1,4 @@
-"""What every corpus reader returns: utterances, and each rater's ticks on them. Annotators are first-class."""
+"""What every corpus reader returns: utterances, and each rater's answers on them. Annotators are first-class."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.storage.provenance import digest
 
-#: The nine classes, in EMO-SUPERB's order. "Other" is not a class (Meta-PerSER, section 3.1).
-CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
+#: Keys of ``Corpus.dropped`` that readers share.
+DROPPED_OTHER = "ticks: other"
+DROPPED_LABEL = "ticks: unknown label"
+DROPPED_NOTHING_LEFT = "ratings: no class left"
+DROPPED_UNRATED = "utterances: no rating left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,32 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """What one rater ticked for one utterance: class names, without "other", never empty."""
+    """What one rater answered for one utterance.
+
+    Attributes:
+        ticks: class names, without "other", never empty; of a number the nearest level's.
+        value: the number, where the label set is a scale.
+        shares: of each of ``ticks``, where the label set takes shares; they sum to 1.
+    """
 
     utterance: str
     rater: str
     ticks: tuple[str, ...]
+    value: float | None = None
+    shares: tuple[float, ...] | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """For :meth:`.LabelSet.counts`."""
+        if self.value is not None:
+            return self.value
+        return self.ticks if self.shares is None else dict(zip(self.ticks, self.shares, strict=True))
+
+    @property
+    def content(self) -> list:
+        """The answer as plain JSON values, for hashes."""
+        further = [value for value in (self.value, self.shares) if value is not None]
+        return [self.utterance, list(self.ticks), *further]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +83,50 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Suggestions:
+    """How a corpus's own literature splits it; options stand above it, and a corpus without its raters does without.
+
+    Attributes:
+        test_raters: fold1 and on, in this order.
+        excluded_raters: raters that take no part.
+        test_sessions: what the unseen scenario tests on.
+    """
+
+    test_raters: tuple[str, ...] = ()
+    excluded_raters: tuple[str, ...] = ()
+    test_sessions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Corpus:
     """A corpus as read.
 
     Attributes:
         name: the reader's registered name.
         root: the folder that was read.
-        classes: class names; their order is the order of every array with a class axis.
+        label_set: what raters may answer.
         utterances: sorted by id.
         ratings: sorted by (utterance, rater); one per pair.
         dropped: reason -> how many ratings, ticks or files were left out for it. Nothing is dropped uncounted.
         problems: what is wrong with the files.
+        suggested: how it is split by default.
+        merged: ``"label -> class"`` -> how many ticks the label set's ``merges`` changed so.
     """
 
     name: str
     root: Path
-    classes: tuple[str, ...]
+    label_set: LabelSet
     utterances: tuple[Utterance, ...]
     ratings: tuple[Rating, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    suggested: Suggestions = Suggestions()
+    merged: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; their order is the order of every array with a class axis."""
+        return self.label_set.classes
 
     def raters(self) -> list[str]:
         """Ids of all raters with at least one rating, sorted."""
@@ -98,15 +147,17 @@ class Corpus:
         return self.__dict__["_index"]
 
     def fingerprint(self) -> str:
-        """SHA-256 over classes, utterances (id, speaker, session) and ratings; not over where the files lie.
+        """SHA-256 over label set, utterances (id, speaker, session) and ratings; not over where the files lie.
 
         Audio content is not part of it: the feature store hashes every audio file on its own.
         """
         content = {
             "classes": list(self.classes),
             "utterances": [[u.id, u.speaker, u.session] for u in self.utterances],
-            "ratings": [[r.utterance, r.rater, list(r.ticks)] for r in self.ratings],
+            "ratings": [[utterance, r.rater, *answer] for r in self.ratings for utterance, *answer in [r.content]],
         }
+        if self.label_set.identity:
+            content["label set"] = self.label_set.identity
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def rater_summary(self) -> dict[str, dict]:
@@ -123,8 +174,8 @@ class Corpus:
 
 
 def label_hashes(ratings: Iterable[Rating]) -> dict[str, str]:
-    """Rater -> hash of everything that this rater ticked."""
-    ticked: dict[str, list] = {}
+    """Rater -> hash of everything that this rater answered."""
+    answered: dict[str, list] = {}
     for rating in ratings:
-        ticked.setdefault(rating.rater, []).append([rating.utterance, list(rating.ticks)])
-    return {rater: digest(sorted(ticks))[:16] for rater, ticks in ticked.items()}
+        answered.setdefault(rating.rater, []).append(rating.content)
+    return {rater: digest(sorted(answers))[:16] for rater, answers in answered.items()}

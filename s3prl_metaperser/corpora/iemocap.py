@@ -25,15 +25,64 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_metaperser.corpora import labels
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
-from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.corpora.base import (
+    DROPPED_LABEL,
+    DROPPED_NOTHING_LEFT,
+    DROPPED_OTHER,
+    DROPPED_UNRATED,
+    Corpus,
+    Problem,
+    Rating,
+    Suggestions,
+    Utterance,
+)
+from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
 from s3prl_metaperser.errors import UserError
+
+#: The nine classes, in EMO-SUPERB's order. "Other" is not a class (Meta-PerSER, section 3.1).
+CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
+
+#: The three-letter codes. Every spelling in a release begins with its code.
+CODES = {
+    "fru": "frustrated",
+    "ang": "angry",
+    "sad": "sad",
+    "dis": "disgust",
+    "exc": "excited",
+    "fea": "fear",
+    "neu": "neutral",
+    "sur": "surprise",
+    "hap": "happy",
+    "oth": OTHER,
+}
+
+_SYNONYMS = {
+    "frustration": "frustrated",
+    "anger": "angry",
+    "sadness": "sad",
+    "disgusted": "disgust",
+    "excitement": "excited",
+    "fearful": "fear",
+    "afraid": "fear",
+    "scared": "fear",
+    "neutral state": "neutral",
+    "surprised": "surprise",
+    "happiness": "happy",
+    "joy": "happy",
+    "others": OTHER,
+}
+
+LABEL_SET = LabelSet("iemocap", "multi", CLASSES, CODES | _SYNONYMS)
+
+#: The paper's fold1 .. fold5, the observer that it leaves out ("insufficient data", section 3.1), and Unseen's session.
+SUGGESTED = Suggestions(
+    test_raters=("C-E1", "C-E2", "C-E4", "C-E5", "C-E6"), excluded_raters=("C-E3",), test_sessions=("Ses05",)
+)
 
 RELEASE = "IEMOCAP_full_release"
 SESSIONS = (1, 2, 3, 4, 5)
 
-DROPPED_LABEL = "ticks: unknown label"
 DROPPED_RATER = "ratings: unknown rater"
 DROPPED_CUT = "ratings: line cut short"
 DROPPED_BLOCK = "ratings: in a block without a usable header"
@@ -93,26 +142,43 @@ def read(root: Path) -> Corpus:
         else:
             release.problem(session, "this session is not there; the corpus is read without it.", serious=False)
     ratings = [
-        Rating(utterance, rater, labels.in_class_order(ticks))
+        Rating(utterance, rater, LABEL_SET.in_order(ticks))
         for (utterance, rater), ticks in sorted(release.ticks.items())
         if ticks
     ]
-    release.dropped[labels.DROPPED_NOTHING_LEFT] += len(release.ticks) - len(ratings)
+    release.dropped[DROPPED_NOTHING_LEFT] += len(release.ticks) - len(ratings)
     if not ratings:
         raise UserError(
             f"{folder}: empty corpus, no rating in Session*/dialog/EmoEvaluation/*.txt. Is it all unpacked?"
         )
     rated = sorted({rating.utterance for rating in ratings})
-    release.dropped[labels.DROPPED_UNRATED] += len(release.wavs) - len(rated)
+    release.dropped[DROPPED_UNRATED] += len(release.wavs) - len(rated)
     return Corpus(
         name="iemocap",
         root=folder,
-        classes=CLASSES,
+        label_set=LABEL_SET,
         utterances=tuple(_utterance(name, release) for name in rated),
         ratings=tuple(ratings),
         dropped={reason: count for reason, count in sorted(release.dropped.items()) if count},
         problems=tuple(release.problems),
+        suggested=SUGGESTED,
     )
+
+
+def by_code(label: str) -> str | None:
+    """Class name (or ``"other"``) by the first three letters in any case; ``None`` where they are no code.
+
+    Of several words the whole must be a known name: ``Neutral Anger`` is two labels without their ``;``.
+    """
+    if len(label.split()) > 1:
+        return LABEL_SET.lookup(label)
+    return CODES.get(label[:3].lower())
+
+
+def misspelt(cell: str) -> list[str]:
+    """The labels of a cell that ``by_code`` takes for a name that they are not, e.g. ``Neutrbl``."""
+    found = [label for label in map(str.strip, cell.split(";")) if label]
+    return [label for label in found if by_code(label) is not None and LABEL_SET.lookup(label) != by_code(label)]
 
 
 def _find_release(root: Path) -> Path:
@@ -280,18 +346,18 @@ class _Summary:
         if rater[2] != "E" and rater[3] != self.path.stem[4]:
             what = f"{rater} is an actor of session {rater[3]}, but rates one of session {self.path.stem[4]}."
             self._problem(number, what, serious=False)
-        ticks, others, unknown = labels.parse(cell, labels.by_code)
-        release.dropped[labels.DROPPED_OTHER] += others
-        release.dropped[DROPPED_LABEL] += len(unknown)
-        for label in unknown:
+        answer = LABEL_SET.parse(cell, by_code)
+        release.dropped[DROPPED_OTHER] += answer.others
+        release.dropped[DROPPED_LABEL] += len(answer.unknown)
+        for label in answer.unknown:
             self._problem(number, f"unknown label {label[:60]!r}, left out.", serious=False)
-        for label in labels.misspelt(cell):
-            self._problem(number, f"label {label[:60]!r} is read as {labels.by_code(label)!r}.", serious=False)
+        for label in misspelt(cell):
+            self._problem(number, f"label {label[:60]!r} is read as {by_code(label)!r}.", serious=False)
         key = (self.utterance, rater)
         if key in release.ticks:
             what = f"a second line of {rater} for {self.utterance}: their labels are united (not serious)."
             self._problem(number, what, serious=False)
-        release.ticks.setdefault(key, set()).update(ticks)
+        release.ticks.setdefault(key, set()).update(answer.ticks)
 
     def _end_block(self) -> None:
         if self.utterance is not None and not self.lines["C"]:

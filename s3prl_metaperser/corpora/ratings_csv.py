@@ -25,10 +25,19 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from s3prl_metaperser.corpora import csv_rows, labels
+from s3prl_metaperser.corpora import csv_rows, iemocap
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
-from s3prl_metaperser.corpora.base import CLASSES, Corpus, Problem, Rating, Utterance
-from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
+from s3prl_metaperser.corpora.base import (
+    DROPPED_NOTHING_LEFT,
+    DROPPED_OTHER,
+    DROPPED_UNRATED,
+    Corpus,
+    Problem,
+    Rating,
+    Utterance,
+)
+from s3prl_metaperser.corpora.label_set import Cell, LabelError
+from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.storage.paths import user_path
 
 DUPLICATES = ("error", "union", "first")
@@ -92,20 +101,21 @@ def read(
     _note_alike(path, {rater for raters in rated.values() for rater in raters}, problems, "rater")
     kept = {file: left for file, raters in sorted(rated.items()) if (left := _with_ticks(raters))}
     if not kept:
-        raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(CLASSES)}.")
-    dropped[labels.DROPPED_NOTHING_LEFT] += sum(map(len, rated.values())) - sum(map(len, kept.values()))
-    dropped[labels.DROPPED_UNRATED] += len(rated) - len(kept)
+        raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(iemocap.CLASSES)}.")
+    dropped[DROPPED_NOTHING_LEFT] += sum(map(len, rated.values())) - sum(map(len, kept.values()))
+    dropped[DROPPED_UNRATED] += len(rated) - len(kept)
     utterances = _utterances(place, list(kept), dropped, problems)
     ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
     ratings = [Rating(ids[file], rater, ticks) for file, left in kept.items() for rater, ticks in left]
     return Corpus(
         name="ratings_csv",
         root=folder,
-        classes=CLASSES,
+        label_set=iemocap.LABEL_SET,
         utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
         ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
         dropped={reason: count for reason, count in sorted(dropped.items()) if count},
         problems=tuple(problems),
+        suggested=iemocap.SUGGESTED,
     )
 
 
@@ -124,14 +134,14 @@ def _read_ratings(
     """File -> what its raters ticked, "other" left out."""
     rated: dict[str, _Raters] = {}
     files: dict[str, str] = {}  # as written -> as checked
-    parsed: dict[str, labels.Cell] = {}
+    parsed: dict[str, Cell] = {}
     united = 0
     for line, file, rater, label in _cells(path, only_rater):
         if file not in files:
             files[file] = place.checked(file, path, line)
         if label not in parsed:
             parsed[label] = _parsed_label(label, rater, path, line)
-        ticks, others, _ = parsed[label]
+        ticks, others = parsed[label].ticks, parsed[label].others
         if not ticks and not others:
             dropped[DROPPED_BLANK] += 1
             continue
@@ -147,11 +157,11 @@ def _read_ratings(
                 dropped[DROPPED_REPEATED] += 1
                 continue
             united += 1
-            raters[rater] = (first, labels.in_class_order(before + ticks))
+            raters[rater] = (first, iemocap.LABEL_SET.in_order(before + ticks))
         else:
             raters[rater] = (line, ticks)
         if others:
-            dropped[labels.DROPPED_OTHER] += others
+            dropped[DROPPED_OTHER] += others
     if united:
         what = f"{united} repeated rows were united with the first row for their file and rater."
         problems.append(Problem(str(path), what, serious=False))
@@ -251,16 +261,11 @@ def _note_alike(path: Path, names: set[str], problems: list[Problem], kind: str)
             problems.append(Problem(str(path), what, serious=False))
 
 
-def _parsed_label(label: str, rater: str, path: Path, line: int) -> labels.Cell:
-    cell = labels.parse(label, labels.by_name)
-    if cell.unknown:
-        value = cell.unknown[0][:60]
-        near = did_you_mean(value.lower(), labels.known_names())
-        raise UserError(
-            f"{path}:{line}: unknown label {value!r} of rater {rater[:60]!r}.{near} "
-            f"Available: {', '.join(CLASSES)}, other; several are joined by ';'."
-        )
-    return cell
+def _parsed_label(label: str, rater: str, path: Path, line: int) -> Cell:
+    try:
+        return iemocap.LABEL_SET.checked(label)
+    except LabelError as fault:
+        raise UserError(f"{path}:{line}: {fault.what} of rater {rater[:60]!r}. {fault.hint}") from None
 
 
 def _utterances(place: _Place, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo.raters import RaterModel
 from s3prl_metaperser.demo.script import SPEAKERS, Turn
 

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo.draws import generator
 from s3prl_metaperser.demo.script import CENTROIDS, Turn
 from s3prl_metaperser.errors import unknown_name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo.draws import generator
 
 #: Arousal, valence and dominance of each class, 1 (low) to 5 (high); [C, 3] in the order of ``CLASSES``.

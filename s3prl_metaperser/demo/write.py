@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from s3prl_metaperser.corpora.base import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo import ceilings
 from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
 from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, intended_prior, rater_models

@@ -26,7 +26,7 @@ class EpisodeResult:
 
     Attributes:
         probabilities: float32 [Q, C].
-        ticks: how often the rater ticked each class, int64 [Q, C].
+        ticks: how often the rater ticked each class (or the shares, or the levels beside a number), float64 [Q, C].
         loss: class-balanced cross-entropy on the query utterances.
         support_loss: the same on the support samples; None where it was not asked for.
     """
@@ -106,7 +106,7 @@ def _scored(system: System, predictor: Predictor, episode: EpisodeData, support_
         seed=episode.support.seed,
         query=labels.utterances,
         probabilities=probabilities,
-        ticks=labels.ticks,
+        ticks=labels.counts,
         loss=class_balanced_loss(probabilities, labels.targets, weights),
         support_loss=on_support,
     )

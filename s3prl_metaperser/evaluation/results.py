@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s3prl_metaperser.corpora.label_set import plain_counts
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.schema import SCHEMA
@@ -68,7 +69,7 @@ def result_content(
                 "support": list(episode.support),
                 "query": list(result.query),
                 "probabilities": [[float(p) for p in row] for row in result.probabilities],
-                "ticks": result.ticks.tolist(),
+                "ticks": plain_counts(result.ticks),
                 "loss": result.loss,
                 "metrics": multilabel_scores(result.probabilities, result.ticks / result.ticks.sum(1, keepdims=True)),
             }

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.card import options_of
 from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder, tensor_hash
@@ -20,7 +22,6 @@ from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods import systems
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask, new_head
 from s3prl_metaperser.methods.linear_sim import CENTRES
-from s3prl_metaperser.protocol.labels import label_distribution
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
@@ -37,7 +38,8 @@ class LoadedModel:
         device: where to compute.
 
     Attributes:
-        classes: C names, the order of every array with a class axis.
+        label_set: what listeners may answer.
+        classes: its C names, the order of every array with a class axis.
         finetuned: whether the upstream adapts, too.
         predictor: predicts without further adaptation: the model's initialisation, or the adapted listener.
 
@@ -52,7 +54,8 @@ class LoadedModel:
         self.card, self.where = folder.card, str(folder.path / CARD)
         _check_device(device)
         self.device, self.lock = device, threading.RLock()
-        self.classes = tuple(self.card["classes"])
+        self.label_set: LabelSet = set_of(self.card)
+        self.classes = self.label_set.classes
         self.finetuned = self.card["scope"] == "finetuned"
         self.options = options_of(self.card, self.where)
         source = find_upstream(self.card, str(folder.path), ckpt, model_config)
@@ -78,8 +81,8 @@ class LoadedModel:
     def targets(self, ticks: Sequence[Sequence[str]]) -> Tensor:
         """Smoothed label distributions of K clips, float32 [K, C]."""
         smoothing = self.options.downstream_expert.datarc.smoothing
-        rows = [label_distribution(names, self.classes, smoothing) for names in ticks]
-        return torch.from_numpy(np.asarray(rows, dtype=np.float32)).to(self.device)
+        counts = np.array([self.label_set.counts(names) for names in ticks])
+        return torch.from_numpy(self.label_set.target(counts, smoothing).astype(np.float32)).to(self.device)
 
     def adapt(self, supports: Sequence[tuple[Sequence[Tensor], Tensor]], seed: int = 0) -> list[Predictor]:
         """Adapt the initialisation to each of several sets of K clips, all of one K.
@@ -155,11 +158,11 @@ class LoadedModel:
 
     def _task(self, source: UpstreamSource, weights: Tensor) -> TrainingTask:
         """A task without data: what :meth:`.System.blank` needs to know of shapes."""
-        said, nothing = self.card["upstream"], LabelTable.from_ticks({}, {}, self.classes, 0.0)
+        said, nothing = self.card["upstream"], LabelTable.from_ratings((), {}, self.label_set, 0.0)
         shape = said["layers"], said["features"]
         return TrainingTask(
             features=torch.empty(0, *shape),
-            classes=self.classes,
+            label_set=self.label_set,
             raters={str(number): nothing for number in range(self.card["training"]["train_raters"])},
             consensus=nothing,
             class_weights=weights,

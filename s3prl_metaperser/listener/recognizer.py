@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_metaperser.corpora import labels as spelling
 from s3prl_metaperser.corpora.audio import RATE
-from s3prl_metaperser.errors import UserError, did_you_mean, shown
+from s3prl_metaperser.corpora.label_set import LabelError, LabelSet
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.folder import CARD, MEAN, SCALE, SCHEMA, TENSORS, read_folder, write_folder
 from s3prl_metaperser.listener.model import LoadedModel, tick_table
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of, waveform
@@ -117,7 +117,7 @@ class PersonalizedEmotionRecognizer:
             UserError: unreadable clips, unknown labels, as many labels as clips are not there, this recogniser is
                 adapted already, or adaptation diverges.
         """
-        clips, ticks = as_clips(wavs), parse_labels(labels)
+        clips, ticks = as_clips(wavs), parse_labels(labels, self._model.label_set)
         if len(clips) != len(ticks) or not clips:
             raise UserError(
                 f"{len(clips)} clips and {len(ticks)} labels: give one label (or several ticks) for each clip."
@@ -271,7 +271,7 @@ class PersonalizedEmotionRecognizer:
         return self._model
 
 
-def parse_labels(labels: Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]:
+def parse_labels(labels: Sequence[str | Sequence[str]], label_set: LabelSet) -> list[tuple[str, ...]]:
     """Class names of each clip's label, each once, in the order of the classes; as in ratings.csv.
 
     Raises:
@@ -284,10 +284,10 @@ def parse_labels(labels: Sequence[str | Sequence[str]]) -> list[tuple[str, ...]]
     for number, label in enumerate(labels):
         if not isinstance(label, Iterable):
             raise UserError(f"labels[{number}] is {shown(label)}, expected text such as 'happy', or several names.")
-        cell = spelling.parse(label if isinstance(label, str) else ";".join(map(str, label)), spelling.by_name)
-        if cell.unknown:
-            near = did_you_mean(cell.unknown[0].lower(), spelling.known_names())
-            raise UserError(f"labels[{number}]: unknown label {cell.unknown[0]!r}.{near}")
+        try:
+            cell = label_set.checked(label if isinstance(label, str) else ";".join(map(str, label)))
+        except LabelError as fault:
+            raise UserError(f"labels[{number}]: {fault}") from None
         if not cell.ticks:
             raise UserError(f"labels[{number}] is {label!r}: no class is ticked. Leave the clip out.")
         found.append(cell.ticks)

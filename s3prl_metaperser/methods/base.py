@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.protocol.loader import EpisodeBatch, LabelTable
@@ -67,6 +68,7 @@ class TrainingTask:
     Attributes:
         features: prepared pooled features of the whole corpus, float32 [N, L, D], or its waveforms; labels point into
             it by row.
+        label_set: what raters may answer; its classes are the order of every class axis.
         raters: training rater -> labels.
         consensus: pooled labels of the training raters.
         class_weights: from the consensus labels, float32 [C].
@@ -80,7 +82,7 @@ class TrainingTask:
     """
 
     features: torch.Tensor | Waveforms
-    classes: tuple[str, ...]
+    label_set: LabelSet
     raters: dict[str, LabelTable]
     consensus: LabelTable
     class_weights: torch.Tensor
@@ -93,6 +95,11 @@ class TrainingTask:
     model: FineTunedModel | None = None
     made_from: Mapping[str, Any] = field(default_factory=dict)
     learned_from: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """C class names."""
+        return self.label_set.classes
 
     @property
     def device(self) -> torch.device:

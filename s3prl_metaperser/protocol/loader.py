@@ -6,7 +6,7 @@ resumes in the middle of an epoch, get the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.protocol.episodes import EpisodeList
-from s3prl_metaperser.protocol.labels import label_distribution, tick_counts
 from s3prl_metaperser.seeding import numpy_generator, torch_generator
 
 
@@ -26,39 +27,43 @@ class LabelTable:
     Attributes:
         utterances: ids, n of them.
         rows: their rows in the corpus's feature array, int64 [n].
-        ticks: how often each class is ticked, int64 [n, C].
+        counts: what was answered, not normalised: ticks of each class, shares, or the levels beside a number; float64
+            [n, C]. Several raters' are added up.
         targets: smoothed label distributions, float32 [n, C].
     """
 
     utterances: tuple[str, ...]
     rows: np.ndarray
-    ticks: np.ndarray
+    counts: np.ndarray
     targets: np.ndarray
 
     @classmethod
-    def from_ticks(
-        cls,
-        ticks: Mapping[str, Sequence[str]],
-        rows: Mapping[str, int],
-        classes: Sequence[str],
-        smoothing: float,
+    def from_ratings(
+        cls, ratings: Iterable[Rating], rows: Mapping[str, int], label_set: LabelSet, smoothing: float
     ) -> LabelTable:
-        """From utterance id -> ticks; ``rows`` gives each utterance's row."""
-        utterances = tuple(sorted(ticks))
-        counts = [tick_counts(ticks[utterance], classes) for utterance in utterances]
-        targets = [label_distribution(ticks[utterance], classes, smoothing) for utterance in utterances]
+        """From ratings; of several raters of one utterance every tick (or the whole of every answer) counts alike.
+
+        Args:
+            rows: utterance id -> row in the feature array.
+        """
+        found: dict[str, np.ndarray] = {}
+        for rating in ratings:
+            counts = label_set.counts(rating.answer)
+            found[rating.utterance] = found[rating.utterance] + counts if rating.utterance in found else counts
+        utterances = tuple(sorted(found))
+        counts = np.array([found[utterance] for utterance in utterances]).reshape(-1, len(label_set.classes))
         return cls(
             utterances=utterances,
             rows=np.array([rows[utterance] for utterance in utterances], dtype=np.int64),
-            ticks=np.asarray(counts, dtype=np.int64).reshape(len(utterances), len(classes)),
-            targets=np.asarray(targets, dtype=np.float32).reshape(len(utterances), len(classes)),
+            counts=counts,
+            targets=label_set.target(counts, smoothing).astype(np.float32),
         )
 
     def select(self, utterances: Sequence[str]) -> LabelTable:
         """These utterances, in this order."""
         place = {utterance: index for index, utterance in enumerate(self.utterances)}
         chosen = [place[utterance] for utterance in utterances]
-        return LabelTable(tuple(utterances), self.rows[chosen], self.ticks[chosen], self.targets[chosen])
+        return LabelTable(tuple(utterances), self.rows[chosen], self.counts[chosen], self.targets[chosen])
 
 
 class EpisodeBatch(NamedTuple):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from s3prl_metaperser.protocol.labels import binarise
+from s3prl_metaperser.corpora.label_set import LabelSet
 
 
-def class_balanced_weights(targets: np.ndarray) -> np.ndarray:
+def class_balanced_weights(targets: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Weights per class from the effective number of training samples.
 
-    ``w_c = (1 - b) / (1 - b ** n_c)`` with ``b = (N - 1) / N`` and ``n_c`` the number of the N samples whose target
-    exceeds ``1 / C``; scaled to a mean of one. A class that no sample has counts as one sample.
+    ``w_c = (1 - b) / (1 - b ** n_c)`` with ``b = (N - 1) / N`` and ``n_c`` the number of the N samples whose target is
+    decided as the class (``multi``: exceeds ``1 / C``); scaled to a mean of one. A class that no sample has counts as
+    one sample. On a scale all weights are one: a number lies between two levels.
 
     Args:
         targets: smoothed label distributions of the training samples, [N, C].
@@ -21,7 +22,9 @@ def class_balanced_weights(targets: np.ndarray) -> np.ndarray:
         float64 [C].
     """
     samples, classes = targets.shape
-    counts = np.maximum(binarise(targets).sum(axis=0), 1).astype(np.float64)
+    if label_set.kind == "ordinal":
+        return np.ones(classes)
+    counts = np.maximum(label_set.decide(targets).sum(axis=0), 1).astype(np.float64)
     beta = (samples - 1) / samples
     weights = (1.0 - beta) / (1.0 - beta**counts)
     return weights * classes / weights.sum()

@@ -14,13 +14,8 @@ from dataclasses import dataclass
 
 from s3prl_metaperser.corpora.base import Corpus, Rating
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.protocol.labels import consensus_ticks
 
 SCENARIOS = ("seen", "unseen")
-#: fold1 .. fold5 of the paper, in this order.
-PAPER_TEST_RATERS = ("C-E1", "C-E2", "C-E4", "C-E5", "C-E6")
-#: "One annotator was excluded due to insufficient data" (section 3.1): the observer that is not a test rater.
-PAPER_EXCLUDED_RATERS = ("C-E3",)
 
 
 @dataclass(frozen=True)
@@ -44,21 +39,17 @@ class Split:
     test: tuple[Rating, ...]
     notes: tuple[str, ...] = ()
 
-    @property
-    def consensus(self) -> dict[str, tuple[str, ...]]:
-        """Utterance id -> pooled ticks of the training raters."""
-        return consensus_ticks(self.train)
-
     def train_ratings_of(self, rater: str) -> tuple[Rating, ...]:
         """The training ratings of one rater."""
         return tuple(r for r in self.train if r.rater == rater)
 
 
 def default_test_raters(corpus: Corpus, excluded: Sequence[str]) -> tuple[str, ...]:
-    """The paper's five where the corpus has them all, else the (up to) five raters with the most ratings."""
+    """Those that the corpus suggests where it has them all, else the (up to) five raters with the most ratings."""
     counts = Counter(rating.rater for rating in corpus.ratings)
-    if all(counts[rater] for rater in PAPER_TEST_RATERS):
-        return PAPER_TEST_RATERS
+    suggested = corpus.suggested.test_raters
+    if suggested and all(counts[rater] for rater in suggested):
+        return suggested
     usable = [rater for rater in counts if rater not in excluded]
     return tuple(sorted(usable, key=lambda rater: (-counts[rater], rater))[:5])
 
@@ -70,15 +61,16 @@ def make_split(
     fold: str,
     test_raters: Sequence[str] | None = None,
     exclude_raters: Sequence[str] | None = None,
-    test_sessions: Sequence[str] = ("Ses05",),
+    test_sessions: Sequence[str] | None = None,
 ) -> Split:
     """The split of one scenario and fold.
 
     Args:
         fold: ``fold1`` .. ``foldN``, N the number of test raters.
-        test_raters: in the order of the folds; by default the paper's, or the raters with the most ratings.
-        exclude_raters: raters that take no part; by default C-E3 in corpora with the paper's raters.
-        test_sessions: the sessions that Unseen tests on.
+        test_raters: in the order of the folds; by default those that the corpus suggests, or the raters with the most
+            ratings.
+        exclude_raters: raters that take no part; by default those that the corpus suggests.
+        test_sessions: the sessions that Unseen tests on; by default those that the corpus suggests.
 
     Raises:
         UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split.
@@ -87,7 +79,8 @@ def make_split(
         raise unknown_name("scenario", scenario, SCENARIOS)
     raters = corpus.raters()
     if exclude_raters is None:
-        exclude_raters = [r for r in PAPER_EXCLUDED_RATERS if r in raters and PAPER_TEST_RATERS[0] in raters]
+        known = set(corpus.suggested.test_raters[:1]) <= set(raters)  # else another corpus in the same layout
+        exclude_raters = [r for r in corpus.suggested.excluded_raters if r in raters and known]
     if test_raters is None:
         test_raters = default_test_raters(corpus, exclude_raters)
     for rater in [*test_raters, *exclude_raters]:
@@ -109,7 +102,8 @@ def make_split(
     test_rater = folds[fold]
     validation_rater = test_raters[(list(folds).index(fold) + 1) % len(test_raters)]
 
-    train_utterances, test_utterances = _utterances(corpus, scenario, test_sessions)
+    sessions = corpus.suggested.test_sessions if test_sessions is None else test_sessions
+    train_utterances, test_utterances = _utterances(corpus, scenario, sessions)
     held_out = {test_rater, validation_rater, *exclude_raters}
     train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
     trainers = tuple(sorted({rating.rater for rating in train}))
@@ -175,8 +169,8 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
     _must({r.rater for r in split.validation} == {split.validation_rater}, "other raters validate, too")
     _must({r.rater for r in split.test} == {split.test_rater}, "other raters are tested, too")
     without = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
-    allowed = {(r.utterance, r.rater): r.ticks for r in without.ratings}
-    unlike = any(allowed.get((r.utterance, r.rater)) != r.ticks for r in split.train)
+    allowed = {(r.utterance, r.rater): r for r in without.ratings}
+    unlike = any(allowed.get((r.utterance, r.rater)) != r for r in split.train)
     _must(not unlike, "training ratings are not those of the corpus without the held-out raters")
     if split.scenario == "unseen":
         tested = {r.utterance for r in split.test}

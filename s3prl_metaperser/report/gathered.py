@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.corpora.iemocap import SUGGESTED
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_results, summarise_all
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems
-from s3prl_metaperser.protocol.splits import PAPER_TEST_RATERS, SCENARIOS
+from s3prl_metaperser.protocol.splits import SCENARIOS
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.tables import MISSING, Missing, Value
 
@@ -142,8 +143,8 @@ class Gathered:
             if named:
                 return list(named)
         tested = {content["cell"]["fold"]: content["raters"]["test"] for content in mine}
-        if set(tested.values()) <= set(PAPER_TEST_RATERS):
-            return list(PAPER_TEST_RATERS)
+        if set(tested.values()) <= set(SUGGESTED.test_raters):
+            return list(SUGGESTED.test_raters)
         validated = {content["raters"]["validation"] for content in mine}
         return [tested[fold] for fold in sorted(tested)] + sorted(validated - set(tested.values()))
 

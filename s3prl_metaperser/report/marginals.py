@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3prl_metaperser.corpora.base import CLASSES, Corpus, Rating, Utterance
+from s3prl_metaperser.corpora.base import Corpus, Rating, Utterance
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.tables import Column, Table, Value
@@ -109,7 +110,7 @@ def demo_corpus(seed: int, utterances: int, raters: str) -> Corpus:
     return Corpus(
         "demo",
         nowhere,
-        CLASSES,
+        LABEL_SET,
         tuple(sorted(made, key=lambda u: u.id)),
         tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
     )

@@ -199,14 +199,10 @@ class Workspace:
         """Labels of ``validation``, ``test``, ``consensus``, or of a training rater by id."""
         from s3prl_metaperser.protocol.loader import LabelTable
 
-        if role == "consensus":
-            ticks = self.split.consensus
-        elif role in ("validation", "test"):
-            ticks = {r.utterance: r.ticks for r in getattr(self.split, role)}
-        else:
-            ticks = {r.utterance: r.ticks for r in self.split.train_ratings_of(role)}
+        parts = {"consensus": self.split.train, "validation": self.split.validation, "test": self.split.test}
+        ratings = parts[role] if role in parts else self.split.train_ratings_of(role)
         smoothing = self.options.downstream_expert.datarc.smoothing
-        return LabelTable.from_ticks(ticks, rows, self.corpus.classes, smoothing)
+        return LabelTable.from_ratings(ratings, rows, self.corpus.label_set, smoothing)
 
     def train_labels(self, rows: dict[str, int]) -> dict[str, LabelTable]:
         """Training rater -> labels."""
@@ -216,8 +212,8 @@ class Workspace:
         """Class-balanced weights from the consensus labels, float64 [C]."""
         from s3prl_metaperser.protocol.loss import class_balanced_weights
 
-        rows = dict.fromkeys(self.split.consensus, 0)
-        return class_balanced_weights(self.labels("consensus", rows).targets)
+        rows = {rating.utterance: 0 for rating in self.split.train}
+        return class_balanced_weights(self.labels("consensus", rows).targets, self.corpus.label_set)
 
     def episodes(self, role: str, seeds: Sequence[int] | None = None) -> EpisodeList:
         """The frozen episode list of the ``test`` or ``validation`` rater."""
@@ -272,7 +268,7 @@ class Workspace:
         made_from, learned_from = self.made_from(prepared, identity, model)
         return TrainingTask(
             features=on_device.values,
-            classes=self.corpus.classes,
+            label_set=self.corpus.label_set,
             raters=self.train_labels(prepared.rows),
             consensus=self.labels("consensus", prepared.rows),
             class_weights=torch.from_numpy(self.class_weights()).float().to(device),
@@ -300,6 +296,7 @@ class Workspace:
         audio = {utterance: value[:16] for utterance, value in self.audio_hashes.items()}
         shared = {
             "classes": list(self.corpus.classes),
+            **({"label set": self.corpus.label_set.identity} if self.corpus.label_set.identity else {}),
             "upstream": dataclasses.asdict(identity),
             "features": {
                 "shape": list(prepared.values.shape[1:]),
