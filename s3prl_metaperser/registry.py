@@ -1,65 +1,126 @@
-"""One registry for everything that is chosen by name: corpora and systems."""
+"""One registry for everything that is chosen by name: corpora, label sets, systems, metrics, tasks.
+
+>>> COLOURS: Registry[type] = Registry("colour", "a_package.colours")
+>>> COLOURS.register("red", "fractions:Fraction", "warm", facts=3)
+>>> COLOURS.names(), COLOURS.summary("red"), COLOURS.facts("red", int), COLOURS.get("red").__name__
+(['red'], 'warm', 3, 'Fraction')
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.errors import UserError, unknown_name
+
+T = TypeVar("T")
+F = TypeVar("F")
 
 
-class Registry:
-    """Names to objects, imported when they are asked for.
+@dataclass(frozen=True)
+class _Entry:
+    target: str
+    summary: str
+    facts: Any
+    package: str | None  # None: this one
+
+
+class Registry(Generic[T]):
+    """Names to objects of one type, imported when they are asked for.
 
     Args:
         kind: what is registered, in the singular ("corpus"), for messages.
-        group: entry-point group from which other packages' additions are taken, e.g. ``s3prl_metaperser.corpora``.
+        groups: entry-point groups from which other packages' additions are taken, e.g. ``s3prl_metaperser.corpora``.
     """
 
-    def __init__(self, kind: str, group: str):
+    def __init__(self, kind: str, *groups: str):
         self.kind = kind
-        self.group = group
-        self._targets: dict[str, str] = {}
-        self._summaries: dict[str, str] = {}
+        self.groups = groups
+        self._entries: dict[str, _Entry] = {}
         self._plugins_read = False
 
-    def register(self, name: str, target: str, summary: str = "") -> None:
+    def register(self, name: str, target: str, summary: str = "", *, facts: Any = None) -> None:
         """Add ``name``, found at ``target`` ("package.module:attribute").
+
+        Args:
+            facts: what can be known about it without importing it; see :meth:`facts`.
 
         Raises:
             ValueError: the name is taken by another target.
         """
-        if self._targets.get(name, target) != target:
-            raise ValueError(
-                f"{self.kind} {name!r} is registered twice: {self._targets[name]} and {target}. Rename one of them."
-            )
-        self._targets[name] = target
-        self._summaries[name] = summary
+        self._add(name, _Entry(target, summary, facts, None), ValueError)
 
     def names(self) -> list[str]:
-        """All registered names, in the order of registration."""
+        """All registered names, in the order of registration; other packages' come last.
+
+        Raises:
+            UserError: another package uses a name that is taken.
+        """
         if not self._plugins_read:
-            for point in entry_points(group=self.group):
-                self.register(point.name, point.value, f"from {point.dist.name}" if point.dist else "")
+            for group in self.groups:
+                for point in entry_points(group=group):
+                    package = point.dist.name if point.dist else "another package"
+                    self._add(point.name, _Entry(point.value, f"from {package}", None, package), UserError)
             self._plugins_read = True
-        return list(self._targets)
+        return list(self._entries)
 
     def summary(self, name: str) -> str:
         """One line about ``name``, without importing it."""
-        self._check(name)
-        return self._summaries[name]
+        return self._entry(name).summary
 
-    def get(self, name: str) -> Any:
+    def facts(self, name: str, kind: type[F]) -> F | None:
+        """The facts of type ``kind`` that ``name`` was registered with, or that its object has as attribute ``facts``.
+
+        None where there are none. Only what another package adds is imported for this.
+        """
+        entry = self._entry(name)
+        found = entry.facts if entry.package is None else getattr(self.get(name), "facts", None)
+        return found if isinstance(found, kind) else None
+
+    def get(self, name: str) -> T:
         """The object behind ``name``.
 
         Raises:
-            UserError: the name is unknown; the message gives the nearest known one and all of them.
+            UserError: the name is unknown (the message gives the nearest known one and all of them), or another
+                package's object cannot be imported.
         """
-        self._check(name)
-        module, _, attribute = self._targets[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        entry = self._entry(name)
+        module, _, attribute = entry.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            if entry.package is None:
+                raise
+            raise UserError(
+                f"The {self.kind} {name!r} cannot be loaded from {entry.target!r} ({error}). Fix or uninstall "
+                f"{entry.package}."
+            ) from error
 
-    def _check(self, name: str) -> None:
+    @contextlib.contextmanager
+    def read_again(self) -> Iterator[None]:
+        """Inside, entry points are read as by a new process; afterwards, what they added is forgotten. For tests."""
+        before = self._entries, self._plugins_read
+        own = {name: entry for name, entry in self._entries.items() if entry.package is None}
+        self._entries, self._plugins_read = own, False
+        try:
+            yield
+        finally:
+            self._entries, self._plugins_read = before
+
+    def _add(self, name: str, entry: _Entry, error: type[Exception]) -> None:
+        known = self._entries.setdefault(name, entry)
+        if known.target != entry.target:
+            other = f" (of {entry.package})" if entry.package else ""
+            raise error(
+                f"{self.kind} {name!r} is registered twice: {known.target} and {entry.target}{other}. Rename one of "
+                "them."
+            )
+
+    def _entry(self, name: str) -> _Entry:
         if name not in self.names():
             raise unknown_name(self.kind, name, self.names())
+        return self._entries[name]

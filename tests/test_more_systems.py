@@ -29,7 +29,6 @@ from s3prl_metaperser.methods.multi_few import learned_classifier, own_samples, 
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
-from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.run.training import OuterLoop
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
@@ -447,16 +446,13 @@ def test_the_pages_system_runs_from_another_package(tmp_path, cache, monkeypatch
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-emotion-systems\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
     monkeypatch.syspath_prepend(str(site))
-    fresh = Registry(SYSTEMS.kind, SYSTEMS.group)
-    for attribute in ("_targets", "_summaries"):
-        monkeypatch.setattr(SYSTEMS, attribute, dict(getattr(SYSTEMS, attribute)))
-    monkeypatch.setattr(SYSTEMS, "_plugins_read", False)
-    assert fresh.names() == ["Linear-Bias"]
-    assert SYSTEMS.summary("Linear-Bias") == "from my-emotion-systems"
-    folder = tmp_path / "exp"
-    assert launcher.main(train_command(folder, "-v", "Linear-Bias")) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
-    assert result(folder)["cell"]["system"] == "Linear-Bias"
+    with SYSTEMS.read_again():
+        assert SYSTEMS.names()[-1] == "Linear-Bias"
+        assert SYSTEMS.summary("Linear-Bias") == "from my-emotion-systems"
+        folder = tmp_path / "exp"
+        assert launcher.main(train_command(folder, "-v", "Linear-Bias")) == 0
+        assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+        assert result(folder)["cell"]["system"] == "Linear-Bias"
     sys.modules.pop("linear_bias")
 
 

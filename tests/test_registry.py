@@ -1,3 +1,4 @@
+import doctest
 import sys
 from importlib.metadata import EntryPoint
 
@@ -66,8 +67,41 @@ def test_other_packages_add_by_entry_point(monkeypatch):
 
 def test_an_entry_point_cannot_replace_what_is_registered(colours, monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("red", "x:y", group)])
-    with pytest.raises(ValueError, match="registered twice"):
+    with pytest.raises(UserError, match=r"'red' is registered twice: .* and x:y \(of another package\)"):
         colours.names()
+
+
+def test_another_packages_object_that_cannot_be_loaded_is_one_clear_error(colours, monkeypatch):
+    points = [EntryPoint("green", "no_such_module:x", "g"), EntryPoint("grey", "colorsys:no_such", "g")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    for name in ("green", "grey"):
+        with pytest.raises(UserError, match=rf"The colour '{name}' cannot be loaded from .* uninstall another package"):
+            colours.get(name)
+    colours.register("own", "no_such_module:x")
+    with pytest.raises(ModuleNotFoundError):
+        colours.get("own")
+
+
+def test_facts_are_those_of_the_registration_or_of_the_other_packages_object(monkeypatch):
+    colours = Registry("colour", "a.group", "another.group")
+    colours.register("red", "no_such_module:x", facts=(1, 2))
+    colours.register("blue", "no_such_module:x")
+    assert colours.facts("red", tuple) == (1, 2)
+    assert colours.facts("red", int) is None
+    assert colours.facts("blue", tuple) is None
+    points = {"another.group": [EntryPoint("green", "colorsys:rgb_to_yiq", "another.group")]}
+    monkeypatch.setattr(registry, "entry_points", lambda group: points.get(group, []))
+    monkeypatch.setattr("colorsys.rgb_to_yiq.facts", 7, raising=False)
+    with colours.read_again():
+        assert colours.names() == ["red", "blue", "green"]
+        assert colours.facts("green", int) == 7
+        assert colours.facts("green", str) is None
+    assert colours.names() == ["red", "blue"]
+
+
+def test_the_example_of_the_docstring_holds():
+    assert doctest.testmod(registry).attempted == 3
+    assert doctest.testmod(registry).failed == 0
 
 
 @pytest.mark.parametrize("name", CORPORA.names())

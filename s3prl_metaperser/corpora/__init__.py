@@ -6,6 +6,7 @@ A reader is a callable ``read(root: pathlib.Path, **options) -> Corpus``.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
@@ -27,7 +28,7 @@ __all__ = [
     "load_corpus",
 ]
 
-CORPORA = Registry("corpus", "s3prl_metaperser.corpora")
+CORPORA: Registry[Callable[..., Corpus]] = Registry("corpus", "s3prl_metaperser.corpora")
 CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release")
 CORPORA.register("demo", "s3prl_metaperser.demo.reader:read", "synthetic speech, made on first use")
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:read", "ratings.csv: file,rater,label")

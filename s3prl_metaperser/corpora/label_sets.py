@@ -8,7 +8,7 @@ from typing import Any
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.registry import Registry
 
-LABEL_SETS = Registry("label set", "s3prl_metaperser.label_sets")
+LABEL_SETS: Registry[LabelSet] = Registry("label set", "s3prl_metaperser.label_sets")
 LABEL_SETS.register("iemocap", "s3prl_metaperser.corpora.iemocap:LABEL_SET", "nine emotions, several may be ticked")
 
 

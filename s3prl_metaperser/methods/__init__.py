@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.methods.facts import (
     CLIPPING,
@@ -13,6 +14,9 @@ from s3prl_metaperser.methods.facts import (
     Facts,
 )
 from s3prl_metaperser.registry import Registry
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.methods.base import System
 
 __all__ = ["DEFAULT_SYSTEM", "FINETUNED_SYSTEMS", "SYSTEMS", "Facts", "facts_of", "systems", "table2_rows"]
 
@@ -107,8 +111,8 @@ _FILES = {
 }
 
 
-def _registry(kind: str, group: str, scope: str, prefix: str) -> Registry:
-    registry = Registry(kind, group)
+def _registry(kind: str, group: str, scope: str, prefix: str) -> Registry[type[System]]:
+    registry: Registry[type[System]] = Registry(kind, group)
     for name, target in _FILES[scope].items():
         registry.register(name, f"{_HERE}.{target}", _FACTS[name].summary)
     for row, summary in _ROWS.items():
@@ -121,7 +125,7 @@ SYSTEMS = _registry("system", "s3prl_metaperser.systems", "frozen", "")
 FINETUNED_SYSTEMS = _registry("system with -f", "s3prl_metaperser.finetuned_systems", "finetuned", "ENTIRE_")
 
 
-def systems(finetuned: bool) -> Registry:
+def systems(finetuned: bool) -> Registry[type[System]]:
     """The systems of a scope: on a frozen upstream, or with ``-f``."""
     return FINETUNED_SYSTEMS if finetuned else SYSTEMS
 
