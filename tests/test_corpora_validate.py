@@ -17,7 +17,7 @@ from corpora_fixtures import (
 
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds, load_audio
-from s3prl_metaperser.corpora.iemocap import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 from s3prl_metaperser.errors import UserError
 
@@ -164,6 +164,7 @@ def test_a_report_computed_by_hand(tmp_path):
     root = small_release(tmp_path)
     report = validation_report(load_corpus("iemocap", root), progress=False)
     assert report == {
+        "label_set": LABEL_SET.as_dict(),
         "utterances": 3,  # Ses02M_script01_1_F001 has only "other"
         "speakers": 3,  # Ses01F, Ses01M, Ses02F
         "raters": {
@@ -177,6 +178,7 @@ def test_a_report_computed_by_hand(tmp_path):
             "ticks: other": 3,
             "utterances: no rating left": 1,
         },
+        "merged": {},
         "problems": [
             {
                 "path": str(root / "Session2/dialog/EmoEvaluation/Ses02M_script01_1.txt") + ":5",
@@ -204,14 +206,15 @@ def test_the_text_shows_every_number_of_the_report(tmp_path):
     text = format_report(corpus, validation_report(corpus, progress=False))
     lines = text.splitlines()
     assert lines[0] == f"iemocap at {tmp_path}: 3 utterances, 3 speakers, 3 raters"
-    table = {line.split()[0]: line.split()[1:] for line in lines[2:6]}
+    assert lines[1].startswith("label set iemocap (multi: several classes may be ticked): frustrated, angry")
+    table = {line.split()[0]: line.split()[1:] for line in lines[3:7]}
     assert table["rater"] == ["utterances", *CLASSES]
     assert table["C-E1"] == ["3", "0", "3", "0", "0", "0", "1", "1", "0", "0"]
-    assert len({len(line) for line in lines[2:6]}) == 1
+    assert len({len(line) for line in lines[3:7]}) == 1
     assert "  3  ticks: other" in lines
     assert "Serious problems (1)" in lines
     assert "Notes (2)" in lines
-    assert lines[-1] == "Not fit for training: mend the serious problems first."
+    assert lines[-1] == "Not fit for training: fix the serious problems first."
 
 
 def test_the_text_is_short_where_problems_are_many(tmp_path):

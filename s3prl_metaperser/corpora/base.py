@@ -14,6 +14,7 @@ from s3prl_metaperser.storage.provenance import digest
 #: Keys of ``Corpus.dropped`` that readers share.
 DROPPED_OTHER = "ticks: other"
 DROPPED_LABEL = "ticks: unknown label"
+DROPPED_LEFT_OUT = "ticks: left out by the label set"
 DROPPED_NOTHING_LEFT = "ratings: no class left"
 DROPPED_UNRATED = "utterances: no rating left"
 

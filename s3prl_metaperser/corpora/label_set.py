@@ -13,10 +13,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from s3prl_metaperser.config import validator
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
 Kind = Literal["multi", "single", "soft", "ordinal"]
@@ -75,7 +77,8 @@ class LabelSet:
         name: stands in results, model cards and exported models.
         kind: ``multi`` (one class or more), ``single`` (one class), ``soft`` (a share for each class) or ``ordinal`` (a
             number on a scale).
-        classes: in the order of every array with a class axis; of a scale the names of its levels, ascending.
+        classes: in the order of every array with a class axis; of a scale the names of its levels, ascending, by
+            default the numbers.
         spellings: a label as written (any case; ``_`` and ``-`` are blanks) -> a class, ``other``, or ``-``: left out
             and counted.
         merges: label -> the class that takes it in, after ``spellings``; counted.
@@ -92,7 +95,7 @@ class LabelSet:
         ('happy', 'happy', None)
         >>> mood.decide(np.array([[0.4, 0.6]])).tolist()
         [[False, True]]
-        >>> fluency = LabelSet("fluency", "ordinal", ("0", "1", "2"), levels=(0.0, 1.0, 2.0))
+        >>> fluency = LabelSet("fluency", "ordinal", levels=(0.0, 1.0, 2.0))
         >>> fluency.counts(1.25).tolist()
         [0.0, 0.75, 0.25]
         >>> float(fluency.value(np.array([0.0, 0.75, 0.25])))
@@ -101,7 +104,7 @@ class LabelSet:
 
     name: str
     kind: Kind
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
     spellings: Mapping[str, str] = field(default_factory=dict, hash=False)
     merges: Mapping[str, str] = field(default_factory=dict, hash=False)
     other: Literal["drop", "class", "error"] = "drop"
@@ -109,6 +112,8 @@ class LabelSet:
     levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.kind == "ordinal" and not self.classes:
+            object.__setattr__(self, "classes", tuple(f"{level:g}" for level in self.levels))
         if faults := list(self._faults()):
             raise UserError(f"Label set {shown(self.name)}: {'; '.join(faults)}.")
 
@@ -315,9 +320,27 @@ class LabelSet:
         }
 
     @classmethod
+    def from_yaml(cls, path: str | Path) -> LabelSet:
+        """Read ``labels.yaml``, whose keys are the attributes; docs/label_sets.md has examples of all of them.
+
+        Raises:
+            UserError: not readable, or something in it that is no label set, with file and line.
+        """
+        return validator.read(cls, path)
+
+    @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LabelSet:
         """The inverse of :meth:`as_dict`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+        return validator.build(cls, content, "label_set", strict=True)
+
+    def __str__(self) -> str:
+        kinds = {
+            "multi": "several classes may be ticked",
+            "single": "one class for each rating",
+            "soft": "a share for each class",
+            "ordinal": "a number on a scale",
+        }
+        return f"{self.name} ({self.kind}: {kinds[self.kind]}): {', '.join(self.classes)}"
 
     @property
     def identity(self) -> dict[str, Any]:

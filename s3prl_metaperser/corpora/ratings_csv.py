@@ -24,162 +24,248 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import (
+    DROPPED_LABEL,
+    DROPPED_LEFT_OUT,
     DROPPED_NOTHING_LEFT,
     DROPPED_OTHER,
     DROPPED_UNRATED,
     Corpus,
     Problem,
     Rating,
+    Suggestions,
     Utterance,
 )
-from s3prl_metaperser.corpora.label_set import Cell, LabelError
+from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
+from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.storage.paths import user_path
 
 DUPLICATES = ("error", "union", "first")
 UNKNOWN_SPEAKER = "unknown"
 
+#: A label set of its own, beside ratings.csv.
+LABELS = "labels.yaml"
+#: What to do where IEMOCAP's labels do not fit.
+OWN_LABELS = (
+    " Other labels than IEMOCAP's? Name a registered set (datarc.labels; `metaperser list labels`), or put labels.yaml "
+    "beside ratings.csv: {name: mine, kind: single, classes: [calm, tense]}."
+)
+
 DROPPED_BLANK = "ratings: blank label"
 DROPPED_REPEATED = "ratings: repeated, the first is used"
 DROPPED_FILE = "files: in files.csv without a rating"
 
 _FILE, _RATER, _LABEL = ("file", "task", "name"), ("rater", "worker", "performer"), ("label",)
+_NUMBER = ("value", "label")  # of a scale
 _TIMES = ("start", "end")
-_COLUMNS = {*_FILE, *_RATER, *_LABEL, *_TIMES, "speaker", "session"}
+_COLUMNS = {*_FILE, *_RATER, *_NUMBER, *_TIMES, "speaker", "session"}
 _WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
 _OR_OUTSIDE = ", or set datarc.outside (validate and adapt: --outside)."
 
-_Raters = dict[str, tuple[int, tuple[str, ...]]]  # rater -> (line, ticks)
+_Raters = dict[str, tuple[int, Cell]]  # rater -> (line, answer)
 
 
 def read(
     root: Path,
+    *,
+    duplicates: Literal["error", "union", "first"] = "error",
+    outside: bool = False,
+    labels: str | None = None,
+) -> Corpus:
+    """Read ``ratings.csv``.
+
+    Args:
+        root: the folder, or the CSV file itself.
+        duplicates: what to do with a second row for the same file and rater: ``"error"``, ``"union"`` of the
+            labels (where several may be ticked), or ``"first"``, which leaves later rows out and counts them.
+        outside: whether files may lie outside that folder.
+        labels: the name of a registered label set, or a file like ``labels.yaml``; by default ``labels.yaml`` beside
+            the CSV file, else IEMOCAP's labels.
+
+    Returns:
+        The files that have a rating with at least one class left, and these ratings.
+
+    Raises:
+        UserError: as :func:`read_table`; or no such label set.
+    """
+    path = _table_at(root)
+    return read_table(path, label_set_of(path.parent, labels), duplicates=duplicates, outside=outside)
+
+
+def label_set_of(folder: Path, labels: str | None = None) -> LabelSet | None:
+    """The label set that ``labels`` names (a registered set, or a file, also relative to ``folder``).
+
+    Without ``labels`` the one in ``labels.yaml``; None where there is no such file.
+
+    Raises:
+        UserError: no such set or file, or a file that is no label set.
+    """
+    if labels is None:
+        own = folder / LABELS
+        return LabelSet.from_yaml(own) if os.path.lexists(own) else None
+    if labels in LABEL_SETS.names():
+        return LABEL_SETS.get(labels)
+    for path in (user_path(labels), folder / labels):
+        if path.is_file():
+            return LabelSet.from_yaml(path)
+    raise UserError(f"{unknown_name('label set', labels, LABEL_SETS.names())} No such file either.")
+
+
+def _table_at(root: Path) -> Path:
+    root = user_path(root)
+    path = root / "ratings.csv" if root.is_dir() else root
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. Give a folder with ratings.csv, or the CSV file itself.")
+    return path
+
+
+def read_table(
+    root: Path,
+    label_set: LabelSet | None = None,
     *,
     duplicates: str = "error",
     audio: Path | None = None,
     only_rater: str | None = None,
     outside: bool = False,
 ) -> Corpus:
-    """Read ``ratings.csv``.
+    """Read ``ratings.csv`` with the labels of a given set.
 
-    Labels are the names of ``CLASSES`` in any case, common synonyms, IEMOCAP's spellings or its three-letter
-    codes. "Other" is dropped and counted, and so is a rating with nothing left. An utterance's id is its path
-    without the extension; where two files differ in nothing but that, they keep it.
+    An utterance's id is its path without the extension; where two files differ in nothing but that, they keep it.
 
     Args:
-        root: the folder, or the CSV file itself.
-        duplicates: what to do with a second row for the same file and rater: ``"error"``, ``"union"`` of the
-            labels, or ``"first"``, which leaves later rows out and counts them.
+        root: as in :func:`read`, and so are ``duplicates`` and ``outside``.
+        label_set: None for IEMOCAP's, in whose name an unknown label is told about ``labels.yaml``.
         audio: the folder that files are relative to; by default the one that the CSV file lies in.
-        only_rater: whose labels they are where the file has a ``label`` and no ``rater`` column; without it such a
+        only_rater: whose labels they are where the file has a label and no ``rater`` column; without it such a
             file is an error.
-        outside: whether files may lie outside that folder.
-
-    Returns:
-        The files that have a rating with at least one class left, and these ratings.
 
     Raises:
-        UserError: no such file, not UTF-8, a row or a label that cannot be read, a path that leads out of the
-            folder (all with file and line), or nothing rated.
+        UserError: no such file, not UTF-8, a row or a label that cannot be read, a number out of scale, a path that
+            leads out of the folder (all with file and line), or nothing rated.
     """
     if duplicates not in DUPLICATES:
         raise unknown_name("value of duplicates", duplicates, DUPLICATES)
-    root = user_path(root)
-    path = root / "ratings.csv" if root.is_dir() else root
-    if not path.is_file():
-        raise UserError(f"{path} does not exist. Give a folder with ratings.csv, or the CSV file itself.")
-    dropped: Counter[str] = Counter()
-    problems: list[Problem] = []
+    path = _table_at(root)
     folder = path.parent if audio is None else user_path(audio)
-    place = _Place(folder, outside)
-    rated = _read_ratings(path, place, duplicates, dropped, problems, only_rater)
-    _note_alike(path, {rater for raters in rated.values() for rater in raters}, problems, "rater")
-    kept = {file: left for file, raters in sorted(rated.items()) if (left := _with_ticks(raters))}
+    table = _Table(path, label_set, duplicates, _Place(folder, outside))
+    table.read(only_rater)
+    dropped, problems = table.dropped, table.problems
+    _note_alike(path, {rater for raters in table.rated.values() for rater in raters}, problems, "rater")
+    kept = {file: left for file, raters in sorted(table.rated.items()) if (left := _with_ticks(raters))}
     if not kept:
-        raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(iemocap.CLASSES)}.")
-    dropped[DROPPED_NOTHING_LEFT] += sum(map(len, rated.values())) - sum(map(len, kept.values()))
-    dropped[DROPPED_UNRATED] += len(rated) - len(kept)
-    utterances = _utterances(place, list(kept), dropped, problems)
+        raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(table.label_set.classes)}.")
+    dropped[DROPPED_NOTHING_LEFT] += sum(map(len, table.rated.values())) - sum(map(len, kept.values()))
+    dropped[DROPPED_UNRATED] += len(table.rated) - len(kept)
+    utterances = _utterances(table.place, list(kept), dropped, problems)
     ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
-    ratings = [Rating(ids[file], rater, ticks) for file, left in kept.items() for rater, ticks in left]
+    ratings = [
+        Rating(ids[file], rater, cell.ticks, cell.value, cell.shares)
+        for file, left in kept.items()
+        for rater, cell in left
+    ]
     return Corpus(
         name="ratings_csv",
         root=folder,
-        label_set=iemocap.LABEL_SET,
+        label_set=table.label_set,
         utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
         ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
         dropped={reason: count for reason, count in sorted(dropped.items()) if count},
         problems=tuple(problems),
-        suggested=iemocap.SUGGESTED,
+        suggested=Suggestions() if label_set else iemocap.SUGGESTED,
+        merged=dict(sorted(table.merged.items())),
     )
 
 
-def _with_ticks(raters: _Raters) -> list[tuple[str, tuple[str, ...]]]:
-    return sorted((rater, ticks) for rater, (_, ticks) in raters.items() if ticks)
+def _with_ticks(raters: _Raters) -> list[tuple[str, Cell]]:
+    return sorted((rater, cell) for rater, (_, cell) in raters.items() if cell.ticks)
 
 
-def _read_ratings(
-    path: Path,
-    place: _Place,
-    duplicates: str,
-    dropped: Counter[str],
-    problems: list[Problem],
-    only_rater: str | None,
-) -> dict[str, _Raters]:
-    """File -> what its raters ticked, "other" left out."""
-    rated: dict[str, _Raters] = {}
-    files: dict[str, str] = {}  # as written -> as checked
-    parsed: dict[str, Cell] = {}
-    united = 0
-    for line, file, rater, label in _cells(path, only_rater):
-        if file not in files:
-            files[file] = place.checked(file, path, line)
-        if label not in parsed:
-            parsed[label] = _parsed_label(label, rater, path, line)
-        ticks, others = parsed[label].ticks, parsed[label].others
-        if not ticks and not others:
-            dropped[DROPPED_BLANK] += 1
-            continue
-        raters = rated.setdefault(files[file], {})
-        if rater in raters:
-            first, before = raters[rater]
-            if duplicates == "error":
-                raise UserError(
-                    f"{path}:{line}: a second row for {files[file]!r} by {rater!r}; "
-                    f"the first is line {first}. Remove one (or, in training, datarc.duplicates: 'union' or 'first')."
-                )
-            if duplicates == "first":
-                dropped[DROPPED_REPEATED] += 1
+class _Table:
+    """One ``ratings.csv`` on its way into a corpus.
+
+    Attributes:
+        rated: file -> what its raters answered.
+        dropped, merged: as in a corpus.
+    """
+
+    def __init__(self, path: Path, label_set: LabelSet | None, duplicates: str, place: _Place):
+        self.path, self.duplicates, self.place = path, duplicates, place
+        self.label_set = iemocap.LABEL_SET if label_set is None else label_set
+        self.hint = OWN_LABELS if label_set is None else ""
+        if duplicates == "union" and self.label_set.kind != "multi":
+            what = f"Label set {self.label_set.name!r} takes one answer for each rating (kind {self.label_set.kind})"
+            raise UserError(f"{what}, so repeated rows have no union. Set duplicates to 'first', or 'error'.")
+        self.rated: dict[str, _Raters] = {}
+        self.dropped: Counter[str] = Counter()
+        self.merged: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+
+    def read(self, only_rater: str | None) -> None:
+        files: dict[str, str] = {}  # as written -> as checked
+        parsed: dict[str, Cell] = {}
+        united = 0
+        for line, file, rater, label in _cells(self.path, only_rater, self.label_set.kind == "ordinal"):
+            if file not in files:
+                files[file] = self.place.checked(file, self.path, line)
+            if label not in parsed:
+                parsed[label] = self._parsed(label, rater, line)
+            cell = parsed[label]
+            if not (cell.ticks or cell.others or cell.left_out or cell.unknown):
+                self.dropped[DROPPED_BLANK] += 1
                 continue
-            united += 1
-            raters[rater] = (first, iemocap.LABEL_SET.in_order(before + ticks))
-        else:
-            raters[rater] = (line, ticks)
-        if others:
-            dropped[DROPPED_OTHER] += others
-    if united:
-        what = f"{united} repeated rows were united with the first row for their file and rater."
-        problems.append(Problem(str(path), what, serious=False))
-    return rated
+            raters = self.rated.setdefault(files[file], {})
+            if rater in raters:
+                first, before = raters[rater]
+                if self.duplicates == "error":
+                    raise UserError(
+                        f"{self.path}:{line}: a second row for {files[file]!r} by {rater!r}; the first is line "
+                        f"{first}. Remove one (or, in training, datarc.duplicates: 'union' or 'first')."
+                    )
+                if self.duplicates == "first":
+                    self.dropped[DROPPED_REPEATED] += 1
+                    continue
+                united += 1
+                raters[rater] = (first, Cell(self.label_set.in_order(before.ticks + cell.ticks)))
+            else:
+                raters[rater] = (line, cell)
+            self._count(cell)
+        if united:
+            what = f"{united} repeated rows were united with the first row for their file and rater."
+            self.problems.append(Problem(str(self.path), what, serious=False))
+
+    def _parsed(self, label: str, rater: str, line: int) -> Cell:
+        try:
+            return self.label_set.checked(label)
+        except LabelError as fault:
+            what = f"{self.path}:{line}: {fault.what} of rater {rater[:60]!r}. {fault.hint}{self.hint}"
+            raise UserError(what) from None
+
+    def _count(self, cell: Cell) -> None:
+        self.dropped[DROPPED_OTHER] += cell.others
+        self.dropped[DROPPED_LEFT_OUT] += len(cell.left_out)
+        self.dropped[DROPPED_LABEL] += len(cell.unknown)
+        self.merged.update(cell.merged)
 
 
-def _cells(path: Path, only_rater: str | None) -> Iterator[tuple[int, str, str, str]]:
+def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[int, str, str, str]]:
     """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
     rows = csv_rows.rows(path)
     header = csv_rows.read_header(path, rows, _COLUMNS)
     file = csv_rows.column(path, header, _FILE)
     times = [header.index(name) for name in _TIMES if name in header]
-    wide = csv_rows.find_column(header, _RATER + _LABEL) is None
+    answers = _NUMBER if scale else _LABEL
+    wide = csv_rows.find_column(header, _RATER + answers) is None
     if wide:
         raters = [n for n in range(len(header)) if n != file and n not in times]
         _check_wide(path, header, raters)
     else:
-        label = csv_rows.column(path, header, _LABEL)
+        label = csv_rows.column(path, header, answers)
         unnamed = only_rater is not None and csv_rows.find_column(header, _RATER) is None
         rater_column = None if unnamed else csv_rows.column(path, header, _RATER)
     for line, row in rows:
@@ -259,13 +345,6 @@ def _note_alike(path: Path, names: set[str], problems: list[Problem], kind: str)
         if (other := seen.setdefault(plain, name)) != name:
             what = f"{kind}s {shown(other)} and {shown(name)} are two {kind}s here. If they are one, write them alike."
             problems.append(Problem(str(path), what, serious=False))
-
-
-def _parsed_label(label: str, rater: str, path: Path, line: int) -> Cell:
-    try:
-        return iemocap.LABEL_SET.checked(label)
-    except LabelError as fault:
-        raise UserError(f"{path}:{line}: {fault.what} of rater {rater[:60]!r}. {fault.hint}") from None
 
 
 def _utterances(place: _Place, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:

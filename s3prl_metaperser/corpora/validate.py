@@ -29,19 +29,23 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
     Returns:
         Plain data, ready for JSON, with the keys
 
+        - ``label_set``: what raters may answer (:meth:`.LabelSet.as_dict`)
         - ``utterances``, ``speakers``: how many
         - ``raters``: id -> ``{"utterances": n, "ticks": {class: n}}``
         - ``dropped``: reason -> how many were left out
+        - ``merged``: ``"label -> class"`` -> how many ticks the label set merged so
         - ``problems``: list of ``{"path": file or file:line, "what": text, "serious": bool}``
     """
     problems = list(corpus.problems)
     if decode_audio:
         problems += _audio_problems(corpus, progress)
     return {
+        "label_set": corpus.label_set.as_dict(),
         "utterances": len(corpus.utterances),
         "speakers": len({utterance.speaker for utterance in corpus.utterances}),
         "raters": corpus.rater_summary(),
         "dropped": dict(corpus.dropped),
+        "merged": dict(corpus.merged),
         "problems": [{"path": p.path, "what": p.what, "serious": p.serious} for p in problems],
     }
 
@@ -55,13 +59,14 @@ def format_report(corpus: Corpus, report: dict) -> str:
     """The report as text for a terminal."""
     blocks = [
         f"{_plain(corpus.name)} at {_plain(str(corpus.root))}: {report['utterances']} utterances, "
-        f"{report['speakers']} speakers, {len(report['raters'])} raters",
+        f"{report['speakers']} speakers, {len(report['raters'])} raters\nlabel set {_plain(str(corpus.label_set))}",
         _rater_table(corpus.classes, report["raters"]),
     ]
-    if report["dropped"]:
-        width = max(len(str(count)) for count in report["dropped"].values())
-        lines = [f"  {count:>{width}}  {_plain(reason)}" for reason, count in report["dropped"].items()]
-        blocks.append("\n".join(["Left out", *lines]))
+    for title, counted in (("Merged", report["merged"]), ("Left out", report["dropped"])):
+        if counted:
+            width = max(len(str(count)) for count in counted.values())
+            lines = [f"  {count:>{width}}  {_plain(reason)}" for reason, count in counted.items()]
+            blocks.append("\n".join([title, *lines]))
     for serious, title in ((True, "Serious problems"), (False, "Notes")):
         found = [problem for problem in report["problems"] if problem["serious"] == serious]
         lines = [f"  {_plain(problem['path'])}: {_plain(problem['what'])}" for problem in found[:LISTED]]
@@ -70,7 +75,7 @@ def format_report(corpus: Corpus, report: dict) -> str:
         if found:
             blocks.append("\n".join([f"{title} ({len(found)})", *lines]))
     if exit_status(report):
-        blocks.append("Not fit for training: mend the serious problems first.")
+        blocks.append("Not fit for training: fix the serious problems first.")
     else:
         blocks.append("No serious problems.")
     return "\n\n".join(blocks)

@@ -48,9 +48,9 @@ def read_ratings(
         outside: whether files may lie outside that folder.
 
     Raises:
-        UserError: as :func:`.ratings_csv.read`; or no such rater, or audio of this rater's that cannot be read.
+        UserError: as :func:`.ratings_csv.read_table`; or no such rater, or audio of this rater's that cannot be read.
     """
-    corpus = ratings_csv.read(path, audio=root, only_rater=NAMELESS, outside=outside)
+    corpus = ratings_csv.read_table(path, audio=root, only_rater=NAMELESS, outside=outside)
     summary = corpus.rater_summary()
     if rater is None and len(summary) > 1:
         known = ", ".join(f"{name} ({entry['utterances']} clips)" for name, entry in sorted(summary.items()))

@@ -97,7 +97,7 @@ class RatingsFile:
 
     def _read(self) -> dict[str, tuple[str, ...]]:
         """This listener's ticks, through the corpus reader, whose errors name file and line."""
-        corpus = ratings_csv.read(self.path, audio=self.root, only_rater=NAMELESS)
+        corpus = ratings_csv.read_table(self.path, audio=self.root, only_rater=NAMELESS)
         mine: Mapping[str, tuple[str, ...]] = corpus.ratings_of(self.rater)
         paths = {name: corpus.utterance(name).path.relative_to(self.root).as_posix() for name in mine}
         return {paths[name]: ticks for name, ticks in mine.items()}
