@@ -68,9 +68,16 @@ class Registry(Generic[T]):
             self._plugins_read = True
         return list(self._entries)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
     def summary(self, name: str) -> str:
         """One line about ``name``, without importing it."""
         return self._entry(name).summary
+
+    def module(self, name: str) -> str:
+        """The module that ``name`` is in, without importing it."""
+        return self._entry(name).target.partition(":")[0]
 
     def facts(self, name: str, kind: type[F]) -> F | None:
         """The facts of type ``kind`` that ``name`` was registered with, or that its object has as attribute ``facts``.

@@ -19,7 +19,10 @@ def colours() -> Registry:
 
 
 def test_names_come_in_the_order_of_registration(colours):
-    assert colours.names() == ["red", "blue"]
+    assert colours.names() == list(colours) == ["red", "blue"]
+    assert "red" in colours
+    assert "pink" not in colours
+    assert colours.module("red") == "colorsys"
     assert colours.summary("red") == "warm"
     assert colours.summary("blue") == ""
 

@@ -1,11 +1,16 @@
 """The plan of the house, read from the source: who may import whom, and who may draw."""
 
 import ast
+import configparser
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 import s3prl_metaperser
+from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
+from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
 
 PACKAGE = Path(s3prl_metaperser.__file__).parent
 #: Modules outside the rooms; any room may use those that draw, register, tell of errors or share out work.
@@ -96,3 +101,79 @@ def test_only_the_launcher_touches_the_global_random_state():
     launcher = {"s3prl_plugin/launcher.py": ["random.seed", "np.random.seed", "torch.manual_seed"]}
     found = {str(file.relative_to(PACKAGE)): global_draws(file) for file in PACKAGE.glob("**/*.py")}
     assert {name: calls for name, calls in found.items() if calls} == {**within_fork_rng, **launcher}
+
+
+# -- what is chosen by name is named in one place ------------------------------------------------------------------
+
+#: Where a room's registry is filled.
+TABLES = {"corpora/__init__.py", "corpora/label_sets.py", "methods/__init__.py", "evaluation/metrics.py"}
+#: Files that name a corpus, system, metric or task elsewhere. This list may only become shorter: whoever removes the
+#: name from the file removes it here.
+STILL_NAMED = {
+    "audit/folder.py": {"demo"},
+    "audit/one.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
+    "config/options.py": {"demo"},
+    "demo/ceilings.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
+    "evaluation/compare.py": {"macro_f1"},
+    "evaluation/results.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
+    "evaluation/shape.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
+    "grid/cells.py": {"demo"},
+    "grid/opened.py": {"demo"},
+    "grid/plan.py": {"demo"},
+    "grid/relevance.py": {"demo"},
+    "listener/card.py": {"demo", "iemocap"},
+    "listener/leave_out.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
+    "methods/facts.py": {"Linear-Zero", "Entire-Zero"},
+    "report/detail_tables.py": {"macro_f1"},
+    "report/marginals.py": {"demo"},
+    "report/paper.py": {"iemocap", "macro_f1", "micro_f1", "unweighted_accuracy"},
+    "report/provenance.py": {"macro_f1"},
+    "report/write.py": {"demo", "iemocap", "ratings_csv"},
+    "run/workspace.py": {"demo", "ratings_csv"},
+    "s3prl_plugin/doctor.py": {"demo"},
+}
+
+
+def own_files() -> dict[str, set[str]]:
+    """Every registered name, and the files that may say it besides the tables."""
+    found: dict[str, set[str]] = {name: set() for name in METRICS}
+    for registry in (CORPORA, LABEL_SETS, SYSTEMS, FINETUNED_SYSTEMS):
+        for name in registry:
+            module = registry.module(name).removeprefix("s3prl_metaperser.")
+            found.setdefault(name, set()).add(module.replace(".", "/") + ".py")
+    return found
+
+
+def test_names_of_corpora_systems_and_metrics_are_said_in_their_own_files_alone():
+    own, said = own_files(), {}
+    for path in PACKAGE.glob("**/*.py"):
+        file = str(path.relative_to(PACKAGE))
+        nodes = [] if file in TABLES else ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+        if elsewhere := {name for name in texts & own.keys() if file not in own[name]}:
+            said[file] = elsewhere
+    more = {file: names - STILL_NAMED.get(file, set()) for file, names in said.items()}
+    assert {file: names for file, names in more.items() if names} == {}, "take the fact from its registered object"
+    gone = {file: names - said.get(file, set()) for file, names in STILL_NAMED.items()}
+    assert {file: names for file, names in gone.items() if names} == {}, "well done: remove them from STILL_NAMED"
+
+
+def test_templates_style_sheets_and_scripts_are_package_data():
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg")
+    data = dict(setup["options.package_data"])
+    for path in PACKAGE.glob("**/*"):
+        if path.suffix in {".html", ".css", ".js", ".jinja", ".svg"} or path.name == "py.typed":
+            room, *inside = path.relative_to(PACKAGE).parts
+            packages = {"s3prl_metaperser": "/".join((room, *inside)), f"s3prl_metaperser.{room}": "/".join(inside)}
+            patterns = [(name, each) for name, given in data.items() for each in given.split()]
+            fits = (fnmatch(packages[name], each) for name, each in patterns if name in packages)
+            assert any(fits), f"{path.relative_to(PACKAGE)} is not in setup.cfg's package_data"
+
+
+def test_every_room_is_installed():
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    folders = {path.parent.relative_to(PACKAGE.parent) for path in PACKAGE.glob("**/__init__.py")}
+    assert {".".join(folder.parts) for folder in folders} <= listed
