@@ -1,5 +1,6 @@
 """Grids: what they define, which cells they have, and that these are the cells that run_downstream.py runs."""
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.config.options import flat, merged
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.grid import relevance
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.grid.log import speaking_into
@@ -61,16 +63,19 @@ def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scenario": ["seen"]}, r"unknown key 'scenario'.* Did you mean 'scenarios'"),
+        ({"scenario": ["seen"]}, r"Unknown key 'scenario'.* Did you mean 'scenarios'"),
         ({"scenarios": ["sen"]}, r"'sen'.* Did you mean 'seen'"),
         ({"scenarios": "seen"}, "expected a list"),
-        ({"scenarios": ["seen", "seen"]}, "twice"),
+        ({"scenarios": ["seen", "seen"]}, "names 'seen' twice"),
         ({"systems": {"frozen": ["Linear-Fw"]}}, "Did you mean 'Linear-Few'"),
         ({"systems": {"frozen": ["Entire-Few"]}}, r"Unknown systems.frozen 'Entire-Few'"),
         ({"systems": {"froze": ["Random"]}}, "Did you mean 'frozen'"),
-        ({"systems": None}, "'systems' is missing"),
+        ({"systems": None}, "The key systems is missing"),
         ({"upstreams": ["wavlm_bas"]}, "Did you mean 'wavlm_base'"),
-        ({"upstreams": [{"name": "wavlm_base", "layers": 3}]}, r"unknown key 'layers'.* Did you mean 'layer'"),
+        (
+            {"upstreams": [{"name": "wavlm_base", "layers": 3}]},
+            r"Unknown key upstreams\[0\]\.layers.* Did you mean 'layer'",
+        ),
         ({"corpus": "iemocapp"}, "Did you mean 'iemocap'"),
         ({"folds": ["fold6"]}, "fold6"),
         ({"shots": [0]}, "at least 1"),
@@ -80,7 +85,7 @@ def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():
         ({"options": {"runner": {"total_step": 1}}}, "Did you mean 'total_steps'"),
         ({"options": {"optimizer": {"lr": "fast"}}}, r"optimizer\.lr"),
         ({"options": {"downstream_expert": {"datarc": {"fold": "fold2"}}}}, "grid's key 'folds'"),
-        ({"parts": [{"shots": [8]}, {"shot": [4]}]}, r"part 2: unknown key 'shot'"),
+        ({"parts": [{"shots": [8]}, {"shot": [4]}]}, r":\d+, part 2: Unknown key shot.* Did you mean 'shots'"),
         ({"options": []}, "expected a mapping"),
         ({"results": " "}, "not empty"),
         ({"upstreams": ["wavlm_local"]}, "needs a checkpoint"),
@@ -159,6 +164,33 @@ def test_an_option_changes_the_identity_of_just_the_cells_that_go_by_it(tmp_path
     path = write_grid(tmp_path, systems=SOME)
     before, after = identities(path), identities(path, change)
     assert {name for name in before if before[name] != after[name]} == set(changed)
+
+
+#: SHA-256 over all cells' folders, as version 0.1.0 names them.
+FOLDERS = {
+    "demo": "5d5d73a18ff631010fe76a35a7e13bafbbd54b9259745d5bb8aee8809e758cd2",
+    "table1": "003ec53c639fb4ba26d0541c143f86cd41810caa7f9e9cee1d8301c9187f5ffb",
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_cells_are_found_in_the_folders_of_version_0_1_0(name):
+    folders = sorted(cell.path for cell in expand(read_grid(GRIDS / f"{name}.yaml")))
+    assert hashlib.sha256("\n".join(folders).encode()).hexdigest() == FOLDERS[name]
+
+
+def test_an_option_added_later_is_part_of_the_identity_only_where_it_differs_from_its_default(monkeypatch):
+    grid, new = read_grid(GRIDS / "smoke.yaml"), "downstream_expert.evalrc.rate_factor"
+
+    def options(*changes):
+        return expand(grid, changes=changes)[0].definition["options"]
+
+    assert options()[new] == 1.0
+    recipe, defaults = relevance._recipe()
+    older = {**recipe, "options": [name for name in recipe["options"] if name != new]}
+    monkeypatch.setattr(relevance, "_recipe", lambda: (older, defaults))
+    assert new not in options()
+    assert options(f"{new}=2.0")[new] == 2.0
 
 
 def test_where_the_corpus_lies_is_no_part_of_the_identity(tmp_path):

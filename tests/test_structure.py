@@ -119,8 +119,6 @@ STILL_NAMED = {
     "evaluation/shape.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "grid/cells.py": {"demo"},
     "grid/opened.py": {"demo"},
-    "grid/plan.py": {"demo"},
-    "grid/relevance.py": {"demo"},
     "listener/card.py": {"demo", "iemocap"},
     "listener/leave_out.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "methods/facts.py": {"Linear-Zero", "Entire-Zero"},

@@ -55,20 +55,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _make_stages(arguments: argparse.Namespace, opened) -> int:
-    from s3prl_metaperser.grid.stages import stages
+    from s3prl_metaperser.grid.stages import missing, stages
 
     if arguments.jobs > 1:
         raise UserError("--jobs does not work with --stage features or initialisation, which run in one process.")
     wanted = [stage for stage in stages(opened.cells) if stage.kind == arguments.stage]
-    missing = [stage for stage in wanted if not stage.exists(opened.results.fingerprints.get(stage.cells[0].corpus))]
-    if missing:
-        opened.check_corpora()
+    todo = missing(wanted, opened.results.fingerprints)
+    if todo:
+        opened.read_corpora(missing=True)
     failed = 0
     session = None
-    for number, stage in enumerate(missing, start=1):
+    for number, stage in enumerate(todo, start=1):
         from s3prl_metaperser.grid.session import Session
 
-        print(f"{number} of {len(missing)}: {stage.what}", file=sys.stderr)
+        print(f"{number} of {len(todo)}: {stage.what}", file=sys.stderr)
         session = session or Session(arguments.device)
         try:
             session.make(stage)
@@ -77,7 +77,7 @@ def _make_stages(arguments: argparse.Namespace, opened) -> int:
             print(f"failed: {stage.what}: {error}", file=sys.stderr)
             if not arguments.keep_going:
                 break
-    print(f"{arguments.stage}: {len(wanted) - len(missing)} existed, {len(missing) - failed} made, {failed} failed")
+    print(f"{arguments.stage}: {len(wanted) - len(todo)} existed, {len(todo) - failed} made, {failed} failed")
     return status_of(failed)
 
 
@@ -90,7 +90,7 @@ def _run_cells(arguments: argparse.Namespace, opened) -> int:
     todo = [cell for cell, state in zip(opened.cells, states, strict=True) if state != "done"]
     if todo:
         opened.results.make()
-        opened.check_corpora()
+        opened.read_corpora(missing=True)
         progress.cells = todo
         work = Work(todo, opened.results, arguments.device, arguments.keep_going, time.time())
         jobs = min(arguments.jobs, len(todo))

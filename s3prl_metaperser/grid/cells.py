@@ -15,18 +15,12 @@ from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, slug
-from s3prl_metaperser.grid.relevance import (
-    matters,
-    matters_to_initialisation,
-    nested,
-)
+from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, options_of_cell, options_of_shared
 from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.resources import shipped_configuration
 
-#: Raised whenever the same definition would give other numbers.
-RECIPE = 1
 #: What ``--only`` can choose by.
 AXIS_KEYS = ("upstream", "scope", "scenario", "system", "fold", "shots", "protocol")
 
@@ -65,9 +59,7 @@ class Cell:
             "scope": self.scope,
             "system": self.system,
             "seed": self.seed,
-            "options": {
-                name: value for name, value in flat(self.config) if matters(name, self.scope, self.system, self.config)
-            },
+            "options": options_of_cell(self.scope, self.system, self.config),
         }
 
     @functools.cached_property
@@ -95,7 +87,8 @@ class Cell:
     def as_shipped(self) -> bool:
         """Whether all options but the grid's axes are those of the scope's configuration file."""
         shipped = dict(flat(Options.from_config(_base(self.scope)).as_config()))
-        return all(shipped[name] == value for name, value in self.definition["options"].items() if name not in AXES)
+        counted = self.definition["options"].keys() - AXES.keys()
+        return all(shipped[name] == value for name, value in flat(self.config) if name in counted)
 
     @property
     def task(self) -> tuple:
@@ -107,8 +100,8 @@ class Cell:
         """SHA-256 of what the shared initialisation is made from; None for a system that does without."""
         if not facts_of(self.system).shares_initialisation(self.config):
             return None
-        chosen = {n: v for n, v in flat(self.config) if matters_to_initialisation(n, self.scope, self.config)}
-        return _hash({**self.definition, "system": "initialisation", "options": chosen})
+        options = options_of_shared(self.scope, self.config)
+        return _hash({**self.definition, "system": "initialisation", "options": options})
 
     @functools.cached_property
     def features(self) -> str:

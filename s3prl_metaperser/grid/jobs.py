@@ -16,7 +16,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import AXIS_KEYS, Cell, axis_value
 from s3prl_metaperser.grid.definition import slug
 from s3prl_metaperser.grid.results import Results
-from s3prl_metaperser.grid.stages import Stage, stages
+from s3prl_metaperser.grid.stages import Stage, missing, stages
 from s3prl_metaperser.upstream.memory_plan import SHOTS, Shape, estimate, shape_of
 
 Kind = Literal["features", "initialisation", "system"]
@@ -74,14 +74,11 @@ def jobs_left(
         last: jobs of later kinds are left out.
     """
     todo = [cell for cell in cells if not results.is_done(cell)]
-
-    def missing(stage: Stage) -> bool:
-        return not stage.exists(results.fingerprints.get(stage.cells[0].corpus))
-
     left = {
         job.name: job
         for job in jobs_of(todo, folds_per_job)
-        if KINDS.index(job.kind) <= KINDS.index(last) and (job.kind == "system" or any(map(missing, job.stages)))
+        if KINDS.index(job.kind) <= KINDS.index(last)
+        and (job.kind == "system" or missing(job.stages, results.fingerprints))
     }
     return [dataclasses.replace(job, needs=tuple(n for n in job.needs if n in left)) for job in left.values()]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from s3prl_metaperser.config.options import DataOptions
+from s3prl_metaperser.config.yaml_files import read_yaml
+from s3prl_metaperser.corpora import Corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell, expand, select
+from s3prl_metaperser.grid.cost import Sizes
 from s3prl_metaperser.grid.definition import Grid, read_grid
 from s3prl_metaperser.grid.results import Results
 from s3prl_metaperser.run.workspace import demo_root, open_corpus
@@ -17,18 +20,47 @@ from s3prl_metaperser.storage.paths import user_path
 
 @dataclass(frozen=True)
 class OpenedGrid:
-    """A grid, its chosen cells, their results."""
+    """A grid, its chosen cells, their results, and by name the corpora that were read so far."""
 
     grid: Grid
     cells: Sequence[Cell]
     results: Results
+    corpora: dict[str, Corpus] = field(default_factory=dict)
 
-    def corpora(self) -> dict[str, DataOptions]:
-        """Corpus -> the options that say how to read it.
+    def read_corpora(self, missing: bool = False) -> None:
+        """Learn the fingerprints of corpora, so that results of other labels do not count.
+
+        Args:
+            missing: read every corpus, and make one that can be made; else only those that exist.
 
         Raises:
-            UserError: two parts mean different corpora by one name, which no table could tell apart.
+            UserError: a corpus cannot be read, has problems that would change results, or, with ``missing``, has no
+                folder; or two parts mean different corpora by one name, which no table could tell apart.
         """
+        for name, data in self._data().items():
+            root = demo_root(data) if name == "demo" and not data.root else data.root
+            if root is None and missing:
+                raise UserError(
+                    f"{self.grid.path}: the corpus {name!r} needs its folder: --root DIR, or root in the grid."
+                )
+            exists = root is not None and Path(root).exists()  # a folder, or the file ratings.csv itself
+            if name not in self.corpora and (exists or missing):
+                self.corpora[name] = open_corpus(data)
+                self.results.fingerprints[name] = self.corpora[name].fingerprint()
+
+    def sizes(self, cell: Cell) -> Sizes:
+        """What the cell's corpus adds to its cost; where it is not at hand, as ``measured.yaml`` assumes."""
+        corpus = self.corpora.get(cell.corpus)
+        if corpus is None:
+            return Sizes(**read_yaml(Path(__file__).with_name("measured.yaml"))["assumed"])
+        excluded = cell.options.downstream_expert.datarc.exclude_raters
+        raters = set(corpus.raters()) - set(corpus.suggested.excluded_raters if excluded is None else excluded)
+        return Sizes(
+            len(corpus.classes), max(1, len(raters) - 2), len(corpus.utterances)
+        )  # but to test and to validate
+
+    def _data(self) -> dict[str, DataOptions]:
+        """Corpus -> the options that say how to read it."""
         found: dict[str, DataOptions] = {}
         for cell in self.cells:
             data = cell.options.downstream_expert.datarc
@@ -39,27 +71,6 @@ class OpenedGrid:
                     "duplicates). Split the grid into two files with results of their own."
                 )
         return found
-
-    def read_corpora(self) -> None:
-        """Learn the fingerprints of the corpora that are there, so that results of other labels do not count."""
-        for name, data in self.corpora().items():
-            root = demo_root(data) if name == "demo" and not data.root else data.root
-            if root is not None and Path(root).exists():  # a folder, or the file ratings.csv itself
-                self.results.fingerprints[name] = open_corpus(data).fingerprint()
-
-    def check_corpora(self) -> None:
-        """Read every corpus, making the demo corpus where it is not there.
-
-        Raises:
-            UserError: where a corpus is is not said, or it cannot be read, or has problems that would change results.
-        """
-        for name, data in self.corpora().items():
-            if name != "demo" and not data.root:
-                raise UserError(
-                    f"{self.grid.path}: the corpus {name!r} needs its folder: --root DIR, or root in the grid."
-                )
-            if name not in self.results.fingerprints:
-                self.results.fingerprints[name] = open_corpus(data).fingerprint()
 
 
 def open_grid(
@@ -80,7 +91,7 @@ def open_grid(
         changes: see :func:`.cells.expand`.
 
     Raises:
-        UserError: as these; or a corpus that is there cannot be read, or one of the folders is none.
+        UserError: as these; or an existing corpus cannot be read, or one of the folders is none.
     """
     if root is not None and not user_path(root).exists():
         raise UserError(f"--root {root}: there is no such folder.")

@@ -1,8 +1,8 @@
 """What a grid will take, before anything runs: cells, what they share, disk, and time as far as it was measured.
 
 Time comes from the cells that are done in the same folder of results, else from the figures of ``measured.yaml`` beside
-this file, else, with ``-f``, from the seconds of one training step that the user gives. Without any of these nothing is
-said of it.
+this file, else, with ``-f``, from the seconds of one training step that the user gives. Without any of these no time is
+stated.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.grid import disk, effort
+from s3prl_metaperser.grid import cost
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.results import CELL, STATES, read_small
-from s3prl_metaperser.grid.stages import Stage, stages
-from s3prl_metaperser.run.workspace import open_corpus
+from s3prl_metaperser.grid.stages import Stage, missing, stages
 
-#: (upstream, scope, system) -> seconds; ``initialisation`` in place of a system.
-Seconds = Mapping[tuple[str, str, str], float]
+#: (upstream, scope, system), ``initialisation`` in place of a system.
+Key = tuple[str, str, str]
 
 
 def plan_report(opened: OpenedGrid, seconds_per_step: float | None = None) -> dict[str, Any]:
@@ -42,7 +41,9 @@ def plan_report(opened: OpenedGrid, seconds_per_step: float | None = None) -> di
     standing = [opened.results.standing(cell) for cell in opened.cells]
     todo = [cell for cell, how in zip(opened.cells, standing, strict=True) if how.state != "done"]
     needed = stages(todo)
-    missing = [stage for stage in needed if not stage.exists(opened.results.fingerprints.get(stage.cells[0].corpus))]
+    lacking = missing(needed, opened.results.fingerprints)
+    count, left = (Counter(stage.kind for stage in some) for some in (needed, lacking))
+    times = _Times(opened, seconds_per_step)
     return {
         "grid": str(opened.grid.path),
         "description": opened.grid.description,
@@ -52,10 +53,15 @@ def plan_report(opened: OpenedGrid, seconds_per_step: float | None = None) -> di
             "scopes": dict(Counter(cell.scope for cell in opened.cells)),
             "states": {state: sum(how.state == state for how in standing) for state in STATES},
         },
-        "stages": {kind: _stages(kind, needed, missing) for kind in ("features", "initialisation")},
-        "disk": _disk(opened, todo, missing),
+        "stages": {
+            kind: {"needed": count[kind], "exist": count[kind] - left[kind]} for kind in ("features", "initialisation")
+        },
+        "disk": _disk(opened, todo, lacking),
         "time": {
-            scope: _time([cell for cell in todo if cell.scope == scope], missing, opened, seconds_per_step)
+            scope: times.of(
+                [cell for cell in todo if cell.scope == scope],
+                [s.cells[0] for s in lacking if s.kind == "initialisation" and s.cells[0].scope == scope],
+            )
             for scope in sorted({cell.scope for cell in opened.cells})
         },
     }
@@ -69,9 +75,9 @@ def format_plan(report: Mapping[str, Any]) -> str:
     lines = [f"{report['grid']}: {report['description']}" if report["description"] else report["grid"]]
     lines += [f"cells            {cells['all']} ({scopes}); in {report['results']}: {states}"]
     for kind, found in report["stages"].items():
-        lines.append(f"{kind:<16} {found['needed']} needed, {found['exist']} of them known to exist")
+        lines.append(f"{kind:<16} {found['needed']} needed, {found['exist']} known to exist")
     lines += [
-        f"disk, results    {_gigabytes(space['results'])}; {space['free'] / 1e9:.1f} GB are free there",
+        f"disk, results    {_gigabytes(space['results'])}; {space['free'] / 1e9:.1f} GB free",
         f"disk, cache      {_gigabytes(space['cache'])}",
     ]
     for scope, found in report["time"].items():
@@ -80,81 +86,64 @@ def format_plan(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _stages(kind: str, needed: Sequence[Stage], missing: Sequence[Stage]) -> dict[str, int]:
-    mine = [stage for stage in needed if stage.kind == kind]
-    return {"needed": len(mine), "exist": len([stage for stage in mine if stage not in missing])}
-
-
-def _disk(opened: OpenedGrid, todo: Sequence[Cell], missing: Sequence[Stage]) -> dict[str, Any]:
-    utterances = {
-        name: len(open_corpus(data).utterances)
-        for name, data in opened.corpora().items()
-        if name in opened.results.fingerprints
-    }
-    cache: list[int | None] = []
-    for stage in missing:
-        cell = stage.cells[0]
-        if stage.kind == "initialisation":
-            cache.append(disk.initialisation_bytes(cell))
-        elif cell.finetuned or cell.corpus in utterances:
-            cache.append(disk.features_bytes(cell, utterances.get(cell.corpus, 0)))
-        else:
-            cache.append(None)
-    there = opened.results.folder.resolve()
-    while not there.exists():
-        there = there.parent
+def _disk(opened: OpenedGrid, todo: Sequence[Cell], lacking: Sequence[Stage]) -> dict[str, int | None]:
+    sizes = {"initialisation": cost.initialisation_bytes, "features": cost.features_bytes}
+    folder = opened.results.folder.resolve()
+    while not folder.exists():
+        folder = folder.parent
     return {
-        "results": _sum([disk.cell_bytes(cell) for cell in todo]),
-        "cache": _sum(cache),
-        "free": shutil.disk_usage(there).free,
+        "results": _sum([cost.cell_bytes(cell, opened.sizes(cell)) for cell in todo]),
+        "cache": _sum([sizes[stage.kind](stage.cells[0], opened.sizes(stage.cells[0])) for stage in lacking]),
+        "free": shutil.disk_usage(folder).free,
     }
 
 
-def _time(
-    cells: Sequence[Cell], missing: Sequence[Stage], opened: OpenedGrid, seconds_per_step: float | None
-) -> dict[str, Any]:
-    """Seconds of the cells of one scope and of the initialisations that they need."""
-    measured, device = _measured(opened.results.folder)
-    shared = [
-        stage.cells[0]
-        for stage in missing
-        if stage.kind == "initialisation" and cells and stage.cells[0].scope == cells[0].scope
-    ]
-    seconds, estimated, basis = 0.0, 0, set()
-    wanted = [(cell, "initialisation") for cell in shared] + [(cell, cell.system) for cell in cells]
-    for cell, what in wanted:
-        key = (cell.upstream.label, cell.scope, what)
-        if key in measured:
-            found, source = measured[key], f"cells done in {opened.results.folder}, on {device}"
-        elif key in _shipped()[0] and cell.corpus == "demo" and cell.as_shipped():
-            found, source = _shipped()[0][key], _shipped()[1]
-        elif cell.finetuned and seconds_per_step is not None:
-            passes = effort.initialisation(cell) if what == "initialisation" else _passes(cell)
-            found = passes * seconds_per_step
-            source = f"{seconds_per_step:g} s for a forward and backward pass over {effort.UNIT} utterances, as given"
-        else:
-            continue
-        seconds += found
-        estimated += what != "initialisation"
-        basis.add(source)
-    lines = [f"from {source}" for source in sorted(basis)]
-    if estimated < len(cells):
-        lines.append(f"{len(cells) - estimated} cell(s) are not estimated: no step time is known for them.")
-        if cells[0].finetuned:
-            lines.append(
-                f"Measure one training step of the upstream on {effort.UNIT} utterances on your GPU and give it: "
-                "--seconds-per-step S."
-            )
-    return {"cells": len(cells), "estimated": estimated, "seconds": seconds, "basis": lines}
+class _Times:
+    """Where seconds are known from."""
+
+    def __init__(self, opened: OpenedGrid, seconds_per_step: float | None):
+        self.opened, self.seconds_per_step = opened, seconds_per_step
+        self.measured, self.device = _measured(opened.results.folder)
+
+    def of(self, cells: Sequence[Cell], shared: Sequence[Cell]) -> dict[str, Any]:
+        """Seconds of the cells of one scope, and of the initialisations that they need, one of whose cells is given."""
+        seconds, estimated, basis = 0.0, 0, set()
+        for cell, system in [*((cell, "initialisation") for cell in shared), *((cell, cell.system) for cell in cells)]:
+            if (found := self._one(cell, system)) is not None:
+                seconds += found[0]
+                estimated += system != "initialisation"
+                basis.add(found[1])
+        lines = [f"from {source}" for source in sorted(basis)]
+        if estimated < len(cells):
+            lines.append(f"{len(cells) - estimated} cell(s) are not estimated: no step time is known for them.")
+            if cells[0].finetuned:
+                lines.append(
+                    f"Measure one training step of the upstream on {cost.UNIT} utterances on your GPU and give it: "
+                    "--seconds-per-step S."
+                )
+        return {"cells": len(cells), "estimated": estimated, "seconds": seconds, "basis": lines}
+
+    def _one(self, cell: Cell, system: str) -> tuple[float, str] | None:
+        """Seconds, and where they are from."""
+        key = (cell.upstream.label, cell.scope, system)
+        shipped, source, corpus = _shipped()
+        if key in self.measured:
+            return self.measured[key], f"cells done in {self.opened.results.folder}, on {self.device}"
+        if key in shipped and cell.corpus == corpus and cell.as_shipped():
+            return shipped[key], source
+        if not cell.finetuned or self.seconds_per_step is None:
+            return None
+        sizes = self.opened.sizes(cell)
+        passes = cost.initialisation_passes(cell) if system == "initialisation" else cost.passes(cell, sizes)
+        source = f"{self.seconds_per_step:g} s per forward and backward pass over {cost.UNIT} utterances, as given"
+        if sizes.utterances is None:
+            source += f"; {sizes.raters} training raters assumed, since the corpus is not at hand"
+        return passes * self.seconds_per_step, source
 
 
-def _passes(cell: Cell) -> float:
-    return effort.training(cell) + effort.evaluation(cell)
-
-
-def _measured(folder: Path) -> tuple[Seconds, str]:
-    """Mean seconds of the cells that are done in a folder, on the device that ran most of them."""
-    found: dict[str, dict[tuple[str, str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+def _measured(folder: Path) -> tuple[Mapping[Key, float], str]:
+    """Median seconds of the cells that are done in a folder, on the device that ran most of them."""
+    found: dict[str, dict[Key, list[float]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(folder.glob(f"*/*/*/*/{CELL}")):
         content = read_small(path) or {}
         done, definition = content.get("done"), content.get("definition", {})
@@ -172,15 +161,16 @@ def _measured(folder: Path) -> tuple[Seconds, str]:
 
 
 @functools.cache
-def _shipped() -> tuple[Seconds, str]:
-    """Figures that come with the project."""
+def _shipped() -> tuple[Mapping[Key, float], str, str]:
+    """Figures that come with the project, where they are from, and the corpus that they are for."""
     content = read_yaml(Path(__file__).with_name("measured.yaml"))
     found = {(row["upstream"], row["scope"], row["system"]): row["seconds"] for row in content["seconds"]}
-    return found, content["from"]
+    return found, content["from"], content["corpus"]
 
 
 def _sum(sizes: Sequence[int | None]) -> int | None:
-    return None if any(size is None for size in sizes) else sum(sizes)
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _gigabytes(size: int | None) -> str:
@@ -191,7 +181,7 @@ def _gigabytes(size: int | None) -> str:
 
 def _hours(found: Mapping[str, Any]) -> str:
     if not found["cells"]:
-        return "nothing is left to run"
+        return "nothing left to run"
     if not found["estimated"]:
         return "not estimated"
     seconds = found["seconds"]

@@ -1,4 +1,4 @@
-"""Which options can change which cell's numbers.
+"""Which options can change which cell's numbers, and so are part of its identity.
 
 The rest is left at the configuration file's values in a cell, so that changing the rate of a system that does not use
 it makes no other cell run again, and so that all folds of a cell have the same options on record.
@@ -6,15 +6,20 @@ it makes no other cell run again, and so that all folds of a cell have the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.config.options import options_that_affect
+from s3prl_metaperser.config.options import Options, flat, options_that_affect
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.methods import facts_of
-from s3prl_metaperser.methods.facts import EXPERT as _EXPERT
-from s3prl_metaperser.methods.facts import below, options_of_initialisation
+from s3prl_metaperser.methods.facts import EXPERT, below, options_of_initialisation
 
-_ALWAYS = (f"{_EXPERT}.datarc", f"{_EXPERT}.modelrc", f"{_EXPERT}.evalrc")
+#: Raised whenever the same definition would give other numbers.
+RECIPE = 1
+_DATA = f"{EXPERT}.datarc"
+_ALWAYS = (_DATA, f"{EXPERT}.modelrc", f"{EXPERT}.evalrc")
 
 
 def matters(option: str, scope: str, system: str, config: Mapping[str, Any]) -> bool:
@@ -26,16 +31,21 @@ def matters(option: str, scope: str, system: str, config: Mapping[str, Any]) -> 
     """
     if option in options_that_affect("speed", "files"):
         return False
-    datarc = config[_EXPERT]["datarc"]
-    if option.startswith(f"{_EXPERT}.datarc.demo.") and datarc["corpus"] != "demo":
-        return False
+    reader, dot, _ = option.removeprefix(f"{_DATA}.").partition(".")
+    if option.startswith(f"{_DATA}.") and dot and reader != config[EXPERT]["datarc"]["corpus"]:
+        return False  # of another corpus's reader
     return below(option, _ALWAYS) or facts_of(system).matters(option, scope, config)
 
 
-def matters_to_initialisation(option: str, scope: str, config: Mapping[str, Any]) -> bool:
-    """Whether an option can change the initialisation that the cells of a scenario and fold share."""
-    by = (f"{_EXPERT}.datarc", f"{_EXPERT}.modelrc", *options_of_initialisation(scope))
-    return below(option, by) and matters(option, scope, "", config)
+def options_of_cell(scope: str, system: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are part of a cell's identity."""
+    return _counted(config, lambda option: matters(option, scope, system, config))
+
+
+def options_of_shared(scope: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are part of the identity of the initialisation that a scenario and fold share."""
+    by = (_DATA, f"{EXPERT}.modelrc", *options_of_initialisation(scope))
+    return _counted(config, lambda option: below(option, by) and matters(option, scope, "", config))
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,3 +58,23 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(step, {})
         section[key] = value
     return config
+
+
+def _counted(config: Mapping[str, Any], counts: Callable[[str], bool]) -> dict[str, Any]:
+    """Options that count, as the recipe of their identity has it (recipe.yaml)."""
+    recipe, defaults = _recipe()
+    found = {}
+    for name, value in flat(config):
+        if name in recipe["options"]:
+            value = recipe["unset"].get(name) if value is None else value
+        elif value == defaults.get(name):
+            continue
+        if counts(name):
+            found[name] = value
+    return found
+
+
+@functools.cache
+def _recipe() -> tuple[dict[str, Any], dict[str, Any]]:
+    """``recipe.yaml``, and the default of every option."""
+    return read_yaml(Path(__file__).with_name("recipe.yaml")), dict(flat(Options().as_config()))

@@ -1,12 +1,12 @@
 """What cells share, made once: feature stores and initialisations, in the cache.
 
 Both are kept there by what they are made from, under locks of their own, whoever makes them (the launcher, too). A note
-beside them says which grid stage they belong to, so that what exists can be told without torch and without a corpus.
+beside them names the grid stage that they belong to, so that finding what exists needs neither torch nor a corpus.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +26,7 @@ class Stage:
     Attributes:
         key: hash of what it is made from.
         cells: that need it; any of them says how to make it.
-        what: for people.
+        what: a description for messages.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class Stage:
         return cache / "grid" / f"{self.kind}-{self.key[:24]}.json"
 
     def exists(self, fingerprint: str | None = None) -> bool:
-        """Whether it was made and is still there.
+        """Whether it was made and still exists.
 
         Args:
             fingerprint: of the corpus, where it is known: what was made of other labels does not count.
@@ -52,10 +52,15 @@ class Stage:
         return all(Path(path).exists() for path in content.get("files", []))
 
     def made(self, files: Sequence[Path], fingerprint: str) -> None:
-        """Say that it was made, as ``files``, from a corpus with this fingerprint."""
+        """Record that it was made, as ``files``, from a corpus with this fingerprint."""
         content: dict[str, Any] = {"what": self.what, "corpus": fingerprint, "files": [str(path) for path in files]}
         if read_small(self.note) != content:
             write_json(self.note, content)
+
+
+def missing(wanted: Sequence[Stage], fingerprints: Mapping[str, str]) -> list[Stage]:
+    """Those that were not made yet, from the labels that each corpus has now."""
+    return [stage for stage in wanted if not stage.exists(fingerprints.get(stage.cells[0].corpus))]
 
 
 def stages(cells: Sequence[Cell]) -> list[Stage]:

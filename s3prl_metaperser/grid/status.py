@@ -1,4 +1,4 @@
-"""How far a grid is, in words and as plain data; without torch."""
+"""The state of a grid's cells, as text and as plain data; without torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.results import ERROR, LOG, STATES, Standing
-from s3prl_metaperser.grid.stages import stages
+from s3prl_metaperser.grid.stages import missing, stages
 
 
 def status_report(opened: OpenedGrid) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def status_report(opened: OpenedGrid) -> dict[str, Any]:
 
 
 def format_status(report: dict[str, Any]) -> str:
-    """The report as text: a line a system, then what is running and what failed."""
+    """The report as text: one line per system, then running and failed cells."""
     total = len(report["cells"])
     counts = ", ".join(f"{count} {state}" for state, count in report["counts"].items())
     lines = [f"{report['grid']}: {total} cells in {report['results']}: {counts}"]
@@ -75,18 +75,18 @@ def dry_run(opened: OpenedGrid, stage: str | None = None) -> str:
     """What ``metaperser run`` would do, as text."""
     lines = []
     if stage != "system":
-        todo = [cell for cell in opened.cells if opened.results.standing(cell).state != "done"]
-        for one in stages(todo):
+        wanted = stages([cell for cell in opened.cells if opened.results.standing(cell).state != "done"])
+        lacking = missing(wanted, opened.results.fingerprints)
+        for one in wanted:
             if stage in (None, one.kind):
-                there = one.exists(opened.results.fingerprints.get(one.cells[0].corpus))
-                lines.append(f"{'exists' if there else 'make':<8} {one.what}, for {len(one.cells)} cell(s)")
+                lines.append(f"{'make' if one in lacking else 'exists':<8} {one.what}, for {len(one.cells)} cell(s)")
     if stage in (None, "system"):
         lines += [_would(cell, opened.results.standing(cell)) for cell in opened.cells]
     return "\n".join(lines)
 
 
 def _would(cell: Cell, standing: Standing) -> str:
-    verbs = {"done": "done", "running": "running", "failed": "again", "missing": "go on" if standing.begun else "run"}
+    verbs = {"done": "done", "running": "running", "failed": "again", "missing": "resume" if standing.begun else "run"}
     return f"{verbs[standing.state]:<8} {cell}"
 
 
@@ -94,5 +94,5 @@ def _folds(entries: list[dict[str, Any]]) -> str:
     counts = Counter(entry["state"] for entry in entries)
     others = [f"{counts[state]} {state}" for state in STATES if state != "done" and counts[state]]
     begun = sum(entry.get("begun", False) for entry in entries)
-    others += [f"{begun} of these begun"] if begun else []
+    others += [f"{begun} of these started"] if begun else []
     return f"{counts['done']}/{len(entries)} done" + (f" ({', '.join(others)})" if others else "")

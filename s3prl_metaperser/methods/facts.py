@@ -21,6 +21,9 @@ CLIPPING = ("runner.gradient_clipping",)
 META_TRAINING = (f"{EXPERT}.metarc", "optimizer", "runner.total_steps", "runner.eval_step", *CLIPPING)
 FINE_TUNING = (f"{EXPERT}.tunerc",)
 
+#: Utterances of the validation rater that choose SSL-E's step; their forward passes are what choosing costs.
+HELD_OUT = 320
+
 #: Scope -> the system that uses no sample of the rater, against which adaptation is measured.
 ZERO_SHOT: Mapping[str, str] = {"frozen": "Linear-Zero", "finetuned": "Entire-Zero"}
 

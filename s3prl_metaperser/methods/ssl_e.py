@@ -20,6 +20,7 @@ from tqdm import tqdm
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import TrainingTask
+from s3prl_metaperser.methods.facts import HELD_OUT
 from s3prl_metaperser.methods.initialisation import check_made_from, initialisation_parts, shuffled_batches
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.protocol.loss import class_balanced_loss, weighted_targets
@@ -32,8 +33,6 @@ from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 
 RECIPE = 2
-#: Utterances of the validation rater that choose the step; their forward passes are what choosing costs.
-HELD_OUT = 320
 PROGRESS = "progress.ckpt"
 
 

@@ -16,6 +16,8 @@ from s3prl_metaperser.corpora.base import Corpus, Rating
 from s3prl_metaperser.errors import UserError, unknown_name
 
 SCENARIOS = ("seen", "unseen")
+#: Folds where neither the options nor the corpus name the test raters; fewer where it has fewer raters.
+MOST_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def default_test_raters(corpus: Corpus, excluded: Sequence[str]) -> tuple[str, .
     if suggested and all(counts[rater] for rater in suggested):
         return suggested
     usable = [rater for rater in counts if rater not in excluded]
-    return tuple(sorted(usable, key=lambda rater: (-counts[rater], rater))[:5])
+    return tuple(sorted(usable, key=lambda rater: (-counts[rater], rater))[:MOST_FOLDS])
 
 
 def make_split(

@@ -83,7 +83,7 @@ def run_grid(opened: OpenedGrid, settings: Settings) -> int:
     """
     profile = _profile(settings)
     opened.results.make()
-    opened.check_corpora()
+    opened.read_corpora(missing=True)
     folder = engine_folder(opened)
     with held(folder) as lock:
         _clear(folder)
@@ -94,7 +94,7 @@ def run_grid(opened: OpenedGrid, settings: Settings) -> int:
         with _snakemake(line, call / LOG, lock) as process:
             print(f"Snakemake's log: {call / LOG}; logs of the jobs: {call / 'logs'}", file=sys.stderr)
             _watch(process, opened)
-    if process.returncode:
+    if process.returncode and not any(opened.results.failure(cell) for cell in opened.cells):
         text = (call / LOG).read_text(encoding="utf-8", errors="replace")
         print("\n".join(text.splitlines()[-_TAIL_LINES:]), file=sys.stderr)
     return process.returncode
