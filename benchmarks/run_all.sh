@@ -8,9 +8,8 @@
 #   bash benchmarks/run_all.sh GRID.yaml --engine snakemake --profile slurm          a cluster: docs/grid_snakemake.md
 #
 # All other options go to `metaperser run` (see its --help): --results DIR, --only 'upstream=hubert_base,scenario=unseen',
-# --set OPTION=VALUE, --jobs N, --dry-run, --fail-fast. What is done is not done again. The exit status is the number of
-# cells that failed (at most 99), or 101 where the grid cannot be run or reported. The report is written to the results' folder
-# report/.
+# --set OPTION=VALUE, --jobs N, --dry-run, --fail-fast. Finished cells are skipped. The exit status is the number of failed
+# cells (at most 99), or 101 if the grid cannot be run or reported. The report is written to RESULTS/report/.
 set -euo pipefail
 
 main() { # read as a whole before anything runs: the file may change during a run of days
@@ -62,7 +61,7 @@ main() { # read as a whole before anything runs: the file may change during a ru
   "${metaperser[@]}" run "$grid" ${many[@]+"${many[@]}"} "$@" || status=$?
   [ "$status" -le 99 ] && [ -n "$report" ] || exit "$status"
   if [ "$engine" = snakemake ] && [ "$status" -eq 0 ]; then
-    exit 0 # the report is the last of its jobs; where cells failed, it is made here of what there is
+    exit 0 # the report is the last of its jobs; if cells failed, it is made here from the others
   fi
 
   if [ -z "$results" ]; then

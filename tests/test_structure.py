@@ -117,7 +117,6 @@ STILL_NAMED = {
     "evaluation/compare.py": {"macro_f1"},
     "evaluation/results.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "evaluation/shape.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
-    "grid/cells.py": {"demo"},
     "grid/opened.py": {"demo"},
     "listener/card.py": {"demo", "iemocap"},
     "listener/leave_out.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},

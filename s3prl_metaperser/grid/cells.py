@@ -107,7 +107,8 @@ class Cell:
     def features(self) -> str:
         """SHA-256 of what names the upstream's feature store, or its checkpoint where it is fine-tuned."""
         expert = self.config["downstream_expert"]
-        data = {key: expert["datarc"][key] for key in ("corpus", "demo", "duplicates")}
+        datarc = expert["datarc"].items()  # which corpus, and the sections of readers
+        data = {key: value for key, value in datarc if key in ("corpus", "duplicates") or isinstance(value, Mapping)}
         chosen = {"upstream": identity_of_upstream(self.upstream), "scope": self.scope, "data": data}
         return _hash({**chosen, "dtype": expert["modelrc"]["feature_dtype"]})
 

@@ -1,4 +1,4 @@
-"""What the runner says while a cell runs: lines go to the cell's log, progress bars to the grid's own bar."""
+"""The output of a running cell: lines go to the cell's log, progress bars to the grid's own bar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class CellLog(io.TextIOBase):
 
     Args:
         file: where whole lines go.
-        progress: told ``what 40%`` whenever a progress bar inside moves.
+        progress: called with ``SSL-E 40%`` whenever a progress bar inside moves.
     """
 
     def __init__(self, file: io.TextIOBase, progress: Callable[[str], None]):

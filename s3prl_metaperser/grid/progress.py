@@ -1,4 +1,4 @@
-"""The bar over cells, with the time left; what the runner itself says is in each cell's log."""
+"""The bar over cells, with the time left; the output of each cell is in its own log."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Progress:
         self._bar.update()
 
     def summary(self, total: int) -> str:
-        """What became of all cells, in a line."""
+        """The outcome of all cells, in one line."""
         left = total - self.before - self.now - self.failed
         parts = [f"{self.before + self.now} done ({self.now} now, {self.before} before)"]
         parts += [f"{self.failed} failed"] if self.failed else []

@@ -1,7 +1,7 @@
-"""All cells, one after another, or shared out among processes that meet at each cell's lock.
+"""All cells, one after another, or shared among processes through each cell's lock.
 
-Every process goes through the same list: it skips what is done, leaves what another one works on, and comes back for it
-at the end. So ``--jobs``, a second ``metaperser run`` beside the first, and a run after a crash are the same thing.
+Every process goes through the same list: it skips finished cells, leaves those that another one works on, and returns
+to them at the end. So ``--jobs``, a second ``metaperser run`` beside the first, and a run after a crash are the same.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Event:
     """What happened.
 
     Attributes:
-        kind: ``begun``, ``progress`` (``text`` says of what), ``done`` (by this run), ``found`` (was done already),
-            ``failed`` (``text`` is the error's first line).
+        kind: ``begun``, ``progress`` (of ``text``), ``done`` (by this run), ``found`` (was done already), ``failed``
+            (``text`` is the error's first line).
         cell: its index.
     """
 
@@ -57,9 +57,9 @@ def in_this_process(work: Work, tell: Callable[[Event], None], first: int = 0, s
     """Work until no cell is left that is neither done nor failed.
 
     Args:
-        tell: told what happens.
-        first: where in the list to begin; the rest follows.
-        stop: asked before each cell.
+        tell: called with each event.
+        first: the index to begin at; the others follow.
+        stop: called before each cell; true ends the work.
     """
     from s3prl_metaperser.grid.session import Session
 
@@ -101,7 +101,7 @@ def in_processes(work: Work, jobs: int, tell: Callable[[Event], None]) -> None:
         for event in _events(events, workers):
             if event.kind in ("done", "found", "failed"):
                 if event.cell in ended:
-                    continue  # another process has told of it
+                    continue  # another process has reported it
                 ended.add(event.cell)
             tell(event)
     finally:
@@ -112,10 +112,10 @@ def in_processes(work: Work, jobs: int, tell: Callable[[Event], None]) -> None:
     codes = [worker.exitcode for worker in workers if worker.exitcode not in (0, None)]
     if codes and work.keep_going and len(ended) < size:
         killed = min(codes) < 0
-        hint = "A process that is killed most often lacks memory: run again with fewer --jobs." if killed else ""
+        hint = "The cause is most often a lack of memory: run again with fewer --jobs." if killed else ""
         raise UserError(
             f"{len(codes)} of {jobs} processes ended {f'by signal {-min(codes)}' if killed else 'with an error'}, and "
-            f"{size - len(ended)} cell(s) are left; what was reached is kept. {hint}".rstrip()
+            f"{size - len(ended)} cell(s) are left; finished work is kept. {hint}".rstrip()
         )
 
 
