@@ -9,9 +9,18 @@ import soundfile
 import torch
 
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.corpora.iemocap import CLASSES
-from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
-from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, tensor_hash, write_folder
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.listener.card import (
+    SCHEMA,
+    Adaptation,
+    Card,
+    TrainingCard,
+    UpstreamCard,
+    licence_notes,
+    option_sections,
+)
+from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, tensor_hash, write_folder
 from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.methods.base import new_head
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
@@ -34,11 +43,13 @@ def random_model(
     finetuned: bool = False,
     projector: int = 8,
     steps: int = 4,
+    label_set: LabelSet = LABEL_SET,
 ) -> Path:
     """Write a model folder of random parameters; ``shape`` is (layers, features) of the upstream."""
     changed = {"modelrc": {"projector_dim": projector}, "evalrc": {**OPTIONS["evalrc"], "steps": steps}}
     options = Options.from_config({"downstream_expert": {**OPTIONS, **changed}})
-    head = new_head(options, *shape, len(CLASSES), "random model")
+    classes = len(label_set.classes)
+    head = new_head(options, *shape, classes, "random model")
     tensors, rest = dict(head.named_parameters()), None
     if finetuned:
         built = build_upstream(upstream, str(ckpt))
@@ -48,29 +59,31 @@ def random_model(
     names = list(tensors)
     assert finetuned or tuple(names) == PARAMETERS
     more = {} if finetuned else {MEAN: torch.zeros(shape), SCALE: torch.ones(shape)}
-    card = {
-        "schema": SCHEMA,
-        "kind": "model",
-        "system": "Meta-PerSER",
-        "scope": "finetuned" if finetuned else "frozen",
-        "classes": list(CLASSES),
-        "upstream": {
-            "name": upstream,
-            "checkpoint": checkpoint_hash(upstream, None if ckpt is None else str(ckpt)),
-            "source": [] if ckpt is None else [ckpt.name],
+    card = Card(
+        schema=SCHEMA,
+        kind="model",
+        system="Meta-PerSER",
+        scope="finetuned" if finetuned else "frozen",
+        classes=label_set.classes,
+        label_set=label_set,
+        upstream=UpstreamCard(
+            name=upstream,
+            checkpoint=checkpoint_hash(upstream, None if ckpt is None else str(ckpt)),
+            source=() if ckpt is None else (ckpt.name,),
             **{"model_config": None, "selection": "hidden_states", "layer": None, "normalize": False},
             **{"dtype": "float32", "layers": shape[0], "features": shape[1], "standardized": False},
             **{"not_adapted": rest, "precision": "float32", "recipe": RECIPE},
-        },
-        "adaptation": {**adaptation_of(options), "class_weights": [1.0] * len(CLASSES)},
-        "options": option_sections(options),
-        "training": {"corpus": "demo", "train_raters": 9},
-        "metrics": None,
-        "licences": licence_notes(upstream, "demo", None),
-        "versions": {},
-        "parameters": names,
-        "listener": None,
-    }
+        ),
+        adaptation=Adaptation.under(options, (1.0,) * classes),
+        options=option_sections(options),
+        training=TrainingCard(corpus="demo", train_raters=9),
+        metrics=None,
+        licences=licence_notes(upstream, "demo", None),
+        versions={},
+        parameters=tuple(names),
+        sha256="",
+        listener=None,
+    )
     rates = torch.full((2, len(names)), 0.05)
     return write_folder(out, card, {**tensors, RATES: rates, **more})
 

@@ -192,11 +192,14 @@ def test_a_report_that_does_not_fit_leaves_the_earlier_one(tmp_path):
 
 
 def test_a_model_folder_that_does_not_fit_is_one_error(tmp_path):
-    from s3prl_metaperser.listener.folder import KEYS, write_folder
+    from listener_fixtures import random_model
 
+    from s3prl_metaperser.listener.folder import read_card, write_folder
+
+    card = read_card(random_model(tmp_path / "small"))
     with limited(20_000), pytest.raises(CannotWrite, match=r"model cannot be written: File too large"):
-        write_folder(tmp_path / "model", dict.fromkeys(KEYS), {"w": torch.zeros(100_000)})
-    assert not list(tmp_path.iterdir())
+        write_folder(tmp_path / "model", card, {"w": torch.zeros(100_000)})
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
 def test_where_no_writer_is_prepared_the_commands_still_end_with_one_line(tmp_path, monkeypatch, capsys):

@@ -79,7 +79,7 @@ class Visitor:
     def tick(self, index, *ticks, token=None, **headers):
         token = self.server.token if token is None else token
         return self.ask(
-            "POST", f"/clip/{index}", urlencode([("token", token), *[("tick", t) for t in ticks]]).encode(), **headers
+            "POST", f"/clip/{index}", urlencode([("token", token), *[("label", t) for t in ticks]]).encode(), **headers
         )
 
     def settle(self):
@@ -121,11 +121,11 @@ def test_every_label_is_in_ratings_csv_at_once_and_another_one_replaces_it(visit
 def test_a_session_goes_on_from_its_file_and_leaves_other_raters_rows(recognizer, folder):
     other = ["file,note,rater,label", "clip1.wav,loud,ben,sad", "clip2.wav,,anna,joy"]
     (folder / "ratings.csv").write_text("\n".join(other) + "\n")
-    with pytest.raises(UserError, match=r"2 raters: anna, ben\. Say who listens"):
+    with pytest.raises(UserError, match=r"2 raters: anna, ben\. Choose one with --rater"):
         ListeningSession(recognizer, folder)
     visitor = Visitor(ListeningSession(recognizer, folder, rater="anna", every=3))
     place = visitor.session.clips.index
-    assert visitor.session.view().ticks == {place("clip2.wav"): ("happy",)}
+    assert visitor.session.view().answers == {place("clip2.wav"): ("happy",)}
     visitor.tick(place("clip1.wav"), "neutral")
     visitor.tick(place(HOSTILE), "fear")
     visitor.close()
@@ -135,7 +135,7 @@ def test_a_session_goes_on_from_its_file_and_leaves_other_raters_rows(recognizer
         [HOSTILE, "", "anna", "fear"],
     ]
     again = ListeningSession(recognizer, folder, rater="anna", every=3)
-    assert again.view().ticks == {
+    assert again.view().answers == {
         place("clip1.wav"): ("neutral",),
         place("clip2.wav"): ("happy",),
         place(HOSTILE): ("fear",),
@@ -257,7 +257,11 @@ def test_only_this_machines_browser_with_the_key_sees_anything(visitor):
 
 
 def test_wrong_labels_are_told_and_not_saved(visitor, folder):
-    for ticks, message in (((), "Tick at least one"), (("hapy",), "Bad label"), (("happy", "<b>"), "Bad label")):
+    for ticks, message in (
+        ((), "Tick at least one"),
+        (("hapy",), "unknown label"),
+        (("happy", "<b>"), "unknown label"),
+    ):
         answer, page = visitor.tick(0, *ticks)
         assert answer.status == 400
         assert message in page.decode()
@@ -288,7 +292,7 @@ def test_a_session_needs_clips_a_model_and_a_file_it_can_go_on_with(recognizer, 
     with pytest.raises(UserError, match="no such folder"):
         ListeningSession(recognizer, tmp_path / "nowhere")
     (folder / "ratings.csv").write_text("file,anna\nclip1.wav,happy\n")
-    with pytest.raises(UserError, match="a column a rater"):
+    with pytest.raises(UserError, match="a column for each rater"):
         ListeningSession(recognizer, folder)
     (folder / "ratings.csv").write_text("file,rater,label\nclip1.wav,anna,hapy\n")
     with pytest.raises(UserError, match=r"ratings.csv:2: unknown label 'hapy'"):
@@ -298,27 +302,27 @@ def test_a_session_needs_clips_a_model_and_a_file_it_can_go_on_with(recognizer, 
 def test_a_clip_that_cannot_be_read_takes_no_label_even_before_the_worker_has_met_it(recognizer, folder):
     session = ListeningSession(recognizer, folder)
     with pytest.raises(UserError, match="cannot be decoded"):
-        session.tick(session.clips.index("broken.wav"), ["happy"])
+        session.label(session.clips.index("broken.wav"), ["happy"])
     assert not (folder / "ratings.csv").exists()
 
 
 def test_two_sessions_and_an_editor_on_one_file_keep_each_others_rows(recognizer, folder):
     anna, ben = (ListeningSession(recognizer, folder, rater=name) for name in ("anna", "ben"))
     place = anna.clips.index
-    anna.tick(place("clip0.wav"), ["happy"])
-    ben.tick(place("clip0.wav"), ["sad"])
+    anna.label(place("clip0.wav"), ["happy"])
+    ben.label(place("clip0.wav"), ["sad"])
     edited = (folder / "ratings.csv").read_text().replace("anna,happy", "anna,fear")
     (folder / "ratings.csv").write_text(edited)
-    anna.tick(place("clip1.wav"), ["angry"])
+    anna.label(place("clip1.wav"), ["angry"])
     kept = (folder / "ratings.csv").read_bytes()
     wanted = [["clip0.wav", "anna", "fear"], ["clip0.wav", "ben", "sad"], ["clip1.wav", "anna", "angry"]]
     assert rows(folder / "ratings.csv")[1:] == wanted
     (folder / "ratings.csv").write_bytes(b"path,emotion\n")
     with pytest.raises(UserError, match="no column 'file'"):
-        ben.tick(place("clip2.wav"), ["fear"])
+        ben.label(place("clip2.wav"), ["fear"])
     assert (folder / "ratings.csv").read_bytes() == b"path,emotion\n"
     (folder / "ratings.csv").write_bytes(kept)
-    ben.tick(place("clip2.wav"), ["fear"])
+    ben.label(place("clip2.wav"), ["fear"])
     assert rows(folder / "ratings.csv")[1:] == [*wanted, ["clip2.wav", "ben", "fear"]]
 
 
@@ -328,9 +332,9 @@ def test_a_row_that_comes_right_after_a_save_is_not_taken_for_ones_own(recognize
 
     session = ListeningSession(recognizer, folder, rater="anna")
     monkeypatch.setattr("s3prl_metaperser.listener.ratings_file.write_text", then_another)
-    session.tick(session.clips.index("clip0.wav"), ["happy"])
+    session.label(session.clips.index("clip0.wav"), ["happy"])
     monkeypatch.undo()
-    session.tick(session.clips.index("clip1.wav"), ["fear"])
+    session.label(session.clips.index("clip1.wav"), ["fear"])
     wanted = [["clip0.wav", "anna", "happy"], ["clip5.wav", "ben", "sad"], ["clip1.wav", "anna", "fear"]]
     assert rows(folder / "ratings.csv")[1:] == wanted
 
@@ -348,7 +352,7 @@ def test_a_failed_save_changes_nothing(visitor, folder, monkeypatch):
     assert "No space left" in page.decode()
     monkeypatch.undo()
     assert (folder / "ratings.csv").read_bytes() == before
-    assert 1 not in visitor.session.view().ticks
+    assert 1 not in visitor.session.view().answers
     visitor.tick(2, "fear")
     assert [row[2] for row in rows(folder / "ratings.csv")[1:]] == ["happy", "fear"]
 
@@ -366,7 +370,7 @@ def test_in_a_browser_keys_label_the_page_adapts_and_a_phone_needs_no_sideways_s
             page.press(" ", "Space", 32, " ")
             page.until("document.querySelector('audio').currentTime > 0")
             page.press(str(number), f"Digit{number}", 48 + number, str(number))
-            assert page.run("document.querySelector('.ticks input:checked').value") == CLASSES[number - 1]
+            assert page.run("document.querySelector('.choices input:checked').value") == CLASSES[number - 1]
             page.press("Enter", "Enter", 13, "\r")
             page.until(
                 f"document.readyState === 'complete' && document.querySelector('#clip-title').textContent !== {title!r}"
@@ -376,7 +380,7 @@ def test_in_a_browser_keys_label_the_page_adapts_and_a_phone_needs_no_sideways_s
         unnamed = "[...document.querySelectorAll('input:not([type=hidden]), button, a, audio')]"
         unnamed += ".filter(e => !(e.textContent.trim() || e.ariaLabel || e.labels?.length)).length"
         assert page.run(unnamed) == 0
-        assert page.run("Math.min(...[...document.querySelectorAll('.ticks label')].map(e => e.offsetHeight))") >= 44
+        assert page.run("Math.min(...[...document.querySelectorAll('.choices label')].map(e => e.offsetHeight))") >= 44
         assert not page.console
     assert [row[2] for row in rows(folder / "ratings.csv")[1:]] == ["frustrated", "excited", "happy"]
 
@@ -390,7 +394,7 @@ def test_the_command_prints_an_address_that_answers_and_ends_with_what_to_type_n
     )
     try:
         said = [process.stdout.readline() for _ in range(3)]
-        assert said[0].startswith("8 clips, 1 ticked; labels go to ")
+        assert said[0].startswith("8 clips, 1 labelled; labels are saved to ")
         address = urlsplit(said[1].removeprefix("open ").strip())
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
         connection.request("GET", f"{address.path}?{address.query}")
@@ -401,6 +405,6 @@ def test_the_command_prints_an_address_that_answers_and_ends_with_what_to_type_n
         rest, complaints = process.communicate(timeout=60)
     assert process.returncode == 0, complaints
     assert "1 rated file(s)" in complaints
-    assert "1 clips are labelled" in rest
+    assert "1 labelled clips in" in rest
     assert f"next: metaperser adapt '{model}' --ratings {folder / 'ratings.csv'} --out LISTENER" in rest
     assert "Traceback" not in complaints

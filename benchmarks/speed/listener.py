@@ -22,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.s3prl_stack import compat
 
 compat.apply()
@@ -54,9 +55,9 @@ def measure_adaptation(recognizer: PersonalizedEmotionRecognizer, threads: int, 
     said = recognizer.card["upstream"]
     generator = torch.Generator().manual_seed(0)
     items = list(torch.randn(SHOTS, said["layers"], said["features"], generator=generator))
-    ticks = [tuple(LABELS[n % len(LABELS)].split(";")) for n in range(SHOTS)]
+    labels = ListenerLabels.read([LABELS[n % len(LABELS)] for n in range(SHOTS)], recognizer.label_set)
     torch.set_num_threads(threads)
-    seconds = interleaved({"adapt": lambda: recognizer.adapt_items(items, ticks)}, count)
+    seconds = interleaved({"adapt": lambda: recognizer.adapt_items(items, labels)}, count)
     return {"threads": threads, **{clock: medians(seconds, clock)["adapt"] for clock in ("process", "wall")}}
 
 

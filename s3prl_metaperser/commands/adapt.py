@@ -36,29 +36,33 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.folder import check_new
     from s3prl_metaperser.listener.leave_out import leave_out
-    from s3prl_metaperser.listener.ratings import copies, read_ratings, warnings_about
+    from s3prl_metaperser.listener.ratings import read_ratings
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
 
     quiet_upstreams()
     out = user_path(arguments.out)
     check_new(out)
-    root = user_path(arguments.root) if arguments.root else None
-    csv = user_path(arguments.ratings)
-    ratings = read_ratings(csv, root=root, rater=arguments.rater, outside=arguments.outside)
     recognizer = load(arguments, adapted=False)
-    for reason, count in sorted(ratings.dropped.items()):
+    given = read_ratings(
+        user_path(arguments.ratings),
+        recognizer.label_set,
+        root=user_path(arguments.root) if arguments.root else None,
+        rater=arguments.rater,
+        outside=arguments.outside,
+    )
+    for reason, count in sorted(given.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)
-    copied = copies(ratings.clips)
-    for clip, other in copied:
+    copies = given.copies()
+    for clip, other in copies:
         print(printable(f"same content: {clip} and {other}"), file=sys.stderr)
-    items = recognizer.items(ratings.clips, progress="features")
-    fit = leave_out(recognizer.model, items, ratings.ticks, arguments.folds, progress=True)
-    adapted = recognizer.adapt_items(items, ratings.ticks, seed=arguments.seed)
-    shots = recognizer.card["adaptation"]["shots"]
-    warned = [*warnings_about(ratings.ticks, recognizer.classes, shots, len(copied)), *(fit.warning() if fit else [])]
-    adapted.save(out, rater=ratings.rater, warnings=warned, fit=fit.as_json() if fit else None)
-    print(f"{out}: {recognizer.card['system']} adapted to {ratings.rater}, K={len(items)} clips")
-    print(fit.table() if fit else "cross-validation: not done")
+    items = recognizer.items(given.clips, progress="features")
+    fit = leave_out(recognizer.model, items, given.labels, arguments.folds, progress=True)
+    adapted = recognizer.adapt_items(items, given.labels, seed=arguments.seed)
+    card = recognizer.model.card
+    warned = [*given.labels.warnings(card.adaptation.shots, len(copies)), *(fit.warning() if fit else [])]
+    adapted.save(out, rater=given.rater, warnings=warned, fit=fit.as_json() if fit else None)
+    print(f"{out}: {card.system} adapted to {given.rater}, K={len(items)} clips")
+    print(fit.table() if fit else "cross-validation: skipped")
     for warning in warned:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"next: metaperser predict {quote(str(out))} FILES...")

@@ -21,19 +21,19 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.export import export
-    from s3prl_metaperser.listener.folder import TENSORS
+    from s3prl_metaperser.listener.folder import CARD, TENSORS
 
     out = user_path(arguments.out)
     card = export(user_path(arguments.experiment), out, licence=arguments.licence)
-    upstream, metrics = card["upstream"], card["metrics"]
-    print(f"{out}: {card['system']} ({card['scope']}), upstream {upstream['name']}, {TENSORS} and card.json")
-    if metrics is None:
+    upstream = card.upstream
+    print(f"{out}: {card.system} ({card.scope}), upstream {upstream.name}, {TENSORS} and {CARD}")
+    if card.metrics is None:
         print(
             "The card has no metrics: this checkpoint has no result_test.json (run_downstream.py -m evaluate)",
             file=sys.stderr,
         )
-    if upstream["source"] and not upstream["source"][0].startswith("http"):
-        print(f"to use it, the upstream's weights are also needed: -k {upstream['source'][0]}")
+    if upstream.source and not upstream.source[0].startswith("http"):
+        print(f"to use it, the upstream's weights are also needed: -k {upstream.source[0]}")
     model = quote(str(out))
     print(f"next: metaperser adapt {model} --ratings my_ratings.csv --out LISTENER")
     print(f"or:   metaperser listen {model} --clips DIR")

@@ -45,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     with ListeningServer(session, arguments.port) as server:
         session.start()
-        print(
-            f"{len(session.clips)} clips, {len(session.view().ticks)} ticked; labels are saved to {session.file.path}"
-        )
+        done = len(session.view().answers)
+        print(f"{len(session.clips)} clips, {done} labelled; labels are saved to {session.file.path}")
         print(f"open {server.url}\nPress Ctrl-C to stop; run the same command to continue", flush=True)
         if not arguments.no_browser:
             webbrowser.open(server.url)
@@ -57,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             print()
         finally:
             session.stop()
-    done = len(session.view().ticks)
+    done = len(session.view().answers)
     print(f"{done} labelled clips in {session.file.path}")
     if done:
         root = "" if session.file.path.parent.resolve() == clips.resolve() else f" --root {quote(str(clips))}"

@@ -16,7 +16,7 @@ def add(commands) -> None:
         "files", nargs="+", metavar="FILES", help="audio files, folders (recursive), or quoted patterns"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="CSV: file, probability of each class, ticked classes")
+    form.add_argument("--csv", action="store_true", help="CSV: file, probability of each class, and the answer")
     form.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--out", metavar="FILE", help="write to FILE instead of stdout")
     parser.add_argument("--batch-size", type=positive(int), default=1, metavar="N", help="clips per forward pass [1]")

@@ -1,14 +1,21 @@
-"""What a card says of adaptation and of licences, and the options that it stands for."""
+"""The card of a model folder: what it says, typed, and the options that it stands for. docs/listener.md explains it."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.validator import Filled, NotNegative, Positive, Whole, build
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
 
+#: Version of the card. 1 (version 0.1.0) names the classes of its label set alone, and is read, too.
+SCHEMA: Literal[2] = 2
 #: Sections of ``downstream_expert`` that adaptation and prediction go by.
 SECTIONS = ("modelrc", "metarc", "fewrc", "tunerc", "evalrc")
 
@@ -24,44 +31,138 @@ _CORPUS_LICENCES = {
 }
 
 
-def option_sections(options: Options) -> dict[str, Any]:
-    """The card's ``options``: plain values, as in config.yaml; no paths of the machine that trained."""
-    expert = options.downstream_expert
-    sections = {name: dataclasses.asdict(getattr(expert, name)) for name in SECTIONS}
-    return {key: _plain(value) for key, value in sections.items()}
+@dataclass(frozen=True)
+class UpstreamCard:
+    """Which upstream, and how its features are made."""
+
+    name: Filled
+    checkpoint: str
+    source: tuple[str, ...]
+    model_config: str | None
+    selection: Filled
+    layer: Whole | None
+    normalize: bool
+    dtype: Literal["float32", "float16"]
+    precision: Literal["float32", "bfloat16"]
+    recipe: int
+    layers: Positive
+    features: Positive
+    standardized: bool
+    not_adapted: str | None
 
 
-def adaptation_of(options: Options) -> dict[str, Any]:
-    """The card's ``adaptation`` as far as the options say it: how the K clips are used, for a reader."""
-    expert = options.downstream_expert
-    return {
-        "shots": expert.evalrc.shots,
-        "steps": expert.evalrc.steps,
-        "inner_steps": expert.metarc.inner_steps,
-        "learned_rates": expert.metarc.lslr,
-        "rate_factor": expert.evalrc.rate_factor,
-        "smoothing": expert.datarc.smoothing,
-    }
+@dataclass(frozen=True)
+class Adaptation:
+    """How the K clips are used, for a reader; it repeats what the options say."""
+
+    shots: Positive
+    steps: Positive
+    inner_steps: Positive
+    learned_rates: bool
+    rate_factor: float
+    smoothing: float
+    class_weights: tuple[NotNegative, ...]
+
+    @classmethod
+    def under(cls, options: Options, class_weights: tuple[float, ...]) -> Adaptation:
+        """What the options say, with the class weights [C] of the training split."""
+        expert = options.downstream_expert
+        return cls(
+            shots=expert.evalrc.shots,
+            steps=expert.evalrc.steps,
+            inner_steps=expert.metarc.inner_steps,
+            learned_rates=expert.metarc.lslr,
+            rate_factor=expert.evalrc.rate_factor,
+            smoothing=expert.datarc.smoothing,
+            class_weights=class_weights,
+        )
 
 
-def options_of(card: Mapping[str, Any], where: str) -> Options:
-    """The options that a card stands for.
+@dataclass(frozen=True)
+class TrainingCard:
+    """What the model was trained on, without names of raters."""
 
-    Args:
-        where: names the card in errors.
+    corpus: str
+    train_raters: Positive
+    fingerprint: str | None = None
+    scenario: str | None = None
+    fold: str | None = None
+    seed: int | None = None
+    selected_step: int | None = None
+    validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """``card.json``, whole.
 
     Raises:
-        UserError: unknown keys, or ``adaptation`` and ``options`` that contradict each other.
+        UserError: parts that contradict each other; the card was edited.
     """
-    said = card["adaptation"]
-    expert = {**card["options"], "datarc": {"smoothing": said.get("smoothing")}}
-    options = Options.from_config({"downstream_expert": expert}, source=where)
-    for key, value in adaptation_of(options).items():
-        if said.get(key) != value:
-            raise UserError(
-                f"{where}: adaptation.{key} is {said.get(key)!r}, but options say {value!r}. It was edited."
-            )
-    return options
+
+    schema: Literal[1, 2]
+    kind: Literal["model", "listener"]
+    system: Filled
+    scope: Literal["frozen", "finetuned"]
+    classes: tuple[str, ...]
+    label_set: LabelSet
+    upstream: UpstreamCard
+    adaptation: Adaptation
+    options: dict[str, Any]
+    training: TrainingCard
+    metrics: dict[str, Any] | None
+    licences: dict[str, str]
+    versions: dict[str, Any]
+    parameters: tuple[str, ...]
+    sha256: str
+    listener: dict[str, Any] | None
+
+    def __post_init__(self) -> None:
+        if self.classes != self.label_set.classes:
+            raise UserError("classes and label_set.classes differ.")
+        if len(self.adaptation.class_weights) != len(self.classes):
+            raise UserError(f"adaptation.class_weights must hold {len(self.classes)} numbers, one for each class.")
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Card:
+        """A card as read from its file.
+
+        Raises:
+            UserError: a key that is missing, or a value of the wrong type or range.
+        """
+        classes = content.get("classes")
+        if content["schema"] == 1 and isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+            content = {**content, "label_set": set_of({"classes": classes}).as_dict()}
+        return build(cls, content, strict=True, further=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as they stand in the file."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain |= {name: dataclasses.asdict(plain[name]) for name in ("upstream", "adaptation", "training")}
+        return json.loads(json.dumps({**plain, "label_set": self.label_set.as_dict(), "schema": SCHEMA}))
+
+    def in_force(self, where: str) -> Options:
+        """The options that adaptation and prediction go by.
+
+        Args:
+            where: names the card in errors.
+
+        Raises:
+            UserError: unknown options, or ``adaptation`` and ``options`` that contradict each other.
+        """
+        expert = {**self.options, "datarc": {"smoothing": self.adaptation.smoothing}}
+        options = Options.from_config({"downstream_expert": expert}, source=where)
+        meant = Adaptation.under(options, self.adaptation.class_weights)
+        for name, value in dataclasses.asdict(meant).items():
+            if (said := getattr(self.adaptation, name)) != value:
+                raise UserError(f"{where}: adaptation.{name} is {said!r}, but options say {value!r}. It was edited.")
+        return options
+
+
+def option_sections(options: Options) -> dict[str, Any]:
+    """The card's ``options``: plain values, as in config.yaml; no paths of the machine that trained."""
+    expert = options.as_config()["downstream_expert"]
+    return {name: expert[name] for name in SECTIONS}
 
 
 def licence_notes(upstream: str, corpus: str, model: str | None) -> dict[str, str]:
@@ -81,9 +182,3 @@ def licence_notes(upstream: str, corpus: str, model: str | None) -> dict[str, st
         "upstream": named,
         "corpus": _CORPUS_LICENCES.get(corpus, "not known here; ask who made the corpus"),
     }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value

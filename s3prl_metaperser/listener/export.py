@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 import torch
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import read_whole
 from s3prl_metaperser.evaluation.results import versions
-from s3prl_metaperser.listener.card import adaptation_of, licence_notes, option_sections
-from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, SCHEMA, check_new, tensor_hash, write_folder
+from s3prl_metaperser.listener.card import (
+    SCHEMA,
+    Adaptation,
+    Card,
+    TrainingCard,
+    UpstreamCard,
+    licence_notes,
+    option_sections,
+)
+from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, check_new, tensor_hash, write_folder
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.run.experiment import BEST
@@ -26,13 +36,13 @@ from s3prl_metaperser.storage.paths import steps_of
 from s3prl_metaperser.upstream.store import RECIPE
 
 
-def export(experiment: Path, out: Path, *, licence: str | None = None) -> dict[str, Any]:
+def export(experiment: Path, out: Path, *, licence: str | None = None) -> Card:
     """Write the selected checkpoint of an experiment as a model folder.
 
     Args:
         experiment: the experiment folder, or one of its checkpoints.
         out: a new or empty folder.
-        licence: of the model, for the card.
+        licence: the model's, for the card.
 
     Returns:
         The card.
@@ -45,7 +55,7 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> dict[s
     content = read_checkpoint(path)
     args = content["Args"]
     if getattr(args, "downstream", None) != DOWNSTREAM:
-        raise UserError(f"{path} is of the downstream {getattr(args, 'downstream', None)!r}, not of {DOWNSTREAM}.")
+        raise UserError(f"{path} belongs to the downstream {getattr(args, 'downstream', None)!r}, not to {DOWNSTREAM}.")
     system, registry = content.get("System", DEFAULT_SYSTEM), systems(args.upstream_trainable)
     if not registry.get(system).personalises:
         able = [name for name in registry.names() if registry.get(name).personalises]
@@ -58,22 +68,26 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> dict[s
     result = _result(path.parent, content)
     options = _options_in_force(content, result)
     tensors, digest = _tensors(content)
-    card = {
-        "schema": SCHEMA,
-        "kind": "model",
-        "system": system,
-        "scope": "finetuned" if args.upstream_trainable else "frozen",
-        "classes": content["Training"]["classes"],
-        "upstream": _upstream(args, content["Training"], options, digest),
-        "adaptation": {**adaptation_of(options), "class_weights": content["Training"]["class_weights"]},
-        "options": option_sections(options),
-        "training": _training(content, args),
-        "metrics": None if result is None else _metrics(result),
-        "licences": licence_notes(args.upstream, content["Training"]["corpus"]["name"], licence),
-        "versions": versions(),
-        "parameters": content["Adapted"],
-        "listener": None,
-    }
+    training = content["Training"]
+    label_set = set_of(training)
+    card = Card(
+        schema=SCHEMA,
+        kind="model",
+        system=system,
+        scope="finetuned" if args.upstream_trainable else "frozen",
+        classes=label_set.classes,
+        label_set=label_set,
+        upstream=_upstream(args, training, options, digest),
+        adaptation=Adaptation.under(options, tuple(training["class_weights"])),
+        options=option_sections(options),
+        training=_training(content, args),
+        metrics=None if result is None else _metrics(result),
+        licences=licence_notes(args.upstream, training["corpus"]["name"], licence),
+        versions=versions(),
+        parameters=tuple(content["Adapted"]),
+        sha256="",
+        listener=None,
+    )
     write_folder(out, card, tensors)
     return card
 
@@ -82,12 +96,12 @@ def _checkpoint(experiment: Path) -> Path:
     if experiment.is_file():
         return experiment
     if not experiment.is_dir():
-        raise UserError(f"{experiment}: there is no such experiment folder.")
+        raise UserError(f"{experiment}: no such experiment folder.")
     if (experiment / BEST).is_file():
         return experiment / BEST
     states = steps_of(experiment)
     if not states:
-        raise UserError(f"{experiment} is no experiment folder: it has no {BEST} and no states-*.ckpt. Train first.")
+        raise UserError(f"{experiment} is not an experiment folder: no {BEST} and no states-*.ckpt. Train first.")
     return states[-1][1]
 
 
@@ -126,38 +140,40 @@ def _tensors(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], str |
     return tensors, tensor_hash(rest) if finetuned else None
 
 
-def _upstream(args, training: Mapping[str, Any], options: Options, digest: str | None) -> dict[str, Any]:
-    given = args.upstream_ckpt
+def _upstream(
+    args: argparse.Namespace, training: Mapping[str, Any], options: Options, digest: str | None
+) -> UpstreamCard:
+    given, modelrc = args.upstream_ckpt, options.downstream_expert.modelrc
     source = checkpoint_urls(args.upstream) or ([given if is_address(given) else Path(given).name] if given else [])
     layers, features = training["shape"]
-    return {
-        "name": args.upstream,
-        "checkpoint": training["upstream_checkpoint"],
-        "source": source,
-        "model_config": Path(args.upstream_model_config).name if args.upstream_model_config else None,
-        "selection": args.upstream_feature_selection,
-        "layer": args.upstream_layer_selection,
-        "normalize": args.upstream_feature_normalize and args.upstream_layer_selection is None,  # as in s3prl
-        "dtype": options.downstream_expert.modelrc.feature_dtype,
-        "precision": "bfloat16" if options.downstream_expert.modelrc.bf16 else "float32",
-        "recipe": RECIPE,
-        "layers": layers,
-        "features": features,
-        "standardized": training["standardized"],
-        "not_adapted": digest,
-    }
+    return UpstreamCard(
+        name=args.upstream,
+        checkpoint=training["upstream_checkpoint"],
+        source=tuple(source),
+        model_config=Path(args.upstream_model_config).name if args.upstream_model_config else None,
+        selection=args.upstream_feature_selection,
+        layer=args.upstream_layer_selection,
+        normalize=args.upstream_feature_normalize and args.upstream_layer_selection is None,  # as in s3prl
+        dtype=modelrc.feature_dtype,
+        precision="bfloat16" if modelrc.bf16 else "float32",
+        recipe=RECIPE,
+        layers=layers,
+        features=features,
+        standardized=training["standardized"],
+        not_adapted=digest,
+    )
 
 
-def _training(content: Mapping[str, Any], args) -> dict[str, Any]:
+def _training(content: Mapping[str, Any], args: argparse.Namespace) -> TrainingCard:
     training, loss = content["Training"], content.get("Best", {}).get("loss")
-    return {
-        "corpus": training["corpus"]["name"],
-        "fingerprint": training["corpus"]["fingerprint"],
+    return TrainingCard(
+        corpus=training["corpus"]["name"],
+        fingerprint=training["corpus"]["fingerprint"],
         **training["split"],
-        "seed": args.seed,
-        "selected_step": content["Step"],
-        "validation_loss": loss if loss is not None and math.isfinite(loss) else None,
-    }
+        seed=args.seed,
+        selected_step=content["Step"],
+        validation_loss=loss if loss is not None and math.isfinite(loss) else None,
+    )
 
 
 def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:

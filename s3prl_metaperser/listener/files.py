@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, answer_text
 from s3prl_metaperser.listener.recognizer import CHUNK, PersonalizedEmotionRecognizer
 from s3prl_metaperser.listener.waves import waveform
 from s3prl_metaperser.storage.paths import user_path
@@ -32,49 +34,58 @@ class Predictions:
     """What was predicted.
 
     Attributes:
+        label_set: of the model.
         files: N that could be read, in the order asked for.
         probabilities: float32 [N, C].
-        ticked: the classes above 1/C of each, the most probable first.
+        answers: what each row stands for, see :meth:`.PersonalizedEmotionRecognizer.answers`.
         unreadable: (file, why), of the others.
     """
 
-    classes: tuple[str, ...]
+    label_set: LabelSet
     files: tuple[str, ...]
     probabilities: np.ndarray
-    ticked: tuple[tuple[str, ...], ...]
+    answers: tuple[Answer, ...]
     unreadable: tuple[tuple[str, str], ...]
 
+    @property
+    def column(self) -> str:
+        """What the answer is called: ``ticked``, ``label`` or ``value``."""
+        return ANSWER_COLUMNS[self.label_set.kind]
+
     def as_csv(self) -> str:
-        """``file``, a column for each class, ``ticked``; numbers with all digits of float32."""
+        """``file``, a column for each class, and the answer; numbers with all digits of float32."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", *self.classes, "ticked"])
-        for file, row, ticked in zip(self.files, self.probabilities, self.ticked, strict=True):
-            writer.writerow([file, *(f"{value:.9g}" for value in row), ";".join(ticked)])
+        writer.writerow(["file", *self.label_set.classes, self.column])
+        for file, row, answer in zip(self.files, self.probabilities, self.answers, strict=True):
+            writer.writerow([file, *(f"{value:.9g}" for value in row), answer_text(answer)])
         return text.getvalue()
 
     def as_json(self) -> str:
         """One object: ``classes``, ``predictions`` and ``unreadable``."""
-        rows = zip(self.files, self.probabilities.tolist(), self.ticked, strict=True)
-        content = {
-            "classes": list(self.classes),
-            "predictions": [
-                {"file": file, "probabilities": dict(zip(self.classes, row, strict=True)), "ticked": list(ticked)}
-                for file, row, ticked in rows
-            ],
-            "unreadable": [{"file": file, "error": why} for file, why in self.unreadable],
-        }
+        classes, several = self.label_set.classes, self.label_set.kind in ("multi", "soft")
+        predictions = []
+        for file, row, answer in zip(self.files, self.probabilities.tolist(), self.answers, strict=True):
+            shown = answer if isinstance(answer, float) else list(answer) if several else answer_text(answer)
+            named = dict(zip(classes, row, strict=True))
+            predictions.append({"file": file, "probabilities": named, self.column: shown})
+        unreadable = [{"file": file, "error": why} for file, why in self.unreadable]
+        content = {"classes": list(classes), "predictions": predictions, "unreadable": unreadable}
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
     def as_text(self) -> str:
-        """A line a file: its ticked classes with their probabilities."""
+        """A line a file: the answer's classes with their probabilities, or its number."""
         names = [printable(file) for file in self.files]
         width = max(map(len, names), default=0)
         lines = []
-        for file, row, ticked in zip(names, self.probabilities, self.ticked, strict=True):
-            named = dict(zip(self.classes, row.tolist(), strict=True))
-            lines.append(f"{file:<{width}}  " + ", ".join(f"{name} {named[name]:.2f}" for name in ticked))
-        return "".join(f"{line}\n" for line in lines)
+        for file, row, answer in zip(names, self.probabilities, self.answers, strict=True):
+            named = dict(zip(self.label_set.classes, row.tolist(), strict=True))
+            if isinstance(answer, int | float):
+                shown = f"{answer:.2f}"
+            else:
+                shown = ", ".join(f"{name} {named[name]:.2f}" for name in answer)
+            lines.append(f"{file:<{width}}  {shown}\n")
+        return "".join(lines)
 
 
 def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
@@ -94,7 +105,7 @@ def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
         else:
             every = sorted(glob.glob(str(path), recursive=True))
             inside = [file for file in every if os.path.isfile(file)]
-            why = "no file is like that"
+            why = "no file matches"
         if not inside:
             nothing.append((name, why))
         found.update(dict.fromkeys(inside))
@@ -102,7 +113,7 @@ def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 def audio_below(folder: Path) -> list[Path]:
-    """Audio files in a folder and its folders, sorted; hidden ones are not seen."""
+    """Audio files in a folder and its subfolders, sorted, without hidden ones."""
     found = []
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -114,7 +125,7 @@ def audio_below(folder: Path) -> list[Path]:
 def predict_files(
     recognizer: PersonalizedEmotionRecognizer, names: Sequence[str], *, batch_size: int = 1, progress: bool = True
 ) -> Predictions:
-    """Predict audio files; one that cannot be read does not keep the others from it.
+    """Predict audio files; one that cannot be read does not stop the others.
 
     Args:
         names: see :func:`find_files`.
@@ -126,7 +137,7 @@ def predict_files(
     """
     files, unreadable = find_files(names)
     if not files:
-        shown = "; ".join(f"{name}: {why}" for name, why in unreadable) or "none is named"
+        shown = "; ".join(f"{name}: {why}" for name, why in unreadable) or "none is given"
         raise UserError(f"No audio files ({shown}).")
     done, rows = [], []
     with tqdm(total=len(files), desc="predicting", disable=not progress, unit="file", dynamic_ncols=True) as bar:
@@ -139,15 +150,15 @@ def predict_files(
                 unreadable += [(f, "its prediction is NaN") for f, fine in zip(part, finite, strict=True) if not fine]
                 rows.append(found[finite])
     probabilities = np.concatenate(rows) if rows else np.empty((0, len(recognizer.classes)), dtype=np.float32)
-    ticked = tuple(recognizer.ticked(probabilities))
-    return Predictions(recognizer.classes, tuple(done), probabilities, ticked, tuple(unreadable))
+    answers = tuple(recognizer.answers(probabilities))
+    return Predictions(recognizer.label_set, tuple(done), probabilities, answers, tuple(unreadable))
 
 
 def _in_chunks(
     recognizer: PersonalizedEmotionRecognizer, files: list[str], batch_size: int, bar: tqdm
 ) -> Iterator[tuple[list[str], list[torch.Tensor], list[tuple[str, str]]]]:
     """(files, their inputs, what could not be read) of one chunk after another."""
-    size = CHUNK[recognizer.card["scope"]]
+    size = CHUNK[recognizer.model.card.scope]
     for start in range(0, len(files), size):
         made: dict[str, torch.Tensor] = {}
         failed: list[tuple[str, str]] = []
@@ -167,7 +178,7 @@ def _read(files: Sequence[str], failed: list[tuple[str, str]], bar: tqdm) -> dic
         try:
             waves[file] = waveform(file)
         except UserError as error:
-            failed.append((file, _without(file, str(error))))
+            failed.append((file, str(error).removeprefix(f"{file}: ")))
             bar.update()
     return waves
 
@@ -196,7 +207,3 @@ def _made(
     broken = [file for file, item in found.items() if not math.isfinite(float(item.sum()))]
     failed += [(file, "the upstream gives NaN or infinity for it") for file in broken]
     return {file: item for file, item in found.items() if file not in broken}
-
-
-def _without(file: str, message: str) -> str:
-    return message.removeprefix(f"{file}: ")

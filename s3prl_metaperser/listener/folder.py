@@ -1,51 +1,33 @@
 """A model folder: ``model.safetensors`` and ``card.json``, and nothing else. docs/listener.md explains the card's keys.
 
 Exported models and adapted listeners have the same form. A folder is written whole or not at all; reading it executes
-nothing, and a file that is not the one its card speaks of is refused.
+nothing, and a file that is not the one that its card names is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.listener.card import SCHEMA, Card
 from s3prl_metaperser.storage.disk import new_folder, umask, writing
 from s3prl_metaperser.storage.hashing import file_hash
 
 if TYPE_CHECKING:
     import torch
 
-SCHEMA = 1
 #: Names of the tensors beside the parameters.
 RATES, MEAN, SCALE = "inner_rates", "preprocessing.mean", "preprocessing.scale"
 TENSORS, CARD = "model.safetensors", "card.json"
-KEYS = (
-    *("schema", "kind", "system", "scope", "classes", "upstream", "adaptation", "options", "training", "metrics"),
-    *("licences", "versions", "parameters", "sha256", "listener"),
-)
-KINDS = ("model", "listener")
-#: What the values of a card must be where more than a message depends on them.
-VALUES: dict[str, dict[str, type | tuple[type, ...]]] = {
-    "": {"classes": list, "parameters": list, "upstream": dict, "adaptation": dict, "options": dict, "training": dict},
-    "upstream": {
-        **{
-            "name": str,
-            "selection": str,
-            "layer": (int, type(None)),
-            "normalize": bool,
-            "dtype": str,
-            "precision": str,
-        },
-        **{"layers": int, "features": int, "standardized": bool},
-    },
-    "adaptation": {"class_weights": list},
-}
+#: Versions of the card that are read; :data:`.card.SCHEMA` is written.
+READABLE = (1, SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -54,12 +36,12 @@ class ModelFolder:
 
     Attributes:
         path: where it was read from.
-        card: of ``card.json``.
-        tensors: of ``model.safetensors``, by name.
+        card: the content of ``card.json``.
+        tensors: those of ``model.safetensors``, by name.
     """
 
     path: Path
-    card: dict[str, Any]
+    card: Card
     tensors: dict[str, torch.Tensor]
 
 
@@ -67,13 +49,13 @@ def check_new(out: Path) -> None:
     """Raise a UserError unless ``out`` may become a folder: it does not exist, or is an empty folder."""
     if out.is_dir() and not out.is_symlink():
         if any(out.iterdir()):
-            raise UserError(f"--out {out}: the folder is not empty. Name a new one; nothing is overwritten.")
+            raise UserError(f"--out {out}: the folder is not empty. Choose a new one; nothing is overwritten.")
     elif out.exists() or out.is_symlink():
-        raise UserError(f"--out {out}: that is a file. Name a new folder.")
+        raise UserError(f"--out {out}: this is a file. Choose a new folder.")
 
 
-def write_folder(out: Path, card: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Path:
-    """Write a model folder, whole or not at all; ``sha256`` is added to the card.
+def write_folder(out: Path, card: Card, tensors: Mapping[str, torch.Tensor]) -> Path:
+    """Write a model folder, whole or not at all; the card's ``sha256`` is taken from the tensors as written.
 
     Raises:
         UserError: ``out`` is not new or empty, or cannot be written.
@@ -87,8 +69,8 @@ def write_folder(out: Path, card: Mapping[str, Any], tensors: Mapping[str, torch
             save_file(
                 {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, partial / TENSORS
             )
-            content = {**card, "sha256": file_hash(partial / TENSORS)}
-            text = json.dumps({key: content[key] for key in KEYS}, ensure_ascii=False, allow_nan=False, indent=1)
+            content = dataclasses.replace(card, sha256=file_hash(partial / TENSORS)).as_json()
+            text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
             (partial / CARD).write_text(text + "\n", encoding="utf-8")
             for path, mode in ((partial / TENSORS, 0o666), (partial / CARD, 0o666), (partial, 0o777)):
                 os.chmod(path, mode & ~umask())
@@ -110,10 +92,10 @@ def read_folder(path: Path) -> ModelFolder:
     card = read_card(path)
     try:
         found = file_hash(path / TENSORS)
-        if found != card["sha256"]:
+        if found != card.sha256:
             raise UserError(
-                f"{path / TENSORS} has SHA-256 {found}, but {CARD} speaks of {card['sha256']}: the file was changed or "
-                "is damaged. Copy the folder again, or export it again."
+                f"{path / TENSORS} has SHA-256 {found}, but {CARD} names {card.sha256}: the file was changed or is "
+                "damaged. Copy the folder again, or export it again."
             )
         tensors = load_file(path / TENSORS)
     except (OSError, SafetensorError) as error:
@@ -121,50 +103,37 @@ def read_folder(path: Path) -> ModelFolder:
     return ModelFolder(path, card, tensors)
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The card of a model folder, its keys checked.
+def read_card(path: Path) -> Card:
+    """The card of a model folder.
 
     Raises:
         UserError: see :func:`read_folder`.
     """
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such model folder. `metaperser export EXPDIR --out {path}` makes one.")
+        raise UserError(f"{path}: no such model folder. `metaperser export EXPDIR --out {path}` makes one.")
     if not (path / CARD).is_file():
         trained = any(path.glob("*.ckpt"))
-        hint = f"Export it first: metaperser export {path} --out MODEL" if trained else "Name a folder that has one."
-        what = "that is an experiment folder, not a model folder" if trained else "no model folder, it has no card.json"
+        hint = f"Export it first: metaperser export {path} --out MODEL" if trained else "Choose a folder that has one."
+        what = (
+            "this is an experiment folder, not a model folder" if trained else f"not a model folder, it has no {CARD}"
+        )
         raise UserError(f"{path}: {what}. {hint}")
     try:
-        card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        content = json.loads((path / CARD).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path / CARD} cannot be read ({error}).") from None
-    schema = card.get("schema") if isinstance(card, dict) else None
-    if schema != SCHEMA:
-        raise UserError(f"{path / CARD} has schema {schema!r}, this version reads {SCHEMA}. Export the model again.")
-    missing = [key for key in KEYS if key not in card]
-    if missing or card["kind"] not in KINDS:
-        fault = f"has no {missing[0]!r}" if missing else f"has kind {card['kind']!r}, expected model or listener"
-        raise UserError(f"{path / CARD} {fault}. It was edited; export the model again.")
-    if (fault := _unlike(card)) is not None:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema not in READABLE:
         raise UserError(
-            f"{path / CARD} {fault}. It was edited or is damaged; copy the folder or export the model again."
+            f"{path / CARD} has schema {shown(schema)}, this version reads {' and '.join(map(str, READABLE))}. Export "
+            "the model again with this version, or install the one that exported it."
         )
-    return card
-
-
-def _unlike(card: Mapping[str, Any]) -> str | None:
-    """Which value of a card is not of its kind, in words."""
-    for section, kinds in VALUES.items():
-        part = card[section] if section else card
-        for key, kind in kinds.items():
-            if not isinstance(part.get(key), kind):
-                return f"has {shown(part.get(key))} as {f'{section}.{key}' if section else key}"
-    for key in ("classes", "parameters"):
-        if not all(isinstance(name, str) for name in card[key]):
-            return f"has something other than names in {key}"
-    if card["upstream"]["dtype"] not in ("float32", "float16"):
-        return f"has {shown(card['upstream']['dtype'])} as upstream.dtype"
-    return None if card["scope"] in ("frozen", "finetuned") else f"has {shown(card['scope'])} as scope"
+    try:
+        return Card.from_json(content)
+    except UserError as fault:
+        raise UserError(
+            f"{path / CARD}: {fault} It was edited or is damaged; copy the folder or export the model again."
+        ) from None
 
 
 def tensor_hash(tensors: Mapping[str, torch.Tensor]) -> str:

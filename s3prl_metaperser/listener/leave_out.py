@@ -1,4 +1,4 @@
-"""How well adaptation fits a listener, by leave-out on the listener's own K clips.
+"""How well adaptation fits a listener, by cross-validation on the listener's own K clips.
 
 The clips are cut into folds; each fold is predicted by the model adapted to the others, through the same adaptation
 that makes the final listener. The figures are those of K clips, and of adaptation to fewer than K: with 32 clips they
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_intervals
-from s3prl_metaperser.listener.model import LoadedModel, tick_table
+from s3prl_metaperser.listener.labels import ListenerLabels
+from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.seeding import numpy_generator
 
@@ -111,7 +112,7 @@ def default_folds(clips: int, finetuned: bool) -> int:
 def leave_out(
     model: LoadedModel,
     items: Sequence[torch.Tensor],
-    ticks: Sequence[Sequence[str]],
+    labels: ListenerLabels,
     folds: int | None = None,
     progress: bool = False,
 ) -> Fit | None:
@@ -120,7 +121,7 @@ def leave_out(
     Args:
         model: not adapted.
         items: of K clips.
-        ticks: the classes ticked for each.
+        labels: the answer to each.
         folds: parts, from 2 to K; 0 for none; by default :func:`default_folds`.
         progress: show a bar.
     """
@@ -129,7 +130,7 @@ def leave_out(
         return None
     order = numpy_generator("leave out", len(items), folds).permutation(len(items))
     parts = [np.sort(order[start::folds]) for start in range(folds)]
-    targets, found = model.targets(ticks), np.empty((len(items), len(model.classes)), dtype=np.float32)
+    targets, found = model.targets(labels), np.empty((len(items), len(model.classes)), dtype=np.float32)
     with tqdm(total=folds, desc="leave-out", disable=not progress, unit="fold", dynamic_ncols=True) as bar:
         for size in sorted({len(part) for part in parts}):  # what is adapted at once has one K
             alike = [part for part in parts if len(part) == size]
@@ -140,7 +141,7 @@ def leave_out(
                     found[part] = model.predict(predictor, [items[i] for i in part])
                 bar.update(len(group))
     before = model.predict(model.predictor, items)
-    counts = tick_table(ticks, model.classes)
+    counts = labels.counts
     return Fit(
         clips=len(items),
         folds=folds,

@@ -1,4 +1,4 @@
-"""A model folder brought back to life: the system, its state and its inputs, exactly as in meta-testing."""
+"""A model folder as a working model: the system, its state and its inputs, exactly as in meta-testing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.corpora.label_sets import set_of
+from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.listener.card import options_of
+from s3prl_metaperser.listener.card import Card
 from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder, tensor_hash
+from s3prl_metaperser.listener.labels import ListenerLabels, decided
 from s3prl_metaperser.listener.upstream import UpstreamSource, find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods import systems
@@ -38,6 +38,7 @@ class LoadedModel:
         device: where to compute.
 
     Attributes:
+        card: of the folder.
         label_set: what listeners may answer.
         classes: its C names, the order of every array with a class axis.
         finetuned: whether the upstream adapts, too.
@@ -51,38 +52,46 @@ class LoadedModel:
     def __init__(
         self, folder: ModelFolder, ckpt: str | None = None, model_config: str | None = None, device: str = "cpu"
     ):
-        self.card, self.where = folder.card, str(folder.path / CARD)
+        self.card: Card = folder.card
+        self.where = str(folder.path / CARD)
         _check_device(device)
         self.device, self.lock = device, threading.RLock()
-        self.label_set: LabelSet = set_of(self.card)
-        self.classes = self.label_set.classes
-        self.finetuned = self.card["scope"] == "finetuned"
-        self.options = options_of(self.card, self.where)
+        self.label_set, self.classes = self.card.label_set, self.card.classes
+        self.finetuned = self.card.scope == "finetuned"
+        self.options = self.card.in_force(self.where)
         source = find_upstream(self.card, str(folder.path), ckpt, model_config)
-        weights = torch.tensor(self.card["adaptation"]["class_weights"], dtype=torch.float32, device=device)
-        self.system = systems(self.finetuned).get(self.card["system"])(self.options, weights)
+        weights = torch.tensor(self.card.adaptation.class_weights, dtype=torch.float32, device=device)
+        self.system = systems(self.finetuned).get(self.card.system)(self.options, weights)
         self.state = self.system.blank(self._task(source, weights))
         for module in (self.state.head, self.state.rates):
             if module is not None:
                 module.to(device)
         self.inputs = self._inputs(source, folder.tensors)
         parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE)}
-        if self.card["kind"] == "listener":
+        if self.card.kind == "listener":
             self.predictor: Predictor = {name: value.to(device) for name, value in parameters.items()}
         else:
-            _fill(self.state, self.card["parameters"], parameters, folder.tensors.get(RATES), self.where)
+            _fill(self.state, self.card.parameters, parameters, folder.tensors.get(RATES), self.where)
             self.predictor = self.system.unadapted(self.state)
+
+    @property
+    def preprocessing(self) -> dict[str, Tensor]:
+        """What pooled features are standardised by, under its names in a folder; nothing with a fine-tuned upstream."""
+        return {MEAN: self.inputs.mean, SCALE: self.inputs.scale} if isinstance(self.inputs, PooledInputs) else {}
 
     def items(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Waveforms, each float32 [n] at 16 kHz, to the model's inputs: features [L, D], or with -f the waveforms."""
         with self.lock:  # exact batching works on the upstream itself
             return self.inputs.each(waves)
 
-    def targets(self, ticks: Sequence[Sequence[str]]) -> Tensor:
+    def targets(self, labels: ListenerLabels) -> Tensor:
         """Smoothed label distributions of K clips, float32 [K, C]."""
-        smoothing = self.options.downstream_expert.datarc.smoothing
-        counts = np.array([self.label_set.counts(names) for names in ticks])
-        return torch.from_numpy(self.label_set.target(counts, smoothing).astype(np.float32)).to(self.device)
+        rows = self.label_set.target(labels.counts, self.card.adaptation.smoothing)
+        return torch.from_numpy(rows.astype(np.float32)).to(self.device)
+
+    def decided(self, probabilities: np.ndarray) -> list[Answer]:
+        """The answer that each row of probabilities [N, C] stands for, see :func:`.labels.decided`."""
+        return decided(self.label_set, probabilities, self.card.adaptation.smoothing)
 
     def adapt(self, supports: Sequence[tuple[Sequence[Tensor], Tensor]], seed: int = 0) -> list[Predictor]:
         """Adapt the initialisation to each of several sets of K clips, all of one K.
@@ -94,10 +103,9 @@ class LoadedModel:
         Raises:
             UserError: this is a listener already, or adaptation ends in NaN.
         """
-        if self.card["kind"] == "listener":
+        if self.card.kind == "listener":
             raise UserError(
-                f"{Path(self.where).parent} is adapted to a listener already. Adapt the model that it came from, to "
-                "all clips of the listener at once."
+                f"{Path(self.where).parent} is already adapted. Adapt the base model with all of the listener's clips."
             )
         episodes = [Support(self.inputs.together(items), targets, seed) for items, targets in supports]
         size, found = self.system.episodes_at_once, []
@@ -109,7 +117,7 @@ class LoadedModel:
                 raise UserError(f"Adaptation to these clips diverges: {error}") from None
         for predictor in found:
             if any(not torch.isfinite(value).all() for name, value in predictor.items() if name != CENTRES):
-                raise UserError("Adaptation to these clips diverges: it ends in NaN. Check the labels, add clips.")
+                raise UserError("Adaptation to these clips diverges: the result is NaN. Check the labels, add clips.")
         return found
 
     def predict(self, predictor: Predictor, items: Sequence[Tensor]) -> np.ndarray:
@@ -139,31 +147,31 @@ class LoadedModel:
     def _inputs(self, source: UpstreamSource, tensors: dict[str, Tensor]) -> PooledInputs | WaveInputs:
         if self.finetuned:
             return WaveInputs(self.options.downstream_expert.tunerc.longest_seconds, self.device)
-        said = self.card["upstream"]
-        if said["recipe"] != RECIPE:
+        said = self.card.upstream
+        if said.recipe != RECIPE:
             raise UserError(
-                f"{self.where}: its features are made by recipe {said['recipe']}, this version makes them by {RECIPE}. "
+                f"{self.where}: its features were made by recipe {said.recipe}, this version's recipe is {RECIPE}. "
                 "Use the version of s3prl_metaperser that exported it, or train again."
             )
         identity = FeatureIdentity(
-            said["name"],
-            said["checkpoint"],
-            said["selection"],
-            said["normalize"],
-            said["dtype"],
-            precision=said["precision"],
+            said.name,
+            said.checkpoint,
+            said.selection,
+            said.normalize,
+            said.dtype,
+            precision=said.precision,
         )
         build = functools.partial(source.build, self.device)
-        return PooledInputs(build, identity, said["layer"], tensors[MEAN], tensors[SCALE], self.device)
+        return PooledInputs(build, identity, said.layer, tensors[MEAN], tensors[SCALE], self.device)
 
     def _task(self, source: UpstreamSource, weights: Tensor) -> TrainingTask:
         """A task without data: what :meth:`.System.blank` needs to know of shapes."""
-        said, nothing = self.card["upstream"], LabelTable.from_ratings((), {}, self.label_set, 0.0)
-        shape = said["layers"], said["features"]
+        said, nothing = self.card.upstream, LabelTable.from_ratings((), {}, self.label_set, 0.0)
+        shape = said.layers, said.features
         return TrainingTask(
             features=torch.empty(0, *shape),
             label_set=self.label_set,
-            raters={str(number): nothing for number in range(self.card["training"]["train_raters"])},
+            raters={str(number): nothing for number in range(self.card.training.train_raters)},
             consensus=nothing,
             class_weights=weights,
             validation=nothing,
@@ -176,16 +184,16 @@ class LoadedModel:
         )
 
     def _tuned_model(self, source: UpstreamSource, shape: tuple[int, int]) -> FineTunedModel:
-        said, tunerc = self.card["upstream"], self.options.downstream_expert.tunerc
+        said, tunerc = self.card.upstream, self.options.downstream_expert.tunerc
         head = new_head(self.options, *shape, len(self.classes), "blank").to(self.device)
         upstream = source.build(self.device)
-        model = FineTunedModel(upstream, head, tunerc, said["selection"], said["layer"], said["normalize"])
-        adapted = set(self.card["parameters"])
+        model = FineTunedModel(upstream, head, tunerc, said.selection, said.layer, said.normalize)
+        adapted = set(self.card.parameters)
         rest = {n: v for n, v in upstream.state_dict().items() if f"upstream.{n}" not in adapted}
-        if (found := tensor_hash(rest)) != said["not_adapted"]:
+        if (found := tensor_hash(rest)) != said.not_adapted:
             raise UserError(
-                f"{self.where}: the tensors of the upstream that do not adapt have hash {said['not_adapted']}, those "
-                f"of {said['name']} here {found}. It was trained from other weights (-i?) than its card names."
+                f"{self.where}: the tensors of the upstream that do not adapt have hash {said.not_adapted}, those "
+                f"of {said.name} here {found}. It was trained from other weights (-i?) than its card names."
             )
         return model
 
@@ -198,28 +206,25 @@ def _check_device(device: str) -> None:
         raise UserError(f"The device {device!r} cannot be used here ({why}). Leave it out for the CPU.") from None
 
 
-def _fill(state: ModelState, names: list[str], values: dict[str, Tensor], rates: Tensor | None, where: str) -> None:
+def _fill(state: ModelState, names: Sequence[str], values: dict[str, Tensor], rates: Tensor | None, where: str) -> None:
     """Copy tensors into a blank state.
 
     Raises:
         UserError: names or shapes differ from what the options make.
     """
     own = state.parameters()
-    wrong = None if list(own) == names and own.keys() == values.keys() else "the names of its parameters"
+    wrong = None if tuple(own) == tuple(names) and own.keys() == values.keys() else "the names of its parameters"
     if wrong is None:
         wrong = next((f"the shape of {n}" for n, p in own.items() if p.shape != values[n].shape), None)
     if wrong is None and state.rates is not None:
-        fits = rates is not None and rates.shape == state.rates.values.shape and list(state.rates.names) == names
+        fits = (
+            rates is not None and rates.shape == state.rates.values.shape and tuple(state.rates.names) == tuple(names)
+        )
         wrong = None if fits else "its inner rates"
     if wrong is not None:
         raise UserError(f"{where} does not fit its tensors: {wrong}. Export the model again with this version.")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(values[name])
-        if state.rates is not None:
+        if state.rates is not None and rates is not None:
             state.rates.values.copy_(rates)
-
-
-def tick_table(ticks: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
-    """Ticks of K clips as counts, int64 [K, C]."""
-    return np.array([[names.count(name) for name in classes] for names in map(list, ticks)], dtype=np.int64)

@@ -6,23 +6,32 @@ A clip's name and predictions are shown only after it has a label: both could te
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
 import numpy as np
 
+from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.listener.session import ADAPTING, ListeningSession, View
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
+#: What an empty form is answered with, by kind of label set.
+_MISSING = {
+    "multi": "Tick at least one class, or skip the clip.",
+    "soft": "Tick at least one class, or skip the clip.",
+    "single": "Choose a class, or skip the clip.",
+    "ordinal": "Give a number, or skip the clip.",
+}
+
 
 class Row(NamedTuple):
-    """One class in a table of predictions.
+    """One class, or level of a scale, in a table of predictions.
 
     Attributes:
-        mine: whether the listener's label has it.
+        mine: whether it is the listener's label, or part of it.
         average: predicted share for the average listener.
         you: predicted share for this listener; None where there is none.
         top: the share that the longest bar of the table stands for.
@@ -37,24 +46,38 @@ class Row(NamedTuple):
     @property
     def change(self) -> int:
         """In points, of the percentages as they are shown."""
-        return _points(self.average, self.average if self.you is None else self.you)
+        return 0 if self.you is None else round(100 * self.you) - round(100 * self.average)
+
+
+class Said(NamedTuple):
+    """A prediction as an answer: the classes that are decided for with their shares, or a number on the scale."""
+
+    classes: list[tuple[str, float]]
+    value: float | None = None
 
 
 class Compared(NamedTuple):
-    """Mean predictions on clips that adaptation has not seen, where there are any."""
+    """Mean predictions on clips that adaptation has not seen, where there are any; of a scale its mean numbers."""
 
     where: str
     more: list[tuple[str, int]]
     less: list[tuple[str, int]]
+    average: float
+    you: float
     rows: list[Row]
 
 
 class ClipPredictions(NamedTuple):
-    """One labelled clip: classes above 1/C with their shares, for the average listener and for this one."""
+    """One labelled clip: predictions for the average listener and for this one.
+
+    Attributes:
+        left_out: whether this listener's was made by the model adapted without the clip.
+    """
 
     number: int
-    average: list[tuple[str, float]]
-    you: list[tuple[str, float]] | None
+    answer: str
+    average: Said
+    you: Said | None
     left_out: bool
     rows: list[Row]
 
@@ -69,17 +92,31 @@ def clip_page(
         last: the clip that was labelled last, whose predictions are shown.
         message: what was wrong with the last form.
     """
-    total = len(session.clips)
-    usable = total - sum(number not in view.ticks for number in view.unreadable)
-    more = {"index": index, "message": message, "total": total, "usable": usable, "done": len(view.ticks)}
-    return _render(
-        "page.html", session, view, last, token, **more, before=(index - 1) % total, after=(index + 1) % total
-    )
+    total, answer, label_set = len(session.clips), view.answers.get(index), session.recognizer.label_set
+    more = {
+        "index": index,
+        "message": message,
+        "total": total,
+        "usable": total - sum(number not in view.answers for number in view.unreadable),
+        "before": (index - 1) % total,
+        "after": (index + 1) % total,
+        "missing": missing(label_set),
+        "step": min(np.diff(label_set.levels), default=1.0),
+        "named_levels": _named_levels(label_set),
+        "given": () if answer is None or isinstance(answer, int | float) else tuple(answer),
+        "number": f"{answer:.9g}" if isinstance(answer, int | float) else "",
+    }
+    return _render("page.html", session, view, last, token, **more)
 
 
 def news(session: ListeningSession, view: View, last: int | None, token: str) -> str:
     """What the model predicts before and after adaptation, as a part of the page."""
     return _render("news.html", session, view, last, token)
+
+
+def missing(label_set: LabelSet) -> str:
+    """What is said to a form without a label."""
+    return _MISSING[label_set.kind]
 
 
 def busy_words(view: View) -> str:
@@ -89,8 +126,8 @@ def busy_words(view: View) -> str:
 
 def version(view: View) -> str:
     """Changes whenever the news do."""
-    sizes = (view.used, len(view.ticks), len(view.adapted), view.pending, len(view.unreadable), int(bool(view.problem)))
-    return "-".join(map(str, sizes))
+    parts = (view.used, len(view.answers), len(view.adapted), view.pending, len(view.unreadable), bool(view.problem))
+    return "-".join(str(int(part)) for part in parts)
 
 
 @functools.cache
@@ -111,7 +148,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _render(template: str, session: ListeningSession, view: View, last: int | None, token: str, **more: object) -> str:
-    shown = last is not None and last in view.ticks and last in view.average
+    shown = last if last in view.answers and last in view.average else None
     return (
         _environment()
         .get_template(template)
@@ -120,70 +157,96 @@ def _render(template: str, session: ListeningSession, view: View, last: int | No
             view=view,
             token=token,
             last=last,
-            classes=session.recognizer.classes,
+            label_set=session.recognizer.label_set,
             busy=busy_words(view),
             version=version(view),
             unreadable=[session.clips[index] for index in view.unreadable],
-            left=max(session.every - len(view.ticks), 0),
+            left=max(session.every - len(view.answers), 0),
             compared=_compared(session, view) if view.adapted else None,
-            clip=_predictions(session, view, last) if shown and last is not None else None,
+            clip=None if shown is None else _predictions(session, view, shown),
             examples=_examples(session, view),
             **more,
         )
     )
 
 
+def _named_levels(label_set: LabelSet) -> list[str]:
+    """``1 bad``, ``2 poor``, ... where a scale has names besides its numbers."""
+    pairs = [(f"{level:g}", name) for name, level in zip(label_set.classes, label_set.levels, strict=False)]
+    return [f"{level} {name}" for level, name in pairs] if any(level != name for level, name in pairs) else []
+
+
 def _compared(session: ListeningSession, view: View) -> Compared:
-    fresh = [index for index in view.adapted if index not in view.ticks]
+    fresh = [index for index in view.adapted if index not in view.answers]
     chosen = fresh or list(view.adapted)
     where = f"{len(chosen)} unlabelled clips" if fresh else f"the {len(chosen)} clips, all of which you labelled"
-    average = np.mean([view.average[index] for index in chosen], axis=0)
-    adapted = np.mean([view.adapted[index] for index in chosen], axis=0)
-    rows = _rows(session, average, adapted)
+    both = [np.mean([found[index] for index in chosen], axis=0) for found in (view.average, view.adapted)]
+    rows = _rows(session, *both)
     changes = sorted((row.change, row.name) for row in rows)
     more = [(name, change) for change, name in reversed(changes) if change > 1][:3]
     less = [(name, change) for change, name in changes if change < -1][:3]
-    return Compared(where, more, less, rows)
+    average, you = (_said(session, found).value or 0.0 for found in both)
+    return Compared(where, more, less, average, you, rows)
 
 
 def _predictions(session: ListeningSession, view: View, index: int) -> ClipPredictions:
     """For this listener: without the clip itself where that was made, else as predicted before it had a label."""
-    average, left_out = view.average[index], index in view.left_out
+    average, left_out, answer = view.average[index], index in view.left_out, view.answers[index]
     you = view.left_out[index] if left_out else view.foretold.get(index) if view.used else None
     return ClipPredictions(
         index,
-        _named(session, average),
-        None if you is None else _named(session, you),
+        _words(answer),
+        _said(session, average),
+        None if you is None else _said(session, you),
         left_out,
-        _rows(session, average, you, view.ticks[index]),
+        _rows(session, average, you, answer),
     )
 
 
 def _examples(session: ListeningSession, view: View) -> list[ClipPredictions]:
     """Labelled clips on which the prediction for this listener (without the clip) differs most from the average's."""
-    known = [index for index in view.left_out if index in view.ticks]
-    apart = {index: float(np.abs(view.left_out[index] - view.average[index]).sum()) for index in known}
+    known = [index for index in view.left_out if index in view.answers]
+    apart = {index: _distance(session, view.left_out[index], view.average[index]) for index in known}
     return [_predictions(session, view, index) for index in sorted(known, key=lambda index: -apart[index])[:5]]
 
 
+def _distance(session: ListeningSession, you: np.ndarray, average: np.ndarray) -> float:
+    one, other = _said(session, you).value, _said(session, average).value
+    return float(np.abs(you - average).sum()) if one is None or other is None else abs(one - other)
+
+
 def _rows(
-    session: ListeningSession, average: np.ndarray, you: np.ndarray | None, mine: Sequence[str] = ()
+    session: ListeningSession, average: np.ndarray, you: np.ndarray | None, answer: Answer | None = None
 ) -> list[Row]:
     """A row a class; bars are cut at quarters, so that tables can be compared at a glance."""
     highest = float(np.max(average if you is None else np.maximum(average, you)))
     top = min(1.0, float(np.ceil(4 * highest)) / 4)
+    mine = _marked(session.recognizer.label_set, answer)
     return [
         Row(name, name in mine, float(average[place]), None if you is None else float(you[place]), top)
         for place, name in enumerate(session.recognizer.classes)
     ]
 
 
-def _named(session: ListeningSession, probabilities: np.ndarray) -> list[tuple[str, float]]:
-    """The ticked classes with their shares, the most probable first."""
-    (names,) = session.recognizer.ticked(probabilities[None])
+def _marked(label_set: LabelSet, answer: Answer | None) -> set[str]:
+    """The classes of an answer; of a number the nearest level."""
+    if answer is None or not isinstance(answer, int | float):
+        return set(answer or ())
+    nearest = label_set.answered(label_set.counts(answer))
+    return {name for name, near in zip(label_set.classes, nearest, strict=True) if near}
+
+
+def _said(session: ListeningSession, probabilities: np.ndarray) -> Said:
+    (answer,) = session.recognizer.answers(probabilities[None])
+    if isinstance(answer, int | float):
+        return Said([], answer)
     shares = dict(zip(session.recognizer.classes, probabilities.tolist(), strict=True))
-    return [(name, shares[name]) for name in names]
+    return Said([(name, shares[name]) for name in answer])
 
 
-def _points(average: float, you: float) -> int:
-    return round(100 * you) - round(100 * average)
+def _words(answer: Answer) -> str:
+    if isinstance(answer, int | float):
+        return f"{answer:.9g}"
+    if isinstance(answer, Mapping):
+        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in answer.items())
+    return ", ".join(answer)

@@ -1,106 +1,108 @@
-"""The ``ratings.csv`` that a listening session writes as it goes, and takes up again."""
+"""The ``ratings.csv`` that a listening session writes as it goes, and continues later."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
+from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.labels import answer_text, for_listeners
 from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.hashing import file_hash, text_hash
 
 _HEADER = ["file", "rater", "label"]
-_NAMES = {"file": ("file", "task", "name"), "rater": ("rater", "worker", "performer"), "label": ("label",)}
+_FILE, _RATER = ("file", "task", "name"), ("rater", "worker", "performer")
 
 
 class RatingsFile:
-    """One listener's rows of a ratings.csv; all others in it stay as they are, those that come meanwhile, too.
+    """One listener's rows of a ratings.csv; all others in it stay as they are, also those that come meanwhile.
 
     Args:
-        path: the file; made at the first label.
+        path: the file; it is created at the first label.
         root: the folder that files are relative to.
+        label_set: the model's; labels are looked up in it.
         rater: whose labels; by default those of the only rater in the file, or ``listener``.
 
     Attributes:
-        ticks: file relative to ``root``, with forward slashes -> the classes ticked, as read when it was opened.
+        answers: file relative to ``root``, with forward slashes -> the answer, as read when the file was opened.
 
     Raises:
         UserError: the file cannot be read, is not of the long form, or has several raters and none is named.
     """
 
-    def __init__(self, path: Path, root: Path, rater: str | None = None):
+    def __init__(self, path: Path, root: Path, label_set: LabelSet, rater: str | None = None):
         self.path, self.root = path, root
-        self._header, self._rows, self.ticks = list(_HEADER), [], {}
+        self._header, self._rows = list(_HEADER), list[list[str]]()
         self._hash: str | None = None
+        self._names = ("value", "label") if label_set.kind == "ordinal" else ("label",)  # of the answer's column
         if path.exists() and not path.is_file():
-            raise UserError(f"{path} is not a file. Name another with --ratings.")
-        self._take_up()
+            raise UserError(f"{path} is not a file. Choose another with --ratings.")
+        self._refresh()
         self.rater = self._chosen(rater)
-        if self._rows:
-            self.ticks = self._read()
+        self.answers: dict[str, Answer] = self._read(label_set) if self._rows else {}
 
-    def save(self, file: str, ticks: Sequence[str]) -> None:
-        """Put a label in: a new row, or in place of this listener's row for the same file. Whole or not at all.
+    def save(self, file: str, answer: Answer) -> None:
+        """Save a label: a new row, or in place of this listener's row for the same file. Whole or not at all.
 
         Raises:
-            UserError: somebody else changed the file into one that cannot be gone on with.
+            UserError: somebody else changed the file into one that cannot be continued.
             OSError: it cannot be written.
         """
-        self._take_up()
+        self._refresh()
         place = next((n for n, row in enumerate(self._rows) if self._same(row, file)), len(self._rows))
         row = list(self._rows[place]) if place < len(self._rows) else [""] * len(self._header)
-        row[self._file], row[self._label] = file, ";".join(ticks)
+        row[self._file], row[self._label] = file, answer_text(answer)
         if self._who is not None:
             row[self._who] = self.rater
         rows, text = [*self._rows[:place], row, *self._rows[place + 1 :]], io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([self._header, *rows])
         write_text(self.path, text.getvalue())
-        self._rows, self._hash = rows, text_hash(text.getvalue())  # not of what is there by now
-        self.ticks[file] = tuple(ticks)
+        self._rows, self._hash = rows, text_hash(text.getvalue())  # the file itself may have changed by now
+        self.answers[file] = answer
 
-    def _take_up(self) -> None:
-        """Read the rows if they are not those that were read or written last: another session, or an editor."""
+    def _refresh(self) -> None:
+        """Read the rows again if another session or an editor has changed them."""
         path = self.path
         if path.is_file() and (found := file_hash(path)) != self._hash:
             table = csv_rows.rows(path)
-            header = csv_rows.read_header(path, table, {name for names in _NAMES.values() for name in names})
+            header = csv_rows.read_header(path, table, {*_FILE, *_RATER, *self._names})
             rows = [row for _, row in table]
-            csv_rows.column(path, header, _NAMES["file"])
-            if csv_rows.find_column(header, _NAMES["label"]) is None:
+            csv_rows.column(path, header, _FILE)
+            if csv_rows.find_column(header, self._names) is None:
                 raise UserError(
-                    f"{path} has a column a rater. A session goes on with file,rater,label; name another file."
+                    f"{path} has a column for each rater. A session needs file,rater,label; choose another file."
                 )
             self._header, self._rows, self._hash = header, rows, found
-        self._file = csv_rows.column(path, self._header, _NAMES["file"])
-        self._label = csv_rows.find_column(self._header, _NAMES["label"])
-        self._who = csv_rows.find_column(self._header, _NAMES["rater"])
+        self._file = csv_rows.column(path, self._header, _FILE)
+        self._label = csv_rows.column(path, self._header, self._names)
+        self._who = csv_rows.find_column(self._header, _RATER)
 
     def _chosen(self, rater: str | None) -> str:
         if self._who is None:
             if rater is not None:
-                raise UserError(f"{self.path} has no column for the rater. Leave out --rater, or name another file.")
+                raise UserError(f"{self.path} has no column for the rater. Leave out --rater, or choose another file.")
             return NAMELESS
         known = sorted({row[self._who].strip() for row in self._rows})
         if rater is None and len(known) > 1:
-            raise UserError(f"{self.path} has {len(known)} raters: {', '.join(known)}. Say who listens with --rater.")
+            raise UserError(f"{self.path} has {len(known)} raters: {', '.join(known)}. Choose one with --rater.")
         if rater is not None and (not rater.strip() or "\0" in rater):
-            raise UserError("--rater is blank. Name who listens.")
+            raise UserError("--rater is blank. Name who is listening.")
         return rater.strip() if rater is not None else (known[0] if known else NAMELESS)
 
     def _same(self, row: Sequence[str], file: str) -> bool:
         mine = self._who is None or row[self._who].strip() == self.rater
         return mine and row[self._file].strip().replace("\\", "/") == file
 
-    def _read(self) -> dict[str, tuple[str, ...]]:
-        """This listener's ticks, through the corpus reader, whose errors name file and line."""
-        corpus = ratings_csv.read_table(self.path, audio=self.root, only_rater=NAMELESS)
-        mine: Mapping[str, tuple[str, ...]] = corpus.ratings_of(self.rater)
-        paths = {name: corpus.utterance(name).path.relative_to(self.root).as_posix() for name in mine}
-        return {paths[name]: ticks for name, ticks in mine.items()}
+    def _read(self, label_set: LabelSet) -> dict[str, Answer]:
+        """This listener's answers, through the corpus reader, whose errors name file and line."""
+        corpus = ratings_csv.read_table(self.path, for_listeners(label_set), audio=self.root, only_rater=NAMELESS)
+        paths = {utterance.id: utterance.path.relative_to(self.root).as_posix() for utterance in corpus.utterances}
+        return {paths[r.utterance]: r.answer for r in corpus.ratings if r.rater == self.rater}
 
 
 def can_be_named(file: str) -> bool:

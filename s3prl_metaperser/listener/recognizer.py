@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,45 +12,64 @@ import torch
 from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE
-from s3prl_metaperser.corpora.label_set import LabelError, LabelSet
-from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.listener.folder import CARD, MEAN, SCALE, SCHEMA, TENSORS, read_folder, write_folder
-from s3prl_metaperser.listener.model import LoadedModel, tick_table
+from s3prl_metaperser.corpora.label_set import Answer, LabelSet
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.folder import CARD, TENSORS, read_folder, write_folder
+from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, ListenerLabels, answer_text
+from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of, waveform
 from s3prl_metaperser.methods.base import Predictor
-from s3prl_metaperser.protocol.labels import binarise
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
     import pandas
 
-#: What comes of a card whose values are of other types or sizes than the tensors need.
+#: What tensors raise that do not fit the card, or a machine that cannot make the model.
 _UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError)
 #: Clips that are predicted together: features are small, waveforms are not.
 CHUNK = {"frozen": 1024, "finetuned": 32}
 
 
 class PersonalizedEmotionRecognizer:
-    """Predicts what emotions a listener hears in speech.
+    """Predicts what a listener hears in speech.
 
     Made by :meth:`load`, or from another one by :meth:`adapt`; it never changes. One that was loaded from an exported
     model and not adapted predicts for no listener in particular, with the model's initialisation as it is.
 
-    :meth:`predict` and :meth:`adapt` may be called from several threads. The upstream of a model, and with a fine-tuned
-    upstream all of it, is used by one thread at a time.
+    Several threads may call :meth:`predict` and :meth:`adapt` at once. One thread at a time uses a model's upstream or,
+    where the upstream is fine-tuned, all of the model.
 
     Attributes:
-        classes: C names, the order of every array with a class axis.
+        label_set: what listeners may answer: classes, kind (``multi``, ``single``, ``soft``, ``ordinal``), spellings.
+        classes: its C names, the order of every array with a class axis.
         listener: what the card says of the listener; None for a model that is not adapted.
 
     Examples:
-        >>> recognizer = PersonalizedEmotionRecognizer.load("MODEL")  # doctest: +SKIP
-        >>> mine = recognizer.adapt(["a.wav", "b.wav"], ["happy", "neutral;sad"])  # doctest: +SKIP
-        >>> mine.predict(["c.wav"])  # doctest: +SKIP
+        ``model`` is the folder of an exported model whose raters tick one or more of nine emotions, ``a.wav`` to
+        ``c.wav`` are clips.
+
+        >>> recognizer = PersonalizedEmotionRecognizer.load(model)
+        >>> recognizer.label_set.kind, recognizer.classes[:3]
+        ('multi', ('frustrated', 'angry', 'sad'))
+        >>> mine = recognizer.adapt(["a.wav", "b.wav"], ["happy", "neutral;sad"])
+        >>> mine.listener["clips"]
+        2
+        >>> mine.predict_proba(["c.wav"]).shape
+        (1, 9)
+        >>> list(mine.predict(["c.wav"]).columns[-2:])
+        ['happy', 'ticked']
+        >>> mine.save("listener").name
+        'listener'
+        >>> recognizer.adapt(["a.wav"], ["hapy"])
+        Traceback (most recent call last):
+            ...
+        s3prl_metaperser.errors.UserError: labels[0]: unknown label 'hapy'. Did you mean 'happy'? Available: \
+frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other; several are joined by ';'.
     """
 
     def __init__(self, model: LoadedModel, predictor: Predictor, listener: dict[str, Any] | None):
         self._model, self._predictor = model, predictor
+        self.label_set: LabelSet = model.label_set
         self.classes, self.listener = model.classes, listener
 
     @classmethod
@@ -83,7 +103,7 @@ class PersonalizedEmotionRecognizer:
                 f"{folder.path / CARD} and {TENSORS} beside it do not make a model here ({what}). Unless that is "
                 "trouble of this machine, the card was edited or is damaged: copy the folder again, or export it again."
             ) from error
-        return cls(model, model.predictor, folder.card["listener"])
+        return cls(model, model.predictor, folder.card.listener)
 
     @property
     def model(self) -> LoadedModel:
@@ -93,12 +113,12 @@ class PersonalizedEmotionRecognizer:
     @property
     def card(self) -> dict[str, Any]:
         """The card of the folder that it was loaded from. docs/listener.md explains its keys."""
-        return self._model.card
+        return self._model.card.as_json()
 
     def adapt(
         self,
         wavs: Clip | Sequence[Clip],
-        labels: Sequence[str | Sequence[str]],
+        labels: Sequence[str | float | Sequence[str] | Mapping[str, float]],
         *,
         sampling_rate: int | None = None,
         seed: int = 0,
@@ -108,21 +128,23 @@ class PersonalizedEmotionRecognizer:
         Args:
             wavs: K clips: paths, or NumPy arrays or torch tensors of shape (n,) or (1, n), float with full scale 1 or
                 int16.
-            labels: for each clip the classes that the listener ticked: ``"happy"``, ``"happy;surprise"`` or a sequence
-                of names. Synonyms that ratings.csv may hold will do.
+            labels: the listener's answer to each clip, in any spelling that the label set knows: ``"happy"``; where
+                several may be ticked ``"happy;surprise"`` or a sequence of names; of shares
+                ``{"happy": 0.7, "sad": 0.3}``; on a scale a number.
             sampling_rate: of arrays, in Hz.
-            seed: of what some systems draw (Multi-Few); Meta-PerSER draws nothing.
+            seed: for systems that draw (Multi-Few); Meta-PerSER does not.
+
+        Returns:
+            The adapted recogniser.
 
         Raises:
-            UserError: unreadable clips, unknown labels, as many labels as clips are not there, this recogniser is
-                adapted already, or adaptation diverges.
+            UserError: unreadable clips, a label that the model does not have, not one label for each clip, this
+                recogniser is already adapted, or adaptation diverges.
         """
-        clips, ticks = as_clips(wavs), parse_labels(labels, self._model.label_set)
-        if len(clips) != len(ticks) or not clips:
-            raise UserError(
-                f"{len(clips)} clips and {len(ticks)} labels: give one label (or several ticks) for each clip."
-            )
-        return self.adapt_items(self.items(clips, sampling_rate=sampling_rate), ticks, seed=seed)
+        clips, given = as_clips(wavs), ListenerLabels.read(labels, self.label_set)
+        if len(clips) != len(given) or not clips:
+            raise UserError(f"{len(clips)} clips and {len(given)} labels. Give one label for each clip.")
+        return self.adapt_items(self.items(clips, sampling_rate=sampling_rate), given, seed=seed)
 
     def items(
         self,
@@ -132,41 +154,48 @@ class PersonalizedEmotionRecognizer:
         batch_size: int = 1,
         progress: str | None = None,
     ) -> list[torch.Tensor]:
-        """What the model needs of clips, made once for several uses: features [L, D] each, or with -f the waveforms.
+        """What the model needs of clips, computed once for several uses.
 
         Args:
             wavs: as in :meth:`adapt`; so is ``sampling_rate``.
             batch_size: as in :meth:`predict_proba`.
-            progress: what a progress bar on stderr says; no bar without it.
+            progress: the title of a progress bar on stderr; no bar without it.
+
+        Returns:
+            Features [L, D] of each clip, or with -f its waveform.
+
+        Raises:
+            UserError: a clip that cannot be read.
         """
         clips = as_clips(wavs)
-        made: list[Any] = [None] * len(clips)
+        order, size, made = list(range(len(clips))), max(batch_size, 1), dict[int, torch.Tensor]()
+        if size > 1:  # neighbours in length share a batch, so that little is padded
+            read = [waveform(clip, sampling_rate) for clip in clips]
+            order.sort(key=lambda index: len(read[index]))
+            clips, sampling_rate = list(read), RATE
         with tqdm(total=len(clips), desc=progress, disable=progress is None, unit="clip", dynamic_ncols=True) as bar:
-            if batch_size > 1:  # neighbours in length share a batch, so that little is padded
-                clips = [waveform(clip, sampling_rate) for clip in clips]
-                order, sampling_rate = sorted(range(len(clips)), key=lambda index: len(clips[index])), RATE
-            else:
-                order = list(range(len(clips)))
-            for start in range(0, len(order), max(batch_size, 1)):
-                chosen = order[start : start + max(batch_size, 1)]
+            for start in range(0, len(order), size):
+                chosen = order[start : start + size]
                 waves = [waveform(clips[index], sampling_rate) for index in chosen]
-                for index, item in zip(chosen, self._model.items(waves), strict=True):
-                    made[index] = item
+                made |= dict(zip(chosen, self._model.items(waves), strict=True))
                 bar.update(len(chosen))
-        return made
+        return [made[index] for index in range(len(clips))]
 
     def adapt_items(
-        self, items: Sequence[torch.Tensor], ticks: Sequence[Sequence[str]], *, seed: int = 0
+        self, items: Sequence[torch.Tensor], labels: ListenerLabels, *, seed: int = 0
     ) -> PersonalizedEmotionRecognizer:
-        """:meth:`adapt` with what :meth:`items` made, and class names."""
-        model = self._unadapted_model()
-        (predictor,) = model.adapt([(items, model.targets(ticks))], seed)
-        counts = tick_table(ticks, self.classes).sum(0).tolist()
-        listener = {
-            "model_sha256": model.card["sha256"],
+        """:meth:`adapt` with what :meth:`items` made, and labels under the model's label set."""
+        if self.listener is not None:
+            raise UserError(
+                "This recogniser is already adapted. Call adapt() on the base model with all of the listener's clips."
+            )
+        model = self._model
+        (predictor,) = model.adapt([(items, model.targets(labels))], seed)
+        listener: dict[str, Any] = {
+            "model_sha256": model.card.sha256,
             "rater": None,
             "clips": len(items),
-            "ticks": dict(zip(self.classes, counts, strict=True)),
+            "ticks": labels.totals(),
             "seed": seed,
             "warnings": [],
             "fit": None,
@@ -176,7 +205,7 @@ class PersonalizedEmotionRecognizer:
     def predict_proba(
         self, wavs: Clip | Sequence[Clip], *, sampling_rate: int | None = None, batch_size: int = 1
     ) -> np.ndarray:
-        """Probabilities, float32 [N, C], of N clips.
+        """Probabilities of N clips.
 
         Args:
             wavs: as in :meth:`adapt`.
@@ -184,10 +213,13 @@ class PersonalizedEmotionRecognizer:
             batch_size: clips in one forward pass of the upstream; with the upstreams that can be batched exactly this
                 changes results by rounding alone, and with all others it changes nothing.
 
+        Returns:
+            float32 [N, C]: predicted shares of the classes, or probabilities of the levels of a scale.
+
         Raises:
             UserError: a clip that cannot be read.
         """
-        clips, found, size = as_clips(wavs), [], CHUNK[self._model.card["scope"]]
+        clips, found, size = as_clips(wavs), [], CHUNK[self._model.card.scope]
         for start in range(0, len(clips), size):
             part = clips[start : start + size]
             found.append(self.predict_items(self.items(part, sampling_rate=sampling_rate, batch_size=batch_size)))
@@ -207,7 +239,8 @@ class PersonalizedEmotionRecognizer:
 
         Returns:
             N rows, by the clips' paths (or their place in the list): a column of probabilities for each class, which
-            sum to one, and ``ticked``, the classes above 1/C joined by ``;``.
+            sum to one, and the answer that they stand for: ``ticked``, the classes above 1/C joined by ``;``;
+            ``label``, the most probable class (of shares: the classes above 1/C); or ``value``, a number on the scale.
 
         Raises:
             UserError: a clip that cannot be read, or pandas is not installed.
@@ -223,17 +256,20 @@ class PersonalizedEmotionRecognizer:
         found = self.predict_proba(clips, sampling_rate=sampling_rate, batch_size=batch_size)
         names = [name_of(clip, index) for index, clip in enumerate(clips)]
         frame = pandas.DataFrame(found, columns=list(self.classes), index=pandas.Index(names, name="clip"))
-        frame["ticked"] = np.array(
-            [";".join(ticked) for ticked in self.ticked(found)], dtype=object
-        )  # of no clips, too
+        answers = self.answers(found)
+        column, scale = ANSWER_COLUMNS[self.label_set.kind], self.label_set.kind == "ordinal"
+        shown = answers if scale else [answer_text(answer) for answer in answers]
+        frame[column] = np.array(shown, dtype=np.float64 if scale else object)  # of no clips, too
         return frame
 
-    def ticked(self, probabilities: np.ndarray) -> list[tuple[str, ...]]:
-        """The classes above 1/C of each row of probabilities [N, C], the most probable first."""
-        found = []
-        for row, chosen in zip(probabilities, binarise(probabilities), strict=True):
-            found.append(tuple(self.classes[index] for index in np.argsort(-row, kind="stable") if chosen[index]))
-        return found
+    def answers(self, probabilities: np.ndarray) -> list[Answer]:
+        """The answer that each row of probabilities [N, C] stands for.
+
+        Returns:
+            The classes above 1/C, the most probable first; where one class is chosen, that one alone; on a scale a
+            number.
+        """
+        return self._model.decided(probabilities)
 
     def save(self, path: str | Path, **notes: Any) -> Path:
         """Write an adapted recogniser as a folder that :meth:`load` reads.
@@ -246,49 +282,9 @@ class PersonalizedEmotionRecognizer:
             UserError: it is not adapted, or the folder is in use.
         """
         if self.listener is None:
-            raise UserError(
-                "Only an adapted recogniser is saved; the model that is not adapted lies where it was loaded."
-            )
+            raise UserError("Only an adapted recogniser can be saved. This one is still in the folder it came from.")
         model = self._model
-        card = {
-            **{key: value for key, value in model.card.items() if key != "sha256"},
-            "schema": SCHEMA,
-            "kind": "listener",
-            "parameters": list(self._predictor),
-            "listener": {**self.listener, **notes},
-        }
-        tensors = dict(self._predictor)
-        if not model.finetuned:
-            tensors |= {MEAN: model.inputs.mean, SCALE: model.inputs.scale}
-        return write_folder(user_path(path), card, tensors)
-
-    def _unadapted_model(self) -> LoadedModel:
-        if self.listener is not None:
-            raise UserError(
-                "This recogniser is adapted to a listener already. Adapt the model that it came from, to all clips of "
-                "the listener at once."
-            )
-        return self._model
-
-
-def parse_labels(labels: Sequence[str | Sequence[str]], label_set: LabelSet) -> list[tuple[str, ...]]:
-    """Class names of each clip's label, each once, in the order of the classes; as in ratings.csv.
-
-    Raises:
-        UserError: an unknown name, a label with no class in it, or something that is no label.
-    """
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
-        what = "one text" if isinstance(labels, str) else shown(labels)
-        raise UserError(f"labels must be a sequence with one entry a clip, got {what}.")
-    found = []
-    for number, label in enumerate(labels):
-        if not isinstance(label, Iterable):
-            raise UserError(f"labels[{number}] is {shown(label)}, expected text such as 'happy', or several names.")
-        try:
-            cell = label_set.checked(label if isinstance(label, str) else ";".join(map(str, label)))
-        except LabelError as fault:
-            raise UserError(f"labels[{number}]: {fault}") from None
-        if not cell.ticks:
-            raise UserError(f"labels[{number}] is {label!r}: no class is ticked. Leave the clip out.")
-        found.append(cell.ticks)
-    return found
+        card = dataclasses.replace(
+            model.card, kind="listener", parameters=tuple(self._predictor), listener={**self.listener, **notes}
+        )
+        return write_folder(user_path(path), card, {**self._predictor, **model.preprocessing})

@@ -19,7 +19,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.listener.page import asset, busy_words, clip_page, news, version
+from s3prl_metaperser.listener.page import asset, busy_words, clip_page, missing, news, version
 from s3prl_metaperser.listener.session import ListeningSession
 
 HOST = "127.0.0.1"
@@ -133,7 +133,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _page(self, index: int, last: int | None, message: str = "", status: HTTPStatus = HTTPStatus.OK) -> None:
         session = self.server.session
         view = session.view()
-        if last is None and index in view.ticks:
+        if last is None and index in view.answers:
             last = index
         self._html(clip_page(session, view, index, self.server.token, last, message), status)
 
@@ -194,12 +194,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not path.startswith("/clip/"):
             raise _Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
         index = self._clip(path.removeprefix("/clip/"))
-        ticks = form.get("tick", [])
-        if not ticks:
-            self._page(index, None, "Tick at least one class, or skip the clip.", HTTPStatus.BAD_REQUEST)
+        labels, label_set = form.get("label", []), session.recognizer.label_set
+        if not labels:
+            self._page(index, None, missing(label_set), HTTPStatus.BAD_REQUEST)
             return
         try:
-            session.tick(index, ticks)
+            session.label(index, labels[0] if len(labels) == 1 else labels)
         except UserError as error:
             self._page(index, None, str(error), HTTPStatus.BAD_REQUEST)
             return

@@ -20,8 +20,10 @@ import soundfile
 import torch
 
 from s3prl_metaperser.corpora.audio import RATE, load_audio
+from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.files import audio_below
+from s3prl_metaperser.listener.labels import ListenerLabels, answer_of
 from s3prl_metaperser.listener.leave_out import Fit, leave_out
 from s3prl_metaperser.listener.ratings_file import RatingsFile, can_be_named
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
@@ -38,7 +40,7 @@ class View:
     """What is known at one moment. It never changes: the session puts another one in its place.
 
     Attributes:
-        ticks: clip -> the classes ticked, in the order in which clips were labelled.
+        answers: clip -> its label, in the order in which clips were labelled.
         average: clip -> probabilities [C] of the model that is not adapted: the average listener's.
         adapted: clip -> probabilities [C] of the model adapted to all labelled clips; empty before that.
         left_out: labelled clip -> probabilities [C] of the model adapted without it; empty where that was not done.
@@ -51,7 +53,7 @@ class View:
         problem: why the last adaptation failed; empty where it did not.
     """
 
-    ticks: dict[int, tuple[str, ...]]
+    answers: dict[int, Answer]
     average: dict[int, np.ndarray] = field(default_factory=dict)
     adapted: dict[int, np.ndarray] = field(default_factory=dict)
     left_out: dict[int, np.ndarray] = field(default_factory=dict)
@@ -101,14 +103,14 @@ class ListeningSession:
             raise UserError(f"--clips {folder}: the folder has no audio files.")
         self.recognizer, self.folder, self.every = recognizer, folder, every
         self.clips = sorted(usable, key=lambda name: (seed_from("listening order", name), name))
-        self.file = RatingsFile(ratings or folder / "ratings.csv", folder, rater)
+        self.file = RatingsFile(ratings or folder / "ratings.csv", folder, recognizer.label_set, rater)
         place = {name: index for index, name in enumerate(self.clips)}
-        self.elsewhere = sum(name not in place for name in self.file.ticks)
+        self.elsewhere = sum(name not in place for name in self.file.answers)
         self._items: dict[int, torch.Tensor] = {}
         self._adapted: PersonalizedEmotionRecognizer | None = None
-        ticks = {place[name]: ticks for name, ticks in self.file.ticks.items() if name in place}
-        self._view = View(ticks, pending=len(ticks))
-        self._due, self._stop = len(ticks) >= every, False
+        answers = {place[name]: answer for name, answer in self.file.answers.items() if name in place}
+        self._view = View(answers, pending=len(answers))
+        self._due, self._stop = len(answers) >= every, False
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._work, name="listening session", daemon=True)
 
@@ -127,34 +129,35 @@ class ListeningSession:
         """What is known now."""
         return self._view
 
-    def tick(self, index: int, names: Sequence[str]) -> None:
+    def label(self, index: int, label: str | Sequence[str]) -> None:
         """Save a label, or another one for a clip that has one; it is in ratings.csv when this returns.
 
+        Args:
+            label: as :func:`.labels.answer_of` takes it.
+
         Raises:
-            UserError: no class, an unknown one, a clip that cannot be used, or ratings.csv cannot be written.
+            UserError: a label that the model does not have, a clip that cannot be used, or ratings.csv cannot be
+                written.
         """
-        known = self.recognizer.classes
-        if not names or any(name not in known for name in names):
-            raise UserError(f"Bad label {';'.join(names)!r}, expected one or more of {', '.join(known)}.")
-        ticks = tuple(name for name in known if name in names)
+        answer = answer_of(label, self.recognizer.label_set)
         self.sound(index)  # a label of a clip that cannot be read would keep `metaperser adapt` from all others
         if index in self._view.unreadable:
             raise UserError(f"This clip cannot be used: {self._view.unreadable[index]}")
         with self._changed:
             view = self._view
-            if view.ticks.get(index) == ticks:
+            if view.answers.get(index) == answer:
                 return
             try:
-                self.file.save(self.clips[index], ticks)
+                self.file.save(self.clips[index], answer)
             except OSError as error:
                 raise UserError(f"Cannot write {self.file.path} ({error.strerror}); nothing was saved.") from None
             foretold, before = view.foretold, view.adapted.get(index, view.average.get(index))
-            if index not in view.ticks and before is not None:
+            if index not in view.answers and before is not None:
                 foretold = {**foretold, index: before}
             self._due = self._due or view.pending + 1 >= self.every
             busy = ADAPTING if self._due else view.busy
-            ticked = {**view.ticks, index: ticks}
-            self._publish(ticks=ticked, foretold=foretold, pending=view.pending + 1, busy=busy)
+            answers = {**view.answers, index: answer}
+            self._publish(answers=answers, foretold=foretold, pending=view.pending + 1, busy=busy)
 
     def adapt_now(self) -> None:
         """Do not wait for ``every`` labels."""
@@ -170,7 +173,7 @@ class ListeningSession:
     def next_after(self, index: int) -> int | None:
         """The next clip without a label, from the beginning again at the end; None where all have one."""
         view, order = self._view, [*range(index + 1, len(self.clips)), *range(index + 1)]
-        return next((i for i in order if i not in view.ticks and i not in view.unreadable), None)
+        return next((i for i in order if i not in view.answers and i not in view.unreadable), None)
 
     @functools.lru_cache(maxsize=16)  # noqa: B019 - one session a process
     def sound(self, index: int) -> bytes:
@@ -198,7 +201,7 @@ class ListeningSession:
                     self._due = False
                     self._publish(busy=ADAPTING)
                     return self._adapt
-                order = [*view.ticks, *range(len(self.clips))]
+                order = [*view.answers, *range(len(self.clips))]
                 todo = next((i for i in order if i not in view.average and i not in view.unreadable), None)
                 self._publish(busy="" if todo is None else "reading clips")
                 if todo is not None:
@@ -226,14 +229,15 @@ class ListeningSession:
 
     def _adapt(self) -> None:
         """Adapt to all labels, from the model's initialisation."""
-        ticks, pending = self._view.ticks, self._view.pending
-        for index in ticks:
+        answers, pending = self._view.answers, self._view.pending
+        for index in answers:
             if index not in self._items and index not in self._view.unreadable:
                 self._make(index)
-        used = [index for index in ticks if index in self._items]
+        used = [index for index in answers if index in self._items]
         if not used:
             return
-        items, labels = [self._items[index] for index in used], [ticks[index] for index in used]
+        items = [self._items[index] for index in used]
+        labels = ListenerLabels(self.recognizer.label_set, tuple(answers[index] for index in used))
         try:
             fit = None if self.recognizer.model.finetuned else leave_out(self.recognizer.model, items, labels)
             adapted = self.recognizer.adapt_items(items, labels)

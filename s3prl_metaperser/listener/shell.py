@@ -1,4 +1,4 @@
-"""What the commands of a listener share."""
+"""What the commands for one listener share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3prl_metaperser.s3prl_plugin.launcher import NOT_OURS
 
 
 def quiet_upstreams() -> None:
-    """Keep what s3prl's own code makes torch say at each start off the terminal."""
+    """Silence the warnings that s3prl's own code causes in torch at every start."""
     for message in NOT_OURS:
         warnings.filterwarnings("ignore", message)
 
@@ -22,7 +22,7 @@ def load(arguments: argparse.Namespace, *, adapted: bool = True) -> Personalized
     """The recogniser that :func:`.commands.common.add_model`'s arguments name.
 
     Args:
-        adapted: whether a listener will do.
+        adapted: whether it may be adapted already.
 
     Raises:
         UserError: it cannot be loaded, or is a listener where a model is needed.
@@ -36,8 +36,5 @@ def load(arguments: argparse.Namespace, *, adapted: bool = True) -> Personalized
         device=arguments.device,
     )
     if recognizer.listener is not None and not adapted:
-        raise UserError(
-            f"{arguments.model} is adapted to a listener already. Name the model that it came from, and give it all "
-            "clips of the listener at once."
-        )
+        raise UserError(f"{arguments.model} is already adapted. Use the base model, with all of the listener's clips.")
     return recognizer

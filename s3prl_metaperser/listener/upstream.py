@@ -1,12 +1,12 @@
-"""The upstream that a card speaks of, from a file, a download in the cache or the network; another one is refused."""
+"""The upstream that a card names, from a file, a download in the cache or the network; any other is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.card import Card
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls
 from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, hub_index, s3prl_version
 from s3prl_metaperser.s3prl_stack.weights_files import local_name
@@ -28,9 +28,7 @@ class UpstreamSource:
         return build_upstream(self.name, ckpt=self.ckpt, model_config=self.model_config, device=device).eval()
 
 
-def find_upstream(
-    card: Mapping[str, Any], where: str, ckpt: str | None = None, model_config: str | None = None
-) -> UpstreamSource:
+def find_upstream(card: Card, where: str, ckpt: str | None = None, model_config: str | None = None) -> UpstreamSource:
     """The upstream with the weights that the model was trained with.
 
     Args:
@@ -40,12 +38,11 @@ def find_upstream(
         model_config: ``-g``, its configuration, for the upstreams that need one.
 
     Raises:
-        UserError: weights are missing, cannot be had, or are not those of the card.
+        UserError: weights are missing, cannot be obtained, or are not those of the card.
     """
-    wanted = card["upstream"]
-    name = wanted["name"]
+    wanted, name = card.upstream, card.upstream.name
     check_upstream(name)
-    entry, of = hub_index()[name], ", ".join(wanted["source"]) or "no file"
+    entry, of = hub_index()[name], ", ".join(wanted.source) or "no file"
     if entry.needs == "ckpt" and not ckpt:
         raise UserError(f"{where} needs the weights of its upstream {name} ({of}): add -k FILE.")
     if ckpt and entry.needs != "ckpt":
@@ -54,13 +51,13 @@ def find_upstream(
             raise UserError(f"{where}: its upstream {name} takes no checkpoint file. Leave out -k {ckpt}.")
         name = local
     found = checkpoint_hash(name, ckpt=ckpt, model_config=model_config)
-    if found != wanted["checkpoint"]:
+    if found != wanted.checkpoint:
         weights = bool(checkpoint_urls(name) or ckpt)
         hint = (
             f"Give the weights that it was trained with ({of})."
             if weights
-            else f"Settings of {name} come with s3prl: it was trained with s3prl {card['versions'].get('s3prl')}, "
+            else f"Settings of {name} come with s3prl: it was trained with s3prl {card.versions.get('s3prl')}, "
             f"here is {s3prl_version()}."
         )
-        raise UserError(f"{where} was trained with upstream weights {wanted['checkpoint']}, these are {found}. {hint}")
+        raise UserError(f"{where} was trained with upstream weights {wanted.checkpoint}, these are {found}. {hint}")
     return UpstreamSource(name, ckpt, model_config)

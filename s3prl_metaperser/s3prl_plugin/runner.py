@@ -171,6 +171,7 @@ class MetaRunner(Runner):
         corpus, split, prepared = self.workspace.corpus, self.workspace.split, self.scope.prepared
         return {
             "classes": list(self.task.classes),
+            "label_set": self.task.label_set.as_dict(),
             "class_weights": self.task.class_weights.tolist(),
             "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()},
             "split": {"scenario": split.scenario, "fold": split.fold, "train_raters": len(split.train_raters)},

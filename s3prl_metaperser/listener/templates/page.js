@@ -1,18 +1,37 @@
 "use strict";
 (() => {
   const audio = document.querySelector("audio"), form = document.querySelector("#label");
-  const boxes = [...document.querySelectorAll('.ticks input')], said = document.querySelector("#said");
+  const choices = [...document.querySelectorAll(".choices input")], said = document.querySelector("#said");
+  const number = document.querySelector("#number"), slider = document.querySelector("#slider");
   const busyElement = (element) => element.closest("a, button, summary, audio");
-  const byKeyboard = (element) => element.matches("input:focus-visible");
+  const byKeyboard = (element) => element.matches(".choices input:focus-visible");
+  const say = (text) => { if (said) said.textContent = text; };
+
+  if (slider) {
+    const follow = () => {
+      slider.classList.toggle("untouched", number.value === "");
+      if (number.value !== "") slider.value = number.value;
+    };
+    slider.hidden = false;
+    slider.addEventListener("input", () => { number.value = slider.value; follow(); });
+    number.addEventListener("input", follow);
+    follow();
+  }
+
+  const choose = (input) => {
+    input.checked = input.type === "radio" || !input.checked;
+    say(input.value + (input.type === "radio" ? " chosen" : input.checked ? " ticked" : " not ticked"));
+  };
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const target = event.target;
-    if (/^[1-9]$/.test(event.key) && boxes[event.key - 1] && !event.repeat) {
-      const box = boxes[event.key - 1];
-      box.checked = !box.checked;
-      if (said) said.textContent = box.value + (box.checked ? " ticked" : " not ticked");
+    if (/^[1-9]$/.test(event.key) && choices[event.key - 1] && !event.repeat) {
+      choose(choices[event.key - 1]);
       event.preventDefault();
+    } else if (number && target !== number && /^[-.0-9]$/.test(event.key)) {
+      number.value = "";
+      number.focus();  // the key is typed into it
     } else if (event.key === " " && audio && !busyElement(target) && !byKeyboard(target)) {
       if (audio.ended || audio.paused) audio.play().catch(() => {}); else audio.pause();
       event.preventDefault();
@@ -23,8 +42,8 @@
   });
 
   if (form) form.addEventListener("submit", (event) => {
-    if (boxes.some((box) => box.checked)) return;
-    if (said) said.textContent = "Tick at least one, or skip the clip.";
+    if (choices.some((input) => input.checked) || (number && number.value !== "")) return;
+    say(form.dataset.missing);
     event.preventDefault();
   });
 
