@@ -1,4 +1,4 @@
-"""``metaperser list``: the registered corpora, systems and upstreams."""
+"""``metaperser list``: the registered corpora, label sets, systems and upstreams."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import argparse
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("list", help="list corpora, systems or upstreams")
-    parser.add_argument("what", choices=["corpora", "systems", "upstreams"])
+    parser = commands.add_parser("list", help="list corpora, label sets, systems or upstreams")
+    parser.add_argument("what", choices=["corpora", "labels", "systems", "upstreams"])
     parser.set_defaults(run=run)
 
 
@@ -19,17 +19,18 @@ def run(arguments: argparse.Namespace) -> int:
             pinned = load_upstream_config(name)
             print(f"{name:<40} {pinned['notes']}" if pinned else name)
         return 0
-    if arguments.what == "systems":
-        from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
+    from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
+    from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
+    from s3prl_metaperser.registry import Registry
 
-        shown = {"frozen upstream": SYSTEMS, "fine-tuned upstream (-f)": FINETUNED_SYSTEMS}
-    else:
-        from s3prl_metaperser.corpora import CORPORA
-
-        shown = {"": CORPORA}
-    for title, registry in shown.items():
-        if title:
-            print(f"{title}:")
+    shown: dict[str, list[tuple[str, Registry]]] = {
+        "corpora": [("", CORPORA)],
+        "labels": [("", LABEL_SETS)],
+        "systems": [("frozen upstream:\n", SYSTEMS), ("fine-tuned upstream (-f):\n", FINETUNED_SYSTEMS)],
+    }
+    for title, registry in shown[arguments.what]:
+        print(title, end="")
+        width = max(22, *map(len, registry.names()))
         for name in registry.names():
-            print(f"{name:<22} {registry.summary(name)}")
+            print(f"{name:<{width}} {registry.summary(name)}")
     return 0

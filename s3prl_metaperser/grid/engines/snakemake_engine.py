@@ -3,7 +3,7 @@
 Snakemake decides what runs when. This module tells it what is left to do, makes sure that one engine works on a grid at
 a time, and that nothing is left running when it ends. docs/grid_snakemake.md says how it behaves and what was measured.
 
-Its folder is ``.engine/<grid>`` beside the results: ``lock``, held while an engine works there, and a folder for the
+Its folder is ``.engine/<grid>`` beside the results: ``lock``, held while an engine works there, and a folder of the
 last call with ``plan.json``, ``snakemake.log``, ``logs`` (what each job printed) and Snakemake's own files. What is
 done is read from the results alone, so the next call needs nothing of it.
 """
@@ -11,7 +11,6 @@ done is read from the results alone, so the next call needs nothing of it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -29,6 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from s3prl_metaperser.errors import UserError
@@ -85,13 +85,13 @@ def run_grid(opened: OpenedGrid, settings: Settings) -> int:
     opened.results.make()
     opened.read_corpora(missing=True)
     folder = engine_folder(opened)
-    with held(folder) as lock:
+    with held(folder):
         _clear(folder)
         call = folder / time.strftime(f"%Y-%m-%d-%H-%M-%S-{os.getpid()}")
         line = prepare(opened, settings, profile, call)
         if line is None:
             return 0
-        with _snakemake(line, call / LOG, lock) as process:
+        with _snakemake(line, call / LOG) as process:
             print(f"Snakemake's log: {call / LOG}; logs of the jobs: {call / 'logs'}", file=sys.stderr)
             _watch(process, opened)
     if process.returncode and not any(opened.results.failure(cell) for cell in opened.cells):
@@ -186,33 +186,26 @@ def engine_folder(opened: OpenedGrid) -> Path:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[int]:
-    """Hold the engine's folder; gives the open file that holds it, for a child process to hold it, too.
-
-    The system takes the lock back from processes that are killed, so that none is ever left over.
+def held(folder: Path) -> Iterator[None]:
+    """Hold the engine's folder. The system takes the lock back from a process that is killed.
 
     Raises:
         UserError: a living process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
-        end = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    file.seek(0)
-                    raise UserError(
-                        f"{folder}: in use by {file.read().strip() or 'another process'}. Wait until it is done, or "
-                        "end it; `metaperser status` shows its progress."
-                    ) from None
-                time.sleep(0.2)
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
-        yield file.fileno()
+    lock, holder = FileLock(folder / "lock"), folder / "holder"
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        raise UserError(
+            f"{folder}: in use by {who}. Wait until it is done, or end it; `metaperser status` shows its progress."
+        ) from None
+    try:
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
 
 
 def _profile(settings: Settings) -> Profile:
@@ -255,7 +248,7 @@ def _all_cores() -> int:
 
 
 @contextlib.contextmanager
-def _snakemake(line: Sequence[str], log: Path, lock: int) -> Iterator[subprocess.Popen[bytes]]:
+def _snakemake(line: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Snakemake, ended with all its jobs when the block ends early."""
     tied = [sys.executable, "-m", "s3prl_metaperser.grid.engines.tied", "--parent", str(os.getpid())]
     earlier = {
@@ -269,7 +262,6 @@ def _snakemake(line: Sequence[str], log: Path, lock: int) -> Iterator[subprocess
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            pass_fds=[lock],
             start_new_session=True,  # Ctrl-C reaches Snakemake once, from here
         )
     try:
