@@ -1,5 +1,6 @@
 """Export, adapt, predict: a model for one listener, by the very path of the benchmark."""
 
+import doctest
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.listener import labels, recognizer
 from s3prl_metaperser.listener.folder import read_folder
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.leave_out import leave_out
@@ -429,6 +431,16 @@ def test_leave_out_is_a_loop_over_adaptations_without_the_clip(random_folder, cl
     assert fit.folds == (folds or 8)
     for name, span in fit.difference.items():
         assert span.mean == pytest.approx(fit.adapted[name] - fit.unadapted[name])
+
+
+def test_the_examples_of_the_docstrings_hold(random_folder, tmp_path, monkeypatch):
+    pytest.importorskip("pandas")
+    for clip, name in zip(write_clips(tmp_path / "clips", 3), "abc", strict=True):
+        clip.rename(tmp_path / f"{name}.wav")
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testmod(recognizer, extraglobs={"model": random_folder})
+    assert (found.attempted > 6, found.failed) == (True, 0)
+    assert doctest.testmod(labels).failed == 0
 
 
 # -- the shell -------------------------------------------------------------------------------------------------------
