@@ -28,10 +28,9 @@ import torch
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.config.options import DataOptions, DemoOptions
-from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora import load_corpus, root_of
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
 from s3prl_metaperser.listener.export import export
-from s3prl_metaperser.run.workspace import demo_root
 from s3prl_metaperser.s3prl_plugin import launcher
 
 RATERS = "opposed"
@@ -78,7 +77,7 @@ def main() -> None:
                 folder = Path(name) / f"{system}-{fold}"
                 result = run_cell(folder / "exp", fold, system)
                 export(folder / "exp", folder / "model")
-                corpus = load_corpus("iemocap", demo_root(DataOptions(demo=DemoOptions(raters=RATERS))))
+                corpus = load_corpus("iemocap", root_of(DataOptions(demo=DemoOptions(raters=RATERS))))
                 adapted, unadapted, apart = play_again(folder / "model", result, corpus)
                 benchmark = [episode["metrics"]["macro_f1"] for episode in result["episodes"]]
                 (start,) = (point for point in result["trajectory"] if point["steps"] == 0)

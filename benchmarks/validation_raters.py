@@ -34,6 +34,7 @@ from calibration import UPSTREAM, options_for
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
+from s3prl_metaperser.corpora import open_corpus
 from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo.ceilings import consensus_table
 from s3prl_metaperser.demo.ceilings import scores as ceiling_scores
@@ -47,7 +48,7 @@ from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.run.training import OuterLoop
-from s3prl_metaperser.run.workspace import Workspace, open_corpus
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.store import FeatureIdentity
 

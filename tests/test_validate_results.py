@@ -11,9 +11,8 @@ from small_demo import train_command
 from s3prl_metaperser import cli
 from s3prl_metaperser.audit import audit
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora import load_corpus, root_of
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.run.workspace import demo_root
 from s3prl_metaperser.s3prl_plugin import launcher
 
 
@@ -63,7 +62,7 @@ def test_without_the_corpus_it_says_so_and_checks_the_rest(results, monkeypatch,
 
 
 def corpus_root():
-    return demo_root(
+    return root_of(
         Options.from_config({"downstream_expert": {"datarc": {"demo": {"utterances": 120}}}}).downstream_expert.datarc
     )
 

@@ -36,7 +36,7 @@ from s3prl_metaperser.storage.paths import cache_root
 LAUNCHER = ROOT / "run_downstream.py"
 #: Part of the job -> functions whose time it is, as "module:name".
 PARTS = {
-    "reading the corpus": ["s3prl_metaperser.run.workspace:open_corpus", "s3prl_metaperser.run.workspace:make_split"],
+    "reading the corpus": ["s3prl_metaperser.corpora:open_corpus", "s3prl_metaperser.run.workspace:make_split"],
     "hashing the audio": ["s3prl_metaperser.upstream.store:audio_hash"],
     "features from the store": ["s3prl_metaperser.run.workspace:Workspace.features"],
     "initialisation": ["s3prl_metaperser.methods.meta_perser:consensus_initialisation"],

@@ -16,13 +16,11 @@ from s3prl_metaperser.audit.labels import check_labels
 from s3prl_metaperser.audit.one import check_one, option
 from s3prl_metaperser.audit.together import check_together
 from s3prl_metaperser.config.options import DataOptions, Options
-from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.corpora import CORPORA, Corpus, open_corpus, reader_options, root_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.evaluation.shape import shape_faults
-from s3prl_metaperser.run.workspace import demo_root, open_corpus
-from s3prl_metaperser.storage.paths import user_path
 
 FILES = ("result_test.json", "result_dev.json")
 CELL, BEST = "cell.json", "dev-best.ckpt"
@@ -199,14 +197,16 @@ class _Corpora:
         except UserError as error:
             findings.check(False, "options", f"cannot be read ({error})")
             return "their options cannot be read"
-        key = json.dumps([option(content, "datarc", name) for name in ("corpus", "root", "duplicates", "demo")])
+        if data.corpus not in CORPORA.names():
+            return f"no reader of corpus {data.corpus!r} is installed; name the corpus with --corpus and --root"
+        key = json.dumps([data.corpus, data.root, reader_options(data)], default=str)
         if key not in self._known:
             self._known[key] = _open(data)
         return self._known[key]
 
 
 def _open(data: DataOptions) -> Corpus | str:
-    root = user_path(data.root) if data.root else demo_root(data) if data.corpus == "demo" else None
+    root = root_of(data)
     if root is None or not root.is_dir() or not any(root.iterdir()):
         return f"the corpus ({data.corpus}) is not where they found it; name it with --corpus and --root"
     try:

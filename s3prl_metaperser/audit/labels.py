@@ -11,9 +11,9 @@ from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.audit.one import listed
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.corpora.label_set import plain_counts
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.protocol.episodes import make_episodes
-from s3prl_metaperser.protocol.labels import smooth
 from s3prl_metaperser.run.workspace import Workspace
 
 #: Losses are computed from float32 targets and weights.
@@ -37,9 +37,9 @@ def check_labels(content: Mapping[str, Any], corpus: Corpus, findings: Findings)
     findings.equal(raters["test"], ratings[0].rater, "raters.test", "the rater of this fold")
     findings.equal(raters["validation"], split.validation_rater, "raters.validation", "the one of this fold")
     findings.equal(raters["train"], list(split.train_raters), "raters.train", "those of this fold")
-    ticks = {rating.utterance: rating.ticks for rating in ratings}
+    answers = {rating.utterance: corpus.label_set.counts(rating.answer) for rating in ratings}
     used = {u for episode in content["episodes"] for u in (*episode["support"], *episode["query"])}
-    others = sorted(used - set(ticks))
+    others = sorted(used - set(answers))
     if not findings.check(
         not others,
         "episodes",
@@ -52,7 +52,7 @@ def check_labels(content: Mapping[str, Any], corpus: Corpus, findings: Findings)
             not learned, "episodes", f"{len(learned)} utterances were trained on, e.g. {sorted(learned)[:1]}"
         )
     _check_draws(content, workspace, ratings, findings)
-    _check_ticks(content, workspace, ticks, findings)
+    _check_ticks(content, workspace, answers, findings)
 
 
 def _check_draws(content: Mapping[str, Any], workspace: Workspace, ratings, findings: Findings) -> None:
@@ -76,15 +76,14 @@ def _check_draws(content: Mapping[str, Any], workspace: Workspace, ratings, find
         findings.check(mine == right, f"episodes[{index}]", f"is not what seed {right.seed} draws from this corpus")
 
 
-def _check_ticks(content: Mapping[str, Any], workspace: Workspace, ticks, findings: Findings) -> None:
-    classes, smoothing = workspace.corpus.classes, workspace.options.downstream_expert.datarc.smoothing
+def _check_ticks(content: Mapping[str, Any], workspace: Workspace, answers, findings: Findings) -> None:
+    label_set, smoothing = workspace.corpus.label_set, workspace.options.downstream_expert.datarc.smoothing
     weights = workspace.class_weights().astype(np.float32).astype(np.float64)
     for index, episode in enumerate(content["episodes"]):
-        counted = [[ticks[utterance].count(name) for name in classes] for utterance in episode["query"]]
+        counted = np.array([answers[utterance] for utterance in episode["query"]])
         key = f"episodes[{index}]"
-        if findings.check(episode["ticks"] == counted, f"{key}.ticks", "are not the corpus's"):
-            shares = np.array(counted) / np.sum(counted, axis=1, keepdims=True)
-            targets = smooth(shares, smoothing).astype(np.float32).astype(np.float64)
+        if findings.check(episode["ticks"] == plain_counts(counted), f"{key}.ticks", "are not the corpus's"):
+            targets = label_set.target(counted, smoothing).astype(np.float32).astype(np.float64)
             logs = np.log(np.maximum(np.array(episode["probabilities"]), np.finfo(np.float32).tiny))
             loss = float((-(targets * logs).sum(1) * (targets * weights).sum(1)).mean())
             close = abs(loss - episode["loss"]) <= LOSS_TOLERANCE * max(1.0, abs(loss))

@@ -18,6 +18,7 @@ def add(commands) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--no-audio", action="store_true", help="skip decoding the audio files")
     parser.add_argument("--outside", action="store_true", help="ratings_csv: allow audio files outside its folder")
+    parser.add_argument("--labels", metavar="NAME|FILE", help="ratings_csv: a registered label set, or a labels.yaml")
     parser.set_defaults(run=run)
 
 
@@ -29,7 +30,9 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.corpora import load_corpus
     from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 
-    corpus = load_corpus(arguments.corpus, arguments.root, **({"outside": True} if arguments.outside else {}))
+    options = {"outside": arguments.outside or None, "labels": arguments.labels}
+    given = {name: value for name, value in options.items() if value is not None}
+    corpus = load_corpus(arguments.corpus, arguments.root, **given)
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
     print(printable_json(report) if arguments.json else format_report(corpus, report))
     return exit_status(report)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import importlib
 import json
 import operator
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
+from s3prl_metaperser.errors import UserError, did_you_mean
 
 #: Sections that training goes by and meta-testing does not.
 _TRAINING = ("downstream_expert.initrc", "downstream_expert.metarc", "optimizer", "runner")
@@ -44,6 +46,8 @@ class DataOptions:
     cache_dir: str | None = option(None, affects="files")
     num_workers: Whole = option(0, affects="speed")
     demo: DemoOptions = field(default_factory=DemoOptions)
+    #: Further options that the corpus's reader declares, where they are given; in a file they stand among the others.
+    reader_options: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={"affects": None})
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,14 @@ class Options:
         Raises:
             UserError: an unknown key (with the nearest known one) or a value of the wrong type or range.
         """
-        return build(cls, config, source)
+        return build(cls, _with_reader_options(config, source), source)
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        config = json.loads(json.dumps(dataclasses.asdict(self)))
+        datarc = config["downstream_expert"]["datarc"]
+        datarc |= datarc.pop("reader_options")
+        return config
 
     def digest(self, *sections: str) -> str:
         """SHA-256 over the named sections of ``downstream_expert`` ("datarc", ...), ``runner`` or ``optimizer``."""
@@ -186,6 +193,39 @@ class Options:
             owner = self if name in ("runner", "optimizer") else self.downstream_expert
             parts[name] = dataclasses.asdict(getattr(owner, name))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _with_reader_options(config: Any, source: str) -> Any:
+    """The configuration with those keys of ``datarc`` set apart that only the corpus's reader knows.
+
+    Raises:
+        UserError: the reader does not declare such an option, or with another type.
+    """
+    expert = config.get("downstream_expert") if isinstance(config, Mapping) else None
+    datarc = expert.get("datarc") if isinstance(expert, Mapping) else None
+    common = [f.name for f in dataclasses.fields(DataOptions) if f.name != "reader_options"]
+    if not isinstance(expert, Mapping) or not isinstance(datarc, Mapping) or set(datarc) <= set(common):
+        return config
+    corpus, where = str(datarc.get("corpus", DataOptions.corpus)), f"{source}.downstream_expert.datarc"
+    declared = _declared_options(corpus)
+    own = [f.name for f in dataclasses.fields(declared)]
+    for key in datarc:
+        if key not in common and key not in own:
+            theirs = f"corpus {corpus!r} has the options {', '.join(own)}" if own else f"corpus {corpus!r} has none"
+            raise UserError(
+                f"Unknown key {where}.{str(key)[:80]}.{did_you_mean(str(key), (*common, *own))} Known keys of {where}: "
+                f"{', '.join(common)}; {theirs}."
+            )
+    given = {key: value for key, value in datarc.items() if key not in common}
+    checked = build(declared, given, where)
+    rest = {key: value for key, value in datarc.items() if key in common}
+    rest["reader_options"] = {key: getattr(checked, key) for key in given}
+    return {**config, "downstream_expert": {**expert, "datarc": rest}}
+
+
+def _declared_options(corpus: str) -> type:
+    """What a corpus's reader declares; readers are to the right of this room, and found by name as in a registry."""
+    return importlib.import_module("s3prl_metaperser.corpora").declared_options(corpus)
 
 
 @functools.cache

@@ -23,8 +23,10 @@ def kinds_of(section: type, prefix: str = "") -> Iterator[tuple[str, Affects]]:
     for each in dataclasses.fields(section):
         if dataclasses.is_dataclass(hints[each.name]):
             yield from kinds_of(hints[each.name], f"{prefix}{each.name}.")
-        else:
-            yield f"{prefix}{each.name}", each.metadata.get("affects", "numbers")
+        elif (
+            affects := each.metadata.get("affects", "numbers")
+        ) is not None:  # None: holds options that others declare
+            yield f"{prefix}{each.name}", affects
 
 
 def numbers_of(section: Any) -> dict[str, Any]:

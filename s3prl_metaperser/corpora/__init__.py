@@ -1,20 +1,24 @@
-"""Corpus readers, one file each, behind one registry.
+"""Corpora: label sets, utterances, ratings, and one file for each reader, behind one registry.
 
-A reader is a callable ``read(root: pathlib.Path, **options) -> Corpus``.
+A reader is a callable ``read(root: pathlib.Path, **options) -> Corpus``, or a :class:`Reader` with more facts. Another
+package adds one by an entry point in the group ``s3prl_metaperser.corpora`` (docs/adding_a_corpus.md).
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from s3prl_metaperser.config.options import DataOptions
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
-from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.registry import Registry
-from s3prl_metaperser.storage.paths import user_path
+from s3prl_metaperser.storage.paths import cache_root, user_path
 
 __all__ = [
     "CORPORA",
@@ -23,26 +27,101 @@ __all__ = [
     "LabelSet",
     "Problem",
     "Rating",
+    "Reader",
     "Suggestions",
     "Utterance",
+    "labels_without_audio",
     "load_corpus",
+    "open_corpus",
+    "reader_of",
+    "root_of",
+    "stored_corpus",
 ]
 
-CORPORA: Registry[Callable[..., Corpus]] = Registry("corpus", "s3prl_metaperser.corpora")
-CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:read", "the IEMOCAP release")
-CORPORA.register("demo", "s3prl_metaperser.demo.reader:read", "synthetic speech, made on first use")
-CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:read", "ratings.csv: file,rater,label")
+CORPORA: Registry[Reader | Callable[..., Corpus]] = Registry("corpus", "s3prl_metaperser.corpora")
+CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:READER", "the IEMOCAP release")
+CORPORA.register("demo", "s3prl_metaperser.demo.reader:READER", "synthetic speech, made on first use")
+CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:READER", "ratings.csv: file,rater,label")
 
 
-def load_corpus(name: str, root: str | Path, **options) -> Corpus:
+def reader_of(name: str) -> Reader:
+    """The reader of a corpus by its registered name.
+
+    Raises:
+        UserError: unknown name.
+    """
+    found = CORPORA.get(name)
+    return found if isinstance(found, Reader) else Reader(found)
+
+
+def declared_options(name: str) -> type:
+    """The options that a corpus's reader declares, as a dataclass."""
+    return reader_of(name).options
+
+
+def load_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
     """Read the corpus ``name`` from ``root``.
 
     Raises:
         UserError: unknown name or option, missing folder, or nothing usable in it.
     """
-    read = CORPORA.get(name)
-    known = list(inspect.signature(read).parameters)[1:]
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
-    return read(user_path(root), **options)
+    reader = reader_of(name)
+    return reader.read(user_path(root), **reader.checked(name, options))
+
+
+def stored_corpus(name: str, root: str | Path) -> Corpus:
+    """The corpus as it is on disk, whatever options it was made or read with: for its labels alone.
+
+    Raises:
+        UserError: unknown name, missing folder, or nothing usable in it.
+    """
+    reader = reader_of(name)
+    return reader.stored(user_path(root)) if reader.stored is not None else load_corpus(name, root)
+
+
+def labels_without_audio(name: str, options: Mapping[str, Any]) -> Corpus | None:
+    """The corpus of these options without audio; None where its labels cannot be had without its folder."""
+    reader = reader_of(name) if name in CORPORA.names() else None
+    if reader is None or reader.labels_only is None:
+        return None
+    return reader.labels_only(reader.checked(name, options))
+
+
+def reader_options(data: DataOptions) -> dict[str, Any]:
+    """The options that a configuration gives to the reader of its corpus."""
+    section = getattr(data, data.corpus, None)  # datarc.demo, whose reader is called demo
+    known = [f.name for f in dataclasses.fields(declared_options(data.corpus))]
+    common = {name: value for name, value in vars(data).items() if name in known}
+    return {**(vars(section) if dataclasses.is_dataclass(section) else {}), **common, **data.reader_options}
+
+
+def root_of(data: DataOptions) -> Path | None:
+    """The folder of the corpus that the options name; None where they give none and the reader does not make it."""
+    if data.root:
+        return user_path(data.root)
+    reader = reader_of(data.corpus)
+    return None if reader.home is None else reader.home(cache_root(data.cache_dir), reader_options(data))
+
+
+def open_corpus(data: DataOptions) -> Corpus:
+    """The corpus that the options name, for training; one that its reader makes is made on first use.
+
+    Raises:
+        UserError: unknown corpus, no root, or a corpus with problems that would change results.
+    """
+    root = root_of(data)
+    if root is None:
+        raise UserError(
+            f"Corpus {data.corpus!r} needs its folder: -o config.downstream_expert.datarc.root=DIR, or set datarc.root "
+            "in the configuration file."
+        )
+    corpus = load_corpus(data.corpus, root, **reader_options(data))
+    serious = [problem for problem in corpus.problems if problem.serious]
+    if serious:
+        shown = "\n  ".join(f"{problem.path}: {problem.what}" for problem in serious[:5])
+        more = f"\n  and {len(serious) - 5} more" if len(serious) > 5 else ""
+        raise UserError(
+            f"Corpus {corpus.name!r} has {len(serious)} problem(s) that would change results:\n  {shown}{more}\n"
+            f"`metaperser validate --corpus {data.corpus} --root {root}` lists them all."
+        )
+    return corpus

@@ -38,6 +38,7 @@ from s3prl_metaperser.corpora.base import (
     Utterance,
 )
 from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
+from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError
 
 #: The nine classes, in EMO-SUPERB's order. "Other" is not a class (Meta-PerSER, section 3.1).
@@ -366,3 +367,10 @@ class _Summary:
 
     def _problem(self, line: int, what: str, serious: bool = True) -> None:
         self.release.problem(f"{self.path}:{line}", what, serious)
+
+
+READER = Reader(
+    read,
+    terms="IEMOCAP is given out under a licence agreement of USC's SAIL laboratory; ask there whether models "
+    "trained on it may be shared",
+)

@@ -16,6 +16,7 @@ file of this machine.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import posixpath
@@ -42,6 +43,7 @@ from s3prl_metaperser.corpora.base import (
 )
 from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
+from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.storage.paths import user_path
 
@@ -399,3 +401,7 @@ def _read_files(path: Path, place: _Place) -> dict[str, tuple[str, str]]:
             raise UserError(f"{path}:{line}: the speaker or the session holds a NUL character. Write it again.")
         described[name], lines[name] = (row[speaker].strip() or UNKNOWN_SPEAKER, where), line
     return described
+
+
+# What is already on disk has been allowed to be where it is.
+READER = Reader(read, stored=functools.partial(read, outside=True))

@@ -107,8 +107,9 @@ class Cell:
     def features(self) -> str:
         """SHA-256 of what names the upstream's feature store, or its checkpoint where it is fine-tuned."""
         expert = self.config["downstream_expert"]
-        datarc = expert["datarc"].items()  # which corpus, and the sections of readers
-        data = {key: value for key, value in datarc if key in ("corpus", "duplicates") or isinstance(value, Mapping)}
+        named = {"corpus", "duplicates", *self.options.downstream_expert.datarc.reader_options}
+        datarc = expert["datarc"].items()  # which corpus, and what its reader and the sections of readers say
+        data = {key: value for key, value in datarc if key in named or isinstance(value, Mapping)}
         chosen = {"upstream": identity_of_upstream(self.upstream), "scope": self.scope, "data": data}
         return _hash({**chosen, "dtype": expert["modelrc"]["feature_dtype"]})
 

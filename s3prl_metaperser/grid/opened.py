@@ -8,13 +8,12 @@ from pathlib import Path
 
 from s3prl_metaperser.config.options import DataOptions
 from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.corpora import Corpus, open_corpus, reader_options, root_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell, expand, select
 from s3prl_metaperser.grid.cost import Sizes
 from s3prl_metaperser.grid.definition import Grid, read_grid
 from s3prl_metaperser.grid.results import Results
-from s3prl_metaperser.run.workspace import demo_root, open_corpus
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -38,12 +37,12 @@ class OpenedGrid:
                 folder; or two parts mean different corpora by one name, which no table could tell apart.
         """
         for name, data in self._data().items():
-            root = demo_root(data) if name == "demo" and not data.root else data.root
+            root = root_of(data)
             if root is None and missing:
                 raise UserError(
                     f"{self.grid.path}: the corpus {name!r} needs its folder: --root DIR, or root in the grid."
                 )
-            exists = root is not None and Path(root).exists()  # a folder, or the file ratings.csv itself
+            exists = root is not None and root.exists()  # a folder, or the file ratings.csv itself
             if name not in self.corpora and (exists or missing):
                 self.corpora[name] = open_corpus(data)
                 self.results.fingerprints[name] = self.corpora[name].fingerprint()
@@ -65,10 +64,10 @@ class OpenedGrid:
         for cell in self.cells:
             data = cell.options.downstream_expert.datarc
             known = found.setdefault(cell.corpus, data)
-            if any(getattr(known, key) != getattr(data, key) for key in ("root", "demo", "duplicates")):
+            if known != data and (known.root, reader_options(known)) != (data.root, reader_options(data)):
                 raise UserError(
-                    f"{self.grid.path}: two parts read the corpus {cell.corpus!r} differently (root, demo or "
-                    "duplicates). Split the grid into two files with results of their own."
+                    f"{self.grid.path}: two parts read the corpus {cell.corpus!r} differently (root, or options of its "
+                    "reader). Split the grid into two files with results of their own."
                 )
         return found
 

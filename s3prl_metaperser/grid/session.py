@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from s3prl_metaperser.config.options import DataOptions, Options
-from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.corpora import Corpus, open_corpus, reader_options
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Results
 from s3prl_metaperser.grid.stages import Stage, stage_of
 from s3prl_metaperser.methods import initialisation, ssl_e
 from s3prl_metaperser.run.experiment import BEST
-from s3prl_metaperser.run.workspace import Workspace, open_corpus
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
@@ -81,7 +81,7 @@ class Session:
 
     def corpus(self, data: DataOptions) -> Corpus:
         """The corpus that options name, read once."""
-        key = json.dumps([data.corpus, data.root, data.duplicates, data.cache_dir, vars(data.demo)])
+        key = json.dumps([data.corpus, data.root, data.cache_dir, reader_options(data)], default=str)
         if key not in self._corpora:
             self._corpora[key] = open_corpus(data)
         return self._corpora[key]

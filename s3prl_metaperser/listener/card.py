@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.config.validator import Filled, NotNegative, Positive, Whole, build
+from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
@@ -24,11 +25,6 @@ _UPSTREAM_LICENCES = (
     ("hubert", "HuBERT's weights are Meta's: see https://github.com/facebookresearch/fairseq"),
     ("wav2vec2", "wav2vec 2.0's weights are Meta's: see https://github.com/facebookresearch/fairseq"),
 )
-_CORPUS_LICENCES = {
-    "demo": "synthetic speech and synthetic raters, made by s3prl_metaperser (Apache-2.0); no evidence about people",
-    "iemocap": "IEMOCAP is given out under a licence agreement of USC's SAIL laboratory; ask there whether models "
-    "trained on it may be shared",
-}
 
 
 @dataclass(frozen=True)
@@ -180,5 +176,6 @@ def licence_notes(upstream: str, corpus: str, model: str | None) -> dict[str, st
     return {
         "model": model or "not stated by who exported it",
         "upstream": named,
-        "corpus": _CORPUS_LICENCES.get(corpus, "not known here; ask who made the corpus"),
+        "corpus": (reader_of(corpus).terms if corpus in CORPORA.names() else "")
+        or "not known here; ask who made the corpus",
     }

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from s3prl_metaperser.corpora.base import Corpus, Rating, Utterance
-from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
+from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.tables import Column, Table, Value
@@ -91,26 +88,3 @@ def check_corpus(corpus: Corpus, expected: str) -> Corpus:
             f"{expected[:12]}. Name the corpus that was evaluated, or leave out --corpus and --root."
         )
     return corpus
-
-
-def demo_corpus(seed: int, utterances: int, raters: str) -> Corpus:
-    """The demo corpus of these settings without its audio: drawing its labels takes no synthesis."""
-    from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
-    from s3prl_metaperser.demo.script import write_script
-
-    turns = write_script(intended_prior(raters), seed=seed, utterances=utterances)
-    drawn = draw_ratings(rater_models(raters), turns, seed=seed)
-    nowhere = Path("no-audio")
-    made = [Utterance(t.utterance, nowhere, t.speaker, f"Ses{t.session:02d}", math.nan) for t in turns]
-    ratings = [
-        Rating(name, rater, tuple(sorted(ticks, key=CLASSES.index)))  # the order in which the reader finds them
-        for name, chosen in drawn.items()
-        for rater, ticks in chosen.items()
-    ]
-    return Corpus(
-        "demo",
-        nowhere,
-        LABEL_SET,
-        tuple(sorted(made, key=lambda u: u.id)),
-        tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
-    )

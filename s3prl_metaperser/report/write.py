@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3prl_metaperser.corpora import Corpus, load_corpus
+from s3prl_metaperser.corpora import Corpus, labels_without_audio, stored_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.report import page, provenance
 from s3prl_metaperser.report.detail_tables import (
@@ -21,7 +21,7 @@ from s3prl_metaperser.report.drawing import Drawing, require_matplotlib
 from s3prl_metaperser.report.figures import figures
 from s3prl_metaperser.report.folder import publish
 from s3prl_metaperser.report.gathered import Gathered, Study, gather
-from s3prl_metaperser.report.marginals import check_corpus, demo_corpus, marginal_tables
+from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
 from s3prl_metaperser.report.result_tables import result_tables
 from s3prl_metaperser.report.tables import Table, Value
 from s3prl_metaperser.report.trajectories import ABSENT_SENTENCE, curves, trajectory_figures, trajectory_table
@@ -110,10 +110,7 @@ def open_evaluated_corpus(name: str | None, root: str | None) -> Corpus | None:
         return None
     if name is None or root is None:
         raise UserError("--corpus and --root go together: the corpus that was evaluated, and its folder.")
-    if name == "demo":  # as on disk, whatever its settings; its reader would make a corpus of default settings
-        name = "iemocap"
-    # What has been evaluated has been allowed to lie where it lies; only its labels are needed here.
-    return load_corpus(name, root, **({"outside": True} if name == "ratings_csv" else {}))
+    return stored_corpus(name, root)
 
 
 def _parts(gathered: Gathered) -> list[_Part]:
@@ -139,14 +136,13 @@ def _marginals(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
     if corpus is not None:
         name = next((name for name in names if hashes[name] == corpus.fingerprint()), names[0])
         check_corpus(corpus, hashes[name])
-    elif "demo" in names:
-        name = "demo"
-        demo = gathered.option(name, "datarc", "demo", default={})
-        corpus = demo_corpus(demo.get("seed", 0), demo.get("utterances", 600), demo.get("raters", "paper"))
-        if corpus.fingerprint() != hashes[name]:
-            return []
     else:
-        return []
+        found = (
+            (name, labels_without_audio(name, gathered.option(name, "datarc", name, default={}))) for name in names
+        )
+        name, corpus = next(((name, made) for name, made in found if made is not None), ("", None))
+        if corpus is None or corpus.fingerprint() != hashes[name]:
+            return []
     sessions = gathered.option(name, "datarc", "test_sessions", default=("Ses05",))
     return marginal_tables(corpus, gathered.test_raters(name), tuple(sessions))
 

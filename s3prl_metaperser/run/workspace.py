@@ -12,16 +12,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s3prl_metaperser.config.options import DataOptions, Options
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.config.section import numbers_of
-from s3prl_metaperser.corpora import CORPORA, Corpus, load_corpus
+from s3prl_metaperser.corpora import Corpus, open_corpus
 from s3prl_metaperser.corpora.base import label_hashes
-from s3prl_metaperser.errors import UserError, printable, unknown_name
+from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
 from s3prl_metaperser.protocol.splits import Split, make_split
 from s3prl_metaperser.seeding import seed_from
@@ -39,42 +38,6 @@ if TYPE_CHECKING:
 
 #: Utterances in one forward pass where ``modelrc.batch_size`` leaves it open; on a CPU one is fastest.
 GPU_BATCH = 16
-
-
-def open_corpus(data: DataOptions) -> Corpus:
-    """The corpus that the options name; the demo corpus is made where it is not there yet.
-
-    Raises:
-        UserError: unknown corpus, no root, or a corpus with problems that would change results.
-    """
-    if data.corpus == "demo":
-        demo = data.demo
-        root = Path(data.root) if data.root else demo_root(data)
-        return load_corpus("demo", root, seed=demo.seed, utterances=demo.utterances, raters=demo.raters)
-    if data.corpus not in CORPORA.names():
-        raise unknown_name("corpus", data.corpus, CORPORA.names())
-    if not data.root:
-        raise UserError(
-            f"Corpus {data.corpus!r} needs its folder: -o config.downstream_expert.datarc.root=DIR, or set datarc.root "
-            "in the configuration file."
-        )
-    extra = {"duplicates": data.duplicates, "outside": data.outside} if data.corpus == "ratings_csv" else {}
-    corpus = load_corpus(data.corpus, data.root, **extra)
-    serious = [problem for problem in corpus.problems if problem.serious]
-    if serious:
-        shown = "\n  ".join(f"{problem.path}: {problem.what}" for problem in serious[:5])
-        more = f"\n  and {len(serious) - 5} more" if len(serious) > 5 else ""
-        raise UserError(
-            f"Corpus {corpus.name!r} has {len(serious)} problem(s) that would change results:\n  {shown}{more}\n"
-            f"`metaperser validate --corpus {data.corpus} --root {data.root}` lists them all."
-        )
-    return corpus
-
-
-def demo_root(data: DataOptions) -> Path:
-    """Where the demo corpus of these options lies by default."""
-    demo = data.demo
-    return cache_root(data.cache_dir) / "demo" / f"{demo.raters}-{demo.utterances}-seed{demo.seed}"
 
 
 @dataclass(frozen=True)

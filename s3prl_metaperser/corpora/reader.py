@@ -1,0 +1,71 @@
+"""A corpus reader: the function that reads, the options that it declares, and facts about its corpora."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s3prl_metaperser.config.validator import build
+from s3prl_metaperser.corpora.base import Corpus
+from s3prl_metaperser.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a kind of corpus is read.
+
+    Attributes:
+        read: ``read(root, **options)``; the parameters after ``root``, their type hints and defaults are the options
+            that ``datarc`` takes with this corpus.
+        home: ``home(cache, options)``: where the corpus lies if no root is given, for a reader that makes it on first
+            use.
+        stored: ``stored(root)`` reads what is on disk whatever the options were; by default ``read(root)``.
+        labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.
+        terms: what its licence asks of who passes on a model that was trained on it.
+    """
+
+    read: Callable[..., Corpus]
+    home: Callable[[Path, Mapping[str, Any]], Path] | None = None
+    stored: Callable[[Path], Corpus] | None = None
+    labels_only: Callable[[Mapping[str, Any]], Corpus] | None = None
+    terms: str = ""
+
+    def __call__(self, root: Path, **options: Any) -> Corpus:
+        """:attr:`read`."""
+        return self.read(root, **options)
+
+    @functools.cached_property
+    def options(self) -> type:
+        """The declared options, as a dataclass for :func:`.validator.build`."""
+        parameters = list(inspect.signature(self.read).parameters.values())[1:]
+        hints = typing.get_type_hints(self.read, include_extras=True)
+        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        fields: list[Any] = []
+        for parameter in named:
+            kind = hints.get(parameter.name, Any)
+            needed = parameter.default is parameter.empty
+            default = dataclasses.field() if needed else dataclasses.field(default=parameter.default)
+            fields.append((parameter.name, kind, default))
+        return dataclasses.make_dataclass("Options", fields, kw_only=True, frozen=True)
+
+    def checked(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options, given and default, as :attr:`read` takes them.
+
+        Args:
+            name: of the corpus, for errors.
+
+        Raises:
+            UserError: an option that is not declared, or of another type.
+        """
+        known = [f.name for f in dataclasses.fields(self.options)]
+        for option in options:
+            if option not in known:
+                raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
+        found = build(self.options, dict(options))
+        return {option: getattr(found, option) for option in known}
