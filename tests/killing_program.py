@@ -22,9 +22,8 @@ compat.apply()
 
 import torch
 import tqdm
-from small_demo import train_command
+from small_demo import stored, train_command
 
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.s3prl_plugin import launcher, runner  # noqa: F401 (imported before the forks)
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
@@ -120,9 +119,7 @@ def prepared(base: Path, work: Path) -> Path:
 
 def outcome(folder: Path) -> dict:
     """What a run must end with, whatever happened on the way."""
-    result = {
-        k: v for k, v in read_result(folder / "result_test.json").items() if k not in ("seconds", "peak_memory_bytes")
-    }
+    result = {k: v for k, v in stored(folder / "result_test.json").items() if k not in ("seconds", "peak_memory_bytes")}
     checkpoints = {}
     for name in ("dev-best.ckpt", "states-12.ckpt", "states-8.ckpt"):
         content = read_checkpoint(folder / name)
@@ -130,10 +127,10 @@ def outcome(folder: Path) -> dict:
         tensors = {k: v.tolist() for part in ("Downstream", "InnerRates") for k, v in content[part].items()}
         checkpoints[name] = [content["Step"], content["Best"], content["Epoch"], content["Losses"], moments, tensors]
     cache = folder.parent / "cache"
-    stored = sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.suffix in (".safetensors", ".json"))
+    kept = sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.suffix in (".safetensors", ".json"))
     lines = (folder / "log.log").read_text().splitlines()
     logged = sorted({line for line in lines if line.startswith(("train loss", "dev loss", "test "))})
-    return {"result": result, "checkpoints": checkpoints, "stored": stored, "logged": logged}
+    return {"result": result, "checkpoints": checkpoints, "stored": kept, "logged": logged}
 
 
 def place_of(name: str, places: list[str]) -> int:

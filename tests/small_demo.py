@@ -1,6 +1,8 @@
 """A small demo corpus, made once a session, and the options that suit it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 SMALL = [
     "downstream_expert.datarc.demo.utterances=120",
@@ -32,3 +34,8 @@ def train_command(
     """Arguments of a quick training run into ``folder``."""
     start = ["-d", "personalized_emotion", "-u", upstream, "-m", "train", "-p", str(folder)]
     return [*start, "-o", overrides(*options), *more]
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """A result file as it stands on disk: tests read it as anyone would, without the code under test."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import yaml
-from small_demo import SMALL
+from small_demo import SMALL, stored
 
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.grid.relevance import nested
 
 VOLATILE = ("seconds", "peak_memory_bytes")
@@ -38,6 +37,6 @@ def write_grid(folder: Path, *options: str, name: str = "tiny", **changes) -> Pa
 def results_below(folder: Path) -> dict[str, dict]:
     found = {}
     for path in sorted(Path(folder).glob("*/*/*/*/result_test.json")):
-        content = read_result(path)
+        content = stored(path)
         found[str(path.parent.relative_to(folder))] = {k: v for k, v in content.items() if k not in VOLATILE}
     return found

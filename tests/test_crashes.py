@@ -16,7 +16,7 @@ from small_demo import train_command
 
 from s3prl_metaperser.demo import write_demo_corpus
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.results import read_result
+from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.report.folder import publish
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
@@ -233,7 +233,7 @@ def test_a_checkpoint_of_the_first_versions_still_evaluates(tmp_path, trained):
 def test_an_old_or_torn_result_file_is_refused_with_what_to_do(tmp_path, text):
     (tmp_path / "result_test.json").write_text(text)
     with pytest.raises(UserError, match=r"result_test\.json (has result schema|is not a result file)"):
-        read_result(tmp_path / "result_test.json")
+        Result.read(tmp_path / "result_test.json")
 
 
 def test_a_damaged_progress_of_ssl_e_is_one_error(tmp_path):

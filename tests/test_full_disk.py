@@ -15,10 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_demo import train_command
+from small_demo import stored, train_command
 
 from s3prl_metaperser import cli
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.report.folder import publish
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -82,7 +81,7 @@ def whole_run(folder):
 
 
 def result(folder):
-    content = read_result(folder / "result_test.json")
+    content = stored(folder / "result_test.json")
     return {key: value for key, value in content.items() if key not in ("seconds", "peak_memory_bytes")}
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from corpora_fixtures import write_wav
+from small_demo import stored
 from small_grid import results_below, small_options, write_grid
 
 from s3prl_metaperser.cli import main
@@ -19,7 +20,6 @@ from s3prl_metaperser.commands.engine import status_of
 from s3prl_metaperser.commands.run import NOT_RUN
 from s3prl_metaperser.config.options import flat, merged
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.grid import relevance
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
@@ -233,7 +233,7 @@ def test_what_is_left_out_of_an_identity_does_not_change_numbers(tmp_path):
         assert kept, system
         folder = tmp_path / "apart" / system.replace(":", "_")
         launch(folder, plain[system], nested(dict(flat(plain[system].config)) | kept))
-        apart = read_result(folder / "result_test.json")
+        apart = stored(folder / "result_test.json")
         assert apart["episodes"] == found[system]["episodes"], (system, sorted(kept))
 
 
@@ -274,7 +274,7 @@ def test_a_cell_has_the_very_result_of_run_downstream(tmp_path):
         tested = {"downstream_expert": {"datarc": {"scenario": "unseen"}, "evalrc": {"shots": 8}}}
         config = merged(merged(config, small_options()), tested)
         launch(tmp_path / "apart" / cell.system, cell, config)
-        apart = read_result(tmp_path / "apart" / cell.system / "result_test.json")
+        apart = stored(tmp_path / "apart" / cell.system / "result_test.json")
         ours = found[cell.path]
         for key in ("episodes", "metrics", "selected_step", "cell", "counts", "hashes", "raters", "engine"):
             assert ours[key] == apart[key], (cell.system, key)

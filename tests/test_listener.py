@@ -16,7 +16,7 @@ import soxr
 import torch
 from listener_fixtures import LABELS, random_model, write_clips
 from random_checkpoints import make_checkpoint
-from small_demo import train_command
+from small_demo import stored, train_command
 
 import s3prl_metaperser
 from s3prl_metaperser import PersonalizedEmotionRecognizer
@@ -24,7 +24,6 @@ from s3prl_metaperser.cli import main
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.listener import labels, recognizer
 from s3prl_metaperser.listener.folder import read_folder
 from s3prl_metaperser.listener.labels import ListenerLabels
@@ -89,7 +88,7 @@ def audio(corpus, utterances):
 
 
 def test_a_model_folder_is_safetensors_and_a_card_and_nothing_else(exported, trained):
-    folder, result = exported["Meta-PerSER"], read_result(trained["Meta-PerSER"] / "result_test.json")
+    folder, result = exported["Meta-PerSER"], stored(trained["Meta-PerSER"] / "result_test.json")
     assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.safetensors"]
     card = json.loads((folder / "card.json").read_text())
     assert card["sha256"] == file_hash(folder / "model.safetensors")
@@ -108,7 +107,7 @@ def test_the_same_episode_gives_the_benchmarks_numbers(exported, trained, corpus
     """Linear-Few to the bit; the closed form adapts a benchmark's seeds at once, and BLAS rounds another way then."""
     recognizer, result = (
         PersonalizedEmotionRecognizer.load(exported[system]),
-        read_result(trained[system] / "result_test.json"),
+        stored(trained[system] / "result_test.json"),
     )
     labels = corpus.ratings_of(result["raters"]["test"])
     for episode in result["episodes"]:
@@ -182,7 +181,7 @@ def test_an_exported_finetuned_model_adapts_as_in_the_benchmark(tmp_path, traine
     assert launcher.main(command(tmp_path / "exp", wavlm[0], options=few)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
     assert main(["export", str(tmp_path / "exp"), "--out", str(tmp_path / "model")]) == 0
-    result = read_result(tmp_path / "exp" / "result_test.json")
+    result = stored(tmp_path / "exp" / "result_test.json")
     recognizer = PersonalizedEmotionRecognizer.load(tmp_path / "model", upstream_ckpt=wavlm[0])
     labels, episode = corpus.ratings_of(result["raters"]["test"]), result["episodes"][0]
     adapted = recognizer.adapt(audio(corpus, episode["support"]), [labels[name] for name in episode["support"]])

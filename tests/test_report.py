@@ -22,7 +22,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
-from s3prl_metaperser.evaluation.results import result_content, write_result
+from s3prl_metaperser.evaluation.result import EvaluatedCell, Point, Raters, Result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
 from s3prl_metaperser.evaluation.trajectory import ticked_classes
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
@@ -71,37 +71,38 @@ def write_results(
                 datarc=data,
                 evalrc=dataclasses.replace(expert.evalrc, shots=shots, queries=queries, seeds=seeds),
             )
-            content = result_content(
-                cell={
-                    "corpus": corpus,
-                    "upstream": upstream,
-                    "scope": scope,
-                    "scenario": scenario,
-                    "fold": f"fold{fold}",
-                    "system": name,
-                    "split": "test",
-                    "shots": shots,
-                    "queries": queries,
-                    "seeds": list(range(seeds)),
-                    "steps": 50,
-                    "protocol": protocol,
-                    "standardized": True,
-                    "training_seed": 1337,
-                },
+            result = Result.of(
+                cell=EvaluatedCell(
+                    corpus=corpus,
+                    upstream=upstream,
+                    scope=scope,
+                    scenario=scenario,
+                    fold=f"fold{fold}",
+                    system=name,
+                    split="test",
+                    shots=shots,
+                    queries=queries,
+                    seeds=tuple(range(seeds)),
+                    steps=50,
+                    protocol=protocol,
+                    standardized=True,
+                    training_seed=1337,
+                ),
                 classes=CLASSES,
-                raters={"test": rater, "validation": SUGGESTED.test_raters[fold % 5], "train": ["C-F1", "C-M1"]},
-                episodes=episodes,
-                results=results,
+                raters=Raters(rater, SUGGESTED.test_raters[fold % 5], ("C-F1", "C-M1")),
+                asked=episodes,
+                tested=results,
                 hashes={"corpus": corpus_hash, "task": "t", "features": "f", "upstream_checkpoint": "none"},
                 options=dataclasses.asdict(dataclasses.replace(chosen, downstream_expert=expert)),
                 selected_step=7,
                 engine="loop",
                 seconds=1.0,
                 draws=2,
+                tuned=None,
                 trajectory=_trajectory(results, steps) if name in ("Linear-Few", "Meta-PerSER") else None,
             )
             where = re.sub(r"\W", "_", f"{upstream}-{scope}-{scenario}-{name}-{shots}-{rater}-{protocol}")
-            write_result(Path(folder) / where / "result_test.json", content)
+            result.write(Path(folder) / where / "result_test.json")
 
 
 def _episodes(rater, scenario, shots, queries, seeds, system):
@@ -128,10 +129,11 @@ def _trajectory(results, steps):
     for number in steps:
         shown = [np.roll(r.probabilities, number != steps[-1], axis=1) for r in results]
         scores = [multilabel_scores(p, r.ticks) for p, r in zip(shown, results, strict=True)]
-        by_metric = {metric: [score[metric] for score in scores] for metric in METRICS}
-        losses = {"loss": [2.0 - number / 100] * len(results), "support_loss": [1.0] * len(results)}
-        made.append({"steps": number, **by_metric, **losses, "predicted": [ticked_classes(p) for p in shown]})
-    return made or None
+        by_metric = {metric: tuple(score[metric] for score in scores) for metric in METRICS}
+        losses = {"loss": (2.0 - number / 100,) * len(results), "support_loss": (1.0,) * len(results)}
+        predicted = tuple(tuple(ticked_classes(p)) for p in shown)
+        made.append(Point(number, metrics=by_metric, predicted=predicted, **losses))
+    return tuple(made) or None
 
 
 @pytest.fixture(scope="module")

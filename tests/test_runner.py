@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small_demo import overrides, train_command
+from small_demo import overrides, stored, train_command
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.evaluation.metrics import multilabel_scores
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
@@ -37,7 +36,7 @@ def trained(tmp_path_factory):
 
 
 def result(folder, split="test"):
-    content = read_result(folder / f"result_{split}.json")
+    content = stored(folder / f"result_{split}.json")
     return {key: value for key, value in content.items() if key not in VOLATILE}
 
 
@@ -69,7 +68,7 @@ def test_the_selected_checkpoint_has_the_lowest_validation_loss(trained):
 
 
 def test_the_result_file_holds_what_its_metrics_come_from(trained):
-    content = read_result(trained / "result_test.json")
+    content = stored(trained / "result_test.json")
     assert content["counts"] == {
         "shots_requested": 8, "shots_used": 8, "queries_requested": 24, "queries_used": 24, "episodes": 3,
     }  # fmt: skip

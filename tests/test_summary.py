@@ -11,10 +11,10 @@ from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation import SCHEMA
 from s3prl_metaperser.evaluation import calibration_scores as fit
 from s3prl_metaperser.evaluation.compare import holm
 from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
-from s3prl_metaperser.evaluation.results import SCHEMA
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, compare, group, load_results, summarise, summarise_all
 
@@ -119,7 +119,7 @@ def test_what_a_new_run_set_aside_is_not_read(tmp_path):
 
 def test_two_files_of_one_cell_and_fold_are_an_error_that_names_both(tmp_path):
     names = [write(tmp_path, result(), "one"), write(tmp_path, result(seed=1), "two")]
-    with pytest.raises(UserError, match="both of one cell") as error:
+    with pytest.raises(UserError, match="both results for cell") as error:
         load_results(tmp_path)
     assert all(name in str(error.value) for name in names)
 
@@ -128,7 +128,7 @@ def test_two_files_of_one_cell_and_fold_are_an_error_that_names_both(tmp_path):
     ("other", "path", "value", "difference"),
     [
         ("Meta-PerSER", "hashes/corpus", "d", "corpus hash is c in the first and d"),
-        ("Meta-PerSER", "classes", CLASSES[:-1], "classes"),
+        ("Meta-PerSER", "classes", CLASSES[::-1], "classes"),
         ("Meta-PerSER", "cell/protocol", "tuned", "protocol is paper in the first and tuned"),
         ("Meta-PerSER", "cell/queries", 64, r"queries \(Q\) is 40 in the first and 64"),
         ("Meta-PerSER", "cell/seeds", [0, 1], "seeds"),
@@ -170,7 +170,7 @@ def test_one_protocol_can_be_asked_for(tmp_path):
     write(tmp_path, result())
     write(tmp_path, result("Linear-Few", steps=10, protocol="tuned"))
     write(tmp_path, result("Meta-PerSER", steps=25, protocol="tuned"))
-    assert {c["cell"]["system"] for c in load_results(tmp_path, "tuned")} == {"Linear-Few", "Meta-PerSER"}
+    assert {r.cell.system for r in load_results(tmp_path, "tuned")} == {"Linear-Few", "Meta-PerSER"}
     with pytest.raises(UserError, match="Did you mean 'tuned'"):
         load_results(tmp_path, "tunned")
 
@@ -187,15 +187,15 @@ def test_other_schemas_and_empty_folders_are_errors(tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "what"),
     [
-        ("cell", [], "cell list in place of keys and values"),
-        ("cell/system", None, r"cell\.system is missing"),
-        ("cell/shots", "many", r"cell\.shots 'many' in place of a whole number"),
-        ("hashes/episodes", None, r"hashes\.episodes is missing"),
-        ("raters", None, "raters is missing"),
-        ("counts/shots_used", None, r"counts\.shots_used is missing"),
-        ("versions", None, "versions is missing"),
-        ("episodes", [], "episodes does not have a row of probabilities"),
-        ("episodes", [{"query": []}], r"episodes\[0\]\.seed is missing"),
+        ("cell", [], r"cell must be a mapping of .*, got \[\]"),
+        ("cell/system", None, r"The key cell\.system is missing"),
+        ("cell/shots", "many", r"Bad value 'many' for cell\.shots, expected a whole number"),
+        ("hashes/episodes", None, r"The key hashes\.episodes is missing"),
+        ("raters", None, "The key raters is missing"),
+        ("counts/shots_used", None, r"The key counts\.shots_used is missing"),
+        ("versions", None, "The key versions is missing"),
+        ("episodes", [], "episodes is empty"),
+        ("episodes", [{"query": []}], r"The key episodes\[0\]\.seed is missing"),
     ],
 )
 def test_a_file_that_is_not_whole_is_one_error_that_names_the_key(tmp_path, path, value, what):

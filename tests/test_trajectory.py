@@ -1,5 +1,7 @@
 """Adaptation over its steps: the same numbers as the cell's own, at every number of steps that is looked at."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import yaml
@@ -11,7 +13,7 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import METRICS
-from s3prl_metaperser.evaluation.results import scored_episodes
+from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.evaluation.trajectory import scored_trajectory, ticked_classes, trajectory
 from s3prl_metaperser.methods.tuning import overridden
@@ -42,8 +44,9 @@ def test_after_as_many_steps_as_the_cell_has_it_is_the_cell(tmp_path, system):
     assert [p["steps"] for p in content["trajectory"]] == [0, 3, 6]
     assert_is_the_cells_own(point(content, 6), content)
     assert np.mean(point(content, 6)["support_loss"]) < np.mean(point(content, 0)["support_loss"])
-    (rater,) = scored_episodes(content)
-    assert intervals({rater: scored_trajectory(content)[6]}, 50) == intervals(scored_episodes(content), 50)
+    read = Result.read(folder / "result_test.json")
+    (rater,) = read.scored
+    assert intervals({rater: scored_trajectory(read)[6]}, 50) == intervals(read.scored, 50)
 
 
 def test_what_the_protocol_tuned_chose_holds_in_the_trajectory(tmp_path):
@@ -66,16 +69,16 @@ def test_no_steps_are_the_state_as_it_is(make, name):  # noqa: F811
     system, state, _ = trained(name, make()[2])
     episodes = make()[2].validation_episodes
     (found,) = trajectory(system, state, episodes, (0,))
-    plain = {name: value.detach() for name, value in state.parameters().items()}
+    unchanged = {name: value.detach() for name, value in state.parameters().items()}
     weights = system.class_weights.double().numpy()
     for index, episode in enumerate(episodes):
-        probabilities = system.predict(plain, episode.query)
-        assert found["loss"][index] == pytest.approx(
+        probabilities = system.predict(unchanged, episode.query)
+        assert found.loss[index] == pytest.approx(
             class_balanced_loss(probabilities, episode.query_labels.targets, weights)
         )
-        assert found["support_loss"][index] == pytest.approx(
+        assert found.support_loss[index] == pytest.approx(
             class_balanced_loss(
-                system.predict(plain, episode.support.features), episode.support.targets.numpy(), weights
+                system.predict(unchanged, episode.support.features), episode.support.targets.numpy(), weights
             )
         )
 
@@ -84,11 +87,11 @@ def test_a_point_is_the_system_under_that_many_steps(make):  # noqa: F811
     *_, task = make()
     system, state, _ = trained("Meta-PerSER", task)
     found = trajectory(system, state, task.validation_episodes, (7, 2, 7))
-    assert [p["steps"] for p in found] == [2, 7]
+    assert [p.steps for p in found] == [2, 7]
     for entry in found:
-        changed = overridden(task.options, {"evalrc.steps": entry["steps"]})
+        changed = overridden(task.options, {"evalrc.steps": entry.steps})
         twin = type(system)(changed, system.class_weights)
-        assert entry["loss"] == [r.loss for r in meta_test(twin, state, task.validation_episodes)]
+        assert list(entry.loss) == [r.loss for r in meta_test(twin, state, task.validation_episodes)]
     assert system.options == task.options
 
 
@@ -108,13 +111,13 @@ def test_a_trajectory_that_diverges_says_where_and_spoils_nothing_else(make):  #
     system, state, _ = trained("Meta-PerSER", task)
     wild = system.under(overridden(system.options, {"evalrc.rate_factor": 1e20}))
     calm, lost = trajectory(wild, state, task.validation_episodes, (0, 5))
-    assert len(calm["loss"]) == 2
-    assert lost.keys() == {"steps", "diverged"}
-    assert "diverges" in lost["diverged"]
-    queries = [episode.query_labels for episode in task.validation_episodes]
-    episodes = [{"query": labels.utterances, "ticks": labels.counts} for labels in queries]
-    content = {"classes": task.classes, "episodes": episodes, "trajectory": [calm, lost]}
-    assert list(scored_trajectory(content)) == [0]
+    assert len(calm.loss) == 2
+    assert (lost.metrics, lost.loss, lost.predicted) == ({}, (), ())
+    assert "diverges" in lost.diverged
+    labels = [episode.query_labels for episode in task.validation_episodes]
+    tested = [SimpleNamespace(query=queried.utterances, ticks=queried.counts) for queried in labels]
+    found = SimpleNamespace(classes=task.classes, episodes=tested, trajectory=(calm, lost))
+    assert list(scored_trajectory(found)) == [0]
 
 
 def test_predicted_classes_are_bits():
@@ -124,7 +127,7 @@ def test_predicted_classes_are_bits():
 
 @pytest.mark.parametrize("bad", ["50", [1.5], [-1], ["x"], 5])
 def test_numbers_of_steps_are_checked(bad):
-    with pytest.raises(UserError, match=r"evalrc\.trajectory, expected a"):
+    with pytest.raises(UserError, match=r"evalrc\.trajectory(\[0\])?, expected a"):
         Options.from_config({"downstream_expert": {"evalrc": {"trajectory": bad}}})
 
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 import yaml
 from random_checkpoints import make_checkpoint
-from small_demo import train_command
+from small_demo import stored, train_command
 from synthetic import synthetic_corpus
 from test_finetuned_runner import command
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.evaluation.meta_testing import validation_loss
-from s3prl_metaperser.evaluation.results import read_result
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.meta.rates import InnerRates
@@ -122,8 +121,8 @@ def test_a_choice_that_diverges_is_never_taken_and_is_null_in_the_record(task, m
     found = select(build(SYSTEMS, "Meta-PerSER", task.options), state_of(task), task)
     assert found.chosen["evalrc.rate_factor"] == 1.0
     record = found.record(2)
-    assert {g["loss"] for g in record["grid"] if g["evalrc.rate_factor"] == 1e30} == {None}
-    json.dumps(record, allow_nan=False)
+    assert {loss for choice, loss in record.choices() if choice["evalrc.rate_factor"] == 1e30} == {None}
+    json.dumps(dataclasses.asdict(record), allow_nan=False)
 
 
 def test_the_factor_multiplies_every_inner_rate_in_both_engines(task):
@@ -151,7 +150,7 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
     options = ("downstream_expert.evalrc.protocol=tuned",)
     assert launcher.main(train_command(folder, "-v", "Linear-Few", options=options)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
-    clean = read_result(folder / "result_test.json")
+    clean = stored(folder / "result_test.json")
     honest, asked = Workspace.labels, []
 
     def poisoned(self, role, rows):
@@ -163,7 +162,7 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Workspace, "labels", poisoned)
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
-    other = read_result(folder / "result_test.json")
+    other = stored(folder / "result_test.json")
     assert "test" in asked
     assert other["metrics"] != clean["metrics"]
     assert other["tuned"] == clean["tuned"]
@@ -176,7 +175,7 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
     elsewhere = tmp_path / "paper"
     command = ["-m", "evaluate", "-e", str(folder), "-p", str(elsewhere)]
     assert launcher.main([*command, "-o", "config.downstream_expert.evalrc.protocol=paper"]) == 0
-    paper = read_result(elsewhere / "result_test.json")
+    paper = stored(elsewhere / "result_test.json")
     assert (paper["cell"]["protocol"], paper["tuned"], paper["cell"]["steps"]) == ("paper", None, 6)
     assert paper["hashes"]["episodes"] == clean["hashes"]["episodes"]
 
@@ -199,7 +198,7 @@ def test_with_f_the_whole_model_is_tuned_on_the_validation_rater(tmp_path, tmp_p
         changes = f"evalrc.protocol={protocol},,config.downstream_expert.evalrc.trajectory=[0, 1, 2, 3]"
         evaluate = ["-m", "evaluate", "-e", str(tmp_path / "exp"), "-p", str(folder)]
         assert launcher.main([*evaluate, "-o", f"config.downstream_expert.{changes}"]) == 0
-        found[protocol] = read_result(folder / "result_test.json")
+        found[protocol] = stored(folder / "result_test.json")
     paper, tuned = found["paper"], found["tuned"]
     assert (paper["tuned"], paper["cell"]["steps"]) == (None, 3)
     assert tuned["cell"]["scope"] == "finetuned"

@@ -48,7 +48,7 @@ PARTS = {
         "s3prl_metaperser.run.experiment:Experiment.log",
     ],
     "meta-testing": ["s3prl_metaperser.s3prl_plugin.runner:meta_test"],
-    "metrics and intervals": ["s3prl_metaperser.s3prl_plugin.runner:result_content"],
+    "metrics and intervals": ["s3prl_metaperser.s3prl_plugin.runner:Result.of"],
 }
 
 

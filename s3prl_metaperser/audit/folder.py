@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from tqdm import tqdm
 
 from s3prl_metaperser.audit.findings import Finding, Findings
 from s3prl_metaperser.audit.labels import check_labels
-from s3prl_metaperser.audit.one import check_one, option
+from s3prl_metaperser.audit.one import check_one
 from s3prl_metaperser.audit.together import check_together
 from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import CORPORA, Corpus, open_corpus, reader_options, root_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
-from s3prl_metaperser.evaluation.results import read_result
-from s3prl_metaperser.evaluation.shape import shape_faults
+from s3prl_metaperser.evaluation.result import Result, read_with_faults
 
 FILES = ("result_test.json", "result_dev.json")
 CELL, BEST = "cell.json", "dev-best.ckpt"
@@ -81,14 +80,13 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
     findings, corpora, results = Findings(), _Corpora(corpus), []
     for path in tqdm(paths, desc="results", unit="file", dynamic_ncols=True, disable=len(paths) < 5):
         findings.file = str(path)
-        content = _read(path, findings)
-        if content is not None and _check_shape(content, findings):
-            fits = check_one(content, findings)
-            _check_name(path, content, findings)
-            _check_parameters(path, content, findings)
-            if (known := corpora.of(content, findings)) is not None and fits:
-                check_labels(content, known, findings)
-            results.append({**content, "file": str(path)})
+        if (result := _read(path, findings)) is not None:
+            answered = check_one(result, findings)
+            findings.equal(result.cell.split, path.stem.removeprefix("result_"), "cell.split", "the file's name")
+            _check_parameters(path, result, findings)
+            if (known := corpora.of(result, findings)) is not None and answered:
+                check_labels(result, known, findings)
+            results.append(result)
     check_together(results, findings)
     for path in cells:
         findings.file = str(path)
@@ -96,32 +94,23 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
     return Audit(len(paths), findings.checks, tuple(findings.found), corpora.found, corpora.missing)
 
 
-def _read(path: Path, findings: Findings) -> dict[str, Any] | None:
+def _read(path: Path, findings: Findings) -> Result | None:
+    """The result, if it is one and every value has its type and shape."""
     try:
-        content = read_result(path)
+        result, faults = read_with_faults(path)
     except UserError as error:
         findings.check(False, "", str(error))
         return None
-    findings.check(True, "schema", "")
-    return content
+    findings.checks += 2
+    for keys, text in faults:
+        key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
+        findings.check(False, key, text.replace(f" for {key}", "").removeprefix(f"{key} "))
+    return result
 
 
-def _check_shape(content: Mapping[str, Any], findings: Findings) -> bool:
-    """Every key is there, and every value has its type."""
-    faults = shape_faults(content)
-    findings.check(True, "", "")
-    for key, what in faults:
-        findings.check(False, key, what)
-    return not faults
-
-
-def _check_name(path: Path, content: Mapping[str, Any], findings: Findings) -> None:
-    findings.equal(content["cell"]["split"], path.stem.removeprefix("result_"), "cell.split", "the file's name")
-
-
-def _check_parameters(path: Path, content: Mapping[str, Any], findings: Findings) -> None:
+def _check_parameters(path: Path, result: Result, findings: Findings) -> None:
     """A result beside a checkpoint is of the parameters that were selected there."""
-    checkpoint, stored = path.with_name(BEST), content["hashes"].get("parameters")
+    checkpoint, stored = path.with_name(BEST), result.hashes.parameters
     if stored is None or not checkpoint.is_file():
         return
     from s3prl_metaperser.methods.state import packed_hash
@@ -134,10 +123,10 @@ def _check_parameters(path: Path, content: Mapping[str, Any], findings: Findings
         return
     of = f"that of {checkpoint.name} beside it, which was trained on since or is another's,"
     findings.equal(stored, packed_hash(selected), "hashes.parameters", of)
-    findings.equal(content["selected_step"], selected.get("Step"), "selected_step", of)
+    findings.equal(result.selected_step, selected.get("Step"), "selected_step", of)
 
 
-def _check_grid_cell(path: Path, results: list[dict[str, Any]], findings: Findings) -> None:
+def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) -> None:
     """What ``metaperser run`` says of a cell is true of its result."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -151,18 +140,18 @@ def _check_grid_cell(path: Path, results: list[dict[str, Any]], findings: Findin
     findings.equal(identity, digest, "identity", "the hash of the definition")
     if not done:
         return
-    mine = [result for result in results if result["file"] == str(path.with_name(FILES[0]))]
-    if not findings.check(mine, "done", f"but {FILES[0]} beside it is missing or wrong"):
+    mine = next((result for result in results if result.file == path.with_name(FILES[0])), None)
+    findings.check(mine is not None, "done", f"but {FILES[0]} beside it is missing or wrong")
+    if mine is None:
         return
-    findings.equal(recorded, mine[0]["hashes"]["corpus"], "done.corpus", "hashes.corpus of the result")
-    findings.equal(system, mine[0]["cell"]["system"], "definition.system", "cell.system of the result")
-    findings.equal(definition.get("scope"), mine[0]["cell"]["scope"], "definition.scope", "cell.scope of the result")
+    findings.equal(recorded, mine.hashes.corpus, "done.corpus", "hashes.corpus of the result")
+    findings.equal(system, mine.cell.system, "definition.system", "cell.system of the result")
+    findings.equal(definition.get("scope"), mine.cell.scope, "definition.scope", "cell.scope of the result")
     for name, value in wanted.items():
-        prefix, _, rest = name.partition(".")
-        if prefix == "downstream_expert" and rest.startswith(("datarc.", "evalrc.", "modelrc.")):
-            findings.equal(
-                value, option(mine[0], *rest.split(".")), f"definition.options.{name}", "the result's option"
-            )
+        section, _, rest = name.removeprefix("downstream_expert.").partition(".")
+        if section in ("datarc", "evalrc", "modelrc"):
+            stored = mine.option(section, *rest.split("."))
+            findings.equal(value, stored, f"definition.options.{name}", "the result's option")
 
 
 class _Corpora:
@@ -178,10 +167,10 @@ class _Corpora:
         self.missing: dict[str, int] = {}
         self._known: dict[str, Corpus | str] = {}
 
-    def of(self, content: Mapping[str, Any], findings: Findings) -> Corpus | None:
+    def of(self, result: Result, findings: Findings) -> Corpus | None:
         """The corpus with the fingerprint of a result; None where it is not at hand."""
-        corpus = self.given if self.given is not None else self._opened(content, findings)
-        if isinstance(corpus, Corpus) and corpus.fingerprint() != content["hashes"]["corpus"]:
+        corpus = self.given if self.given is not None else self._opened(result, findings)
+        if isinstance(corpus, Corpus) and corpus.fingerprint() != result.hashes.corpus:
             corpus = f"{corpus.root} has other labels now than when they were made"
             if self.given is not None:
                 findings.check(False, "hashes.corpus", corpus)
@@ -191,9 +180,9 @@ class _Corpora:
         self.missing[corpus] = self.missing.get(corpus, 0) + 1
         return None
 
-    def _opened(self, content: Mapping[str, Any], findings: Findings) -> Corpus | str:
+    def _opened(self, result: Result, findings: Findings) -> Corpus | str:
         try:
-            data = Options.from_config(content["options"], "options").downstream_expert.datarc
+            data = Options.from_config(result.options, "options").downstream_expert.datarc
         except UserError as error:
             findings.check(False, "options", f"cannot be read ({error})")
             return "their options cannot be read"

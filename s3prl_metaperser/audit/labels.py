@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -11,8 +10,9 @@ from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.audit.one import listed
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import Corpus
-from s3prl_metaperser.corpora.label_set import plain_counts
+from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.protocol.episodes import make_episodes
 from s3prl_metaperser.run.workspace import Workspace
 
@@ -20,25 +20,25 @@ from s3prl_metaperser.run.workspace import Workspace
 LOSS_TOLERANCE = 1e-6
 
 
-def check_labels(content: Mapping[str, Any], corpus: Corpus, findings: Findings) -> None:
+def check_labels(result: Result, corpus: Corpus, findings: Findings) -> None:
     """Check that episodes are those that the protocol draws, and that labels and losses are those of the corpus.
 
     Args:
         corpus: of the fingerprint that the result names.
     """
     try:
-        workspace = Workspace(Options.from_config(content["options"], "options"), corpus)
+        workspace = Workspace(Options.from_config(result.options, "options"), corpus)
     except UserError as error:
         findings.check(False, "options", f"make no split of this corpus: {error}")
         return
-    split, cell, raters = workspace.split, content["cell"], content["raters"]
-    ratings = split.test if cell["split"] == "test" else split.validation
-    findings.equal(content["classes"], list(corpus.classes), "classes", "what the corpus has")
-    findings.equal(raters["test"], ratings[0].rater, "raters.test", "the rater of this fold")
-    findings.equal(raters["validation"], split.validation_rater, "raters.validation", "the one of this fold")
-    findings.equal(raters["train"], list(split.train_raters), "raters.train", "those of this fold")
-    answers = {rating.utterance: corpus.label_set.counts(rating.answer) for rating in ratings}
-    used = {u for episode in content["episodes"] for u in (*episode["support"], *episode["query"])}
+    split, cell, raters = workspace.split, result.cell, result.raters
+    ratings = split.test if cell.split == "test" else split.validation
+    findings.equal(result.classes, tuple(corpus.classes), "classes", "what the corpus has")
+    findings.equal(raters.test, ratings[0].rater, "raters.test", "the rater of this fold")
+    findings.equal(raters.validation, split.validation_rater, "raters.validation", "the one of this fold")
+    findings.equal(raters.train, tuple(split.train_raters), "raters.train", "those of this fold")
+    answers = {rating.utterance: rating for rating in ratings}
+    used = {u for episode in result.episodes for u in (*episode.support, *episode.query)}
     others = sorted(used - set(answers))
     if not findings.check(
         not others,
@@ -46,45 +46,48 @@ def check_labels(content: Mapping[str, Any], corpus: Corpus, findings: Findings)
         f"{len(others)} utterances are not {ratings[0].rater}'s to test on here, e.g. {others[:1]}",
     ):
         return
-    if cell["scenario"] == "unseen" and cell["split"] == "test":
+    if cell.scenario == "unseen" and cell.split == "test":
         learned = used & {rating.utterance for rating in (*split.train, *split.validation)}
         findings.check(
             not learned, "episodes", f"{len(learned)} utterances were trained on, e.g. {sorted(learned)[:1]}"
         )
-    _check_draws(content, workspace, ratings, findings)
-    _check_ticks(content, workspace, answers, findings)
+    _check_draws(result, workspace, ratings, findings)
+    _check_ticks(result, workspace, answers, findings)
 
 
-def _check_draws(content: Mapping[str, Any], workspace: Workspace, ratings, findings: Findings) -> None:
-    cell = content["cell"]
+def _check_draws(result: Result, workspace: Workspace, ratings, findings: Findings) -> None:
+    cell = result.cell
     try:
         drawn = make_episodes(
             ratings,
-            corpus=content["hashes"]["corpus"],
-            scenario=cell["scenario"],
-            fold=cell["fold"],
-            shots=cell["shots"],
-            queries=cell["queries"],
-            seeds=cell["seeds"],
+            corpus=result.hashes.corpus,
+            scenario=cell.scenario,
+            fold=cell.fold,
+            shots=cell.shots,
+            queries=cell.queries,
+            seeds=cell.seeds,
         )
     except UserError as error:
         findings.check(False, "episodes", f"cannot be drawn: {error}")
         return
-    findings.equal(content["hashes"]["episodes"], drawn.key, "hashes.episodes", "the hash of what is drawn")
-    stored = listed(content, drawn.pool)
+    findings.equal(result.hashes.episodes, drawn.key, "hashes.episodes", "the hash of what is drawn")
+    stored = listed(result, drawn.pool)
     for index, (mine, right) in enumerate(zip(stored.episodes, drawn.episodes, strict=False)):
         findings.check(mine == right, f"episodes[{index}]", f"is not what seed {right.seed} draws from this corpus")
 
 
-def _check_ticks(content: Mapping[str, Any], workspace: Workspace, answers, findings: Findings) -> None:
-    label_set, smoothing = workspace.corpus.label_set, workspace.options.downstream_expert.datarc.smoothing
+def _check_ticks(result: Result, workspace: Workspace, answers: Mapping[str, Rating], findings: Findings) -> None:
+    """Answers are the corpus's, and losses those of the probabilities under them."""
+    labels, smoothing = workspace.corpus.label_set, workspace.options.downstream_expert.datarc.smoothing
     weights = workspace.class_weights().astype(np.float32).astype(np.float64)
-    for index, episode in enumerate(content["episodes"]):
-        counted = np.array([answers[utterance] for utterance in episode["query"]])
+    for index, episode in enumerate(result.episodes):
+        counted = np.stack([labels.counts(answers[utterance].answer) for utterance in episode.query])
         key = f"episodes[{index}]"
-        if findings.check(episode["ticks"] == plain_counts(counted), f"{key}.ticks", "are not the corpus's"):
-            targets = label_set.target(counted, smoothing).astype(np.float32).astype(np.float64)
-            logs = np.log(np.maximum(np.array(episode["probabilities"]), np.finfo(np.float32).tiny))
+        if findings.check(
+            np.allclose(episode.ticks, counted, rtol=0, atol=1e-12), f"{key}.ticks", "are not the corpus's"
+        ):
+            targets = labels.target(counted, smoothing).astype(np.float32).astype(np.float64)
+            logs = np.log(np.maximum(np.array(episode.probabilities), np.finfo(np.float32).tiny))
             loss = float((-(targets * logs).sum(1) * (targets * weights).sum(1)).mean())
-            close = abs(loss - episode["loss"]) <= LOSS_TOLERANCE * max(1.0, abs(loss))
-            findings.check(close, f"{key}.loss", f"{episode['loss']}, but the probabilities' is {loss}")
+            close = abs(loss - episode.loss) <= LOSS_TOLERANCE * max(1.0, abs(loss))
+            findings.check(close, f"{key}.loss", f"{episode.loss}, but the probabilities' is {loss}")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.collect import Cell, Setting
 from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, Resampled, Scored, estimates, resample
 from s3prl_metaperser.methods import facts_of
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import validation_loss
+from s3prl_metaperser.evaluation.result import Tuned
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.tuning import Overrides, overridden
 
@@ -28,14 +28,10 @@ class Selection:
     chosen: Overrides
     losses: tuple[tuple[Overrides, float], ...]
 
-    def record(self, episodes: int) -> dict[str, Any]:
-        """For the result file, as plain JSON values; the loss of a choice that diverged is null."""
-        return {
-            "criterion": CRITERION,
-            "validation_episodes": episodes,
-            "chosen": self.chosen,
-            "grid": [{**choice, "loss": loss if math.isfinite(loss) else None} for choice, loss in self.losses],
-        }
+    def record(self, episodes: int) -> Tuned:
+        """For the result file; the loss of a choice that diverged is null."""
+        grid = [{**choice, "loss": loss if math.isfinite(loss) else None} for choice, loss in self.losses]
+        return Tuned(CRITERION, episodes, dict(self.chosen), tuple(grid))
 
 
 def select(system: System, state: ModelState, task: TrainingTask) -> Selection:

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, average, rater_calibration
-from s3prl_metaperser.evaluation.collect import Cell, Setting, group, load_results
+from s3prl_metaperser.evaluation.collect import group, load_results
 from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, resample, resampled_intervals
 from s3prl_metaperser.methods import facts_of
 

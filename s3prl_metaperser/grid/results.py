@@ -27,7 +27,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.schema import SCHEMA
+from s3prl_metaperser.evaluation import READABLE, SCHEMA
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.storage.atomic import write_json
 
@@ -176,7 +176,7 @@ class Results:
         known = self.fingerprints.get(cell.corpus)
         if known is not None and done.get("corpus") not in (None, known):
             return _OTHER_CORPUS
-        return "" if done.get("schema") in (None, SCHEMA) else "it was written by another version: evaluate again"
+        return "" if done.get("schema") in (None, *READABLE) else "it was written by another version: evaluate again"
 
     def _lock(self, cell: Cell) -> Path:
         return self.folder / LOCKS / f"{cell.place.replace('/', '__')}.lock"

@@ -13,8 +13,7 @@ import torch
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.collect import read_whole
-from s3prl_metaperser.evaluation.results import versions
+from s3prl_metaperser.evaluation.result import Result, versions
 from s3prl_metaperser.listener.card import (
     SCHEMA,
     Adaptation,
@@ -105,22 +104,22 @@ def _checkpoint(experiment: Path) -> Path:
     return states[-1][1]
 
 
-def _result(folder: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
+def _result(folder: Path, content: Mapping[str, Any]) -> Result | None:
     """The result file beside the checkpoint, if it is of this very checkpoint."""
     path = folder / "result_test.json"
     if not path.is_file():
         return None
-    result = read_whole(path)
-    same = result["hashes"]["task"] == content.get("Task") and result["selected_step"] == content.get("Step")
-    return result if same and result["cell"]["system"] == content.get("System") else None
+    result = Result.read(path)
+    same = result.hashes.task == content.get("Task") and result.selected_step == content.get("Step")
+    return result if same and result.cell.system == content.get("System") else None
 
 
-def _options_in_force(content: Mapping[str, Any], result: Mapping[str, Any] | None) -> Options:
+def _options_in_force(content: Mapping[str, Any], result: Result | None) -> Options:
     """What the metrics were taken under, so that they speak of what is exported; else what training ran under."""
     if result is None:
         return Options.from_config(content["Config"])
-    options = Options.from_config(result["options"])
-    return overridden(options, result["tuned"]["chosen"]) if result["tuned"] else options
+    options = Options.from_config(result.options)
+    return overridden(options, result.tuned.chosen) if result.tuned else options
 
 
 def _tensors(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], str | None]:
@@ -176,17 +175,17 @@ def _training(content: Mapping[str, Any], args: argparse.Namespace) -> TrainingC
     )
 
 
-def _metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics(result: Result) -> dict[str, Any]:
     """The metrics with their 95 % intervals, and on what: one rater that nothing was learned from."""
-    cell, counts = result["cell"], result["counts"]
+    cell, counts = result.cell, result.counts
     return {
-        **result["metrics"],
+        **{name: dict(vars(span)) for name, span in result.metrics.items()},
         "raters": 1,
-        "scenario": cell["scenario"],
-        "fold": cell["fold"],
-        "protocol": cell["protocol"],
-        "shots": counts["shots_used"],
-        "queries": counts["queries_used"],
-        "seeds": counts["episodes"],
-        "steps": cell["steps"],
+        "scenario": cell.scenario,
+        "fold": cell.fold,
+        "protocol": cell.protocol,
+        "shots": counts.shots_used,
+        "queries": counts.queries_used,
+        "seeds": counts.episodes,
+        "steps": cell.steps,
     }

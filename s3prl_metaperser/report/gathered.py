@@ -10,6 +10,7 @@ from typing import Any
 
 from s3prl_metaperser.corpora.iemocap import SUGGESTED
 from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_results, summarise_all
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems
@@ -39,13 +40,13 @@ class Gathered:
     """Results, read and summarised.
 
     Attributes:
-        results: contents of the files.
+        results: as read from the files.
         cells: cell -> test rater -> episodes.
         summaries: cell -> its numbers.
         draws: bootstrap draws.
     """
 
-    results: Sequence[Mapping[str, Any]]
+    results: Sequence[Result]
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]]
     summaries: Mapping[Cell, Summary]
     draws: int
@@ -115,12 +116,12 @@ class Gathered:
         By cell, not by name: one name may stand for other options in another scenario or on another upstream.
         """
         found = {}
-        for content in self.results:
-            cell = Cell.of(content)
+        for result in self.results:
+            cell = result.key
             mine = (cell.corpus, cell.scope, cell.shots) == (study.corpus, study.scope, shots)
             if mine and cell.system.split(":")[0] == META:
-                chosen = content["options"].get("downstream_expert", {}).get("metarc", {})
-                found[cell] = frozenset(name for name, key in SWITCHES.items() if chosen.get(key, True))
+                switches = {name: result.option("metarc", key, default=True) for name, key in SWITCHES.items()}
+                found[cell] = frozenset(name for name, on in switches.items() if on)
         return found
 
     def value(self, cell: Cell | None, metric: str) -> Value | Missing:
@@ -137,24 +138,20 @@ class Gathered:
 
     def test_raters(self, corpus: str) -> list[str]:
         """The raters that a complete cell of this corpus has tested."""
-        mine = [content for content in self.results if content["cell"]["corpus"] == corpus]
-        for content in mine:
-            named = content["options"].get("downstream_expert", {}).get("datarc", {}).get("test_raters")
-            if named:
+        mine = [result for result in self.results if result.cell.corpus == corpus]
+        for result in mine:
+            if named := result.option("datarc", "test_raters"):
                 return list(named)
-        tested = {content["cell"]["fold"]: content["raters"]["test"] for content in mine}
+        tested = {result.cell.fold: result.raters.test for result in mine}
         if set(tested.values()) <= set(SUGGESTED.test_raters):
             return list(SUGGESTED.test_raters)
-        validated = {content["raters"]["validation"] for content in mine}
+        validated = {result.raters.validation for result in mine}
         return [tested[fold] for fold in sorted(tested)] + sorted(validated - set(tested.values()))
 
     def option(self, corpus: str, *path: str, default: Any = None) -> Any:
         """An option below ``downstream_expert`` in the first result of a corpus."""
-        content = next(c for c in self.results if c["cell"]["corpus"] == corpus)
-        value: Any = content["options"].get("downstream_expert", {})
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return default if value is None else value
+        result = next(r for r in self.results if r.cell.corpus == corpus)
+        return result.option(*path, default=default)
 
 
 def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> Gathered:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from s3prl_metaperser.evaluation.result import Counts, Result
 from s3prl_metaperser.report.gathered import Gathered
 from s3prl_metaperser.report.tables import Column, Table, Value
 
@@ -19,13 +19,13 @@ _FILE_COLUMNS = (
 def provenance_table(gathered: Gathered) -> Table:
     """Every hash and version, and how many result files have it."""
     counts: Counter[tuple[str, str]] = Counter()
-    for content in gathered.results:
-        cell, hashes = content["cell"], content["hashes"]
-        counts[f"labels of corpus {cell['corpus']} (SHA-256)", hashes["corpus"]] += 1
-        counts[f"checkpoint of upstream {cell['upstream']}", str(hashes.get("upstream_checkpoint"))] += 1
-        counts["code (SHA-256)", hashes["code"]] += 1
-        counts["result schema", str(content["schema"])] += 1
-        for package, version in content["versions"].items():
+    for result in gathered.results:
+        cell, hashes = result.cell, result.hashes
+        counts[f"labels of corpus {cell.corpus} (SHA-256)", hashes.corpus] += 1
+        counts[f"checkpoint of upstream {cell.upstream}", hashes.upstream_checkpoint] += 1
+        counts["code (SHA-256)", hashes.code] += 1
+        counts["result schema", str(result.schema)] += 1
+        for package, version in result.versions.items():
             counts[package, version] += 1
     rows = tuple((what, value, str(count)) for (what, value), count in sorted(counts.items()))
     return Table(
@@ -40,25 +40,24 @@ def provenance_table(gathered: Gathered) -> Table:
 def files_table(gathered: Gathered, folder: Path) -> Table:
     """One line a result file."""
     rows = []
-    for content in gathered.results:
-        cell, counts = content["cell"], content["counts"]
-        macro = content["metrics"]["macro_f1"]
+    for result in gathered.results:
+        cell, counts = result.cell, result.counts
         rows.append(
             (
-                _relative(content["file"], folder),
-                cell["corpus"],
-                cell["scope"],
-                cell["upstream"],
-                cell["scenario"],
-                cell["fold"],
-                content["raters"]["test"],
-                cell["system"],
-                str(counts["shots_used"]),
+                _relative(result.file, folder),
+                cell.corpus,
+                cell.scope,
+                cell.upstream,
+                cell.scenario,
+                cell.fold,
+                result.raters.test,
+                cell.system,
+                str(counts.shots_used),
                 _shrunk(counts),
-                str(counts["episodes"]),
-                str(content["selected_step"]),
-                content["engine"],
-                Value(100 * macro["mean"]),
+                str(counts.episodes),
+                str(result.selected_step),
+                result.engine,
+                Value(100 * result.metrics["macro_f1"].mean),
             )
         )
     return Table(
@@ -75,9 +74,9 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
     """What was compared, in (name, words)."""
 
     def named(key: str) -> str:
-        return ", ".join(str(value) for value in dict.fromkeys(c["cell"][key] for c in gathered.results))
+        return ", ".join(str(value) for value in dict.fromkeys(getattr(r.cell, key) for r in gathered.results))
 
-    seeds = sorted({len(content["cell"]["seeds"]) for content in gathered.results})
+    seeds = sorted({len(result.cell.seeds) for result in gathered.results})
     told = [
         ("Result files", str(len(gathered.results))),
         ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
@@ -86,7 +85,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         ("Scope", named("scope")),
         ("Scenario", named("scenario")),
         ("Systems", named("system")),
-        ("Test raters", ", ".join(sorted({content["raters"]["test"] for content in gathered.results}))),
+        ("Test raters", ", ".join(sorted({result.raters.test for result in gathered.results}))),
         ("Support samples K", named("shots")),
         ("Query samples Q", named("queries") + _shrunk_note(gathered.results)),
         ("Seeds", ", ".join(str(count) for count in seeds)),
@@ -101,25 +100,26 @@ _PROTOCOLS = {
 }
 
 
-def _shrunk(counts: Mapping[str, Any]) -> str:
-    used, asked = counts["queries_used"], counts["queries_requested"]
+def _shrunk(counts: Counts) -> str:
+    used, asked = counts.queries_used, counts.queries_requested
     return str(used) if used == asked else f"{used} ({asked})"
 
 
-def _shrunk_note(results: Sequence[Mapping[str, Any]]) -> str:
-    fewer = sum(c["counts"]["queries_used"] < c["counts"]["queries_requested"] for c in results)
+def _shrunk_note(results: Sequence[Result]) -> str:
+    fewer = sum(r.counts.queries_used < r.counts.queries_requested for r in results)
     if not fewer:
         return ""
-    least = min(c["counts"]["queries_used"] for c in results)
+    least = min(r.counts.queries_used for r in results)
     return f"; in {fewer} of {len(results)} files the rater has fewer utterances, down to Q={least}"
 
 
-def _code_note(results: Sequence[Mapping[str, Any]]) -> str:
-    hashes = sorted({content["hashes"]["code"] for content in results})
+def _code_note(results: Sequence[Result]) -> str:
+    hashes = sorted({result.hashes.code for result in results})
     shown = ", ".join(value[:12] for value in hashes)
     return shown if len(hashes) == 1 else f"{len(hashes)} versions: {shown}"
 
 
-def _relative(file: str, folder: Path) -> str:
-    path = Path(file)
+def _relative(path: Path | None, folder: Path) -> str:
+    if path is None:
+        return ""
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name

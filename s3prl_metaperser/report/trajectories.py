@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Interval, intervals
 from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.evaluation.trajectory import LOSSES, scored_trajectory
@@ -43,23 +43,25 @@ class Curve:
 
 def curves(gathered: Gathered, study: Study) -> list[Curve]:
     """Table 1's cells that have trajectories, in the order of its rows; of another scope's none."""
-    files: dict[Cell, list[Mapping[str, Any]]] = {}
-    for content in gathered.results:
-        files.setdefault(Cell.of(content), []).append(content)
+    files: dict[Cell, list[Result]] = {}
+    for result in gathered.results:
+        files.setdefault(result.key, []).append(result)
     cells = [cell for cell in main_cells(gathered, study) if cell.scope == study.scope]
     found = (_curve(cell, files[cell], gathered.draws) for cell in cells)
     return [curve for curve in found if curve is not None]
 
 
-def _curve(cell: Cell, files: Sequence[Mapping[str, Any]], draws: int) -> Curve | None:
-    raters = {content["raters"]["test"]: scored_trajectory(content) for content in files}
+def _curve(cell: Cell, files: Sequence[Result], draws: int) -> Curve | None:
+    raters = {result.raters.test: scored_trajectory(result) for result in files}
     everywhere = sorted(set.intersection(*(set(points) for points in raters.values())))
     if not everywhere:
         return None
-    named = {point["steps"] for content in files for point in content["trajectory"] or ()}
+    named = {point.steps for result in files for point in result.trajectory or ()}
     spans = [intervals({rater: points[number] for rater, points in raters.items()}, draws) for number in everywhere]
-    points = [{point["steps"]: point for point in content["trajectory"]} for content in files]
-    losses = {name: [float(np.mean([np.mean(p[n][name]) for p in points])) for n in everywhere] for name in LOSSES}
+    points = [{point.steps: point for point in result.trajectory or ()} for result in files]
+    losses = {
+        name: [float(np.mean([np.mean(getattr(p[n], name)) for p in points])) for n in everywhere] for name in LOSSES
+    }
     by_metric = {metric: [span[metric] for span in spans] for metric, _ in metric_columns()}
     return Curve(cell, tuple(everywhere), by_metric, losses, tuple(sorted(named - set(everywhere))))
 

@@ -131,8 +131,8 @@ def _parts(gathered: Gathered) -> list[_Part]:
 
 
 def _marginals(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
-    names = list(dict.fromkeys(content["cell"]["corpus"] for content in gathered.results))
-    hashes = {content["cell"]["corpus"]: content["hashes"]["corpus"] for content in gathered.results}
+    names = list(dict.fromkeys(result.cell.corpus for result in gathered.results))
+    hashes = {result.cell.corpus: result.hashes.corpus for result in gathered.results}
     if corpus is not None:
         name = next((name for name in names if hashes[name] == corpus.fingerprint()), names[0])
         check_corpus(corpus, hashes[name])

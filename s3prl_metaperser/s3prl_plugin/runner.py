@@ -25,7 +25,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options, training_options
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
-from s3prl_metaperser.evaluation.results import result_content, table, write_result
+from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Tuned, table
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
@@ -269,15 +269,16 @@ class MetaRunner(Runner):
         if note := episodes.shrink_note():
             say(note)
         begun = time.perf_counter()
-        results = meta_test(system, state, data, progress=f"meta-testing {episodes.rater}")
+        tested = meta_test(system, state, data, progress=f"meta-testing {episodes.rater}")
         seconds = time.perf_counter() - begun
         evalrc = system.options.downstream_expert.evalrc
-        content = result_content(
-            cell={**self._cell(split), "steps": evalrc.steps},
+        result = Result.of(
+            cell=dataclasses.replace(self._cell(split), steps=evalrc.steps),
             classes=task.classes,
+            label_set=task.label_set,
             raters=self._raters(episodes.rater),
-            episodes=episodes,
-            results=results,
+            asked=episodes,
+            tested=tested,
             hashes={
                 "corpus": self.workspace.corpus.fingerprint(),
                 "task": task.identity,
@@ -296,20 +297,20 @@ class MetaRunner(Runner):
         if not parallel.is_leader():
             return []
         path = Path(self.args.expdir) / f"result_{split}.json"
-        write_result(path, content)
-        counts = content["counts"]
+        result.write(path)
+        counts = result.counts
         title = (
             f"{self.system_name}, {self.args.upstream} ({self.scope.name}), {self.workspace.corpus.name} "
             f"{self.workspace.split.scenario}/{self.workspace.split.fold}, rater {episodes.rater}: "
-            f"K={counts['shots_used']}, Q={counts['queries_used']}, {counts['episodes']} seeds, {evalrc.steps} steps"
+            f"K={counts.shots_used}, Q={counts.queries_used}, {counts.episodes} seeds, {evalrc.steps} steps"
         )
-        print(table(content["metrics"], title), flush=True)
-        for name, span in content["metrics"].items():
-            self._experiment().note(f"{split} {name} at step {content['selected_step']}: {span['mean']}")
+        print(table(result.metrics, title), flush=True)
+        for name, span in result.metrics.items():
+            self._experiment().note(f"{split} {name} at step {result.selected_step}: {span.mean}")
         say(f"result file: {path}")
         return []
 
-    def _tuned(self, state: ModelState) -> tuple[System, dict[str, Any] | None]:
+    def _tuned(self, state: ModelState) -> tuple[System, Tuned | None]:
         """The system as the protocol wants it, and what the validation rater chose for it."""
         if self.options.downstream_expert.evalrc.protocol == "paper":
             return self.system, None
@@ -318,28 +319,28 @@ class MetaRunner(Runner):
         say(f"protocol tuned: {shown} (by the validation rater, of {len(selection.losses)} choices)")
         return selection.system, selection.record(len(self.task.validation_episodes))
 
-    def _cell(self, split: str) -> dict[str, Any]:
+    def _cell(self, split: str) -> EvaluatedCell:
         evalrc = self.options.downstream_expert.evalrc
-        return {
-            "corpus": self.workspace.corpus.name,
-            "upstream": self.args.upstream,
-            "scope": self.scope.name,
-            "scenario": self.workspace.split.scenario,
-            "fold": self.workspace.split.fold,
-            "system": self.system_name,
-            "split": split,
-            "shots": evalrc.shots,
-            "queries": evalrc.queries,
-            "seeds": list(range(evalrc.seeds if split == "test" else evalrc.validation_seeds)),
-            "steps": evalrc.steps,
-            "protocol": evalrc.protocol,
-            "standardized": self.scope.prepared.standardized,
-            "training_seed": self.args.seed,
-        }
+        return EvaluatedCell(
+            corpus=self.workspace.corpus.name,
+            upstream=self.args.upstream,
+            scope=self.scope.name,
+            scenario=self.workspace.split.scenario,
+            fold=self.workspace.split.fold,
+            system=self.system_name,
+            split=split,
+            shots=evalrc.shots,
+            queries=evalrc.queries,
+            seeds=tuple(range(evalrc.seeds if split == "test" else evalrc.validation_seeds)),
+            steps=evalrc.steps,
+            protocol=evalrc.protocol,
+            standardized=self.scope.prepared.standardized,
+            training_seed=self.args.seed,
+        )
 
-    def _raters(self, tested: str) -> dict[str, Any]:
+    def _raters(self, tested: str) -> Raters:
         split = self.workspace.split
-        return {"test": tested, "validation": split.validation_rater, "train": list(split.train_raters)}
+        return Raters(tested, split.validation_rater, tuple(split.train_raters))
 
     def inference(self) -> dict[str, float]:
         """Print and return the class probabilities of the audio file that ``-t`` names, before any adaptation.

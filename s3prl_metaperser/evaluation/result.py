@@ -1,0 +1,414 @@
+"""The result of one cell, typed: everything that a table, figure or test is computed from, and the file that holds it.
+
+``Result.read`` reads every version of the file since 0.1.0, ``Result.write`` writes the newest. The comment beside each
+field is the documentation of its key; docs/results.md lists them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import resource
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+
+from s3prl_metaperser.config import validator
+from s3prl_metaperser.corpora.label_set import LabelSet, plain_counts
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation import READABLE, SCHEMA
+from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
+from s3prl_metaperser.storage.atomic import write_json
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
+    from s3prl_metaperser.protocol.episodes import EpisodeList
+
+#: A whole number that is not negative.
+Count = Annotated[int, validator.at_least(0)]
+#: An array with a row for each query utterance and a column for each class, [Q, C].
+Rows = tuple[tuple[float, ...], ...]
+#: The task family of files that do not name one.
+FIRST_TASK = "personalized_emotion"
+PACKAGES = (
+    "s3prl",
+    "torch",
+    "torchaudio",
+    "transformers",
+    "huggingface_hub",
+    "numpy",
+    "scikit-learn",
+    "safetensors",
+)
+
+
+@dataclass(frozen=True)
+class EvaluatedCell:
+    """What was tested, and how: the cell with its fold."""
+
+    corpus: str  # the corpus's name
+    upstream: str  # s3prl's name of the upstream
+    scope: Literal["frozen", "finetuned"]  # what adapts: a head on a frozen upstream, or the whole model
+    scenario: str  # the task's scenario; listener-personalised emotion recognition has seen and unseen
+    fold: str  # which unit (rater) is tested
+    system: str  # the system's registered name
+    split: Literal["test", "dev"]  # whose episodes: the test rater's, or the validation rater's
+    shots: Count  # K, support samples asked for
+    queries: Count  # Q, query samples asked for
+    seeds: tuple[Count, ...]  # one episode each
+    steps: Count  # steps of adaptation
+    protocol: str  # paper or tuned (docs/protocols.md)
+    standardized: bool  # whether features were standardised with the training split's statistics
+    training_seed: int  # the launcher's --seed
+
+
+@dataclass(frozen=True)
+class Raters:
+    """Who was tested, who chose, who trained."""
+
+    test: str  # the rater (or other unit) that was tested
+    validation: str  # the one that selected the step
+    train: tuple[str, ...]  # those that were trained on
+
+
+@dataclass(frozen=True)
+class Counts:
+    """K and Q as asked for and as used. Q shrinks where a rater has fewer than K + Q rated utterances, K never."""
+
+    shots_requested: Count  # K as asked for
+    shots_used: Count  # K as used
+    queries_requested: Count  # Q as asked for
+    queries_used: Count  # Q as used
+    episodes: Count  # how many, all of the same K and Q
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """SHA-256 of what the numbers depend on."""
+
+    corpus: str  # the corpus's labels
+    task: str  # the training task: labels, audio, features, split
+    features: str  # the features' recipe
+    upstream_checkpoint: str  # the upstream's weights
+    episodes: str  # the episode list
+    code: str  # this package's Python files
+    parameters: str | None = None  # the trained parameters
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What the protocol ``tuned`` chose, and among what. The options stay the configuration as given."""
+
+    criterion: str  # what was lowest
+    validation_episodes: Count  # how many it is a mean over
+    chosen: dict[str, Any]  # section.option -> value
+    grid: tuple[dict[str, Any], ...]  # every choice with its loss, null where it diverged
+
+    def choices(self) -> list[tuple[dict[str, Any], float | None]]:
+        """(choice, loss) of the grid."""
+        return [({n: v for n, v in choice.items() if n != "loss"}, choice.get("loss")) for choice in self.grid]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode's predictions."""
+
+    seed: Count  # names the draw of support and query
+    support: tuple[str, ...]  # utterance ids, K of them
+    query: tuple[str, ...]  # utterance ids, Q of them
+    probabilities: Rows  # [Q, C]: the prediction
+    ticks: Rows  # [Q, C]: how often the rater gave each class, its share of the answer, or the levels beside a number
+    loss: float  # class-balanced cross-entropy on the query utterances
+    metrics: dict[str, float]  # metric -> its value on this episode
+
+
+@dataclass(frozen=True)
+class Point:
+    """The same episodes after another number of steps; lists have one item an episode, in their order."""
+
+    steps: Count  # 0: before adaptation
+    diverged: str | None = None  # where adaptation diverges: how; then there is nothing else
+    metrics: dict[str, tuple[float, ...]] = field(default_factory=dict)  # in the file beside the other keys, by name
+    loss: tuple[float, ...] = ()  # as in episodes
+    support_loss: tuple[float, ...] = ()  # the same on the support samples
+    predicted: tuple[tuple[Count, ...], ...] = ()  # for each query utterance a number; bit c says that class c is given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One cell's result.
+
+    Examples:
+        >>> result = Result.read(path)                      # doctest: +SKIP
+        >>> result.cell.system, result.metrics["macro_f1"].mean  # doctest: +SKIP
+        ('Meta-PerSER', 0.2941)
+    """
+
+    schema: Count  # version of this list; 3 and 4 are read
+    task: str = FIRST_TASK  # the task family; since version 4
+    cell: EvaluatedCell  # what was tested, and how
+    classes: tuple[str, ...]  # their order is that of every array below
+    label_set: LabelSet | None = None  # what raters may answer; since version 4
+    raters: Raters  # who was tested, who chose, who trained
+    counts: Counts  # K, Q and episodes, as asked for and as used
+    metrics: dict[str, Interval]  # metric -> mean, low and high of a 95 % interval
+    selected_step: Count  # the outer step that the validation rater chose
+    tuned: Tuned | None = None  # null under the protocol paper
+    engine: str  # how adaptation was computed: closed form, loop, adjoint (the whole model) or autograd
+    episodes: tuple[Episode, ...]  # the predictions
+    trajectory: tuple[Point, ...] | None = None  # after other numbers of steps; null where there is none
+    hashes: Hashes  # of what the numbers depend on
+    options: dict[str, Any]  # the whole configuration, defaults filled in
+    versions: dict[str, str]  # of Python and the packages that numbers depend on
+    seconds: float  # of meta-testing
+    peak_memory_bytes: Count  # of the process
+    file: Path | None = field(default=None, init=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        cell: EvaluatedCell,
+        classes: Sequence[str],
+        raters: Raters,
+        asked: EpisodeList,
+        tested: Sequence[EpisodeResult],
+        hashes: Mapping[str, str],
+        draws: int,
+        **others: Any,
+    ) -> Result:
+        """A new result, with its metrics and intervals.
+
+        Args:
+            asked: the episode list, with K and Q as asked for.
+            tested: the predictions on each of its episodes.
+            hashes: all but those of the episode list and of the code.
+            draws: of the utterances' weights, for the intervals.
+            others: the remaining fields.
+        """
+        scored = {asked.rater: [Scored(r.query, r.probabilities, r.ticks) for r in tested]}
+        return cls(
+            schema=SCHEMA,
+            cell=cell,
+            classes=tuple(classes),
+            raters=raters,
+            counts=Counts(
+                shots_requested=asked.shots,
+                shots_used=len(asked.episodes[0].support),
+                queries_requested=asked.queries,
+                queries_used=asked.queries_used,
+                episodes=len(tested),
+            ),
+            metrics=intervals(scored, draws),
+            episodes=tuple(
+                Episode(
+                    seed=result.seed,
+                    support=episode.support,
+                    query=result.query,
+                    probabilities=_rows(result.probabilities),
+                    ticks=_rows(result.ticks),
+                    loss=result.loss,
+                    metrics=multilabel_scores(result.probabilities, result.ticks / result.ticks.sum(1, keepdims=True)),
+                )
+                for episode, result in zip(asked.episodes, tested, strict=True)
+            ),
+            hashes=Hashes(**{**hashes, "episodes": asked.key, "code": code_hash()}),
+            versions=versions(),
+            peak_memory_bytes=peak_memory(),
+            **others,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read a result file.
+
+        Raises:
+            UserError: not a result file, of another schema, or naming the first key that is missing or whose value has
+                another type or shape.
+        """
+        result, faults = read_with_faults(path)
+        if result is None:
+            hint = f"Run `metaperser validate --all {path.parent}` for details, then evaluate again."
+            raise UserError(f"{path}: {faults[0].text} {hint}")
+        return result
+
+    def write(self, path: Path) -> None:
+        """Write the result file, whole or not at all."""
+        write_json(path, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The file's content."""
+        content = dataclasses.asdict(self)
+        del content["file"]
+        if self.hashes.parameters is None:
+            del content["hashes"]["parameters"]
+        if self.label_set is None:
+            del content["label_set"]
+        else:
+            content["label_set"] = self.label_set.as_dict()
+        for episode in content["episodes"]:
+            episode["ticks"] = plain_counts(episode["ticks"])
+        if self.trajectory is not None:
+            content["trajectory"] = [_flattened(point) for point in content["trajectory"]]
+        return content
+
+    @property
+    def key(self) -> Cell:
+        """The number of a table that this is one fold of."""
+        c = self.cell
+        return Cell(c.corpus, c.upstream, c.scope, c.scenario, c.system, c.shots, c.protocol)
+
+    def option(self, *names: str, default: Any = None) -> Any:
+        """An option below ``downstream_expert``, such as ``option("evalrc", "steps")``, or ``default``."""
+        value: Any = self.options.get("downstream_expert")
+        for name in names:
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return default if value is None else value
+
+    @property
+    def scored(self) -> dict[str, list[Scored]]:
+        """Rater -> episodes, for :mod:`.statistics`."""
+        return {
+            self.raters.test: [Scored(e.query, np.array(e.probabilities), np.array(e.ticks)) for e in self.episodes]
+        }
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What systems must share to be compared: all of a cell but the system."""
+
+    corpus: str
+    upstream: str
+    scope: str
+    scenario: str
+    shots: int
+    protocol: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.corpus}, {self.upstream} ({self.scope}), {self.scenario}, K={self.shots}, protocol {self.protocol}"
+        )
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One number of a table: everything that names it but the fold, which is averaged over."""
+
+    corpus: str
+    upstream: str
+    scope: str
+    scenario: str
+    system: str
+    shots: int
+    protocol: str
+
+    @property
+    def setting(self) -> Setting:
+        """The cell without its system."""
+        return Setting(self.corpus, self.upstream, self.scope, self.scenario, self.shots, self.protocol)
+
+    def __str__(self) -> str:
+        return f"{self.system}: {self.setting}"
+
+
+def read_with_faults(path: Path) -> tuple[Result | None, list[validator.Fault]]:
+    """A result file and everything that is missing or has another type or shape; no result where there is such a fault.
+
+    Raises:
+        UserError: not a result file, or of another schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a result file ({error}).") from None
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema not in READABLE or isinstance(schema, bool):
+        known = " and ".join(map(str, READABLE))
+        raise UserError(f"{path} has result schema {schema!r}, this version reads {known}. Evaluate again.")
+    if isinstance(points := content.get("trajectory"), list):
+        content["trajectory"] = [_nested(point) for point in points]
+    if faults := validator.faults(Result, content, strict=True, further=True):
+        return None, faults
+    result = validator.build(Result, content, strict=True, further=True)
+    faults = [validator.Fault(keys, text) for keys, text in _shape_faults(result)]
+    object.__setattr__(result, "file", path)
+    return (None if faults else result), faults
+
+
+def _nested(point: Any) -> Any:
+    """A point of the file with its metrics, which stand among its keys by name, in a mapping of their own."""
+    if not isinstance(point, dict):
+        return point
+    own = {name: value for name, value in point.items() if name in _POINT}
+    return {**own, "metrics": {n: v for n, v in point.items() if n not in own and isinstance(v, list)}}
+
+
+def _flattened(point: dict[str, Any]) -> dict[str, Any]:
+    """The reverse of :func:`_nested`."""
+    if point["diverged"] is not None:
+        return {"steps": point["steps"], "diverged": point["diverged"]}
+    return {"steps": point["steps"], **point["metrics"], **{name: point[name] for name in _POINT[2:]}}
+
+
+_POINT = ("steps", "diverged", "loss", "support_loss", "predicted")
+
+
+def _shape_faults(result: Result) -> Iterator[tuple[tuple[Any, ...], str]]:
+    if not result.episodes:
+        yield ("episodes",), "episodes is empty: nothing was tested."
+    for index, episode in enumerate(result.episodes):
+        queries, classes = len(episode.query), len(result.classes)
+        for key, rows in (("probabilities", episode.probabilities), ("ticks", episode.ticks)):
+            if len(rows) != queries or not rows or any(len(row) != classes for row in rows):
+                text = f"episodes[{index}].{key} does not have the shape [{queries}, {classes}]."
+                yield ("episodes", index, key), text
+
+
+def _rows(array: np.ndarray) -> Rows:
+    return tuple(map(tuple, np.asarray(array, dtype=np.float64).tolist()))
+
+
+def table(metrics: Mapping[str, Interval], title: str) -> str:
+    """One table of the metrics, in percent, with 95 % intervals."""
+    names = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accuracy": "UA"}
+    lines = [title, f"{'metric':<10} {'mean':>6}   95 % interval"]
+    for name in METRICS:
+        span = metrics[name]
+        lines.append(f"{names[name]:<10} {100 * span.mean:>6.1f}   {100 * span.low:.1f} to {100 * span.high:.1f}")
+    return "\n".join(lines)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and what numbers depend on."""
+    found = {"python": sys.version.split()[0]}
+    for package in ("s3prl-metaperser", *PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@functools.cache
+def code_hash() -> str:
+    """SHA-256 over the package's own Python files."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
