@@ -121,7 +121,7 @@ def test_parts_that_put_different_cells_in_one_place_of_a_table_are_an_error(tmp
 def test_only_chooses_cells_and_refuses_what_no_cell_has(tmp_path):
     cells = expand(read_grid(write_grid(tmp_path, scenarios=["seen", "unseen"], folds=["fold1", "fold2"])))
     chosen = select(cells, "scenario=unseen, system=Random,fold=fold1|fold2")
-    assert [(cell.scenario, cell.system, cell.fold) for cell in chosen] == [
+    assert [(cell.axes["scenario"], cell.system, cell.axes["fold"]) for cell in chosen] == [
         ("unseen", "Random", "fold1"), ("unseen", "Random", "fold2"),
     ]  # fmt: skip
     for text, message in (

@@ -169,7 +169,7 @@ def test_run_all_passes_its_options_on_and_takes_the_demo_grid_by_default(tmp_pa
     dry = run_all("--dry-run", "--only", "fold=fold2,system=Random", "--keep-going", folder=tmp_path)
     assert dry.returncode == 0, dry.stderr
     cells = [line for line in dry.stdout.splitlines() if line.startswith("run ")]
-    wanted = [(cell.fold, cell.system) for cell in expand(read_grid(REPOSITORY / "benchmarks/demo.yaml"))]
+    wanted = [(cell.axes["fold"], cell.system) for cell in expand(read_grid(REPOSITORY / "benchmarks/demo.yaml"))]
     assert len(cells) == wanted.count(("fold2", "Random"))
     assert not list(tmp_path.iterdir())
     wrong = run_all("--only", "fold=fold9", folder=tmp_path)

@@ -29,6 +29,7 @@ ROOMS = (
     "evaluation",
     "report",
     "run",
+    "tasks",
     "s3prl_plugin",
     "grid",
     "listener",

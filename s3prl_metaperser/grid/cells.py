@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from s3prl_metaperser.config.options import Options, flat, merged, options_that_
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.grid.definition import AXES, Grid, Part, Upstream, check_axes, slug
+from s3prl_metaperser.grid.definition import AXES, AXIS_OPTIONS, Grid, Part, Upstream, check_axes, slug
 from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, options_of_cell, options_of_shared
 from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
@@ -22,7 +23,7 @@ from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.resources import shipped_configuration
 
 #: What ``--only`` can choose by.
-AXIS_KEYS = ("upstream", "scope", "scenario", "system", "fold", "shots", "protocol")
+AXIS_KEYS = ("upstream", "scope", "system", *(axis.name for axis in AXES), "protocol")
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,15 @@ class Cell:
     """One training and one evaluation.
 
     Attributes:
-        shots: K in meta-testing.
+        axes: of the task, name -> value.
         config: the whole configuration; options that cannot change this system's numbers are the scope's own.
     """
 
     corpus: str
     upstream: Upstream
     scope: str
-    scenario: str
     system: str
-    fold: str
-    shots: int
+    axes: Mapping[str, Any]
     protocol: str
     seed: int
     config: Mapping[str, Any]
@@ -70,9 +69,10 @@ class Cell:
     @property
     def place(self) -> str:
         """The cell's place in the tables, as a relative path: other settings of the same cell share it."""
-        how = f"k{self.shots}" + ("" if self.protocol == "paper" else f"-{self.protocol}")
+        tested = [f"{axis.letter.lower()}{self.axes[axis.name]}" for axis in AXES if axis.role == "test"]
         data = f"{slug(self.corpus)}-{slug(self.upstream.label)}-{self.scope}"
-        return f"{data}/{self.scenario}/{slug(self.system)}-{how}/{self.fold}"
+        row = "-".join([slug(self.system), *tested, *self._unusual_protocol])
+        return f"{data}/{self.along('data')}/{row}/{self.along('unit')}"
 
     @property
     def path(self) -> str:
@@ -87,13 +87,27 @@ class Cell:
     def as_shipped(self) -> bool:
         """Whether all options but the grid's axes are those of the scope's configuration file."""
         shipped = dict(flat(Options.from_config(_base(self.scope)).as_config()))
-        counted = self.definition["options"].keys() - AXES.keys()
+        counted = self.definition["options"].keys() - AXIS_OPTIONS.keys()
         return all(shipped[name] == value for name, value in flat(self.config) if name in counted)
 
     @property
-    def task(self) -> tuple:
+    def task(self) -> Hashable:
         """Cells that share this learn from the same features."""
-        return (self.corpus, self.upstream, self.scope, self.scenario, self.fold)
+        return (self.corpus, self.upstream, self.scope, self.along("data"), self.along("unit"))
+
+    def along(self, *roles: str) -> str:
+        """Its values of the axes with these roles, as text: ``seen``, ``fold1``, ``seen/fold1``."""
+        return "/".join(str(self.axes[axis.name]) for axis in AXES if axis.role in roles)
+
+    @property
+    def tested(self) -> str:
+        """How it is tested: ``K=32``, and the protocol where it is not the paper's."""
+        values = [f"{axis.letter}={self.axes[axis.name]}" for axis in AXES if axis.role == "test"]
+        return ", ".join([*values, *self._unusual_protocol])
+
+    @property
+    def _unusual_protocol(self) -> list[str]:
+        return [] if self.protocol == "paper" else [self.protocol]
 
     @functools.cached_property
     def initialisation(self) -> str | None:
@@ -114,11 +128,8 @@ class Cell:
         return _hash({**chosen, "dtype": expert["modelrc"]["feature_dtype"]})
 
     def __str__(self) -> str:
-        how = "" if self.protocol == "paper" else f", {self.protocol}"
-        return (
-            f"{self.system} on {self.corpus}, {self.upstream.label} ({self.scope}), "
-            f"{self.scenario}/{self.fold}, K={self.shots}{how}"
-        )
+        data = f"{self.corpus}, {self.upstream.label} ({self.scope}), {self.along('data', 'unit')}"
+        return f"{self.system} on {data}, {self.tested}"
 
 
 def expand(
@@ -151,7 +162,7 @@ def expand(
                     f"{grid.path}: two parts have the cell {cell} with different options. A table has one place for "
                     "it: split the grid into two files with results of their own."
                 )
-    order: dict[tuple, int] = {}
+    order: dict[Hashable, int] = {}
     for cell in cells.values():
         order.setdefault(cell.task, len(order))
     return sorted(cells.values(), key=lambda cell: order[cell.task])
@@ -190,7 +201,7 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
 
 def axis_value(cell: Cell, key: str) -> str:
     """A cell's value of one of :data:`AXIS_KEYS`, as text."""
-    return cell.upstream.label if key == "upstream" else str(getattr(cell, key))
+    return cell.upstream.label if key == "upstream" else str(cell.axes[key] if key in cell.axes else getattr(cell, key))
 
 
 def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
@@ -200,18 +211,21 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
         wanted = merged(merged(base, part.options), changed)
         chosen = Options.from_config(wanted, source=f"{where}: options").as_config()
         defaults, given = dict(flat(Options.from_config(base).as_config())), dict(flat(chosen))
+        given |= {
+            "downstream_expert.datarc.corpus": part.corpus,
+            "downstream_expert.datarc.root": part.root,
+            "downstream_expert.evalrc.protocol": part.protocol,
+        }
+        learned, tested = ([axis for axis in AXES if (axis.role == "test") is last] for last in (False, True))
         for upstream in part.upstreams:
-            for scenario in part.scenarios:
-                for fold in part.folds:
-                    axes = {"corpus": part.corpus, "root": part.root, "scenario": scenario, "fold": fold}
-                    datarc = {f"downstream_expert.datarc.{key}": value for key, value in axes.items()}
-                    for name in names:
-                        for shots in part.shots:
-                            tested = {"shots": shots, "protocol": part.protocol}
-                            evalrc = {f"downstream_expert.evalrc.{key}": value for key, value in tested.items()}
-                            config = _effective(defaults, {**given, **datarc, **evalrc}, scope, name)
-                            axis = (part.corpus, upstream, scope, scenario, name, fold, shots, part.protocol, part.seed)
-                            found.append(Cell(*axis, config))
+            for trained in itertools.product(*(part.axes[axis.name] for axis in learned)):
+                for name in names:
+                    for tests in itertools.product(*(part.axes[axis.name] for axis in tested)):
+                        values = dict(zip((*learned, *tested), (*trained, *tests), strict=True))
+                        options = given | {axis.option: value for axis, value in values.items()}
+                        config = _effective(defaults, options, scope, name)
+                        axes = {axis.name: value for axis, value in values.items()}
+                        found.append(Cell(part.corpus, upstream, scope, name, axes, part.protocol, part.seed, config))
     return found
 
 

@@ -1,27 +1,27 @@
 """A grid's YAML file, typed: unknown keys, names and values are errors that name file, line, key and what is near.
 
-A grid has axes (upstreams, scenarios, systems by scope, folds, shots), and its cells are all their combinations.
-``parts`` joins several such blocks; what stands beside ``parts`` holds for each of them.
+A grid has axes (upstreams, systems by scope, and those of its task: scenarios, folds, shots), and its cells are all
+their combinations. ``parts`` joins several such blocks; keys beside ``parts`` apply to each of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from s3prl_metaperser.config.options import merged
-from s3prl_metaperser.config.validator import Filled, Positive, Whole, build, faults, filled, one_of, unique
+from s3prl_metaperser.config.validator import Filled, Whole, build, faults, filled, one_of, unique
 from s3prl_metaperser.config.yaml_files import line_of, read_yaml
 from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods import systems
 from s3prl_metaperser.methods.facts import Scope
-from s3prl_metaperser.protocol.splits import MOST_FOLDS
 from s3prl_metaperser.s3prl_stack.hub import check_upstream
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
+from s3prl_metaperser.tasks.personalized_emotion import AXES
 
 T = TypeVar("T")
 #: s3prl's default seed.
@@ -59,22 +59,19 @@ class Part:
 
     Attributes:
         systems: scope -> systems.
-        folds: ``fold1``, ...; by default all.
-        shots: K in meta-testing.
         seed: of training, the launcher's ``--seed``.
         options: changes to the scope's configuration file, nested as in it.
+        axes: of the task, name -> values; in the file each has a key of its own.
     """
 
     corpus: Annotated[str, one_of(CORPORA.names)]
     upstreams: Annotated[tuple[Upstream, ...], filled, unique]
     systems: Annotated[dict[Scope, Annotated[tuple[str, ...], filled, unique]], filled]
     root: Filled | None = None
-    scenarios: Annotated[tuple[Literal["seen", "unseen"], ...], filled, unique] = ("seen", "unseen")
-    folds: Annotated[tuple[str, ...], filled, unique] = ()
-    shots: Annotated[tuple[Positive, ...], filled, unique] = (32,)
     protocol: Literal["paper", "tuned"] = "paper"
     seed: Whole = SEED
     options: dict[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for scope, names in self.systems.items():
@@ -82,12 +79,13 @@ class Part:
                 if name not in (known := systems(scope == "finetuned").names()):
                     raise unknown_name(f"systems.{scope}", name, known)
         check_axes(self.options, "options")
-        raters = _value(self.options, "downstream_expert.datarc.test_raters")
-        count = len(raters) if isinstance(raters, list) and raters else MOST_FOLDS
-        known = [f"fold{number}" for number in range(1, count + 1)]
-        if unknown := [fold for fold in self.folds if fold not in known]:
-            raise unknown_name("fold", unknown[0], known)
-        object.__setattr__(self, "folds", self.folds or tuple(known))
+        chosen = {}
+        for axis in AXES:
+            values = axis.values(self.options)
+            chosen[axis.name] = getattr(self, axis.key, ()) or values
+            if axis.closed and (unknown := [value for value in chosen[axis.name] if value not in values]):
+                raise unknown_name(axis.name, unknown[0], values)
+        object.__setattr__(self, "axes", chosen)
 
 
 @dataclass(frozen=True)
@@ -115,15 +113,22 @@ class _File:
 
 
 #: Options that are axes of the grid, and the key that sets them.
-AXES = {
+AXIS_OPTIONS = {
     "downstream_expert.datarc.corpus": "corpus",
     "downstream_expert.datarc.root": "root",
-    "downstream_expert.datarc.scenario": "scenarios",
-    "downstream_expert.datarc.fold": "folds",
-    "downstream_expert.evalrc.shots": "shots",
     "downstream_expert.evalrc.protocol": "protocol",
+    **{axis.option: axis.key for axis in AXES},
 }
-_FILE_KEYS, _PART_KEYS = (tuple(one.name for one in fields(cls)) for cls in (_File, Part))
+_annotated: Any = Annotated  # of types that are known only here
+_tuple: Any = tuple
+#: A part as in the file: with a key for each axis of the task.
+_Part = make_dataclass(
+    "_Part",
+    [(axis.key, _annotated[_tuple[axis.kind, ...], filled, unique], field(default=())) for axis in AXES],
+    bases=(Part,),
+    frozen=True,
+)
+_FILE_KEYS, _PART_KEYS = ([one.name for one in fields(cls) if one.init] for cls in (_File, _Part))
 _NOTHING = object()
 
 
@@ -144,10 +149,10 @@ def read_grid(path: str | Path) -> Grid:
         )
     file = _checked(_File, {key: value for key, value in content.items() if key in _FILE_KEYS}, path)
     common = {key: value for key, value in content.items() if key in _PART_KEYS}
-    parts = []
+    parts: list[Part] = []
     for number, own in enumerate([{}] if file.parts is None else file.parts):
         where = () if file.parts is None else ("parts", number)
-        parts.append(_checked(Part, _joined(common, own), path, where, own))
+        parts.append(_checked(_Part, _joined(common, own), path, where, own))
     return Grid(
         path=Path(path),
         description=" ".join(file.description.split()),
@@ -162,7 +167,7 @@ def check_axes(options: Mapping[str, Any], where: str) -> None:
     Raises:
         UserError: naming the key that sets the axis.
     """
-    for name, key in AXES.items():
+    for name, key in AXIS_OPTIONS.items():
         if _value(options, name) is not _NOTHING:
             raise UserError(f"{where}: {name} is an axis of the grid. Set it with the grid's key {key!r}.")
 

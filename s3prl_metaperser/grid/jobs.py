@@ -94,7 +94,7 @@ def jobs_of(cells: Sequence[Cell], folds_per_job: int | None = None) -> list[Job
     """
     groups: dict[tuple[Kind, Hashable, int], list[Cell]] = {}
     for kind in KINDS:
-        folds: dict[Hashable, dict[str, int]] = {}
+        units: dict[Hashable, dict[str, int]] = {}
         for cell in cells:
             if any(sign in cell.upstream.label for sign in ",|="):
                 raise UserError(
@@ -104,8 +104,8 @@ def jobs_of(cells: Sequence[Cell], folds_per_job: int | None = None) -> list[Job
             if kind == "initialisation" and cell.initialisation is None:
                 continue
             shared = _shared(kind, cell)
-            known = folds.setdefault(shared, {})
-            number = known.setdefault(cell.fold, len(known))
+            known = units.setdefault(shared, {})
+            number = known.setdefault(cell.along("unit"), len(known))
             size = folds_per_job or (1 if cell.finetuned else len(cells))
             chunk = 0 if kind == "features" else number // size
             groups.setdefault((kind, shared, chunk), []).append(cell)
@@ -154,8 +154,8 @@ def _shared(kind: Kind, cell: Cell) -> tuple[Hashable, ...]:
     if kind == "features":
         return data
     if kind == "initialisation":
-        return (*data, cell.scenario)
-    return (*data, cell.scenario, cell.system, *((cell.shots, cell.protocol) if cell.finetuned else ()))
+        return (*data, cell.along("data"))
+    return (*data, cell.along("data"), cell.system, *((cell.tested,) if cell.finetuned else ()))
 
 
 def _job(kind: Kind, cells: tuple[Cell, ...], before: Iterable[Job]) -> Job:

@@ -47,7 +47,7 @@ class Progress:
         """Show what happened."""
         cell = self.cells[event.cell]
         if event.kind in ("begun", "progress"):
-            text = f"{cell.upstream.label} {cell.scenario}/{cell.fold} K={cell.shots} {cell.system}"
+            text = f"{cell.upstream.label} {cell.along('data', 'unit')} {cell.tested} {cell.system}"
             self._say(f"{text}: {event.text}" if event.text else text)
             return
         if event.kind == "failed":

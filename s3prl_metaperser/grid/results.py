@@ -189,7 +189,7 @@ class Results:
 
     def _put_aside_others(self, cell: Cell) -> None:
         mine, kept = self.of(cell), self.folder / PREVIOUS / cell.path
-        for other in sorted(mine.parent.glob(f"{cell.fold}-*")):
+        for other in sorted(mine.parent.glob(f"{cell.along('unit')}-*")):
             if other != mine and other.is_dir():
                 aside = self.folder / PREVIOUS / other.relative_to(self.folder)
                 aside.parent.mkdir(parents=True, exist_ok=True)

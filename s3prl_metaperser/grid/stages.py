@@ -84,4 +84,4 @@ def _what(kind: Kind, cell: Cell) -> str:
     if kind == "features":
         return f"{'checkpoint' if cell.finetuned else 'features'} of {cell.upstream.label} for {cell.corpus}"
     name = "SSL-E" if cell.finetuned else "consensus initialisation"
-    return f"{name}: {where}, {cell.scenario}/{cell.fold}"
+    return f"{name}: {where}, {cell.along('data', 'unit')}"
