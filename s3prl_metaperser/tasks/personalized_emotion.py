@@ -1,13 +1,19 @@
-"""Few-shot, listener-personalised speech emotion recognition (Meta-PerSER)."""
+"""Few-shot, listener-personalised speech emotion recognition: adapt to K samples of a rater who trained nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from s3prl_metaperser.config.options import flat
 from s3prl_metaperser.config.validator import Positive
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.protocol.splits import MOST_FOLDS, SCENARIOS
+from s3prl_metaperser.registry import Registry
+from s3prl_metaperser.storage.resources import shipped_configuration
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, Task
 from s3prl_metaperser.tasks.axes import Axis
 
 _EXPERT = "downstream_expert"
@@ -24,4 +30,32 @@ AXES = (
     Axis("scenario", "scenarios", f"{_EXPERT}.datarc.scenario", Literal["seen", "unseen"], lambda _: SCENARIOS, "data"),
     Axis("fold", "folds", f"{_EXPERT}.datarc.fold", str, _folds, "unit", closed=True),
     Axis("shots", "shots", f"{_EXPERT}.evalrc.shots", Positive, lambda _: (32,), "test", letter="K"),
+)
+
+
+def _systems(scope: str) -> Registry[Any]:
+    return systems(scope == "finetuned")
+
+
+def _metrics(label_set: LabelSet) -> tuple[str, ...]:
+    from s3prl_metaperser.evaluation.metrics import metrics_for
+
+    return tuple(metric.name for metric in metrics_for(label_set))
+
+
+def _configuration(scope: str) -> Path:
+    return shipped_configuration(scope == "finetuned")
+
+
+TASK = Task(
+    name=DEFAULT_TASK,
+    summary=TASKS.summary(DEFAULT_TASK),
+    unit="rater",
+    axes=AXES,
+    systems=_systems,
+    default_system=DEFAULT_SYSTEM,
+    metrics=_metrics,
+    sections=("verdicts", "tables", "details", "figures", "marginals", "missing", "origin"),
+    configuration=_configuration,
+    run="s3prl_metaperser.run.cell:run_cell",
 )
