@@ -6,27 +6,23 @@ import csv
 import glob
 import io
 import json
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, answer_text
-from s3prl_metaperser.listener.recognizer import CHUNK, PersonalizedEmotionRecognizer
-from s3prl_metaperser.listener.waves import waveform
+from s3prl_metaperser.listener.prepare import prepare
+from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 from s3prl_metaperser.storage.paths import user_path
 
 #: What is taken for audio in a folder; a file that is named is read whatever it is called.
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".sph")
-
-_UPSTREAM_ERRORS = (RuntimeError, ValueError, AssertionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -139,71 +135,18 @@ def predict_files(
     if not files:
         shown = "; ".join(f"{name}: {why}" for name, why in unreadable) or "none is given"
         raise UserError(f"No audio files ({shown}).")
-    done, rows = [], []
+    done: list[str] = []
+    rows: list[np.ndarray] = [np.empty((0, len(recognizer.classes)), dtype=np.float32)]
     with tqdm(total=len(files), desc="predicting", disable=not progress, unit="file", dynamic_ncols=True) as bar:
-        for part, items, failed in _in_chunks(recognizer, files, batch_size, bar):
-            unreadable += failed
-            if part:
-                found = recognizer.predict_items(items)
-                finite = np.isfinite(found).all(1)
-                done += [file for file, fine in zip(part, finite, strict=True) if fine]
-                unreadable += [(f, "its prediction is NaN") for f, fine in zip(part, finite, strict=True) if not fine]
-                rows.append(found[finite])
-    probabilities = np.concatenate(rows) if rows else np.empty((0, len(recognizer.classes)), dtype=np.float32)
+        for part in recognizer.chunks(files):
+            faults: dict[int, str] = {}
+            made = prepare(recognizer.model, part, bar, batch_size=batch_size, faults=faults)
+            found = recognizer.predict_items(list(made.values())) if made else rows[0]
+            finite = np.isfinite(found).all(1)
+            faults |= {place: "its prediction is NaN" for place, fine in zip(made, finite, strict=True) if not fine}
+            done += [part[place] for place in made if place not in faults]
+            unreadable += [(part[place], why) for place, why in faults.items()]
+            rows.append(found[finite])
+    probabilities = np.concatenate(rows)
     answers = tuple(recognizer.answers(probabilities))
     return Predictions(recognizer.label_set, tuple(done), probabilities, answers, tuple(unreadable))
-
-
-def _in_chunks(
-    recognizer: PersonalizedEmotionRecognizer, files: list[str], batch_size: int, bar: tqdm
-) -> Iterator[tuple[list[str], list[torch.Tensor], list[tuple[str, str]]]]:
-    """(files, their inputs, what could not be read) of one chunk after another."""
-    size = CHUNK[recognizer.model.card.scope]
-    for start in range(0, len(files), size):
-        made: dict[str, torch.Tensor] = {}
-        failed: list[tuple[str, str]] = []
-        chunk = files[start : start + size]
-        for place in range(0, len(chunk), batch_size * 16):
-            waves = _read(chunk[place : place + batch_size * 16], failed, bar)
-            for batch in _batches(waves, batch_size):
-                made |= _made(recognizer, batch, failed)
-                bar.update(len(batch))
-        part = [file for file in chunk if file in made]
-        yield part, [made[file] for file in part], failed
-
-
-def _read(files: Sequence[str], failed: list[tuple[str, str]], bar: tqdm) -> dict[str, torch.Tensor]:
-    waves = {}
-    for file in files:
-        try:
-            waves[file] = waveform(file)
-        except UserError as error:
-            failed.append((file, str(error).removeprefix(f"{file}: ")))
-            bar.update()
-    return waves
-
-
-def _batches(waves: dict[str, torch.Tensor], size: int) -> list[dict[str, torch.Tensor]]:
-    order = list(waves) if size == 1 else sorted(waves, key=lambda file: len(waves[file]))
-    return [{file: waves[file] for file in order[at : at + size]} for at in range(0, len(order), size)]
-
-
-def _made(
-    recognizer: PersonalizedEmotionRecognizer, batch: dict[str, torch.Tensor], failed: list[tuple[str, str]]
-) -> dict[str, torch.Tensor]:
-    """The inputs of a batch; where the upstream cannot take it, of its files one by one."""
-    try:
-        items = recognizer.model.items(list(batch.values()))
-    except (UserError, *_UPSTREAM_ERRORS) as error:
-        if len(batch) > 1:
-            parts = (_made(recognizer, {file: wave}, failed) for file, wave in batch.items())
-            return {file: item for part in parts for file, item in part.items()}
-        ((file, wave),) = batch.items()
-        failed.append(
-            (file, f"the upstream cannot take it ({len(wave) / 16000:.2f} s): {' '.join(str(error).split())[:200]}")
-        )
-        return {}
-    found = dict(zip(batch, items, strict=True))
-    broken = [file for file, item in found.items() if not math.isfinite(float(item.sum()))]
-    failed += [(file, "the upstream gives NaN or infinity for it") for file in broken]
-    return {file: item for file, item in found.items() if file not in broken}

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.folder import CARD, TENSORS, read_folder, write_folder
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, ListenerLabels, answer_text
 from s3prl_metaperser.listener.model import LoadedModel
-from s3prl_metaperser.listener.waves import Clip, as_clips, name_of, waveform
+from s3prl_metaperser.listener.prepare import prepare
+from s3prl_metaperser.listener.waves import Clip, as_clips, name_of
 from s3prl_metaperser.methods.base import Predictor
 from s3prl_metaperser.storage.paths import user_path
 
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 #: What tensors raise that do not fit the card, or a machine that cannot make the model.
 _UNFIT = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError)
-#: Clips that are predicted together: features are small, waveforms are not.
-CHUNK = {"frozen": 1024, "finetuned": 32}
+T = TypeVar("T")
 
 
 class PersonalizedEmotionRecognizer:
@@ -168,18 +167,9 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             UserError: a clip that cannot be read.
         """
         clips = as_clips(wavs)
-        order, size, made = list(range(len(clips))), max(batch_size, 1), dict[int, torch.Tensor]()
-        if size > 1:  # neighbours in length share a batch, so that little is padded
-            read = [waveform(clip, sampling_rate) for clip in clips]
-            order.sort(key=lambda index: len(read[index]))
-            clips, sampling_rate = list(read), RATE
         with tqdm(total=len(clips), desc=progress, disable=progress is None, unit="clip", dynamic_ncols=True) as bar:
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                waves = [waveform(clips[index], sampling_rate) for index in chosen]
-                made |= dict(zip(chosen, self._model.items(waves), strict=True))
-                bar.update(len(chosen))
-        return [made[index] for index in range(len(clips))]
+            made = prepare(self._model, clips, bar, sampling_rate=sampling_rate, batch_size=max(batch_size, 1))
+        return list(made.values())
 
     def adapt_items(
         self, items: Sequence[torch.Tensor], labels: ListenerLabels, *, seed: int = 0
@@ -219,11 +209,15 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         Raises:
             UserError: a clip that cannot be read.
         """
-        clips, found, size = as_clips(wavs), [], CHUNK[self._model.card.scope]
-        for start in range(0, len(clips), size):
-            part = clips[start : start + size]
+        found = [np.empty((0, len(self.classes)), dtype=np.float32)]
+        for part in self.chunks(as_clips(wavs)):
             found.append(self.predict_items(self.items(part, sampling_rate=sampling_rate, batch_size=batch_size)))
-        return np.concatenate(found) if found else np.empty((0, len(self.classes)), dtype=np.float32)
+        return np.concatenate(found)
+
+    def chunks(self, clips: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Clips in parts that are predicted together: features are small, waveforms are not."""
+        size = 32 if self._model.finetuned else 1024
+        return (clips[start : start + size] for start in range(0, len(clips), size))
 
     def predict_items(self, items: Sequence[torch.Tensor]) -> np.ndarray:
         """:meth:`predict_proba` of what :meth:`items` made."""
