@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import doctest
 import json
 import os
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from label_set_fixtures import LABELS, write_corpus
+import yaml
+from label_set_fixtures import LABELS, write_corpus, write_tone
 from random_checkpoints import make_checkpoint
 from small_demo import overrides, train_command
 
 from s3prl_metaperser.cli import main
-from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora import CORPORA, LABEL_SETS, LabelSet, load_corpus
 from s3prl_metaperser.s3prl_plugin import launcher
 
 KINDS = tuple(LABELS)
@@ -102,3 +108,75 @@ def test_another_label_set_is_another_task(corpora, tmp_path):
     assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", options=options)) == 0
     (root / "labels.yaml").write_text((root / "labels.yaml").read_text().replace("10]", "20]"))
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) != 0
+
+
+# -- the pages ------------------------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_label_set_pages_examples_are_label_sets(tmp_path):
+    examples = blocks("label_sets.md", "yaml")
+    for example in examples:
+        (tmp_path / "labels.yaml").write_text(example, encoding="utf-8")
+        label_set = LabelSet.from_yaml(tmp_path / "labels.yaml")
+        assert LabelSet.from_dict(json.loads(json.dumps(label_set.as_dict()))) == label_set
+    assert [LabelSet.from_dict(yaml.safe_load(example)).kind for example in examples[:3]] == [
+        "single",
+        "ordinal",
+        "soft",
+    ]
+    every_key = {f.name for f in dataclasses.fields(LabelSet)}
+    assert set(yaml.safe_load(examples[-1])) == every_key, "the page shows every key"
+    named = set(re.findall(r"`([a-z_0-9-]+)`", (DOCS / "label_sets.md").read_text(encoding="utf-8")))
+    short = {name.replace("speechocean762", "") for name in LABEL_SETS.names()}
+    assert short - {"-fluency"} <= named, "the page names every registered set"
+    assert doctest.testfile(str(DOCS / "label_sets.md"), module_relative=False).failed == 0
+
+
+def test_the_pages_corpus_runs_from_another_package_with_an_option_of_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("METAPERSER_CACHE", str(tmp_path / "cache"))
+    site = tmp_path / "site"
+    info = site / "my_corpora-0.1.dist-info"
+    info.mkdir(parents=True)
+    (site / "tiny_corpus.py").write_text(blocks("adding_a_corpus.md", "python")[0])
+    toml = blocks("adding_a_corpus.md", "toml")[0]
+    group, name, target = re.search(r'\[project\.entry-points\."(.+?)"\]\n(\S+) = "(.+?)"', toml).groups()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-corpora\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
+    monkeypatch.syspath_prepend(str(site))
+    root, draw = tmp_path / "tiny", np.random.default_rng(0)
+    for clip in range(24):
+        write_tone(root / f"{'ab'[clip % 2]}{clip:02}.wav", 150 + 20 * clip, 0.2, draw)
+    for rater in ("t-ann", "t-ben", "t-cat", "dan"):
+        rows = [f"{'ab'[clip % 2]}{clip:02} {('calm', 'tense', 'happy')[draw.integers(3)]}" for clip in range(24)]
+        (root / f"{rater}.txt").write_text("\n".join(rows) + "\n")
+    section = ("downstream_expert.datarc.corpus=tiny", f"downstream_expert.datarc.root={root}")
+    quick = (*section, "downstream_expert.evalrc.queries=16")
+    with CORPORA.read_again():
+        assert main(["validate", "--corpus", "tiny", "--root", str(root)]) == 0
+        assert "moods (single" in capsys.readouterr().out
+        few = (*quick, "downstream_expert.datarc.raters=trained")
+        assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", options=few)) == 0
+        assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+        content = json.loads((tmp_path / "exp" / "result_test.json").read_text())
+        assert content["cell"]["corpus"] == "tiny"
+        assert content["raters"] == {"test": "t-ann", "validation": "t-ben", "train": ["t-cat"]}
+        assert content["options"]["downstream_expert"]["datarc"]["raters"] == "trained"
+        capsys.readouterr()
+        for wrong, message in (
+            (
+                "raters=some",
+                r"Bad value 'some' for config.downstream_expert.datarc.raters. Expected one of: all, trained.",
+            ),
+            ("ratters=all", "Did you mean 'raters'?"),
+            ("labels=crema_d", "corpus 'tiny' has the options raters."),
+        ):
+            options = (*quick, f"downstream_expert.datarc.{wrong}")
+            assert launcher.main(train_command(tmp_path / "bad", "-v", "Linear-Zero", options=options)) != 0
+            assert message in capsys.readouterr().err
+    sys.modules.pop("tiny_corpus")

@@ -16,6 +16,8 @@ from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, optio
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
 from s3prl_metaperser.errors import UserError, did_you_mean
 
+#: Whose further keys are options that the corpus's reader declares; see :meth:`Options.from_config`.
+OPEN_SECTIONS = ("config.downstream_expert.datarc",)
 #: Sections that training goes by and meta-testing does not.
 _TRAINING = ("downstream_expert.initrc", "downstream_expert.metarc", "optimizer", "runner")
 

@@ -7,7 +7,7 @@ import ast
 import copy
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import yaml
@@ -40,7 +40,9 @@ def parse_override(text: str) -> list[tuple[list[str], Any]]:
     return [_assignment(part.strip()) for part in text.split(",,") if part.strip()]
 
 
-def apply_override(text: str, args: argparse.Namespace, config: dict, strict_config: bool) -> None:
+def apply_override(
+    text: str, args: argparse.Namespace, config: dict, strict_config: bool, open_sections: Collection[str] = ()
+) -> None:
     """Change ``args`` and ``config`` in place as ``text`` says; nothing is changed if any part is wrong.
 
     Args:
@@ -48,6 +50,7 @@ def apply_override(text: str, args: argparse.Namespace, config: dict, strict_con
         args: the command line's namespace; only names that it has can be set.
         config: the nested configuration.
         strict_config: whether a key that ``config`` does not have is an error (else it is made, as in s3prl).
+        open_sections: sections, such as ``config.a.b``, whose keys are checked later, when it is known who reads them.
 
     Raises:
         UserError: an unknown key, or a key inside something that is not a section; the message names the key.
@@ -59,7 +62,7 @@ def apply_override(text: str, args: argparse.Namespace, config: dict, strict_con
             if path[0] == "args":
                 _set_argument(path, value, chosen_args)
             else:
-                _set_config(path, value, chosen_config, strict_config)
+                _set_config(path, value, chosen_config, strict_config, open_sections)
 
 
 def _assignment(part: str) -> tuple[list[str], Any]:
@@ -133,14 +136,14 @@ def _set_argument(path: list[str], value: Any, args: argparse.Namespace) -> None
     setattr(args, path[1], value)
 
 
-def _set_config(path: list[str], value: Any, config: dict, strict: bool) -> None:
+def _set_config(path: list[str], value: Any, config: dict, strict: bool, open_sections: Collection[str]) -> None:
     key = ".".join(path)
     section: Any = config
     for depth, name in enumerate(path[1:], start=1):
         where = ".".join(path[:depth])
         if not isinstance(section, dict):
             raise UserError(f"-o: key {key!r}: {where} is {section!r}, not a section with keys of its own.")
-        if strict and section and name not in section:
+        if strict and section and name not in section and where not in open_sections:
             raise _unknown(key, name, section, where)
         if depth == len(path) - 1:
             if strict and isinstance(section.get(name), dict) and not isinstance(value, (dict, type(None))):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import s3prl_metaperser
-from s3prl_metaperser.config.options import Options, merged
+from s3prl_metaperser.config.options import OPEN_SECTIONS, Options, merged
 from s3prl_metaperser.config.override import apply_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, printable, shown
@@ -100,7 +100,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
         config = _read_config(args)
     if args.override and args.override.lower() != "none":
         complete = Options.from_config(config).as_config()  # so that -o knows every key
-        apply_override(args.override, args, complete, strict_config=True)
+        apply_override(args.override, args, complete, strict_config=True, open_sections=OPEN_SECTIONS)
         config = complete
     options = Options.from_config(config)
     _announce(args, options)
@@ -235,7 +235,7 @@ def _overridden(args: argparse.Namespace) -> dict[str, Any]:
     """The configuration with ``-o``, on copies; for the default folder's name."""
     config = Options.from_config(_read_config(args)).as_config()
     if args.override and args.override.lower() != "none":
-        apply_override(args.override, copy.copy(args), config, strict_config=True)
+        apply_override(args.override, copy.copy(args), config, strict_config=True, open_sections=OPEN_SECTIONS)
     return config
 
 
