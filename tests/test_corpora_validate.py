@@ -58,7 +58,7 @@ def with_infinity(path):
 FAULTS = [
     (no_audio, "cannot be"),
     (header_alone, "no samples"),
-    (too_short, "24.9 ms long"),
+    (too_short, "Too short: 24.9 ms"),
     (cut_wav, "truncated: 956 of 1600 bytes"),
     (cut_flac, "truncated|cannot be decoded"),
     (with_nan, "1 samples are NaN or infinite"),
@@ -86,7 +86,7 @@ def test_audio_that_cannot_be_used_is_one_serious_problem(tmp_path, spoil, what)
 @pytest.mark.parametrize(("spoil", "what"), FAULTS)
 def test_what_does_not_validate_does_not_load(tmp_path, spoil, what):
     spoil(tmp_path / "x.wav")
-    with pytest.raises(UserError, match=rf"x\.wav: .*({what}).*intact copy"):
+    with pytest.raises(UserError, match=rf"x\.wav: .*({what}).*xclude"):
         load_audio(tmp_path / "x.wav")
 
 
@@ -187,7 +187,7 @@ def test_a_report_computed_by_hand(tmp_path):
             },
             {
                 "path": str(wav_path(root, "Ses02M_script01_1_F000")),
-                "what": "there is no such audio file. Put an intact copy in its place, or leave it out.",
+                "what": "there is no such audio file. Correct its name, or exclude it.",
                 "serious": True,
             },
             {

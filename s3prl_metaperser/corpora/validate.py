@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 from tqdm import tqdm
 
-from s3prl_metaperser.corpora.audio import RATE, BadAudio, decode
+from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
+from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
 from s3prl_metaperser.corpora.base import Corpus, Problem
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.
@@ -18,8 +18,9 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
     """What is in a corpus, what was left out, and what is wrong with it.
 
     A file that training could not use (missing, unreadable, truncated, empty, shorter than 25 ms, NaN or
-    infinite samples) is a serious problem. Silence is not, nor are a sampling rate other than 16000 Hz and
-    more than one channel, which are noted once each.
+    infinite samples, an impossible level, channels that cancel each other) is a serious problem. What is odd about
+    a file that is read all the same is noted: silence, a dead channel, a size that its header does not know. Noted
+    once each are a sampling rate other than 16000 Hz, more than one channel, and a telephone's band.
 
     Args:
         corpus: as a reader returned it.
@@ -86,23 +87,29 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
     problems: list[Problem] = []
     rates: Counter[int] = Counter()
     channels: Counter[int] = Counter()
+    narrow: list[str] = []
     for utterance in tqdm(corpus.utterances, desc="decoding", unit="file", disable=not progress):
         try:
-            samples, rate = decode(utterance.path)
+            sound = read_audio(utterance.path)
         except BadAudio as fault:
             if fault.path not in known:
                 problems.append(Problem(fault.path, fault.what))
             continue
-        rates[rate] += 1
-        channels[samples.shape[1]] += 1
-        if not np.any(samples):
-            problems.append(Problem(str(utterance.path), "silence: all samples are zero.", serious=False))
+        rates[sound.rate] += 1
+        channels[sound.channels] += 1
+        narrow += [str(utterance.path)] if TELEPHONE_BAND in sound.notes else []
+        notes = (what for what in sound.notes if what != TELEPHONE_BAND)
+        problems += [Problem(str(utterance.path), what, serious=False) for what in notes]
+    readable = sum(rates.values())
     del rates[RATE], channels[1]
     if rates:
         what = f"sampling rate other than {RATE} Hz, will be resampled: {_files(rates, 'Hz')}."
         problems.append(Problem(str(corpus.root), what, serious=False))
     if channels:
         what = f"more than one channel, will be down-mixed to mono: {_files(channels, 'channels')}."
+        problems.append(Problem(str(corpus.root), what, serious=False))
+    if narrow:
+        what = f"{len(narrow)} of {readable} files hold {TELEPHONE_BAND[:-1]}, e.g. {narrow[0]}."
         problems.append(Problem(str(corpus.root), what, serious=False))
     return problems
 

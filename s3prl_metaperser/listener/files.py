@@ -9,20 +9,17 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from s3prl_metaperser.corpora.audio.folders import audio_below
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, answer_text
 from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 from s3prl_metaperser.storage.paths import user_path
-
-#: What is taken for audio in a folder; a file that is named is read whatever it is called.
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".sph")
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,6 @@ def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
             nothing.append((name, why))
         found.update(dict.fromkeys(inside))
     return list(found), nothing
-
-
-def audio_below(folder: Path) -> list[Path]:
-    """Audio files in a folder and its subfolders, sorted, without hidden ones."""
-    found = []
-    for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.suffix.lower() in SUFFIXES and path.is_file():
-            found.append(path)
-    return sorted(found)
 
 
 def predict_files(

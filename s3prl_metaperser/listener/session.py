@@ -20,9 +20,9 @@ import soundfile
 import torch
 
 from s3prl_metaperser.corpora.audio import RATE, load_audio
+from s3prl_metaperser.corpora.audio.folders import audio_below
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.listener.files import audio_below
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_of
 from s3prl_metaperser.listener.leave_out import Fit, leave_out
 from s3prl_metaperser.listener.ratings_file import RatingsFile, can_be_named

@@ -11,14 +11,13 @@ import soxr
 import torch
 
 from s3prl_metaperser.corpora.audio import RATE, RATES, SHORTEST_MILLISECONDS, load_audio
+from s3prl_metaperser.corpora.audio.levels import notes_on, too_loud
+from s3prl_metaperser.corpora.audio.notes import tell
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.paths import user_path
 
 #: A path, or samples: float [n] or [1, n] with full scale 1, or int16 of the same shapes.
 Clip = str | Path | np.ndarray | torch.Tensor
-
-#: Full scale is 1. Floats that overshoot it are clipped speech; floats beyond this are integers that nobody divided.
-LOUDEST = 100.0
 
 
 def as_clips(wavs: Clip | Sequence[Clip]) -> list[Clip]:
@@ -73,12 +72,11 @@ def waveform(clip: Clip, sampling_rate: int | None = None) -> torch.Tensor:
         raise UserError(f"A clip of {len(samples)} samples is shorter than {SHORTEST_MILLISECONDS} ms.")
     if not np.isfinite(np.dot(samples, samples)) and not np.isfinite(samples).all():
         raise UserError(f"A clip holds {int((~np.isfinite(samples)).sum())} samples that are NaN or infinite.")
-    if (peak := float(np.abs(samples).max())) > LOUDEST:
-        raise UserError(
-            f"A clip's samples reach {peak:.0f}; full scale is 1. Divide what comes from 16-bit integers by 32768, or "
-            "give int16."
-        )
+    if fault := too_loud(samples):
+        raise UserError(f"A clip's {fault}, or give int16.")
     mono = samples.astype(np.float32, copy=not samples.flags.writeable)  # torch warns of memory that is not
+    for what in notes_on(mono, int(sampling_rate)):
+        tell(f"an array of {len(mono)} samples", what)
     if sampling_rate != RATE:
         mono = soxr.resample(mono, int(sampling_rate), RATE, quality="HQ")
     return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
