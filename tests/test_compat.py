@@ -203,13 +203,6 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_older_torch_gets_the_safe_default_and_keeps_an_explicit_choice():
-    safe = compat._without_pickles(lambda file, weights_only=None: weights_only)
-    assert safe("f") is True
-    assert safe("f", weights_only=False) is False
-    assert compat._without_pickles(safe) is safe
-
-
 # ------------------------------------------------------------------ s3prl
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pickle
 from pathlib import Path
@@ -59,41 +60,41 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all_known():
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_shipped_configuration_is_what_s3prl_would_download(name):
     config = load_upstream_config(name)
-    assert config["hub_name"] == name
+    assert config.hub_name == name
     urls = hub_index.checkpoint_urls(name)
-    assert urls == ([config["checkpoint"]] if config["learned"] else [])
-    assert config["checkpoint_file"] == (hub_index.download_name(urls[0]) if urls else None)
+    assert urls == ([config.checkpoint] if config.learned else [])
+    assert config.checkpoint_file == (hub_index.download_name(urls[0]) if urls else None)
 
 
 def test_the_papers_upstreams_and_the_demos_are_shipped():
     assert {"wavlm_base", "hubert_base", "wav2vec2_base_960", "wavlm", "fbank_no_cmvn"} <= set(CONFIGS)
-    assert "Base-Plus" in load_upstream_config("wavlm")["notes"]
+    assert "Base-Plus" in load_upstream_config("wavlm").notes
     assert load_upstream_config("mfcc") is None
 
 
 def test_the_shipped_sizes_are_what_s3prl_returns():
     config, upstream = load_upstream_config("fbank_no_cmvn"), build_upstream("fbank_no_cmvn")
     states = upstream([torch.zeros(16000)])["hidden_states"]
-    assert len(states) == config["layers"]
-    assert states[0].shape[-1] == config["dim"]
-    assert upstream.get_downsample_rates("hidden_states") == config["rate"]
+    assert len(states) == config.layers
+    assert states[0].shape[-1] == config.dim
+    assert upstream.get_downsample_rates("hidden_states") == config.rate
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"dimm": 3}, r"'dimm'\. Did you mean 'dim'"),
-        ({"dim": "240"}, r"'dim'.*'240', expected int"),
-        ({"learned": 1}, r"'learned'.*expected bool"),
-        ({"checkpoint": 3}, "expected str or null"),
+        ({"dimm": 3}, r"mine\.yaml:\d+: Unknown key dimm\. Did you mean 'dim'"),
+        ({"dim": "240"}, r"Bad value '240' for dim, expected a whole number"),
+        ({"learned": 1}, r"for learned, expected true or false"),
+        ({"checkpoint": 3}, "Bad value 3 for checkpoint, expected text or null"),
         ({"hub_name": "fbnk"}, "Did you mean 'fbank'"),
-        ({"rate": None}, "'rate'"),
+        ({"rate": None}, "Bad value None for rate"),
     ],
 )
 def test_a_wrong_configuration_names_file_and_key(monkeypatch, tmp_path, change, message):
     import yaml
 
-    config = {**load_upstream_config("fbank_no_cmvn"), **change}
+    config = {**dataclasses.asdict(load_upstream_config("fbank_no_cmvn")), **change}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.setattr(resources, "folder", lambda name: tmp_path)
     with pytest.raises(UserError, match=message):
@@ -227,15 +228,15 @@ def test_a_failed_download_says_where_from_where_to_and_what_else(download_folde
     with pytest.raises(UserError) as failure:
         function(name)
     text = str(failure.value)
-    assert config["checkpoint"] in text
-    assert str(download_folder / config["checkpoint_file"]) in text
+    assert config.checkpoint in text
+    assert str(download_folder / config.checkpoint_file) in text
     assert f"-u {name.partition('_')[0]}_local -k FILE" in text
     assert "\n" not in text
     assert list(download_folder.iterdir()) == []
 
 
 def test_a_cached_download_is_used_without_a_network(download_folder, checkpoints):
-    file = download_folder / load_upstream_config("wavlm_base")["checkpoint_file"]
+    file = download_folder / load_upstream_config("wavlm_base").checkpoint_file
     download_folder.mkdir()
     file.write_bytes(checkpoints["wavlm"].read_bytes())
     assert len(build_upstream("wavlm_base").model.encoder.layers) == 2
@@ -244,7 +245,7 @@ def test_a_cached_download_is_used_without_a_network(download_folder, checkpoint
 
 
 def test_a_damaged_download_says_how_to_renew_it(download_folder):
-    file = download_folder / load_upstream_config("hubert_base")["checkpoint_file"]
+    file = download_folder / load_upstream_config("hubert_base").checkpoint_file
     download_folder.mkdir()
     file.write_bytes(b"half of it")
     with pytest.raises(UserError, match=r"hubert_base_ls960\.pt .*download it again with -r"):

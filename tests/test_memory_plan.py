@@ -131,7 +131,7 @@ def test_the_estimate_is_within_a_twentieth_of_the_measured_peaks(steps, adjoint
 
 @pytest.mark.parametrize("name", PINNED)
 def test_the_shipped_plan_is_what_the_estimate_gives(name):
-    plan = load_upstream_config(name)["memory_plan"]
+    plan = load_upstream_config(name).memory_plan
     shape = shape_of(name)
     assert {size: plan[size] for size in memory_plan.GIGABYTES} == {
         size: micro_batch_seconds_for(size, shape) for size in memory_plan.GIGABYTES
@@ -141,7 +141,7 @@ def test_the_shipped_plan_is_what_the_estimate_gives(name):
 
 
 def test_an_upstream_without_weights_has_no_plan():
-    assert load_upstream_config("fbank_no_cmvn")["memory_plan"] is None
+    assert load_upstream_config("fbank_no_cmvn").memory_plan is None
     with pytest.raises(UserError, match="no learned weights"):
         shape_of("fbank_no_cmvn")
 

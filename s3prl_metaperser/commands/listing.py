@@ -17,7 +17,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         for name in upstream_names():
             pinned = load_upstream_config(name)
-            print(f"{name:<40} {pinned['notes']}" if pinned else name)
+            print(f"{name:<40} {pinned.notes}" if pinned else name)
         return 0
     from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
     from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS

@@ -125,7 +125,11 @@ def below(limit: float, least: float = 0) -> Check:
 
 
 def one_of(names: Callable[[], Iterable[str]]) -> Check:
-    """One of the names that ``names()`` gives when a value is checked (a registry's, say)."""
+    """One of the names that ``names()`` gives when a value is checked (a registry's, say).
+
+    Give a type with a lambda a name at module level (``System = Annotated[str, one_of(lambda: SYSTEMS)]``): within the
+    annotation of a field, Python lets a lambda see no global name.
+    """
     return lambda value: None if value in (known := list(names())) else _not_among(value, known)
 
 
@@ -266,7 +270,7 @@ def _union(kinds: tuple[Any, ...]) -> _Converter:
             found = _converter(kind)(value, keys, trial)
             if not trial.faults:
                 return found
-            if len(others) == 1 or _same_shape(kind, value):  # what is wrong inside says more than "or"
+            if (len(others) == 1 and kind not in _SCALARS) or _same_shape(kind, value):  # its own fault says more
                 walk.faults += trial.faults
                 return None
         walk.bad(value, keys, f", expected {expected}.")

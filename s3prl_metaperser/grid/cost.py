@@ -100,7 +100,7 @@ def features_bytes(cell: Cell, sizes: Sizes) -> int | None:
     if pinned is None or sizes.utterances is None:
         return None
     size = 2 if cell.options.downstream_expert.modelrc.feature_dtype == "float16" else FLOAT
-    return sizes.utterances * int(pinned["layers"]) * int(pinned["dim"]) * size
+    return sizes.utterances * pinned.layers * pinned.dim * size
 
 
 def _parameters(cell: Cell, sizes: Sizes) -> int | None:
@@ -114,5 +114,5 @@ def _parameters(cell: Cell, sizes: Sizes) -> int | None:
         except UserError:
             return None
     hidden = cell.options.downstream_expert.modelrc.projector_dim
-    layers = int(pinned["layers"]) if cell.upstream.layer is None else 1
-    return layers + (int(pinned["dim"]) + 1) * hidden + (hidden + 1) * sizes.classes
+    layers = pinned.layers if cell.upstream.layer is None else 1
+    return layers + (pinned.dim + 1) * hidden + (hidden + 1) * sizes.classes

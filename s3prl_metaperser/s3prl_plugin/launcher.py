@@ -260,8 +260,8 @@ def _announce(args: argparse.Namespace, options: Options) -> None:
         f"s3prl_metaperser {s3prl_metaperser.__version__}: {args.mode} {system}, upstream {args.upstream}, corpus "
         f"{data.corpus}, {data.scenario}/{data.fold}"
     )
-    if args.upstream and (pinned := load_upstream_config(args.upstream)) and pinned.get("notes"):
-        say(f"{args.upstream}: {pinned['notes']}")
+    if args.upstream and (pinned := load_upstream_config(args.upstream)) and pinned.notes:
+        say(f"{args.upstream}: {pinned.notes}")
 
 
 def _explicit_folder(args: argparse.Namespace) -> Path | None:

@@ -9,7 +9,8 @@ configuration (``-g``), a model's name in a downstream's configuration (``-c``, 
 from __future__ import annotations
 
 import ast
-import collections
+import io
+import operator
 import pathlib
 import pickle
 import sys
@@ -17,6 +18,8 @@ import types
 import warnings
 from collections.abc import Mapping
 from typing import Any
+
+import yaml
 
 from s3prl_metaperser.config.yaml_files import parse_yaml
 from s3prl_metaperser.errors import UserError, shown
@@ -41,7 +44,7 @@ def look_up(expression: str, globals: Mapping[str, Any] | None = None, locals: M
         frame = sys._getframe(1)
         globals, locals = frame.f_globals, frame.f_locals
     try:
-        names = collections.ChainMap(dict(locals or {}), globals)
+        names = {**globals, **(locals or {})}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             tree = ast.parse(expression.strip(), mode="eval")
@@ -84,9 +87,10 @@ class _Reader:
         return tuple(self.value(item) for item in node.elts)
 
     def _dict(self, node: ast.Dict) -> dict:
-        if None in node.keys:
+        pairs = [(key, item) for key, item in zip(node.keys, node.values, strict=True) if key is not None]
+        if len(pairs) < len(node.keys):
             raise ValueError("** is not allowed")
-        return {self.value(key): self.value(item) for key, item in zip(node.keys, node.values, strict=True)}
+        return {self.value(key): self.value(item) for key, item in pairs}
 
     def _unaryop(self, node: ast.UnaryOp) -> Any:
         value = self.value(node.operand)
@@ -95,16 +99,14 @@ class _Reader:
         return -value if isinstance(node.op, ast.USub) else value
 
     def _binop(self, node: ast.BinOp) -> Any:
-        left, right = self.value(node.left), self.value(node.right)
-        plain = list | tuple | int | float
-        if isinstance(node.op, ast.Add) and isinstance(left, plain) and isinstance(right, plain):
-            return left + right
-        if isinstance(node.op, ast.Mult) and isinstance(left, plain) and isinstance(right, plain):
-            for many, times in ((left, right), (right, left)):
-                if isinstance(many, list | tuple) and isinstance(times, int) and len(many) * times > LONGEST:
-                    raise ValueError(f"more than {LONGEST} items")
-            return left * right
-        raise ValueError("only + and * of numbers and lists")
+        pair = self.value(node.left), self.value(node.right)
+        operate = {ast.Add: operator.add, ast.Mult: operator.mul}.get(type(node.op))
+        if operate is None or not all(isinstance(value, list | tuple | int | float) for value in pair):
+            raise ValueError("only + and * of numbers and lists")
+        for many, times in (pair, pair[::-1]) if operate is operator.mul else ():
+            if isinstance(many, list | tuple) and isinstance(times, int) and len(many) * times > LONGEST:
+                raise ValueError(f"more than {LONGEST} items")
+        return operate(*pair)
 
     def _name(self, node: ast.Name) -> Any:
         return self.names[_public(node.id)]
@@ -153,8 +155,6 @@ def _load(file: Any, **_: Any) -> Any:
 
 
 def _loads(data: bytes, **_: Any) -> Any:
-    import io
-
     return _load(io.BytesIO(data))
 
 
@@ -178,15 +178,8 @@ def _load_yaml(stream: Any, Loader: Any = None) -> Any:
     return parse_yaml(text, getattr(stream, "name", "YAML text"))
 
 
-def _yaml() -> types.ModuleType:
-    import yaml
-
-    names = ("load", "full_load", "unsafe_load", "safe_load")
-    return _stand_in(yaml, **dict.fromkeys(names, _load_yaml))
-
-
 #: ``yaml`` that loads plain data alone, and no key twice.
-YAML = _yaml()
+YAML = _stand_in(yaml, **dict.fromkeys(("load", "full_load", "unsafe_load", "safe_load"), _load_yaml))
 
 
 # ------------------------------------------------------------------ what compat does with a module
@@ -200,6 +193,6 @@ def before_import(module: types.ModuleType) -> None:
 def after_import(module: types.ModuleType) -> None:
     """Replace what the module has imported."""
     module.__dict__["eval"] = look_up
-    for name, real, ours in (("pickle", pickle, PICKLE), ("yaml", sys.modules["yaml"], YAML)):
+    for name, real, ours in (("pickle", pickle, PICKLE), ("yaml", yaml, YAML)):
         if module.__dict__.get(name) is real:
             module.__dict__[name] = ours

@@ -13,29 +13,43 @@ import functools
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
+from s3prl_metaperser.config.validator import Positive, one_of, read
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage import resources
 
-# key of an upstream's YAML file -> (its types, what it is)
-CONFIG_KEYS: dict[str, tuple[tuple[type, ...], str]] = {
-    "hub_name": ((str,), "the name after -u"),
-    "checkpoint": ((str, type(None)), "address of the checkpoint, or null"),
-    "checkpoint_file": ((str, type(None)), "its file name in s3prl's download folder, or null"),
-    "learned": ((bool,), "whether it has learned weights"),
-    "dim": ((int,), "size of a feature vector"),
-    "layers": ((int,), "number of hidden states that s3prl returns"),
-    "rate": ((int,), "samples at 16 kHz a frame"),
-    "notes": ((str,), "what to know before using it"),
-    "memory_plan": (
-        (dict, type(None)),
-        "gigabytes of a device -> seconds of padded audio in a micro-batch with -f, and the basis; or null",
-    ),
-}
+HubName = Annotated[str, one_of(lambda: hub_index())]
+
+
+@dataclass(frozen=True)
+class UpstreamConfig:
+    """An upstream's YAML file in ``upstream_configs/``.
+
+    Attributes:
+        hub_name: the name after ``-u``.
+        checkpoint: address of the checkpoint, or null.
+        checkpoint_file: its file name in s3prl's download folder, or null.
+        learned: whether it has learned weights.
+        dim: size of a feature vector.
+        layers: number of hidden states that s3prl returns.
+        rate: samples at 16 kHz per frame.
+        notes: what to know before using it.
+        memory_plan: gigabytes of a device -> seconds of padded audio in a micro-batch with ``-f``, or null.
+    """
+
+    hub_name: HubName
+    checkpoint: str | None
+    checkpoint_file: str | None
+    learned: bool
+    dim: Positive
+    layers: Positive
+    rate: Positive
+    notes: str
+    memory_plan: Mapping[int | str, float | str] | None
 
 
 @dataclass(frozen=True)
@@ -115,31 +129,14 @@ def check_upstream(name: str) -> None:
         raise unknown_name("upstream", name, hub_index())
 
 
-def load_upstream_config(name: str) -> dict[str, Any] | None:
-    """What ``upstream_configs/NAME.yaml`` says, with the keys of ``CONFIG_KEYS``; None if there is no such
-    file.
+def load_upstream_config(name: str) -> UpstreamConfig | None:
+    """What ``upstream_configs/NAME.yaml`` says; None if there is no such file.
 
     Raises:
-        UserError: an unknown or missing key, or a value of the wrong type; the message names file and key.
+        UserError: an unknown or missing key, or a wrong value; the message names file, line and key.
     """
     path = resources.folder("upstream_configs") / f"{name}.yaml"
-    if not path.is_file():
-        return None
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected keys and values, found {type(values).__name__}.")
-    for key in values:
-        if key not in CONFIG_KEYS:
-            near = did_you_mean(key, CONFIG_KEYS)
-            raise UserError(f"{path}: unknown key {key!r}.{near} Available: {', '.join(CONFIG_KEYS)}.")
-    for key, (types, meaning) in CONFIG_KEYS.items():
-        if key not in values:
-            raise UserError(f"{path}: key {key!r} ({meaning}) is missing.")
-        if type(values[key]) not in types:
-            expected = " or ".join("null" if t is type(None) else t.__name__ for t in types)
-            raise UserError(f"{path}: key {key!r} ({meaning}) is {values[key]!r}, expected {expected}.")
-    check_upstream(values["hub_name"])
-    return values
+    return read(UpstreamConfig, path) if path.is_file() else None
 
 
 def checkpoint_urls(name: str) -> list[str]:
@@ -174,7 +171,7 @@ def _offered(module: str) -> dict[str, HubEntry]:
             positional = [*node.args.posonlyargs, *node.args.args]
             required = tuple(p.arg for p in positional[: len(positional) - len(node.args.defaults)])
             offered[node.name] = HubEntry(node.name, module, node.name, required)
-        elif isinstance(node, ast.ImportFrom) and node.level and (node.module or "").endswith("hubconf"):
+        elif isinstance(node, ast.ImportFrom) and node.level and node.module and node.module.endswith("hubconf"):
             other = ".".join(module.split(".")[: -node.level] + node.module.split("."))
             for alias in node.names:
                 name = alias.asname or alias.name
@@ -192,30 +189,20 @@ def _constants(name: str) -> tuple[str, ...]:
     function = functions.get(entry.attribute)
     if function is None:
         return ()
-    assigned: dict[str, str] = {}
-    body = ast.Module(body=[n for n in function.body if not _is_docstring(n)], type_ignores=[])
-    for node in ast.walk(body):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            assigned[ast.unparse(node.targets[0])] = str(node.value.value)
-    strings = [n.value for n in ast.walk(body) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    overwritten = _assigned_strings(body) - set(assigned.values())
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    nodes = [node for statement in body for node in ast.walk(statement)]
+    strings = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    assigned = [
+        (ast.unparse(n.targets[0]), n.value.value)
+        for n in nodes
+        if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
+    ]
+    overwritten = {value for _, value in assigned} - set(dict(assigned).values())
     found = tuple(dict.fromkeys(text for text in strings if text not in overwritten))
     if any(text.startswith("http") or text.endswith(".yaml") for text in found):
         return found
-    called = [n.func.id for n in ast.walk(body) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    called = [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     for other in called:
         if other in functions and other != name and other in hub_index():
             found += _constants(other)
     return found
-
-
-def _assigned_strings(body: ast.AST) -> set[str]:
-    return {
-        node.value.value
-        for node in ast.walk(body)
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    }
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

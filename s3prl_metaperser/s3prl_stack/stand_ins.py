@@ -11,39 +11,45 @@ from typing import Any
 
 from s3prl_metaperser.errors import UserError
 
-
-def no_extension() -> types.ModuleType:
-    """Stands in for ``torchaudio._extension`` and says that nothing native is there."""
-    module = types.ModuleType("torchaudio._extension")
-    module._IS_TORCHAUDIO_EXT_AVAILABLE = module._IS_RIR_AVAILABLE = module._IS_ALIGN_AVAILABLE = False
-    module._load_lib = lambda name: False
-    module.lazy_import_sox_ext = lambda: _Absent("torchaudio's sox extension")
-    for name in ("fail_if_no_align", "fail_if_no_rir"):
-        setattr(module, name, lambda function: gone(f"torchaudio's native {function.__name__}", "its own torch"))
-    return module
+_BITS = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
 
 
-class _Absent:
-    """An extension that is not there: found missing when something of it is used, not before."""
+def gone(what: str, needs: str) -> Callable[..., Any]:
+    """A function that raises a UserError: the installed stack lacks ``what``."""
 
-    def __init__(self, what: str):
-        self._what = what
-
-    def is_available(self) -> bool:
-        return False
-
-    def __getattr__(self, name: str) -> Any:
-        return gone(f"{self._what} ({name})", "a torchaudio made for the installed torch")
-
-
-def gone(what: str, needs: str) -> Callable:
     def function(*_: Any, **__: Any) -> Any:
         raise UserError(f"{what} is not part of the installed stack; what asked for it needs {needs}.")
 
     return function
 
 
-def with_soundfile_fallback(original: Callable) -> Callable:
+def no_extension() -> types.ModuleType:
+    """Stands in for ``torchaudio._extension`` and says that nothing native is available."""
+
+    def missing(function: Callable[..., Any]) -> Callable[..., Any]:
+        return gone(f"torchaudio's native {function.__name__}", "its own torch")
+
+    module = types.ModuleType("torchaudio._extension")
+    flags = ("_IS_TORCHAUDIO_EXT_AVAILABLE", "_IS_RIR_AVAILABLE", "_IS_ALIGN_AVAILABLE")
+    vars(module).update(
+        **dict.fromkeys(flags, False),
+        _load_lib=lambda name: False,
+        lazy_import_sox_ext=_no_sox,
+        fail_if_no_align=missing,
+        fail_if_no_rir=missing,
+    )
+    return module
+
+
+def _no_sox() -> types.ModuleType:
+    """An extension that is found missing when something of it is used, not before."""
+    module = types.ModuleType("torchaudio's sox extension")
+    needs = "a torchaudio made for the installed torch"
+    vars(module).update(is_available=lambda: False, __getattr__=lambda name: gone(f"{module.__name__} ({name})", needs))
+    return module
+
+
+def with_soundfile_fallback(original: Callable[..., Any]) -> Callable[..., Any]:
     """``torchaudio.load``: the original where torchcodec works, else soundfile."""
 
     @functools.wraps(original)
@@ -86,15 +92,14 @@ def soundfile_load(
 
 
 def soundfile_info(uri: Any, **_: Any) -> types.SimpleNamespace:
-    """What ``torchaudio.info`` told of a file: rate in Hz, samples a channel, channels, bits, encoding."""
+    """What ``torchaudio.info`` returned for a file: rate in Hz, samples per channel, channels, bits, encoding."""
     import soundfile
 
     info = soundfile.info(uri if hasattr(uri, "read") else str(uri))
-    bits = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32, "FLOAT": 32, "DOUBLE": 64}
     return types.SimpleNamespace(
         sample_rate=info.samplerate,
         num_frames=info.frames,
         num_channels=info.channels,
-        bits_per_sample=bits.get(info.subtype, 0),
+        bits_per_sample=_BITS.get(info.subtype, 0),
         encoding=info.subtype,
     )

@@ -20,6 +20,7 @@ from s3prl_metaperser.s3prl_stack.hub_index import (
 
 _REPOSITORY = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 _WEIGHTS = (".safetensors", ".bin")
+_SETTINGS = ("config.json", "preprocessor_config.json")
 
 
 def is_address(text: str | None) -> bool:
@@ -95,7 +96,7 @@ def check_pretrained_folder(ckpt: str) -> None:
         if folder.exists() or not _REPOSITORY.match(ckpt):
             raise UserError(f"-k {ckpt}: there is no such folder. It should be one made by save_pretrained.")
         return
-    missing = [file for file in ("config.json", "preprocessor_config.json") if not (folder / file).is_file()]
+    missing = [file for file in _SETTINGS if not (folder / file).is_file()]
     if missing:
         raise UserError(
             f"-k {ckpt}: the folder has no {' and no '.join(missing)}. Save the model and its "
@@ -103,7 +104,7 @@ def check_pretrained_folder(ckpt: str) -> None:
         )
     if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
         raise UserError(f"-k {ckpt}: the folder has no weights (*.safetensors or *.bin).")
-    for file in ("config.json", "preprocessor_config.json"):
+    for file in _SETTINGS:
         _check_names_no_code(folder / file)
 
 
@@ -134,8 +135,9 @@ def pretrained_folder(ckpt: str) -> str:
     import huggingface_hub
     import requests
 
-    cached = [huggingface_hub.try_to_load_from_cache(ckpt, f) for f in ("config.json", "preprocessor_config.json")]
-    if all(isinstance(file, str) for file in cached):
+    looked_for = [huggingface_hub.try_to_load_from_cache(ckpt, file) for file in _SETTINGS]
+    cached = [file for file in looked_for if isinstance(file, str)]
+    if len(cached) == len(_SETTINGS):
         folder = Path(cached[0]).parent
         if any(file.suffix in _WEIGHTS for file in folder.iterdir()):
             return str(folder)

@@ -119,10 +119,10 @@ def shape_of(upstream: str) -> Shape:
     check_upstream(upstream)
     config = load_upstream_config(upstream)
     family = re.match(r"(wavlm|hubert|wav2vec2)(?![a-z0-9])", upstream)
-    if config and not config["learned"]:
+    if config and not config.learned:
         raise UserError(f"{upstream} has no learned weights: there is nothing to fine-tune and nothing to plan.")
     if family and config:
-        return Shape(family[1], config["layers"] - 1, config["dim"])
+        return Shape(family[1], config.layers - 1, config.dim)
     if family and re.fullmatch(r"\w+?(_base\w*)?", upstream) and (upstream == family[1] or "_base" in upstream):
         return Shape(family[1], 12, 768)
     if family and re.match(r"\w+?_large", upstream):
