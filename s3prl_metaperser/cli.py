@@ -1,4 +1,4 @@
-"""``metaperser``: what s3prl's launcher has no place for."""
+"""The command line ``metaperser``: everything but training and evaluating one cell, which s3prl's launcher does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of ``metaperser``."""
     parser = argparse.ArgumentParser(
         prog="metaperser",
-        description="Few-shot, listener-personalised speech emotion recognition: what goes on around "
-        "run_downstream.py -d personalized_emotion, which trains and evaluates one cell.",
+        description="Few-shot, listener-personalised speech emotion recognition: grids, reports, corpora and models. "
+        "One cell is trained and evaluated by run_downstream.py -d personalized_emotion.",
     )
     parser.add_argument("--version", action="version", version=f"metaperser {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0 well, 1 problems were found, 2 the command cannot be done, 130 it was interrupted. ``run``
-        has 1 to 99 for as many failures, and :data:`NOT_RUN` in place of 2.
+        The exit status: 0 success, 1 problems were found, 2 the command cannot be run, 130 it was interrupted. ``run``
+        returns 1 to 99 for as many failures, and :data:`NOT_RUN` in place of 2.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     cannot = NOT_RUN if argv[:1] == ["run"] else 2
@@ -57,9 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == __package__:
             raise
-        problem = f"the Python package {error.name!r} is not installed for {sys.executable}."
         print(
-            f"metaperser: error: {problem} Activate the environment in which this project is installed.",
+            f"metaperser: error: the Python package {error.name!r} is not installed for {sys.executable}. Activate the "
+            "environment in which this project is installed.",
             file=sys.stderr,
         )
         return cannot

@@ -1,4 +1,4 @@
-"""The one exception that means "the input or the machine is at fault, and here is what to do"."""
+"""The one exception for mistakes in the input and faults of the machine: it says what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class UserError(Exception):
-    """A mistake that the user can mend.
+    """A mistake that the user can fix.
 
     The message names the file, line, key or value at fault and says what to do. Command-line entry points print
     it as one line without a traceback and exit with status 2; a library user catches it as an exception.

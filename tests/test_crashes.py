@@ -203,8 +203,15 @@ def test_a_damaged_checkpoint_or_one_of_another_format_is_one_error(tmp_path, tr
     assert "Traceback" not in "".join(said)
 
 
-def test_no_damaged_checkpoint_is_read(tmp_path, trained):
+def test_no_damaged_checkpoint_is_read_but_where_no_content_is_damaged(tmp_path, trained):
+    """Between the parts of an archive is padding; a bit of that may flip and nothing is lost."""
+
+    def saved(path):
+        torch.save(read_checkpoint(path), tmp_path / "again.ckpt")
+        return (tmp_path / "again.ckpt").read_bytes()
+
     whole, draw = (trained / "dev-best.ckpt").read_bytes(), random.Random(1)
+    content, refused = saved(trained / "dev-best.ckpt"), []
     for kind in range(80):
         damaged, at = bytearray(whole), draw.randrange(len(whole))
         if kind % 4 == 0:
@@ -216,8 +223,12 @@ def test_no_damaged_checkpoint_is_read(tmp_path, trained):
         else:
             damaged[at % 3000 : at % 3000 + 20] = draw.randbytes(draw.randrange(40))
         (tmp_path / "x.ckpt").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"x\.ckpt is not a"):
-            read_checkpoint(tmp_path / "x.ckpt")
+        try:
+            assert saved(tmp_path / "x.ckpt") == content
+        except UserError as error:
+            refused.append(str(error))
+    assert len(refused) >= 75
+    assert all("x.ckpt is not a" in text for text in refused)
 
 
 def test_a_checkpoint_of_the_first_versions_still_evaluates(tmp_path, trained):

@@ -103,8 +103,9 @@ def through_all_stages(home, undisturbed, pressure, reason, monkeypatch, capsys)
         said = capsys.readouterr().err.strip().splitlines()
         assert said[-1].startswith("[MetaPerSER] error: ")
         assert stage in said[-1]
-        assert f"cannot be written: {reason}" in said[-1]
-        assert "then run the same again" in said[-1]
+        assert f": {reason}. " in said[-1]
+        assert "Cannot write" in said[-1]
+        assert "run the same command again" in said[-1]
         assert not any("Traceback" in line for line in said)
         assert not list(home.rglob(".*.part")), "nothing half-written stays"
         assert not [path for path in home.rglob("*") if stage in str(path) and path.is_file() and path.stat().st_size]
@@ -138,7 +139,7 @@ def test_the_checkpoint_of_before_is_still_there_when_the_next_one_does_not_fit(
     path = tmp_path / "states-1.ckpt"
     save_checkpoint(path, {"Step": 1})
     before = path.read_bytes()
-    with limited(20_000), pytest.raises(CannotWrite, match=r"states-1\.ckpt cannot be written: File too large"):
+    with limited(20_000), pytest.raises(CannotWrite, match=r"states-1\.ckpt: File too large"):
         save_checkpoint(path, {"Step": 2, "w": torch.zeros(100_000)})
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["states-1.ckpt"]
@@ -181,7 +182,7 @@ def test_a_line_of_the_log_that_does_not_fit_is_not_mistaken_for_a_whole_one(tmp
 def test_a_report_that_does_not_fit_leaves_the_earlier_one(tmp_path):
     out = tmp_path / "report"
     publish({"a.md": b"old", "report.html": b"old page"}, out)
-    with limited(20_000), pytest.raises(CannotWrite, match=r"report cannot be written: File too large"):
+    with limited(20_000), pytest.raises(CannotWrite, match=r"report: File too large"):
         publish({"a.md": b"new", "b.md": b"x" * 30_000, "report.html": b"new page"}, out)
     assert {p.name: p.read_bytes() for p in out.iterdir() if p.suffix != ".json"} == {
         "a.md": b"old",
@@ -196,7 +197,7 @@ def test_a_model_folder_that_does_not_fit_is_one_error(tmp_path):
     from s3prl_metaperser.listener.folder import read_card, write_folder
 
     card = read_card(random_model(tmp_path / "small"))
-    with limited(20_000), pytest.raises(CannotWrite, match=r"model cannot be written: File too large"):
+    with limited(20_000), pytest.raises(CannotWrite, match=r"model: File too large"):
         write_folder(tmp_path / "model", card, {"w": torch.zeros(100_000)})
     assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
@@ -209,7 +210,7 @@ def test_where_no_writer_is_prepared_the_commands_still_end_with_one_line(tmp_pa
 
     monkeypatch.setattr(listing, "run", full)
     assert cli.main(["list", "corpora"]) == 2
-    assert f"{tmp_path}/x cannot be written: No space left on device" in capsys.readouterr().err
+    assert f"Cannot write {tmp_path}/x: No space left on device" in capsys.readouterr().err
     monkeypatch.setattr(launcher, "run", lambda *_: full(None))
     assert launcher.main(["-m", "train"]) == 2
     assert "MB left. Free some space" in capsys.readouterr().err
@@ -228,9 +229,9 @@ def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
 
 def test_a_place_that_may_not_be_written_is_named_with_what_to_do(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CannotWrite, match=r"file/x\.json cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(CannotWrite, match=r"file/x\.json: (Not a directory|File exists)"):
         write_json(tmp_path / "file" / "x.json", {})
-    with pytest.raises(CannotWrite, match="Mend the rights of"), writing(tmp_path / "a" / "b"):
+    with pytest.raises(CannotWrite, match="Fix the permissions of"), writing(tmp_path / "a" / "b"):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 

@@ -39,7 +39,7 @@ DATA = "downstream_expert.datarc"
         ({}, {"b": 2}, ["b nothing -> 2"]),
         ({"b": 2}, {}, ["b 2 -> nothing"]),
         ({"audio": {"x": 1, "y": 2}}, {"audio": {"x": 2, "y": 1}}, ["audio of 2 files changed (x, y)"]),
-        ({"audio": {"x": 1}}, {"audio": {"y": 1}}, ["audio of 1 file gone (x)", "audio of 1 file new (y)"]),
+        ({"audio": {"x": 1}}, {"audio": {"y": 1}}, ["audio of 1 file missing (x)", "audio of 1 file new (y)"]),
         ({"labels": {"C-E1": 1, "C-E2": 2}}, {"labels": {"C-E1": 1, "C-E2": 3}}, ["labels of 1 rater changed (C-E2)"]),
         (
             {"audio": {str(n): 0 for n in range(5)}},
@@ -149,7 +149,7 @@ def test_two_swapped_audio_files_keep_their_own_features_and_are_told(changed, c
     status, said = evaluated(folder, where, capsys)
     assert status == 2
     assert f"audio of 2 files changed ({one.stem}, {other.stem})" in said
-    assert "labels" not in said.split("Then -> now:")[1]
+    assert "labels" not in said.split("stored -> current:")[1]
     assert made(folder) == before  # nothing had to be made: features are found by content
     assert trained_again(folder, where) == {"features": 120, "initialisations": 2}
 

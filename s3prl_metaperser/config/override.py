@@ -123,8 +123,8 @@ _FlowLoader.add_implicit_resolver(
     re.compile(r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$"),
     list("-+.0123456789"),
 )
-_FlowLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
-_FlowLoader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(loader.construct_scalar(node)))
+_FlowLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_FlowLoader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value))
 
 
 def _set_argument(path: list[str], value: Any, args: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from s3prl_metaperser.demo.rendering import render_speakers, require_parselmouth
 from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.storage.disk import new_folder, umask, writing
+from s3prl_metaperser.storage.disk import new_folder, writing
 
 #: Changes with anything that changes what the same seed gives.
 RECIPE_VERSION = 1
@@ -66,7 +66,6 @@ def write_demo_corpus(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with new_folder(folder) as partial:
             _write(partial, settings, progress=progress, workers=max(1, int(workers)))
-            partial.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide a shared corpus from others
             try:
                 os.replace(partial, folder)
             except OSError:

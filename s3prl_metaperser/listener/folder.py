@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.card import SCHEMA, Card
-from s3prl_metaperser.storage.disk import new_folder, umask, writing
+from s3prl_metaperser.storage.disk import new_folder, writing
 from s3prl_metaperser.storage.hashing import file_hash
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ def write_folder(out: Path, card: Card, tensors: Mapping[str, torch.Tensor]) -> 
             content = dataclasses.replace(card, sha256=file_hash(partial / TENSORS)).as_json()
             text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
             (partial / CARD).write_text(text + "\n", encoding="utf-8")
-            for path, mode in ((partial / TENSORS, 0o666), (partial / CARD, 0o666), (partial, 0o777)):
-                os.chmod(path, mode & ~umask())
+            os.chmod(partial / TENSORS, (partial / CARD).stat().st_mode)  # safetensors hides it from others
             if out.is_dir():
                 out.rmdir()  # empty, as checked; elsewhere than on POSIX nothing can be renamed onto a folder
             os.rename(partial, out)

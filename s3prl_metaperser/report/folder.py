@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import write_json
-from s3prl_metaperser.storage.disk import new_folder, umask, writing
+from s3prl_metaperser.storage.disk import new_folder, writing
 
 #: Lists what a report consists of, so that the next one knows what it may replace.
 MANIFEST = "report_files.json"
@@ -44,7 +44,6 @@ def publish(files: Mapping[str, bytes], out: Path) -> None:
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 (staged / name).write_bytes(content)
             _write_manifest(staged, files)
-            staged.chmod(0o777 & ~umask())  # mkdtemp's 0700 would hide the report from others
             if not resolved.exists() or not any(resolved.iterdir()):
                 os.replace(staged, resolved)
             else:

@@ -245,8 +245,8 @@ class MetaRunner(Runner):
         then, now = (training_options(config) for config in (self.init_ckpt["Config"], self.config))
         if found := differences(then, now):
             raise UserError(
-                f"{self.args.init_ckpt} was trained with other options: {'; '.join(found)} (then -> now). Evaluating "
-                "does not train: leave them out of -o, or train again."
+                f"{self.args.init_ckpt} was trained with other options (stored -> current: {'; '.join(found)}). "
+                "Evaluating does not train: remove them from -o, or train again."
             )
 
     def evaluate(self, split: str | None = None, logger=None, global_step: int = 0) -> list[str]:

@@ -1,1 +1,1 @@
-"""Files that are whole or not there, locks, hashes, provenance, and where things lie."""
+"""Files that exist whole or not at all, locks, hashes, provenance, and where files are."""

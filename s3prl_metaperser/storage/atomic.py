@@ -1,36 +1,35 @@
-"""Files that are either there whole or not there at all."""
+"""Files that exist whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.storage.disk import clear_leftovers, new_file, umask, writing
+from s3prl_metaperser.storage.disk import new_file, writing
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, which takes its place when the block ends well and goes when it does not.
+    """A temporary path beside ``path``, which replaces it when the block succeeds and is removed when it does not.
 
-    What a process that was killed left of the same file is removed first.
+    What a killed process left of the same file is removed first.
 
     Raises:
-        CannotWrite: the disk is full, or the file may not be written; what was at ``path`` before is still there.
+        CannotWrite: the disk is full, or the file may not be written; what was at ``path`` before is unchanged.
     """
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(path.parent, f".{glob.escape(path.name)}.*.part")
         with new_file(path) as partial:
+            mode = partial.stat().st_mode
             yield partial
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(partial, 0o666 & ~umask())  # mkstemp's 0600 would keep a shared cache from the others
+            os.chmod(partial, mode)  # safetensors makes a file of its own, which others cannot read
             os.replace(partial, path)
 
 

@@ -1,7 +1,7 @@
-"""A disk that is full or may not be written, in words; and what processes that were killed left on it.
+"""Readable errors for full or read-only disks, and cleanup after killed processes.
 
-Whatever is being written lies under a hidden name and is locked by the process that writes it. The system takes that
-lock back from a process that dies, however it dies: what nobody holds is a left-over and can go.
+Whatever is being written has a hidden name (``.NAME.RANDOM.part``) and is locked by the process that writes it. The
+system releases that lock when the process ends, however it ends: what nobody holds is a leftover and can be removed.
 """
 
 from __future__ import annotations
@@ -12,27 +12,29 @@ import fcntl
 import glob
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from s3prl_metaperser.errors import UserError, shown
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-_OTHER = {
-    errno.EFBIG,
-    errno.EIO,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ESTALE,
-    errno.ENXIO,
+_FREE_SPACE = (
+    "{folder} has {free:.1f} MB left. Free some space, or choose another location (-p for experiments, "
+    "METAPERSER_CACHE for the cache)."
+)
+_PERMISSIONS = "Fix the permissions of {folder}, or choose another location."
+_LIMIT = "The limit on a file's size (ulimit -f) is too low, or the file system has one. Raise it."
+_OTHER = "Choose another location, or fix this one."
+#: What a disk may answer, and what to do then.
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE_SPACE),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMISSIONS),
+    errno.EFBIG: _LIMIT,
+    **dict.fromkeys((errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR), _OTHER),
+    **dict.fromkeys((errno.EEXIST, errno.ESTALE, errno.ENXIO), _OTHER),
 }
-_REFUSALS = _FULL | _FORBIDDEN | _OTHER
-_KEPT = "Nothing half-written is left, and what was finished before is kept: then run the same again."
+_KEPT = "No partial files remain and finished results are kept: run the same command again."
 
 
 class CannotWrite(UserError):
@@ -44,7 +46,10 @@ class CannotWrite(UserError):
 
     def __init__(self, path: str | Path, number: int):
         self.reason = os.strerror(number)
-        super().__init__(f"{path} cannot be written: {self.reason}. {_what_to_do(Path(path), number)}")
+        folder = next((p for p in (Path(path), *Path(path).absolute().parents) if p.exists()), Path("/"))
+        free = shutil.disk_usage(folder).free / 1e6 if _ADVICE[number] is _FREE_SPACE else 0
+        advice = _ADVICE[number].format(folder=folder, free=free)
+        super().__init__(f"Cannot write {path}: {self.reason}. {advice} {_KEPT}")
 
 
 @contextlib.contextmanager
@@ -66,18 +71,18 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 def system_error(error: OSError) -> UserError | None:
-    """The error to show for one that nothing was prepared for; None where it is about neither a file nor the disk."""
-    if error.errno in {*_FULL, errno.EFBIG, errno.EROFS}:
-        return CannotWrite(error.filename or "What this command writes", error.errno)
+    """The error to show for one that no code expected; None where it is about neither a file nor the disk."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return CannotWrite(error.filename or "what this command writes", error.errno)
     if error.errno is None or error.filename is None:
         return None
-    return UserError(f"{shown(os.fsdecode(error.filename))} cannot be used: {error.strerror}. Name another place.")
+    return UserError(f"Cannot use {shown(os.fsdecode(error.filename))}: {error.strerror}. Choose another location.")
 
 
 def refusal(error: BaseException | None) -> int | None:
     """The errno with which a disk refused to be written, as the cause of ``error``; None for any other error."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _REFUSALS:
+        if isinstance(error, OSError) and error.errno in _ADVICE:
             return error.errno
         if not isinstance(error, OSError) and (number := reported(str(error))):  # by safetensors, which is Rust
             return number
@@ -89,55 +94,37 @@ def reported(text: str) -> int | None:
     """The errno of a refusal in what another program or process says."""
     found = re.search(r"\(os error (\d+)\)|\[Errno (\d+)\]", text)
     number = int(found[1] or found[2]) if found else None
-    return number if number in _REFUSALS else None
-
-
-def _what_to_do(path: Path, number: int) -> str:
-    folder = _existing(path)
-    if number in _FULL:
-        free = shutil.disk_usage(folder).free
-        return (
-            f"{folder} has {free / 1e6:.1f} MB left. Free some space, or choose another place (-p for "
-            f"experiments, METAPERSER_CACHE for the cache). {_KEPT}"
-        )
-    if number == errno.EFBIG:
-        return f"The limit on a file's size (ulimit -f) is too low, or the file system has one. Raise it. {_KEPT}"
-    if number in _FORBIDDEN:
-        return f"Mend the rights of {folder}, or choose another place. {_KEPT}"
-    return f"Choose another place, or mend this one. {_KEPT}"
-
-
-def _existing(path: Path) -> Path:
-    """The path or the nearest folder above it that exists."""
-    return next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+    return number if number in _ADVICE else None
 
 
 # ------------------------------------------------------------------ what is being written, and what was left
 
 
-@contextlib.contextmanager
-def new_file(beside: Path) -> Iterator[Path]:
-    """An empty hidden file beside a path, held by this process until the block ends; what is left of it then goes."""
-    handle, path = _claimed(lambda: _make_file(beside))
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(handle)
+def new_file(beside: Path) -> contextlib.AbstractContextManager[Path]:
+    """An empty hidden file beside a path, held by this process until the block ends and removed then.
+
+    What a killed process left beside the path is removed first.
+    """
+    return _new(beside, folder=False)
+
+
+def new_folder(beside: Path) -> contextlib.AbstractContextManager[Path]:
+    """The same for a folder."""
+    return _new(beside, folder=True)
 
 
 @contextlib.contextmanager
-def new_folder(beside: Path) -> Iterator[Path]:
-    """The same for a folder. Folders of this kind that a killed process left beside the path are removed."""
-    pattern = f".{glob.escape(beside.name)}.*.part"
-    clear_leftovers(beside.parent, pattern)
-    handle, path = _claimed(lambda: _make_folder(beside))
+def _new(beside: Path, folder: bool) -> Iterator[Path]:
+    leftovers = f".{glob.escape(beside.name)}.*.part"
+    clear_leftovers(beside.parent, leftovers)
+    handle, path = _claimed(beside, folder)
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True) if folder else path.unlink(missing_ok=True)
         os.close(handle)
-        clear_leftovers(beside.parent, pattern)  # a killed process's own processes may have written on for a moment
+        if folder:
+            clear_leftovers(beside.parent, leftovers)  # a killed process's children may write on for a moment
 
 
 def clear_leftovers(folder: Path, pattern: str = ".*.part") -> list[Path]:
@@ -155,46 +142,29 @@ def clear_leftovers(folder: Path, pattern: str = ".*.part") -> list[Path]:
     return removed
 
 
-def umask() -> int:
-    """This process's umask."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _make_file(beside: Path) -> tuple[int, Path]:
-    handle, name = tempfile.mkstemp(prefix=f".{beside.name}.", suffix=".part", dir=beside.parent)
-    return handle, Path(name)
-
-
-def _make_folder(beside: Path) -> tuple[int, Path]:
-    path = Path(tempfile.mkdtemp(prefix=f".{beside.name}.", suffix=".part", dir=beside.parent))
-    return os.open(path, os.O_RDONLY), path
-
-
-def _claimed(make) -> tuple[int, Path]:
+def _claimed(beside: Path, folder: bool) -> tuple[int, Path]:
     """Something new that is locked; made again where another process cleared it away before it was."""
     while True:
-        with contextlib.suppress(FileNotFoundError):
-            handle, path = make()
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno == errno.EWOULDBLOCK:
-                    os.close(handle)
-                    continue
-                return handle, path  # a file system without locks: nobody clears anything away there
-            if _is_at(handle, path):
-                return handle, path
-            os.close(handle)
+        path = beside.with_name(f".{beside.name}.{secrets.token_hex(4)}.part")
+        if folder:
+            path.mkdir()
+        try:
+            handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileNotFoundError:
+            if not folder:  # there is no folder to put it in
+                raise
+            continue
+        if _lock(handle) is not False and _is_at(handle, path):
+            return handle, path
+        os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    """Whether nobody held it, and now this process does."""
+def _lock(handle: int) -> bool | None:
+    """Whether this process holds it now; None on a file system without locks, where nobody clears anything away."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return False if error.errno == errno.EWOULDBLOCK else None
     return True
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 of files, by which audio, checkpoints and models are known."""
+"""SHA-256 of files, which identifies audio, checkpoints and models."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ def file_hash(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def text_hash(text: str) -> str:

@@ -1,7 +1,8 @@
-"""Where things that can be made again are kept."""
+"""Paths: the cache, checkpoints by step, and what a restart moves aside."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -30,22 +31,16 @@ def cache_root(cache_dir: str | None = None) -> Path:
 
 def steps_of(folder: Path) -> list[tuple[int, Path]]:
     """``states-<step>.ckpt`` of an experiment folder, by step."""
-    found = []
-    for path in folder.glob("states-*.ckpt"):
-        step = path.stem.removeprefix("states-")
-        if step.isdigit():
-            found.append((int(step), path))
-    return sorted(found)
+    paths = {path.stem.removeprefix("states-"): path for path in folder.glob("states-*.ckpt")}
+    return sorted((int(step), path) for step, path in paths.items() if step.isdigit())
 
 
 def new_previous(folder: Path) -> Path:
-    """A new folder ``previous-<time>`` in an experiment folder, for what a new start puts aside; no report reads it."""
+    """A new folder ``previous-<time>`` in an experiment folder, for what a restart moves aside; no report reads it."""
     name = f"previous-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
     for number in itertools.count(1):
         path = folder / (name if number == 1 else f"{name}-{number}")
-        try:
+        with contextlib.suppress(FileExistsError):
             path.mkdir()
-        except FileExistsError:
-            continue
-        return path
+            return path
     raise AssertionError

@@ -1,7 +1,7 @@
-"""What something was made from, kept beside it, and what differs when it does not fit.
+"""Provenance: what an artifact was made from, and how a mismatch is reported.
 
 Parts are plain data: section -> value, or section -> {name: value}. Hashes of audio and labels are kept per file and
-per rater, so that a mismatch can be told in words.
+per rater, so that a message can name which of them differ.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def refuse(what: str, then: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> UserError:
     """The error for something that was made from other parts."""
-    told = "; ".join(differences(then, now)) or "nothing that it says of itself"
-    return UserError(f"{what} was made from something else. Then -> now: {told}. {advice}")
+    listed = "; ".join(differences(then, now)) or "it does not say from what"
+    return UserError(f"{what} was made from different inputs (stored -> current: {listed}). {advice}")
 
 
 def _counted(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     changed = sorted(name for name in old.keys() & new.keys() if old[name] != new[name])
     gone, added = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
     phrases = []
-    for names, verb in ((changed, "changed"), (gone, "gone"), (added, "new")):
+    for names, verb in ((changed, "changed"), (gone, "missing"), (added, "new")):
         if names:
             listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
             noun = _COUNTED[section] + "s" * (len(names) > 1)
