@@ -219,7 +219,7 @@ def _with_reader_options(config: Any, source: str) -> Any:
                 f"{', '.join(common)}; {theirs}."
             )
     given = {key: value for key, value in datarc.items() if key not in common}
-    checked = build(declared, given, where)
+    checked: Any = build(declared, given, where)
     rest = {key: value for key, value in datarc.items() if key in common}
     rest["reader_options"] = {key: getattr(checked, key) for key in given}
     return {**config, "downstream_expert": {**expert, "datarc": rest}}
