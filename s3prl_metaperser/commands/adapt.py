@@ -34,7 +34,7 @@ _folds.__name__ = "int"  # argparse: "invalid int value"
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import printable
-    from s3prl_metaperser.listener.folder import check_new
+    from s3prl_metaperser.listener.folder import check_new, read_card
     from s3prl_metaperser.listener.leave_out import leave_out
     from s3prl_metaperser.listener.ratings import read_ratings
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
@@ -42,14 +42,14 @@ def run(arguments: argparse.Namespace) -> int:
     quiet_upstreams()
     out = user_path(arguments.out)
     check_new(out)
-    recognizer = load(arguments, adapted=False)
     given = read_ratings(
         user_path(arguments.ratings),
-        recognizer.label_set,
+        read_card(user_path(arguments.model)).label_set,
         root=user_path(arguments.root) if arguments.root else None,
         rater=arguments.rater,
         outside=arguments.outside,
     )
+    recognizer = load(arguments, adapted=False)
     for reason, count in sorted(given.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)
     copies = given.copies()

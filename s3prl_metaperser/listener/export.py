@@ -115,7 +115,7 @@ def _result(folder: Path, content: Mapping[str, Any]) -> Result | None:
 
 
 def _options_in_force(content: Mapping[str, Any], result: Result | None) -> Options:
-    """What the metrics were taken under, so that they speak of what is exported; else what training ran under."""
+    """The options that the metrics were computed under, so that they describe what is exported; else training's."""
     if result is None:
         return Options.from_config(content["Config"])
     options = Options.from_config(result.options)

@@ -27,7 +27,7 @@ class Predictions:
     """What was predicted.
 
     Attributes:
-        label_set: of the model.
+        label_set: the model's.
         files: N that could be read, in the order asked for.
         probabilities: float32 [N, C].
         answers: what each row stands for, see :meth:`.PersonalizedEmotionRecognizer.answers`.

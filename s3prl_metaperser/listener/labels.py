@@ -87,7 +87,7 @@ class ListenerLabels:
     """One listener's answers to K clips.
 
     Attributes:
-        label_set: of the model.
+        label_set: the model's.
         answers: K of them.
 
     Examples:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.card import Card
 from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder, tensor_hash
 from s3prl_metaperser.listener.labels import ListenerLabels, decided
-from s3prl_metaperser.listener.upstream import UpstreamSource, find_upstream
+from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods import systems
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask, new_head
@@ -38,15 +37,15 @@ class LoadedModel:
         device: where to compute.
 
     Attributes:
-        card: of the folder.
+        card: the folder's.
         label_set: what listeners may answer.
         classes: its C names, the order of every array with a class axis.
         finetuned: whether the upstream adapts, too.
         predictor: predicts without further adaptation: the model's initialisation, or the adapted listener.
 
     Raises:
-        UserError: the upstream's weights cannot be had or are others, the folder does not fit itself, or there is no
-            such device.
+        UserError: the upstream's weights are missing or not those of the card, the card does not fit its tensors, or
+            there is no such device.
     """
 
     def __init__(
@@ -59,14 +58,14 @@ class LoadedModel:
         self.label_set, self.classes = self.card.label_set, self.card.classes
         self.finetuned = self.card.scope == "finetuned"
         self.options = self.card.in_force(self.where)
-        source = find_upstream(self.card, str(folder.path), ckpt, model_config)
+        build = find_upstream(self.card, str(folder.path), ckpt, model_config, device)
         weights = torch.tensor(self.card.adaptation.class_weights, dtype=torch.float32, device=device)
         self.system = systems(self.finetuned).get(self.card.system)(self.options, weights)
-        self.state = self.system.blank(self._task(source, weights))
+        self.state = self.system.blank(self._task(build, weights))
         for module in (self.state.head, self.state.rates):
             if module is not None:
                 module.to(device)
-        self.inputs = self._inputs(source, folder.tensors)
+        self.inputs = self._inputs(build, folder.tensors)
         parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE)}
         if self.card.kind == "listener":
             self.predictor: Predictor = {name: value.to(device) for name, value in parameters.items()}
@@ -98,15 +97,11 @@ class LoadedModel:
 
         Args:
             supports: inputs of K clips (:meth:`items`) and their targets [K, C].
-            seed: of whatever the system draws.
+            seed: for systems that draw.
 
         Raises:
-            UserError: this is a listener already, or adaptation ends in NaN.
+            UserError: adaptation diverges.
         """
-        if self.card.kind == "listener":
-            raise UserError(
-                f"{Path(self.where).parent} is already adapted. Adapt the base model with all of the listener's clips."
-            )
         episodes = [Support(self.inputs.together(items), targets, seed) for items, targets in supports]
         size, found = self.system.episodes_at_once, []
         with self._guarded(), torch.enable_grad():
@@ -144,7 +139,7 @@ class LoadedModel:
         finally:
             torch.set_num_threads(before)
 
-    def _inputs(self, source: UpstreamSource, tensors: dict[str, Tensor]) -> PooledInputs | WaveInputs:
+    def _inputs(self, build: Callable[[], nn.Module], tensors: dict[str, Tensor]) -> PooledInputs | WaveInputs:
         if self.finetuned:
             return WaveInputs(self.options.downstream_expert.tunerc.longest_seconds, self.device)
         said = self.card.upstream
@@ -161,10 +156,9 @@ class LoadedModel:
             said.dtype,
             precision=said.precision,
         )
-        build = functools.partial(source.build, self.device)
         return PooledInputs(build, identity, said.layer, tensors[MEAN], tensors[SCALE], self.device)
 
-    def _task(self, source: UpstreamSource, weights: Tensor) -> TrainingTask:
+    def _task(self, build: Callable[[], nn.Module], weights: Tensor) -> TrainingTask:
         """A task without data: what :meth:`.System.blank` needs to know of shapes."""
         said, nothing = self.card.upstream, LabelTable.from_ratings((), {}, self.label_set, 0.0)
         shape = said.layers, said.features
@@ -180,20 +174,20 @@ class LoadedModel:
             seed=0,
             cache=Path(),
             identity="",
-            model=self._tuned_model(source, shape) if self.finetuned else None,
+            model=self._tuned_model(build, shape) if self.finetuned else None,
         )
 
-    def _tuned_model(self, source: UpstreamSource, shape: tuple[int, int]) -> FineTunedModel:
+    def _tuned_model(self, build: Callable[[], nn.Module], shape: tuple[int, int]) -> FineTunedModel:
         said, tunerc = self.card.upstream, self.options.downstream_expert.tunerc
         head = new_head(self.options, *shape, len(self.classes), "blank").to(self.device)
-        upstream = source.build(self.device)
+        upstream = build()
         model = FineTunedModel(upstream, head, tunerc, said.selection, said.layer, said.normalize)
         adapted = set(self.card.parameters)
         rest = {n: v for n, v in upstream.state_dict().items() if f"upstream.{n}" not in adapted}
         if (found := tensor_hash(rest)) != said.not_adapted:
             raise UserError(
-                f"{self.where}: the tensors of the upstream that do not adapt have hash {said.not_adapted}, those "
-                f"of {said.name} here {found}. It was trained from other weights (-i?) than its card names."
+                f"{self.where}: the tensors of the upstream that do not adapt have hash {said.not_adapted}, here "
+                f"{said.name} has {found}. It was trained from other weights (-i?) than its card names."
             )
         return model
 

@@ -175,10 +175,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         self, items: Sequence[torch.Tensor], labels: ListenerLabels, *, seed: int = 0
     ) -> PersonalizedEmotionRecognizer:
         """:meth:`adapt` with what :meth:`items` made, and labels under the model's label set."""
-        if self.listener is not None:
-            raise UserError(
-                "This recogniser is already adapted. Call adapt() on the base model with all of the listener's clips."
-            )
+        self.check_unadapted()
         model = self._model
         (predictor,) = model.adapt([(items, model.targets(labels))], seed)
         listener: dict[str, Any] = {
@@ -191,6 +188,13 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             "fit": None,
         }
         return PersonalizedEmotionRecognizer(model, predictor, listener)
+
+    def check_unadapted(self) -> None:
+        """Raise a UserError if this recogniser is adapted: adaptation starts from the base model."""
+        if self.listener is not None:
+            raise UserError(
+                "This recogniser is already adapted. Adapt the base model, with all of the listener's clips."
+            )
 
     def predict_proba(
         self, wavs: Clip | Sequence[Clip], *, sampling_rate: int | None = None, batch_size: int = 1
@@ -270,7 +274,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
 
         Args:
             path: a new or empty folder.
-            notes: of ``rater``, ``warnings`` and ``fit``, for the card.
+            notes: ``rater``, ``warnings`` and ``fit``, for the card.
 
         Raises:
             UserError: it is not adapted, or the folder is in use.

@@ -46,8 +46,8 @@ class View:
         left_out: labelled clip -> probabilities [C] of the model adapted without it; empty where that was not done.
         foretold: labelled clip -> what the model, as adapted then, predicted before the clip had a label.
         used: clips in the last adaptation.
-        fit: of the last adaptation.
-        pending: labels that came after it.
+        fit: the last adaptation's.
+        pending: labels since then.
         busy: what the worker is doing; empty where nothing.
         unreadable: clip -> why.
         problem: why the last adaptation failed; empty where it did not.

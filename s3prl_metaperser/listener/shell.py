@@ -7,7 +7,6 @@ import warnings
 
 import torch
 
-from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 from s3prl_metaperser.s3prl_plugin.launcher import NOT_OURS
 
@@ -35,6 +34,6 @@ def load(arguments: argparse.Namespace, *, adapted: bool = True) -> Personalized
         upstream_model_config=arguments.upstream_model_config,
         device=arguments.device,
     )
-    if recognizer.listener is not None and not adapted:
-        raise UserError(f"{arguments.model} is already adapted. Use the base model, with all of the listener's clips.")
+    if not adapted:
+        recognizer.check_unadapted()
     return recognizer

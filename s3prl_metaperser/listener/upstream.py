@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError
@@ -12,30 +12,20 @@ from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, hub_index, s3
 from s3prl_metaperser.s3prl_stack.weights_files import local_name
 
 if TYPE_CHECKING:
-    import torch
+    from torch import nn
 
 
-@dataclass(frozen=True)
-class UpstreamSource:
-    """What :func:`.build_upstream` is to be called with."""
-
-    name: str
-    ckpt: str | None = None
-    model_config: str | None = None
-
-    def build(self, device: str = "cpu") -> torch.nn.Module:
-        """The upstream, in evaluation mode."""
-        return build_upstream(self.name, ckpt=self.ckpt, model_config=self.model_config, device=device).eval()
-
-
-def find_upstream(card: Card, where: str, ckpt: str | None = None, model_config: str | None = None) -> UpstreamSource:
-    """The upstream with the weights that the model was trained with.
+def find_upstream(
+    card: Card, where: str, ckpt: str | None = None, model_config: str | None = None, device: str = "cpu"
+) -> Callable[[], nn.Module]:
+    """What builds the upstream, in evaluation mode, with the weights that the model was trained with.
 
     Args:
         card: the whole card.
         where: names the card in errors.
         ckpt: ``-k``, its weights; needed where s3prl's hub would not download them by itself.
         model_config: ``-g``, its configuration, for the upstreams that need one.
+        device: where to build it.
 
     Raises:
         UserError: weights are missing, cannot be obtained, or are not those of the card.
@@ -60,4 +50,4 @@ def find_upstream(card: Card, where: str, ckpt: str | None = None, model_config:
             f"here is {s3prl_version()}."
         )
         raise UserError(f"{where} was trained with upstream weights {wanted.checkpoint}, these are {found}. {hint}")
-    return UpstreamSource(name, ckpt, model_config)
+    return lambda: build_upstream(name, ckpt=ckpt, model_config=model_config, device=device).eval()
