@@ -396,13 +396,13 @@ def test_the_command_prints_an_address_that_answers_and_ends_with_what_to_type_n
         said = [process.stdout.readline() for _ in range(3)]
         assert said[0].startswith("8 clips, 1 labelled; labels are saved to ")
         address = urlsplit(said[1].removeprefix("open ").strip())
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
         connection.request("GET", f"{address.path}?{address.query}")
         assert connection.getresponse().status == 303
         connection.close()
     finally:
         process.send_signal(signal.SIGINT)
-        rest, complaints = process.communicate(timeout=60)
+        rest, complaints = process.communicate(timeout=300)
     assert process.returncode == 0, complaints
     assert "1 rated file(s)" in complaints
     assert "1 labelled clips in" in rest
