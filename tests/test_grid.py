@@ -23,6 +23,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid import relevance
 from s3prl_metaperser.grid.cells import expand, select
 from s3prl_metaperser.grid.definition import read_grid
+from s3prl_metaperser.grid.jobs import jobs_of
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.opened import open_grid
 from s3prl_metaperser.grid.relevance import nested
@@ -31,6 +32,7 @@ from s3prl_metaperser.grid.stages import stages as stages_of
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.ssl_e import initialisation_file
 from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.tasks import TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = REPOSITORY / "benchmarks"
@@ -85,7 +87,7 @@ def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():
         ({"options": {"runner": {"total_step": 1}}}, "Did you mean 'total_steps'"),
         ({"options": {"optimizer": {"lr": "fast"}}}, r"optimizer\.lr"),
         ({"options": {"downstream_expert": {"datarc": {"fold": "fold2"}}}}, "grid's key 'folds'"),
-        ({"parts": [{"shots": [8]}, {"shot": [4]}]}, r":\d+, part 2: Unknown key shot.* Did you mean 'shots'"),
+        ({"parts": [{"shots": [8]}, {"shot": [4]}]}, r":\d+, part 2: Unknown key 'shot'.* Did you mean 'shots'"),
         ({"options": []}, "expected a mapping"),
         ({"results": " "}, "not empty"),
         ({"upstreams": ["wavlm_local"]}, "needs a checkpoint"),
@@ -131,6 +133,45 @@ def test_only_chooses_cells_and_refuses_what_no_cell_has(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             select(cells, text)
+
+
+OWN_TASK = """
+import dataclasses
+from s3prl_metaperser.tasks import Axis, task_of
+
+TASK = dataclasses.replace(
+    task_of("personalized_emotion"),
+    name="hearing",
+    axes=(
+        Axis("noise", "noises", "downstream_expert.datarc.fold", str, lambda options: ("none", "street"), "unit"),
+        Axis("clips", "clips", "downstream_expert.evalrc.shots", int, lambda options: (4,), "test", letter="N"),
+    ),
+)
+"""
+
+
+def test_a_task_of_another_package_brings_its_own_axes(tmp_path, monkeypatch, capsys):
+    info = tmp_path / "my_tasks-0.1.dist-info"
+    info.mkdir()
+    (tmp_path / "my_task.py").write_text(OWN_TASK)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-tasks\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text("[s3prl_metaperser.tasks]\nhearing = my_task:TASK\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = {"task": "hearing", "scenarios": None, "folds": None, "shots": None, "clips": [4, 8]}
+    with TASKS.read_again():
+        grid = write_grid(tmp_path, systems={"frozen": ["Linear-Zero"]}, **own)
+        cells = expand(read_grid(grid))
+        assert [(cell.axes["noise"], cell.axes["clips"]) for cell in cells] == [
+            ("none", 4), ("none", 8), ("street", 4), ("street", 8),
+        ]  # fmt: skip
+        assert cells[1].place == "hearing-demo-fbank_no_cmvn-frozen/all/Linear-Zero-n8/none"
+        assert cells[1].options.downstream_expert.evalrc.shots == 8
+        assert [str(cell) for cell in select(cells, "noise=street,clips=8")] == [str(cells[3])]
+        assert {len(job.cells) for job in jobs_of(cells)} == {4}
+        assert main(["status", str(grid), "--only", "clips=4"]) == 0
+        assert "Linear-Zero, N=4" in capsys.readouterr().out
+        with pytest.raises(UserError, match=r"Unknown key 'folds'.*Known keys:.*noises, clips"):
+            read_grid(write_grid(tmp_path, **own | {"folds": ["fold1"]}))
 
 
 # -- identity --------------------------------------------------------------------------------------------------
@@ -324,6 +365,16 @@ def test_labels_are_looked_at_where_the_corpus_is_named_by_its_file_too(tmp_path
     before = open_grid(grid).results.fingerprints["ratings_csv"]
     labels.write_text(labels.read_text().replace("angry", "happy"))
     assert open_grid(grid).results.fingerprints["ratings_csv"] != before
+
+
+def test_options_of_the_corpuss_reader_are_options_of_a_grid(tmp_path):
+    datarc = {"downstream_expert": {"datarc": {"labels": "big_six"}}}
+    grid = read_grid(write_grid(tmp_path, corpus="ratings_csv", options=datarc))
+    (cell, *_), (plain, *_) = expand(grid), expand(read_grid(write_grid(tmp_path, corpus="ratings_csv", options={})))
+    named = {"downstream_expert.datarc.labels": "big_six"}
+    assert cell.definition["options"] == plain.definition["options"] | named
+    with pytest.raises(UserError, match="labels"):
+        expand(grid, corpus="demo")
 
 
 def test_a_failing_cell_is_recorded_and_the_rest_goes_on(tmp_path, capsys):

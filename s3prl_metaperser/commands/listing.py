@@ -1,13 +1,25 @@
-"""``metaperser list``: the registered corpora, label sets, systems and upstreams."""
+"""``metaperser list``: the registered corpora, label sets, systems, tasks and upstreams."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+
+#: What can be listed -> (title, registry).
+_SHOWN = {
+    "corpora": [("", "corpora:CORPORA")],
+    "labels": [("", "corpora.label_sets:LABEL_SETS")],
+    "systems": [
+        ("frozen upstream:\n", "methods:SYSTEMS"),
+        ("fine-tuned upstream (-f):\n", "methods:FINETUNED_SYSTEMS"),
+    ],
+    "tasks": [("", "tasks:TASKS")],
+}
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("list", help="list corpora, label sets, systems or upstreams")
-    parser.add_argument("what", choices=["corpora", "labels", "systems", "upstreams"])
+    parser = commands.add_parser("list", help="list corpora, label sets, systems, tasks or upstreams")
+    parser.add_argument("what", choices=[*_SHOWN, "upstreams"])
     parser.set_defaults(run=run)
 
 
@@ -19,16 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
             pinned = load_upstream_config(name)
             print(f"{name:<40} {pinned.notes}" if pinned else name)
         return 0
-    from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
-    from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
-    from s3prl_metaperser.registry import Registry
-
-    shown: dict[str, list[tuple[str, Registry]]] = {
-        "corpora": [("", CORPORA)],
-        "labels": [("", LABEL_SETS)],
-        "systems": [("frozen upstream:\n", SYSTEMS), ("fine-tuned upstream (-f):\n", FINETUNED_SYSTEMS)],
-    }
-    for title, registry in shown[arguments.what]:
+    for title, target in _SHOWN[arguments.what]:
+        module, _, name = target.partition(":")
+        registry = getattr(importlib.import_module(f"s3prl_metaperser.{module}"), name)
         print(title, end="")
         width = max(22, *map(len, registry.names()))
         for name in registry.names():

@@ -15,15 +15,12 @@ from s3prl_metaperser.config.options import Options, flat, merged, options_that_
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.grid.definition import AXES, AXIS_OPTIONS, Grid, Part, Upstream, check_axes, slug
+from s3prl_metaperser.grid.definition import Grid, Part, Upstream, axes_of, axis_options, check_axes, slug
 from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, options_of_cell, options_of_shared
 from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
-from s3prl_metaperser.storage.resources import shipped_configuration
-
-#: What ``--only`` can choose by.
-AXIS_KEYS = ("upstream", "scope", "system", *(axis.name for axis in AXES), "protocol")
+from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,7 @@ class Cell:
     """One training and one evaluation.
 
     Attributes:
+        family: the task, such as ``personalized_emotion``.
         axes: of the task, name -> value.
         config: the whole configuration; options that cannot change this system's numbers are the scope's own.
     """
@@ -43,6 +41,7 @@ class Cell:
     protocol: str
     seed: int
     config: Mapping[str, Any]
+    family: str = DEFAULT_TASK
 
     @functools.cached_property
     def options(self) -> Options:
@@ -59,6 +58,7 @@ class Cell:
             "system": self.system,
             "seed": self.seed,
             "options": options_of_cell(self.scope, self.system, self.config),
+            **({} if self.family == DEFAULT_TASK else {"task": self.family}),
         }
 
     @functools.cached_property
@@ -69,8 +69,11 @@ class Cell:
     @property
     def place(self) -> str:
         """The cell's place in the tables, as a relative path: other settings of the same cell share it."""
-        tested = [f"{axis.letter.lower()}{self.axes[axis.name]}" for axis in AXES if axis.role == "test"]
+        tested = [
+            f"{axis.letter.lower()}{self.axes[axis.name]}" for axis in axes_of(self.family) if axis.role == "test"
+        ]
         data = f"{slug(self.corpus)}-{slug(self.upstream.label)}-{self.scope}"
+        data = data if self.family == DEFAULT_TASK else f"{slug(self.family)}-{data}"
         row = "-".join([slug(self.system), *tested, *self._unusual_protocol])
         return f"{data}/{self.along('data')}/{row}/{self.along('unit')}"
 
@@ -86,23 +89,23 @@ class Cell:
 
     def as_shipped(self) -> bool:
         """Whether all options but the grid's axes are those of the scope's configuration file."""
-        shipped = dict(flat(Options.from_config(_base(self.scope)).as_config()))
-        counted = self.definition["options"].keys() - AXIS_OPTIONS.keys()
-        return all(shipped[name] == value for name, value in flat(self.config) if name in counted)
+        shipped = dict(flat(Options.from_config(_base(self.family, self.scope)).as_config()))
+        counted = self.definition["options"].keys() - axis_options(self.family).keys()
+        return all(shipped.get(name) == value for name, value in flat(self.config) if name in counted)
 
     @property
     def task(self) -> Hashable:
         """Cells that share this learn from the same features."""
-        return (self.corpus, self.upstream, self.scope, self.along("data"), self.along("unit"))
+        return (self.family, self.corpus, self.upstream, self.scope, self.along("data"), self.along("unit"))
 
     def along(self, *roles: str) -> str:
         """Its values of the axes with these roles, as text: ``seen``, ``fold1``, ``seen/fold1``."""
-        return "/".join(str(self.axes[axis.name]) for axis in AXES if axis.role in roles)
+        return "/".join(str(self.axes[axis.name]) for axis in axes_of(self.family) if axis.role in roles) or "all"
 
     @property
     def tested(self) -> str:
         """How it is tested: ``K=32``, and the protocol where it is not the paper's."""
-        values = [f"{axis.letter}={self.axes[axis.name]}" for axis in AXES if axis.role == "test"]
+        values = [f"{axis.letter}={self.axes[axis.name]}" for axis in axes_of(self.family) if axis.role == "test"]
         return ", ".join([*values, *self._unusual_protocol])
 
     @property
@@ -148,9 +151,9 @@ def expand(
     changed: dict[str, Any] = {}
     for change in changes:
         changed = merged(changed, _change(change))
-    check_axes(changed, "--set")
     cells: dict[str, Cell] = {}
     for part in grid.parts:
+        check_axes(changed, "--set", part.task)
         if corpus is not None and corpus != part.corpus:
             part = dataclasses.replace(part, corpus=corpus, root=None)
         if root is not None:
@@ -179,15 +182,13 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
     """
     if only is None:
         return list(cells)
-    chosen = list(cells)
+    keys, chosen = only_keys(cells), list(cells)
     for condition in only.split(","):
         key, equals, text = (part.strip() for part in condition.partition("="))
         if not equals or not text:
-            raise UserError(
-                f"--only: {condition.strip()!r} does not have the form key=value. Keys: {', '.join(AXIS_KEYS)}."
-            )
-        if key not in AXIS_KEYS:
-            raise unknown_name("key of --only", key, AXIS_KEYS)
+            raise UserError(f"--only: {condition.strip()!r} does not have the form key=value. Keys: {', '.join(keys)}.")
+        if key not in keys:
+            raise unknown_name("key of --only", key, keys)
         known = {axis_value(cell, key) for cell in cells}
         values = {value.strip() for value in text.split("|")}
         for value in values:
@@ -199,33 +200,38 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
     return chosen
 
 
+def only_keys(cells: Sequence[Cell]) -> list[str]:
+    """What ``--only`` can choose by among these cells."""
+    axes = dict.fromkeys(name for cell in cells for name in cell.axes)
+    return ["upstream", "scope", *axes, "system", "protocol"]
+
+
 def axis_value(cell: Cell, key: str) -> str:
-    """A cell's value of one of :data:`AXIS_KEYS`, as text."""
-    return cell.upstream.label if key == "upstream" else str(cell.axes[key] if key in cell.axes else getattr(cell, key))
+    """A cell's value of one of :func:`only_keys`, as text; empty for another task's axis."""
+    if key in ("scope", "system", "protocol"):
+        return getattr(cell, key)
+    return cell.upstream.label if key == "upstream" else str(cell.axes.get(key, ""))
 
 
 def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
     found = []
     for scope, names in part.systems.items():
-        base = _base(scope)
-        wanted = merged(merged(base, part.options), changed)
+        base = _base(part.task, scope)
+        reader = {"downstream_expert": {"datarc": {"corpus": part.corpus}}}  # whose options may be among those given
+        wanted = merged(merged(merged(base, part.options), changed), reader)
         chosen = Options.from_config(wanted, source=f"{where}: options").as_config()
         defaults, given = dict(flat(Options.from_config(base).as_config())), dict(flat(chosen))
         given |= {
-            "downstream_expert.datarc.corpus": part.corpus,
             "downstream_expert.datarc.root": part.root,
             "downstream_expert.evalrc.protocol": part.protocol,
         }
-        learned, tested = ([axis for axis in AXES if (axis.role == "test") is last] for last in (False, True))
-        for upstream in part.upstreams:
-            for trained in itertools.product(*(part.axes[axis.name] for axis in learned)):
-                for name in names:
-                    for tests in itertools.product(*(part.axes[axis.name] for axis in tested)):
-                        values = dict(zip((*learned, *tested), (*trained, *tests), strict=True))
-                        options = given | {axis.option: value for axis, value in values.items()}
-                        config = _effective(defaults, options, scope, name)
-                        axes = {axis.name: value for axis, value in values.items()}
-                        found.append(Cell(part.corpus, upstream, scope, name, axes, part.protocol, part.seed, config))
+        options = {axis.name: axis.option for axis in axes_of(part.task)}
+        for upstream, name, *along in itertools.product(part.upstreams, names, *part.axes.values()):
+            axes = dict(zip(part.axes, along, strict=True))
+            wanted = given | {options[axis]: value for axis, value in axes.items()}
+            config = _effective(defaults, wanted, scope, name)
+            common = (part.protocol, part.seed, config, part.task)
+            found.append(Cell(part.corpus, upstream, scope, name, axes, *common))
     return found
 
 
@@ -242,9 +248,9 @@ def _effective(defaults: Mapping[str, Any], wanted: Mapping[str, Any], scope: st
 
 
 @functools.cache
-def _base(scope: str) -> Mapping[str, Any]:
-    """The scope's configuration file, as the launcher takes it."""
-    return read_yaml(shipped_configuration(scope == "finetuned"))
+def _base(task: str, scope: str) -> Mapping[str, Any]:
+    """The configuration file of a task and scope, as the launcher takes it."""
+    return read_yaml(task_of(task).configuration(scope))
 
 
 def _change(text: str) -> dict[str, Any]:

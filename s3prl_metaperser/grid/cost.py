@@ -8,6 +8,7 @@ this, on a CPU). A first-order outer step is S + 1. What is not a pass through t
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from s3prl_metaperser.errors import UserError
@@ -18,6 +19,7 @@ from s3prl_metaperser.methods.tuning import number_of_choices
 from s3prl_metaperser.s3prl_stack.hub import load_upstream_config
 from s3prl_metaperser.upstream.memory_plan import shape_of
 
+_pinned = functools.cache(load_upstream_config)
 UNIT, FORWARD = 32, 1 / 3
 FLOAT = 4
 #: Bytes of a result file for each class of each query utterance, and for each adaptation step on record; measured.
@@ -96,7 +98,7 @@ def features_bytes(cell: Cell, sizes: Sizes) -> int | None:
     """The feature store of a frozen upstream in the cache."""
     if cell.finetuned:
         return 0
-    pinned = load_upstream_config(cell.upstream.name)
+    pinned = _pinned(cell.upstream.name)
     if pinned is None or sizes.utterances is None:
         return None
     size = 2 if cell.options.downstream_expert.modelrc.feature_dtype == "float16" else FLOAT
@@ -105,7 +107,7 @@ def features_bytes(cell: Cell, sizes: Sizes) -> int | None:
 
 def _parameters(cell: Cell, sizes: Sizes) -> int | None:
     """Those that are trained: the upstream's with ``-f``, else layer weights, projector and classifier."""
-    pinned = load_upstream_config(cell.upstream.name)
+    pinned = _pinned(cell.upstream.name)
     if pinned is None:
         return None
     if cell.finetuned:

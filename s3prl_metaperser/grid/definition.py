@@ -6,6 +6,7 @@ their combinations. ``parts`` joins several such blocks; keys beside ``parts`` a
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -17,11 +18,10 @@ from s3prl_metaperser.config.validator import Filled, Whole, build, faults, fill
 from s3prl_metaperser.config.yaml_files import line_of, read_yaml
 from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
-from s3prl_metaperser.methods import systems
 from s3prl_metaperser.methods.facts import Scope
 from s3prl_metaperser.s3prl_stack.hub import check_upstream
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
-from s3prl_metaperser.tasks.personalized_emotion import AXES
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, Axis, task_of
 
 T = TypeVar("T")
 #: s3prl's default seed.
@@ -67,6 +67,7 @@ class Part:
     corpus: Annotated[str, one_of(CORPORA.names)]
     upstreams: Annotated[tuple[Upstream, ...], filled, unique]
     systems: Annotated[dict[Scope, Annotated[tuple[str, ...], filled, unique]], filled]
+    task: Annotated[str, one_of(TASKS.names)] = DEFAULT_TASK
     root: Filled | None = None
     protocol: Literal["paper", "tuned"] = "paper"
     seed: Whole = SEED
@@ -76,11 +77,11 @@ class Part:
     def __post_init__(self) -> None:
         for scope, names in self.systems.items():
             for name in names:
-                if name not in (known := systems(scope == "finetuned").names()):
+                if name not in (known := task_of(self.task).systems(scope).names()):
                     raise unknown_name(f"systems.{scope}", name, known)
-        check_axes(self.options, "options")
+        check_axes(self.options, "options", self.task)
         chosen = {}
-        for axis in AXES:
+        for axis in axes_of(self.task):
             values = axis.values(self.options)
             chosen[axis.name] = getattr(self, axis.key, ()) or values
             if axis.closed and (unknown := [value for value in chosen[axis.name] if value not in values]):
@@ -112,24 +113,22 @@ class _File:
     parts: Annotated[list[dict[str, Any]], filled] | None = None
 
 
-#: Options that are axes of the grid, and the key that sets them.
-AXIS_OPTIONS = {
-    "downstream_expert.datarc.corpus": "corpus",
-    "downstream_expert.datarc.root": "root",
-    "downstream_expert.evalrc.protocol": "protocol",
-    **{axis.option: axis.key for axis in AXES},
-}
-_annotated: Any = Annotated  # of types that are known only here
-_tuple: Any = tuple
-#: A part as in the file: with a key for each axis of the task.
-_Part = make_dataclass(
-    "_Part",
-    [(axis.key, _annotated[_tuple[axis.kind, ...], filled, unique], field(default=())) for axis in AXES],
-    bases=(Part,),
-    frozen=True,
-)
-_FILE_KEYS, _PART_KEYS = ([one.name for one in fields(cls) if one.init] for cls in (_File, _Part))
 _NOTHING = object()
+
+
+@functools.cache
+def axes_of(task: str) -> tuple[Axis, ...]:
+    """The axes that a task brings."""
+    return task_of(task).axes
+
+
+@functools.cache
+def _part_of(task: str) -> type[Part]:
+    """A part as in the file: with a key for each axis of the task."""
+    annotated: Any = Annotated  # of types that are known only here
+    several: Any = tuple
+    keys = [(axis.key, annotated[several[axis.kind, ...], filled, unique], field(default=())) for axis in axes_of(task)]
+    return make_dataclass("_Part", keys, bases=(Part,), frozen=True)
 
 
 def read_grid(path: str | Path) -> Grid:
@@ -141,18 +140,21 @@ def read_grid(path: str | Path) -> Grid:
     content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping (key: value), got {shown(content)}.")
-    known = (*_FILE_KEYS, *_PART_KEYS)
-    if unknown := [key for key in content if key not in known]:
-        raise UserError(
-            f"{path}:{line_of(path, unknown)}: Unknown key {shown(unknown[0])}."
-            f"{did_you_mean(str(unknown[0]), known)} Known keys: {', '.join(known)}."
-        )
-    file = _checked(_File, {key: value for key, value in content.items() if key in _FILE_KEYS}, path)
-    common = {key: value for key, value in content.items() if key in _PART_KEYS}
+    of_file = [one.name for one in fields(_File)]
+    file = _checked(_File, {key: value for key, value in content.items() if key in of_file}, path)
+    common = {key: value for key, value in content.items() if key not in of_file}
     parts: list[Part] = []
     for number, own in enumerate([{}] if file.parts is None else file.parts):
         where = () if file.parts is None else ("parts", number)
-        parts.append(_checked(_Part, _joined(common, own), path, where, own))
+        joined = _joined(common, own)
+        task = joined.get("task", DEFAULT_TASK)
+        part = _part_of(task) if task in TASKS.names() else Part
+        known = [*of_file, *(one.name for one in fields(part) if one.init)]
+        if unknown := [key for key in joined if key not in known]:
+            line = line_of(path, (*where, *unknown) if unknown[0] in own else unknown)
+            text = f"Unknown key {shown(unknown[0])}.{did_you_mean(str(unknown[0]), known)}"
+            raise UserError(f"{_at(path, line, where)}: {text} Known keys: {', '.join(known)}.")
+        parts.append(_checked(part, joined, path, where, own))
     return Grid(
         path=Path(path),
         description=" ".join(file.description.split()),
@@ -161,13 +163,20 @@ def read_grid(path: str | Path) -> Grid:
     )
 
 
-def check_axes(options: Mapping[str, Any], where: str) -> None:
+def axis_options(task: str) -> dict[str, str]:
+    """Options that are axes of a grid, and the key that sets them."""
+    fixed = {"datarc.corpus": "corpus", "datarc.root": "root", "evalrc.protocol": "protocol"}
+    found = {f"downstream_expert.{name}": key for name, key in fixed.items()}
+    return found | {axis.option: axis.key for axis in axes_of(task)}
+
+
+def check_axes(options: Mapping[str, Any], where: str, task: str) -> None:
     """Refuse options that are axes of the grid.
 
     Raises:
         UserError: naming the key that sets the axis.
     """
-    for name, key in AXIS_OPTIONS.items():
+    for name, key in axis_options(task).items():
         if _value(options, name) is not _NOTHING:
             raise UserError(f"{where}: {name} is an axis of the grid. Set it with the grid's key {key!r}.")
 
@@ -197,10 +206,12 @@ def _checked(cls: type[T], content: Any, path: str | Path, where: tuple[Any, ...
     """
     if found := faults(cls, content):
         keys = found[0].keys if found[0].keys and found[0].keys[0] not in own else (*where, *found[0].keys)
-        line = line_of(path, keys)
-        part = f", part {where[-1] + 1}" if where else ""
-        raise UserError(f"{path}{'' if line is None else f':{line}'}{part}: {found[0].text}")
+        raise UserError(f"{_at(path, line_of(path, keys), where)}: {found[0].text}")
     return build(cls, content)
+
+
+def _at(path: str | Path, line: int | None, where: tuple[Any, ...]) -> str:
+    return f"{path}{'' if line is None else f':{line}'}{f', part {where[-1] + 1}' if where else ''}"
 
 
 def _value(options: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.grid.cells import AXIS_KEYS, Cell, axis_value
+from s3prl_metaperser.grid.cells import Cell, axis_value, only_keys
 from s3prl_metaperser.grid.definition import slug
 from s3prl_metaperser.grid.results import Results
 from s3prl_metaperser.grid.stages import Stage, missing, stages
@@ -150,7 +150,7 @@ def _memory_mb(cell: Cell, on_gpu: bool) -> int:
 
 def _shared(kind: Kind, cell: Cell) -> tuple[Hashable, ...]:
     """What the cells of a job have in common, besides the folds."""
-    data = (cell.upstream.label, cell.scope)
+    data = (cell.upstream.label, cell.scope, cell.family)
     if kind == "features":
         return data
     if kind == "initialisation":
@@ -161,11 +161,11 @@ def _shared(kind: Kind, cell: Cell) -> tuple[Hashable, ...]:
 def _job(kind: Kind, cells: tuple[Cell, ...], before: Iterable[Job]) -> Job:
     wanted = {key for cell in cells for key in (cell.features, cell.initialisation if kind == "system" else None)}
     needs = tuple(job.name for job in before if job.kind != kind and any(stage.key in wanted for stage in job.stages))
-    label, _, *title = _shared(kind, cells[0])
+    label, _, _, *title = _shared(kind, cells[0])
     digest = hashlib.sha256(f"{kind} {_only(cells)}".encode()).hexdigest()[:8]
     return Job(kind, f"{slug('-'.join(map(str, (label, *title[:2]))))}-{digest}", cells, needs)
 
 
 def _only(cells: Sequence[Cell]) -> str:
-    values = {key: "|".join(dict.fromkeys(axis_value(cell, key) for cell in cells)) for key in AXIS_KEYS}
+    values = {key: "|".join(dict.fromkeys(axis_value(cell, key) for cell in cells)) for key in only_keys(cells)}
     return ",".join(f"{key}={value}" for key, value in values.items())

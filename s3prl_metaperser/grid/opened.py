@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class OpenedGrid:
     cells: Sequence[Cell]
     results: Results
     corpora: dict[str, Corpus] = field(default_factory=dict)
+    _sizes: dict[Hashable, Sizes] = field(default_factory=dict)
 
     def read_corpora(self, missing: bool = False) -> None:
         """Learn the fingerprints of corpora, so that results of other labels do not count.
@@ -49,14 +50,15 @@ class OpenedGrid:
 
     def sizes(self, cell: Cell) -> Sizes:
         """What the cell's corpus adds to its cost; where it is not at hand, as ``measured.yaml`` assumes."""
-        corpus = self.corpora.get(cell.corpus)
-        if corpus is None:
-            return Sizes(**read_yaml(Path(__file__).with_name("measured.yaml"))["assumed"])
-        excluded = cell.options.downstream_expert.datarc.exclude_raters
-        raters = set(corpus.raters()) - set(corpus.suggested.excluded_raters if excluded is None else excluded)
-        return Sizes(
-            len(corpus.classes), max(1, len(raters) - 2), len(corpus.utterances)
-        )  # but to test and to validate
+        corpus, excluded = self.corpora.get(cell.corpus), cell.options.downstream_expert.datarc.exclude_raters
+        if (key := (cell.corpus, excluded)) not in self._sizes:
+            if corpus is None:
+                self._sizes[key] = Sizes(**read_yaml(Path(__file__).with_name("measured.yaml"))["assumed"])
+            else:
+                raters = set(corpus.raters()) - set(corpus.suggested.excluded_raters if excluded is None else excluded)
+                training = max(1, len(raters) - 2)  # all but those to test and to validate
+                self._sizes[key] = Sizes(len(corpus.classes), training, len(corpus.utterances))
+        return self._sizes[key]
 
     def _data(self) -> dict[str, DataOptions]:
         """Corpus -> the options that say how to read it."""

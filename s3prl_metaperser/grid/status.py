@@ -6,7 +6,6 @@ from collections import Counter
 from typing import Any
 
 from s3prl_metaperser.grid.cells import Cell
-from s3prl_metaperser.grid.definition import AXES
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.results import ERROR, LOG, STATES, Standing
 from s3prl_metaperser.grid.stages import missing, stages
@@ -29,6 +28,8 @@ def status_report(opened: OpenedGrid) -> dict[str, Any]:
             "system": cell.system,
             **cell.axes,
             "protocol": cell.protocol,
+            "data": cell.along("data"),
+            "tested": cell.tested,
             "folder": str(opened.results.of(cell)),
             "identity": cell.identity,
             "state": standing.state,
@@ -53,11 +54,8 @@ def format_status(report: dict[str, Any]) -> str:
     lines = [f"{report['grid']}: {total} cells in {report['results']}: {counts}"]
     blocks: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for entry in report["cells"]:
-        data = [str(entry[axis.name]) for axis in AXES if axis.role == "data"]
-        tested = [f"{axis.letter}={entry[axis.name]}" for axis in AXES if axis.role == "test"]
-        tested += [] if entry["protocol"] == "paper" else [entry["protocol"]]
-        block = ", ".join([entry["corpus"], f"{entry['upstream']} ({entry['scope']})", *data])
-        blocks.setdefault(block, {}).setdefault(", ".join([entry["system"], *tested]), []).append(entry)
+        block = f"{entry['corpus']}, {entry['upstream']} ({entry['scope']}), {entry['data']}"
+        blocks.setdefault(block, {}).setdefault(f"{entry['system']}, {entry['tested']}", []).append(entry)
     for block, rows in blocks.items():
         lines += ["", block]
         lines += [f"  {row:<32} {_folds(entries)}" for row, entries in rows.items()]

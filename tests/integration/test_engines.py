@@ -182,6 +182,7 @@ def test_a_changed_option_reruns_the_systems_that_it_touches_and_no_others(cores
     assert cores.run("cores", *SNAKEMAKE, "--dry-run", "--set", "downstream_expert.fewrc.classifier_lr=0.5") == 0
     said = (cores.folder / "cores.log").read_text(encoding="utf-8").rpartition("Building DAG")[2]
     touched = {line.partition("job=")[2].rpartition("-")[0] for line in said.splitlines() if "wildcards: job=" in line}
+    touched -= {""}  # the report
     assert touched == {f"fbank_no_cmvn-{s}-{m}" for s in ("seen", "unseen") for m in ("Linear-Few", "Multi-Few")}
 
 
