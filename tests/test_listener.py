@@ -244,6 +244,21 @@ def test_a_damaged_or_edited_folder_is_refused(random_folder, tmp_path):
     assert "The key kind is missing" in edited(lambda folder: (folder / "card.json").write_text('{"schema": 1}'))
 
 
+def test_a_model_and_a_listener_of_version_0_1_0_predict_and_adapt_as_they_did(clips):
+    """Both were written by that version (schema 1: classes alone), from LABELS on the clips of write_clips."""
+    folder = Path(__file__).parent / "fixtures" / "listener-0.1.0"
+    wanted = json.loads((folder / "predictions.json").read_text())
+    model, listener = (PersonalizedEmotionRecognizer.load(folder / name) for name in ("model", "listener"))
+    assert model.label_set.lookup("joy") == "happy"
+    assert (model.card["schema"], listener.listener["rater"]) == (2, "anna")
+    for found, version in (
+        (model, wanted["model"]),
+        (listener, wanted["listener"]),
+        (model.adapt(clips, LABELS), wanted["listener"]),
+    ):
+        np.testing.assert_allclose(found.predict_proba(clips), version, rtol=0, atol=1e-6)
+
+
 def test_other_upstream_weights_are_an_error_that_shows_both(wavlm, random_folder, tmp_path):
     weights, frozen, _ = wavlm
     other = make_checkpoint("wavlm", tmp_path / "other.pt", seed=5)

@@ -246,6 +246,13 @@ def test_a_number_on_the_scale_is_given_and_predicted_as_a_number(visit, tmp_pat
     assert f"The average listener: {value:.1f}." in page
 
 
+def test_a_fine_scale_shows_its_many_levels_only_when_asked(visit):
+    visitor = visit(LabelSet("percent", "ordinal", tuple(map(str, range(101))), levels=tuple(map(float, range(101)))))
+    visitor.settle()
+    visitor.tick(0, "62.5")
+    assert "<details><summary>Predictions for this clip, in percent</summary>" in visitor.page("/clip/0")
+
+
 def test_ticks_become_equal_shares_and_the_page_says_so(visit, tmp_path):
     visitor = visit(SHARES)
     assert "ticks share the label equally" in visitor.page("/clip/0")
