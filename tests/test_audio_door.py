@@ -184,9 +184,16 @@ def patched(container: str, data: bytes, size: int) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize(("container", "size"), [("AU", 0xFFFFFFFF), ("CAF", (1 << 64) - 5), ("W64", (1 << 63) - 1)])
+@pytest.mark.parametrize(("container", "size"), [("AU", 0xFFFFFFFF), ("W64", (1 << 63) - 1)])
 def test_unknown_sizes_of_other_containers_are_read_to_the_end(tmp_path, container, size):
     sound = read(tmp_path, patched(container, encoded(container, "PCM_16"), size))
+    assert len(sound.samples) == WHOLE
+    assert "unknown" in sound.notes[0]
+
+
+@needs_ffmpeg
+def test_a_caf_of_unknown_size_is_read_to_the_end(tmp_path):
+    sound = read(tmp_path, patched("CAF", encoded("CAF", "PCM_16"), (1 << 64) - 5))
     assert len(sound.samples) == WHOLE
     assert "unknown" in sound.notes[0]
 
@@ -261,6 +268,16 @@ def test_an_mp3_of_variable_rate_without_a_count_is_read_whole(tmp_path):
     assert np.abs(whole.samples[delay : delay + len(known)] - known).max() < 1e-6
 
 
+def test_an_mp3_whose_writer_could_not_go_back_to_its_count_is_read_whole(tmp_path):
+    data = bytearray(encoded("MP3", "MPEG_LAYER_III"))
+    place = max(data.find(b"Xing"), data.find(b"Info")) + 8
+    frames = struct.unpack_from(">I", data, place)[0]
+    struct.pack_into(">I", data, place, 0)
+    sound = read(tmp_path, bytes(data), "a.mp3")
+    assert len(sound.samples) == 576 * frames
+    assert "not stored in it" in sound.notes[0]
+
+
 def test_an_mp3_that_is_cut_or_joined_is_refused_with_both_counts(tmp_path):
     counted, uncounted = encoded("MP3", "MPEG_LAYER_III"), uncounted_mp3()
     with pytest.raises(BadAudio, match="truncated: the last frame is not whole"):
@@ -284,8 +301,13 @@ def test_integers_taken_for_fractions_are_refused_and_a_level_near_nothing_is_no
         read_audio(tmp_path / "a.wav")
     soundfile.write(tmp_path / "b.wav", VOICE / 65536, 16000, subtype="FLOAT")
     assert "almost silence" in read_audio(tmp_path / "b.wav").notes[0]
-    soundfile.write(tmp_path / "c.wav", VOICE * 3, 16000, subtype="FLOAT")  # clipped speech
+    soundfile.write(tmp_path / "c.wav", VOICE * 30, 16000, subtype="FLOAT")  # clipped speech
     assert read_audio(tmp_path / "c.wav").notes == ()
+    soundfile.write(tmp_path / "d.wav", np.rint(VOICE * 30), 16000, subtype="FLOAT")  # a soft clip's integers
+    with pytest.raises(BadAudio, match=r"full scale is 1"):
+        read_audio(tmp_path / "d.wav")
+    soundfile.write(tmp_path / "e.wav", np.full(WHOLE, 0.25), 16000, subtype="FLOAT")
+    assert "almost silence" in read_audio(tmp_path / "e.wav").notes[0]
 
 
 @pytest.mark.parametrize("share", [1.0, 0.99, 0.8])
@@ -415,3 +437,41 @@ def test_ffmpeg_opens_no_other_file_and_takes_no_film_without_sound(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(BadAudio):
             read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"#!AMR\n", b"\x7c"),
+        (b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7, b"\xec\x80"),
+        (b"FLV\x01\x04\0\0\0\x09\0\0\0\0", b"\x08" + bytes(14)),
+    ],
+)
+def test_a_file_of_millions_of_parts_without_sound_is_refused_within_seconds(tmp_path, monkeypatch, head, part):
+    monkeypatch.setattr(ffmpeg, "_MOST_PARTS", 1000)
+    monkeypatch.setattr(ffmpeg, "available", lambda: None)
+    (tmp_path / "a.bin").write_bytes(head + part * 5000)
+    with pytest.raises(BadAudio, match="more than 1000 parts"):
+        read_audio(tmp_path / "a.bin")
+
+
+def test_corpora_and_listeners_go_through_the_same_door(tmp_path):
+    from s3prl_metaperser.listener.waves import waveform
+
+    write_ratings_csv(tmp_path, "file,rater,label\na.wav,anna,sad\n")
+    soundfile.write(tmp_path / "a.wav", np.stack([VOICE, -VOICE], axis=1), 16000)
+    (problem,) = validation_report(load_corpus("ratings_csv", tmp_path), progress=False)["problems"]
+    assert problem["serious"]
+    with pytest.raises(BadAudio) as fault:
+        waveform(tmp_path / "a.wav")
+    assert fault.value.what == problem["what"]
+    assert "cancel each other" in problem["what"]
+
+
+def test_an_array_near_silence_is_noted_as_a_file_is(capsys, monkeypatch):
+    from s3prl_metaperser.listener.waves import waveform
+
+    monkeypatch.setattr(notes, "_told", set())
+    monkeypatch.setattr(notes, "_kinds", notes.Counter())
+    waveform(VOICE / np.float32(65536), 16000)
+    assert "an array of 16000 samples: almost silence" in capsys.readouterr().err

@@ -119,15 +119,18 @@ def audio_seconds(path: str | Path) -> float:
         return ffmpeg.seconds(path, kind)
     try:
         with open(path, "rb") as file, soundfile.SoundFile(str(path)) as audio:
-            found = account(file, audio) if audio.format in CONTAINERS else Account()
-            if found.other and (kind := ffmpeg.by_codec(path)) is not None:
+            counted = (
+                audio.format == "FLAC" and 0 < audio.frames <= MOST_SAMPLES
+            )  # one that says its length is not walked
+            found = account(file, audio) if audio.format in CONTAINERS and not counted else Account()
+            if found.other and (kind := _fallback(path)) is not None:
                 return ffmpeg.seconds(path, kind)
             if len(found.streams) > 1:
                 return sum(soundfile.info(io.BytesIO(stream)).frames for stream in found.streams) / audio.samplerate
             frames = audio.frames if found.fault or found.frames is None else found.frames
             return frames / audio.samplerate
     except _DECODER_ERRORS as error:
-        if (kind := ffmpeg.by_codec(path)) is not None:
+        if (kind := _fallback(path)) is not None:
             return ffmpeg.seconds(path, kind)
         raise BadAudio(path, f"the audio header cannot be read ({_reason(error)}). {_otherwise(path)}") from error
 
@@ -141,7 +144,7 @@ def _decoded(path: str | Path) -> tuple[np.ndarray, int, str]:
         with open(path, "rb") as file, soundfile.SoundFile(str(path)) as audio:
             _check_header(path, audio)
             found = account(file, audio)
-            if found.other and (kind := ffmpeg.by_codec(path)) is not None:
+            if found.other and (kind := _fallback(path)) is not None:
                 return ffmpeg.decode(path, kind)
             if found.fault:
                 raise BadAudio(path, f"{found.fault} {_advice(path)}")
@@ -156,7 +159,7 @@ def _decoded(path: str | Path) -> tuple[np.ndarray, int, str]:
                 promised = len(samples) if found.streams else audio.frames  # of streams, each was compared
             rate = audio.samplerate
     except _DECODER_ERRORS as error:
-        if (kind := ffmpeg.by_codec(path)) is not None:
+        if (kind := _fallback(path)) is not None:
             return ffmpeg.decode(path, kind)
         raise BadAudio(path, f"the audio cannot be decoded ({_reason(error)}). {_otherwise(path)}") from error
     if len(samples) != promised:
@@ -191,6 +194,18 @@ def _foreign(path: str | Path) -> ffmpeg.Foreign | None:
             return ffmpeg.foreign(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise BadAudio(path, f"cannot be read ({error.strerror}). {REPLACE}") from None
+
+
+def _fallback(path: str | Path) -> ffmpeg.Foreign | None:
+    """A container whose codec libsndfile does not read, or not all of; None where ffmpeg is not installed.
+
+    Raises:
+        BadAudio: the file's header says why it is not read.
+    """
+    kind = ffmpeg.by_codec(path)
+    if kind is not None and (fault := kind.account(path).fault):
+        raise BadAudio(path, f"{fault} {_advice(path)}")
+    return kind if ffmpeg.available() else None
 
 
 def _check_exists(path: str | Path) -> None:

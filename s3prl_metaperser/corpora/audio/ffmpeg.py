@@ -13,7 +13,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +22,7 @@ import numpy as np
 
 from s3prl_metaperser.corpora.audio import ogg
 from s3prl_metaperser.corpora.audio.base import MOST_SAMPLES, RATES, REPLACE, UNCOUNTED, Account, BadAudio, convert
-from s3prl_metaperser.corpora.audio.containers import by_header
+from s3prl_metaperser.corpora.audio.containers import MOST_BYTES, by_header
 
 #: Seconds after which ffmpeg is stopped.
 PATIENCE = 600
@@ -30,6 +30,8 @@ PATIENCE = 600
 TOLERANCE = 0.15
 
 _BYTES_A_SAMPLE = 4
+#: Boxes, blocks or frames of a file: more than in ten hours of any format.
+_MOST_PARTS = 1 << 21
 
 
 def _untold(file: BinaryIO, size: int) -> str:
@@ -60,7 +62,12 @@ class Foreign:
             size = os.fstat(file.fileno()).st_size
             if self.container:
                 return by_header(self.container, file, size)
-            fault = self.whole(file, size)
+            if size > MOST_BYTES and self.whole in _READ_WHOLE:
+                return Account(fault=f"{size / 2**30:.1f} GiB are too much for one file. Split it.")
+            try:
+                fault = self.whole(file, size)
+            except _TooManyParts:
+                fault = f"damaged: more than {_MOST_PARTS} parts in {size} bytes"
             return Account(fault=f"{fault}." if fault else "")
 
 
@@ -84,8 +91,6 @@ def foreign(file: BinaryIO, size: int) -> Foreign | None:
 
 def by_codec(path: str | Path) -> Foreign | None:
     """A container that libsndfile knows, but does not read this file of: ffmpeg may, where it is installed."""
-    if available() is None:
-        return None
     try:
         with open(path, "rb") as file:
             head = file.read(32)
@@ -215,10 +220,21 @@ def _samples(wav: bytes) -> tuple[np.ndarray, int]:
 # ------------------------------------------------------------------ is a file whole?
 
 
+class _TooManyParts(Exception):
+    pass
+
+
+def _parts() -> Iterator[int]:
+    yield from range(_MOST_PARTS)
+    raise _TooManyParts
+
+
 def _whole_boxes(file: BinaryIO, size: int) -> str:
     """MPEG-4: boxes up to the end of the file, of one file."""
     at, seen = 0, set()
-    while at < size:
+    for _ in _parts():
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(16)
         if not head.strip(b"\0"):
@@ -243,7 +259,9 @@ _SEGMENT, _CLUSTER, _EBML = 0x18538067, 0x1F43B675, 0x1A45DFA3
 def _whole_ebml(file: BinaryIO, size: int) -> str:
     """Matroska: elements up to the end of the file, of one file; unknown sizes are those of streams."""
     at = 0
-    while at < size:
+    for _ in _parts():
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(12).ljust(12, b"\0")
         name_length = 9 - head[0].bit_length()
@@ -289,7 +307,9 @@ def _whole_amr(file: BinaryIO, size: int) -> str:
     data = file.read()
     wide = data.startswith(b"#!AMR-WB\n")
     at, sizes = (9, _AMR_WB) if wide else (6, _AMR)
-    while at < len(data):
+    for _ in _parts():
+        if at >= len(data):
+            break
         length = 0 if data[at] & 0x83 else sizes[data[at] >> 3 & 15]
         if not length:
             return f"damaged at byte {at} of {size}"
@@ -301,7 +321,9 @@ def _whole_adts(file: BinaryIO, size: int) -> str:
     file.seek(0)
     data = file.read()
     at = 0
-    while at < len(data) and data[at : at + 3] != b"TAG":
+    for _ in _parts():
+        if at >= len(data) or data[at : at + 3] == b"TAG":
+            break
         head = data[at : at + 7]
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if len(head) == 7 else 7
         if head[:1] != b"\xff" or length < 7:
@@ -312,7 +334,9 @@ def _whole_adts(file: BinaryIO, size: int) -> str:
 
 def _whole_flv(file: BinaryIO, size: int) -> str:
     at = 13
-    while at < size:
+    for _ in _parts():
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(4)
         if head[0] not in (8, 9, 18):
@@ -324,7 +348,9 @@ def _whole_flv(file: BinaryIO, size: int) -> str:
 def _whole_riff(file: BinaryIO, size: int) -> str:
     """AVI and its kin: RIFF chunks up to the end of the file."""
     at = 0
-    while at < size:
+    for _ in _parts():
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(12).ljust(12, b"\0")
         if head[4:8] in (b"\xff\xff\xff\xff", bytes(4)):
@@ -337,7 +363,9 @@ def _whole_riff(file: BinaryIO, size: int) -> str:
 
 def _whole_wavpack(file: BinaryIO, size: int) -> str:
     at, total, there = 0, None, 0
-    while at < size:
+    for _ in _parts():
+        if at >= size:
+            break
         file.seek(at)
         head = file.read(32)
         if head[:4] != b"wvpk" or len(head) < 32:
@@ -379,6 +407,7 @@ def _whole_ogg(file: BinaryIO, size: int) -> str:
     return "several streams follow one another" if found.streams else found.fault.rstrip(".")
 
 
+_READ_WHOLE = (_whole_amr, _whole_adts, _whole_ogg, _whole_tta)
 _MP4 = Foreign("MPEG-4 (m4a, mp4, mov, 3gp)", "mov", _whole_boxes)
 _MAGIC = (
     (4, b"ftyp", _MP4),

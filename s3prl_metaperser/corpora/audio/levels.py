@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-#: Full scale is 1. Floats that overshoot it are clipped speech; floats beyond this are integers that nobody divided.
+#: Full scale is 1. Floats that overshoot it are clipped speech; floats beyond this, and whole numbers from 2 on, are
+#: integers that nobody divided.
 LOUDEST = 100.0
 #: Below this peak (-80 dB of full scale) there is no speech: nothing was recorded, or 16-bit values are taken for 32.
 QUIETEST = 1e-4
@@ -28,7 +29,7 @@ TELEPHONE_BAND = f"nothing above {TELEPHONE} Hz, as over a telephone."
 def too_loud(samples: np.ndarray) -> str:
     """Why samples cannot be a recording at full scale 1; empty where they can."""
     peak = float(np.abs(samples).max(initial=0.0))
-    if peak <= LOUDEST:
+    if peak < 2 or (peak <= LOUDEST and not np.array_equal(samples, np.rint(samples))):
         return ""
     return f"samples reach {peak:.0f}; full scale is 1. Divide what comes from 16-bit integers by 32768"
 
@@ -40,9 +41,9 @@ def notes_on(mono: np.ndarray, rate: int) -> tuple[str, ...]:
         mono: float32 of shape ``(num_samples,)``, full scale being 1.
         rate: its sampling rate in Hz.
     """
-    peak = float(np.abs(mono).max(initial=0.0))
-    if peak == 0:
+    if not mono.any():
         return (SILENCE,)
+    peak = float(np.abs(mono - mono.mean(dtype=np.float64)).max()) + 1e-12
     if peak < QUIETEST:
         return (f"almost silence: the loudest sample is {-20 * np.log10(peak):.0f} dB below full scale.",)
     return (TELEPHONE_BAND,) if _narrow(mono, rate) else ()

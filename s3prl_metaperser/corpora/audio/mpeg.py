@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from s3prl_metaperser.corpora.audio.base import UNCOUNTED, Account
+from s3prl_metaperser.corpora.audio.base import MOST_SAMPLES, UNCOUNTED, Account
 
 _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 # kbit/s by (MPEG-1?, layer); index 0 means free format, 15 is forbidden.
@@ -74,11 +74,13 @@ def account(data: bytes, decoder_frames: int) -> Account:
     if walk.first is None:
         return Account()
     samples = walk.frames * walk.first.samples
+    if samples > MOST_SAMPLES or walk.frames > MOST_SAMPLES // 384:
+        return Account(fault=f"more than {MOST_SAMPLES} samples are too much for one file. Split it.")
     if walk.cut:
         return Account(fault=f"truncated: the last frame is not whole; {samples} samples come before it.")
     if walk.junk:
         return Account(fault=f"{walk.junk} bytes between its frames are no MPEG audio; {samples} samples are.")
-    if not walk.counts:
+    if not any(walk.counts):  # a writer that cannot go back leaves a count of 0
         return _uncounted(data, walk, samples, decoder_frames)
     if walk.counts[0] != walk.frames:
         promised = walk.counts[0] * walk.first.samples
@@ -117,7 +119,7 @@ def _with_count(first: bytes, header: _Header, frames: int) -> bytes:
 def _walked(data: bytes) -> _Walk:
     walk = _Walk()
     at = _behind_tags(data, 0)
-    while at < len(data):
+    while at < len(data) and walk.frames <= MOST_SAMPLES // 384:
         header = _header(data[at : at + 4])
         if header is None or (walk.first is not None and header.alike != walk.first.alike):
             behind = _behind_tags(data, at)

@@ -14,6 +14,7 @@ from s3prl_metaperser.corpora.audio.base import Account
 
 _AUDIO = {b"\x01vorbis": "Vorbis", b"OpusHead": "Opus", b"\x7fFLAC": "FLAC", b"Speex   ": "Speex"}
 _FIRST, _LAST = 2, 4
+_MOST_PAGES = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ def account(data: bytes, decoder_frames: int) -> Account:
     """
     links: list[_Link] = []
     at, headers = 0, False
-    for page in _pages(data):
+    for count, page in enumerate(_pages(data)):
+        if count > _MOST_PAGES:
+            return Account(fault=f"damaged: more than {_MOST_PAGES} pages in {len(data)} bytes.")
         begins = bool(page.flags & _FIRST)
         if begins and not headers:
             links.append(_Link(page.start))
