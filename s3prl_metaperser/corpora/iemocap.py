@@ -224,6 +224,7 @@ def _wav_names(folder: Path) -> list[str]:
 
 def _utterance(name: str, release: _Release) -> Utterance:
     path, parts = release.wavs[name], _UTTERANCE.fullmatch(name)
+    assert parts is not None, "only such names have got a path"
     try:
         seconds = audio_seconds(path)
     except BadAudio as fault:
@@ -239,7 +240,7 @@ class _Summary:
         self.path, self.wavs, self.release = path, wavs, release
         self.utterance: str | None = None  # of the current block; None outside a usable one
         self.header_line = 0
-        self.lines = Counter()  # kinds of lines in the current block: "C", "A"
+        self.lines: Counter[str] = Counter()  # kinds of lines in the current block: "C", "A"
         self.attributes_seen = False
         self.closed = False  # whether the current block can have no more ratings
 
@@ -334,7 +335,7 @@ class _Summary:
         # parenthesis, which no label contains.
         rest = match["rest"] if match else ""
         cell, parenthesis, _ = rest.partition("\t(" if "\t(" in rest else "(")
-        if not parenthesis and not cell.rstrip().endswith(";"):
+        if match is None or (not parenthesis and not cell.rstrip().endswith(";")):
             release.dropped[DROPPED_CUT] += 1
             self._problem(number, f"rating cut short, left out: {line[:60]!r}. Unpack the file again.")
             return

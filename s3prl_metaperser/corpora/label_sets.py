@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from s3prl_metaperser.corpora.label_set import OTHER, Kind, LabelSet
+from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
 from s3prl_metaperser.registry import Registry
 
 #: One name for each emotion in the words of several corpora.
@@ -28,38 +28,37 @@ _WORDS = {
 }
 
 
-def _emotions(name: str, kind: Kind, *classes: str, **codes: str) -> LabelSet:
-    words = {word: meant for word, meant in _WORDS.items() if meant in (*classes, OTHER)}
-    return LabelSet(name, kind, classes, words | codes)
+def _emotions(name: str, classes: str, codes: str = "") -> LabelSet:
+    """A set of one emotion for each rating.
+
+    Args:
+        classes: names, with blanks between.
+        codes: the letter of each class in the corpus's files, and then that of "other", if it has one.
+    """
+    names = tuple(classes.split())
+    words = {word: meant for word, meant in _WORDS.items() if meant in (*names, OTHER)}
+    return LabelSet(name, "single", names, words | dict(zip(codes.split(), (*names, OTHER), strict=False)))
 
 
 def _scale(name: str, low: int, high: int) -> LabelSet:
     return LabelSet(name, "ordinal", levels=tuple(float(level) for level in range(low, high + 1)))
 
 
-_SIX = ("angry", "disgust", "fear", "happy", "neutral", "sad")
-CREMA_D = _emotions("crema_d", "single", *_SIX, **{name[0]: name for name in _SIX})
+CREMA_D = _emotions("crema_d", "angry disgust fear happy neutral sad", "a d f h n s")
 EMOZIONALMENTE = LabelSet(
     "emozionalmente",
     "single",
     ("anger", "disgust", "fear", "joy", "neutrality", "sadness", "surprise"),
     {"neutral": "neutrality"},
 )
-MSP_PODCAST = _emotions(
-    *("msp_podcast", "single", "angry", "sad", "happy", "surprise", "fear", "disgust", "contempt", "neutral"),
-    **{"a": "angry", "s": "sad", "h": "happy", "u": "surprise", "f": "fear", "d": "disgust", "c": "contempt"},
-    **{"n": "neutral", "o": OTHER},
-)
-MSP_IMPROV = _emotions(
-    *("msp_improv", "single", "angry", "happy", "sad", "neutral"),
-    **{"a": "angry", "h": "happy", "s": "sad", "n": "neutral", "o": OTHER},
-)
-BIG_SIX = _emotions("big_six", "single", "angry", "disgust", "fear", "happy", "sad", "surprise")
+MSP_PODCAST = _emotions("msp_podcast", "angry sad happy surprise fear disgust contempt neutral", "a s h u f d c n o")
+MSP_IMPROV = _emotions("msp_improv", "angry happy sad neutral", "a h s n o")
+BIG_SIX = _emotions("big_six", "angry disgust fear happy sad surprise")
 AROUSAL, VALENCE, DOMINANCE = (_scale(f"{name}-1-7", 1, 7) for name in ("arousal", "valence", "dominance"))
 MOS = _scale("mos-1-5", 1, 5)
 FLUENCY, ACCURACY, PROSODIC = (_scale(f"speechocean762-{name}", 0, 10) for name in ("fluency", "accuracy", "prosodic"))
 
-LABEL_SETS = Registry("label set", "s3prl_metaperser.label_sets")
+LABEL_SETS: Registry[LabelSet] = Registry("label set", "s3prl_metaperser.label_sets")
 LABEL_SETS.register("iemocap", "s3prl_metaperser.corpora.iemocap:LABEL_SET", "nine emotions, several may be ticked")
 for _set, _where, _summary in (
     (CREMA_D, "CREMA_D", "six emotions, one a rating"),

@@ -67,5 +67,5 @@ class Reader:
         for option in options:
             if option not in known:
                 raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
-        found = build(self.options, dict(options))
+        found: Any = build(self.options, dict(options))
         return {option: getattr(found, option) for option in known}

@@ -59,7 +59,7 @@ def attributes(turn: Turn, chosen: dict[str, tuple[str, ...]], *, seed: int) -> 
     for rater in raters:
         noise = generator(seed, "attributes", rater, turn.utterance).normal(0, 0.5, 3)
         heard = np.clip(np.round(np.array([valence, arousal, dominance]) + noise), 1, 5)
-        result["A" + rater[1:]] = tuple(int(x) for x in heard)
+        result["A" + rater[1:]] = (int(heard[0]), int(heard[1]), int(heard[2]))
     return result
 
 

@@ -66,6 +66,9 @@ def render_speakers(
                 cwd=folder,  # "-c" looks there first for modules, and no module lies there
             )
             running.add(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         written = 0
         try:
             with contextlib.suppress(BrokenPipeError):  # a process that dies at once says why on stderr
@@ -107,7 +110,7 @@ def _end(process: subprocess.Popen) -> None:
     """Kill the process if it still runs, and close its pipes."""
     process.kill()
     process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
+    for pipe in filter(None, (process.stdin, process.stdout, process.stderr)):
         with contextlib.suppress(BrokenPipeError):
             pipe.close()
 

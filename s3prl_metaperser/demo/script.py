@@ -141,7 +141,7 @@ def write_script(prior: np.ndarray, *, seed: int, utterances: int) -> list[Turn]
                         session=session,
                         intended=emotion,
                         sentence=SENTENCES[int(draw.integers(len(SENTENCES)))],
-                        avd=tuple(float(x) for x in avd),
+                        avd=(float(avd[0]), float(avd[1]), float(avd[2])),
                     )
                 )
     return turns
