@@ -128,9 +128,9 @@ def table(folder, content: str | bytes, **options):
     ("content", "message"),
     [
         (b"\xff\xfefile", "not UTF-8"),
-        ("file,an\0na,b\n1.wav,sad,sad\n", "column's name holds a NUL"),
+        ("file,an\0na,b\n1.wav,sad,sad\n", "column's name contains a NUL"),
         ("file,rater,label\n1.wav,a,sa\0d\n", r"unknown label 'sa\\x00d'"),
-        ("file,rater,label\n1.wav,a\0,sad\n", "rater holds a NUL"),
+        ("file,rater,label\n1.wav,a\0,sad\n", "rater contains a NUL"),
         ('file,rater,label\n1.wav,a,"' + "x" * 200_000 + '"\n', "field larger than field limit"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_table_that_is_no_table_is_one_error(tmp_path, content, message):
 def test_raters_that_look_alike_are_noted(tmp_path):
     rows = [("anna", "Anna"), ("1.wav", "2.wav")]
     corpus = table(tmp_path, "file,rater,label\n" + "".join(f"{f},{r},sad\n" for r in rows[0] for f in rows[1]))
-    assert [(p.serious, "are two raters here" in p.what) for p in corpus.problems] == [(False, True)]
+    assert [(p.serious, "count as two raters" in p.what) for p in corpus.problems] == [(False, True)]
     corpus = table(tmp_path, "file,rater,label\n1.wav,ann\u200ba,sad\n1.wav,anna,sad\n")
     assert r"'ann\u200ba'" in corpus.problems[0].what
 
@@ -154,7 +154,7 @@ def test_speakers_and_sessions_that_look_alike_are_noted(tmp_path, column):
         lines = [f"{n}.wav,{r['speaker']},{r['session']}\n" for n, r in enumerate(row, 1)]
         (tmp_path / "files.csv").write_text("file,speaker,session\n" + "".join(lines), encoding="utf-8")
         corpus = table(tmp_path, "file,rater,label\n1.wav,a,sad\n2.wav,a,sad\n")
-        assert [(p.serious, f"are two {column}s here" in p.what) for p in corpus.problems] == [(False, True)]
+        assert [(p.serious, f"count as two {column}s" in p.what) for p in corpus.problems] == [(False, True)]
 
 
 def test_a_file_without_a_session_among_others_with_one_is_noted(tmp_path):

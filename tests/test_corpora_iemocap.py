@@ -323,9 +323,7 @@ def test_audio_without_a_rating_is_counted(tmp_path):
 def test_an_empty_summary_file_is_serious(tmp_path):
     root = write_iemocap(tmp_path, {UTTERANCE: [rating("C-E1", "Fear;")]})
     (root / "Session2/dialog/EmoEvaluation/Ses02F_impro01.txt").write_bytes(b"")
-    assert serious(load_corpus("iemocap", root)) == [
-        "no block of ratings in this file. Unpack it again from the release."
-    ]
+    assert serious(load_corpus("iemocap", root)) == ["this file contains no ratings. Unpack it again from the release."]
 
 
 def test_missing_sessions_are_noted_and_the_rest_is_read(tmp_path):

@@ -158,7 +158,7 @@ def test_the_first_of_repeated_pairs_is_used_on_request(tmp_path):
 
 
 def test_an_unknown_value_of_duplicates_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"'onion'\. Did you mean 'union'\?"):
+    with pytest.raises(UserError, match=r"'onion' for duplicates\. Did you mean 'union'\?"):
         read(tmp_path, LONG, duplicates="onion")
 
 
@@ -167,11 +167,11 @@ def test_an_unknown_value_of_duplicates_is_refused(tmp_path):
     [
         ("/etc/1.wav", "is absolute"),
         ("C:\\audio\\1.wav", "is absolute"),
-        ("../1.wav", "leads out of the folder"),
-        ("a/../../1.wav", "leads out of the folder"),
-        ("a\\..\\..\\1.wav", "leads out of the folder"),
-        ("..", "leads out of the folder"),
-        (".", "leads out of the folder"),
+        ("../1.wav", "is outside the folder"),
+        ("a/../../1.wav", "is outside the folder"),
+        ("a\\..\\..\\1.wav", "is outside the folder"),
+        ("..", "is outside the folder"),
+        (".", "is outside the folder"),
         ("1\0.wav", "NUL"),
         (" ", "is blank"),
     ],
@@ -188,11 +188,11 @@ def test_a_file_outside_the_folder_is_refused_with_its_line(tmp_path, table, nam
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"ratings.csv:1: there is no column 'file', only nothing"),
-        ("file;rater;label\n1.wav;a;sad\n", r"no column 'file'.* by commas"),
-        ("fil,rater,label\n1.wav,a,sad\n", r"no column 'file', only fil, rater, label"),
-        ("file,rater,x\n1.wav,a,sad\n", r"no column 'label'"),
-        ("file,label\n1.wav,sad\n", r"no column 'rater'"),
+        ("", r"ratings.csv:1: column 'file' is missing; it has nothing"),
+        ("file;rater;label\n1.wav;a;sad\n", r"column 'file' is missing.* by commas"),
+        ("fil,rater,label\n1.wav,a,sad\n", r"column 'file' is missing; it has fil, rater, label"),
+        ("file,rater,x\n1.wav,a,sad\n", r"column 'label' is missing"),
+        ("file,label\n1.wav,sad\n", r"column 'rater' is missing"),
         ("file,rater,label,label\n1.wav,a,sad,sad\n", r":1: two columns are named 'label'"),
         ("file\n1.wav\n", r":1: no ratings, only file"),
         ("file,,ben\n1.wav,sad,sad\n", r":1: column 2 has no name"),
@@ -248,7 +248,7 @@ def test_a_rated_file_that_files_csv_lacks_is_noted(tmp_path):
     corpus = read(tmp_path, LONG, "file,speaker\na/1.wav,mary\n")
     assert corpus.utterance("a/2").speaker == "unknown"
     (problem,) = corpus.problems
-    assert "1 rated files are not in it, e.g. 'a/2.wav'" in problem.what
+    assert "1 rated files are missing from it, e.g. 'a/2.wav'" in problem.what
     assert not problem.serious
 
 
@@ -258,7 +258,7 @@ def test_a_file_twice_in_files_csv_is_an_error_that_names_both_lines(tmp_path):
 
 
 def test_files_csv_needs_a_speaker(tmp_path):
-    with pytest.raises(UserError, match=r"files\.csv:1: there is no column 'speaker'"):
+    with pytest.raises(UserError, match=r"files\.csv:1: column 'speaker' is missing"):
         read(tmp_path, LONG, "file,gender\na/1.wav,f\n")
 
 

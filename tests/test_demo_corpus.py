@@ -292,7 +292,7 @@ def test_a_complete_corpus_of_the_same_settings_is_returned_untouched(corpus_fol
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"seed": 1}, "seed=0 there, 1 asked for"),
+        ({"seed": 1}, "seed: stored 0, requested 1"),
         ({"raters": "opposed"}, "raters='paper' there, 'opposed' asked"),
     ],
 )

@@ -106,7 +106,7 @@ def test_corpora_with_other_raters_test_the_five_that_rated_most():
         ({"test_raters": ["C-E1", "C-E9"]}, "Unknown rater 'C-E9'"),
         (
             {"test_raters": ["C-E1", "C-E2"], "exclude_raters": ["C-E2"]},
-            "both in test_raters and in exclude_raters",
+            "both test_raters and exclude_raters",
         ),
         ({"scenario": "unseen", "test_sessions": ["Ses06"]}, "Unknown session 'Ses06'"),
     ],

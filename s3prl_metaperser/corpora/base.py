@@ -148,7 +148,7 @@ class Corpus:
         return self.__dict__["_index"]
 
     def fingerprint(self) -> str:
-        """SHA-256 over label set, utterances (id, speaker, session) and ratings; not over where the files lie.
+        """SHA-256 over label set, utterances (id, speaker, session) and ratings; not over where the files are.
 
         Audio content is not part of it: the feature store hashes every audio file on its own.
         """

@@ -49,7 +49,7 @@ def _undecodable_line(path: Path) -> int:
 
 
 def read_header(path: Path, table: Rows, ours: Collection[str]) -> list[str]:
-    """The column names; those in ``ours`` go by any case and come in lower case, all others as written.
+    """The column names; those in ``ours`` may have any case and come in lower case, all others as written.
 
     Raises:
         UserError: two columns of one name, or a name with a NUL character.
@@ -57,7 +57,7 @@ def read_header(path: Path, table: Rows, ours: Collection[str]) -> list[str]:
     _, row = next(table, (1, []))
     names = [name.strip() for name in row]
     if any("\0" in name for name in names):
-        raise UserError(f"{path}:1: a column's name holds a NUL character. Save the file as UTF-8.")
+        raise UserError(f"{path}:1: a column's name contains a NUL character. Save the file as UTF-8.")
     names = [name.lower() if name.lower() in ours else name for name in names]
     twice = [name for name, count in Counter(names).items() if name and count > 1]
     if twice:
@@ -74,12 +74,12 @@ def column(path: Path, header: list[str], aliases: Sequence[str]) -> int:
     """As ``find_column``.
 
     Raises:
-        UserError: there is no such column; the message gives those that are there.
+        UserError: there is no such column; the message names the existing ones.
     """
     found = find_column(header, aliases)
     if found is None:
         other_separator = len(header) == 1 and any(mark in header[0] for mark in ";\t")
         hint = " Separate the columns by commas." if other_separator else did_you_mean(aliases[0], header)
         there = ", ".join(header) or "nothing"
-        raise UserError(f"{path}:1: there is no column {aliases[0]!r}, only {there}.{hint}")
+        raise UserError(f"{path}:1: column {aliases[0]!r} is missing; it has {there}.{hint}")
     return found

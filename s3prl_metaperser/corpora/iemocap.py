@@ -123,10 +123,10 @@ def read(root: Path) -> Corpus:
     """Read an IEMOCAP release.
 
     Rater ids are as written, e.g. ``C-E1`` (an observer) and ``C-F1`` (the actress of session 1, of herself).
-    Two lines of one rater for one utterance are united. A session that is not there is noted, not refused.
+    Two lines of one rater for one utterance are united. A missing session is noted, not refused.
 
     Args:
-        root: the folder ``IEMOCAP_full_release``, whatever its name, or the folder that it lies in.
+        root: the folder ``IEMOCAP_full_release``, whatever its name, or its parent folder.
 
     Returns:
         The utterances that have a rating with at least one class left, and these ratings.
@@ -141,7 +141,7 @@ def read(root: Path) -> Corpus:
         if session.is_dir():
             _read_session(session, number, release)
         else:
-            release.problem(session, "this session is not there; the corpus is read without it.", serious=False)
+            release.problem(session, "this session is missing; the corpus is read without it.", serious=False)
     ratings = [
         Rating(utterance, rater, LABEL_SET.in_order(ticks))
         for (utterance, rater), ticks in sorted(release.ticks.items())
@@ -150,7 +150,7 @@ def read(root: Path) -> Corpus:
     release.dropped[DROPPED_NOTHING_LEFT] += len(release.ticks) - len(ratings)
     if not ratings:
         raise UserError(
-            f"{folder}: empty corpus, no rating in Session*/dialog/EmoEvaluation/*.txt. Is it all unpacked?"
+            f"{folder}: empty corpus, no rating in Session*/dialog/EmoEvaluation/*.txt. Is the release complete?"
         )
     rated = sorted({rating.utterance for rating in ratings})
     release.dropped[DROPPED_UNRATED] += len(release.wavs) - len(rated)
@@ -186,13 +186,12 @@ def _find_release(root: Path) -> Path:
     root = root.expanduser()
     if not root.is_dir():
         fault = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"{root} {fault}. Give the folder {RELEASE} or the one that it lies in.")
+        raise UserError(f"{root} {fault}. Give the folder {RELEASE} or its parent folder.")
     for folder in (root, root / RELEASE):
         if any((folder / f"Session{number}").is_dir() for number in SESSIONS):
             return folder
     raise UserError(
-        f"{root} holds neither Session1 ... Session5 nor {RELEASE} with them. "
-        f"Give the folder {RELEASE} or the one that it lies in."
+        f"{root} contains neither Session1 ... Session5 nor {RELEASE}. Give the folder {RELEASE} or its parent folder."
     )
 
 
@@ -271,7 +270,7 @@ class _Summary:
                 self._problem(number, "a NUL character: a part of the file is lost here. Unpack it again.")
         self._end_block()
         if not blocks:
-            self.release.problem(self.path, "no block of ratings in this file. Unpack it again from the release.")
+            self.release.problem(self.path, "this file contains no ratings. Unpack it again from the release.")
         elif self.attributes_seen and not self.lines["A"]:
             what = "the last block has no attribute (A-) lines: the file may have been cut short."
             self._problem(self.header_line, what, serious=False)

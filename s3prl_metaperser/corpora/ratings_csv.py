@@ -4,10 +4,12 @@
     audio/utt01.wav,anna,happy
     audio/utt01.wav,ben,neutral;happy
 
-Columns go by name, in any order; others are ignored. ``task,worker,label`` (crowd-kit) and
+Columns may come in any order; others are ignored. ``task,worker,label`` (crowd-kit) and
 ``name,rater,label`` will do too. A file with neither a ``rater`` nor a ``label`` column is wide (audformat):
 every column but ``file``, ``start`` and ``end`` is a rater, and an empty cell means "not rated". An optional
-``files.csv`` beside it says ``file,speaker`` and, where there are recording sessions, ``session``.
+``files.csv`` beside it says ``file,speaker`` and, where there are recording sessions, ``session``. Labels are IEMOCAP's
+unless ``labels.yaml`` beside it, or the option ``labels``, says what raters may answer (docs/label_sets.md); numbers of
+a scale may stand in a column ``value``.
 
 Files are looked for in one folder, the CSV's own: an absolute path, one with ``..`` that leads out of it, and a
 symbolic link that does are errors unless ``outside`` is set, since a corpus that came from elsewhere could name any
@@ -17,18 +19,13 @@ file of this machine.
 from __future__ import annotations
 
 import functools
-import math
 import os
-import posixpath
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
-from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import (
     DROPPED_LABEL,
     DROPPED_LEFT_OUT,
@@ -39,16 +36,15 @@ from s3prl_metaperser.corpora.base import (
     Problem,
     Rating,
     Suggestions,
-    Utterance,
 )
 from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
+from s3prl_metaperser.corpora.rated_files import FILE, Place, note_alike, rated_utterances
 from s3prl_metaperser.corpora.reader import Reader
-from s3prl_metaperser.errors import UserError, shown, unknown_name
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.paths import user_path
 
 DUPLICATES = ("error", "union", "first")
-UNKNOWN_SPEAKER = "unknown"
 
 #: A label set of its own, beside ratings.csv.
 LABELS = "labels.yaml"
@@ -60,15 +56,12 @@ OWN_LABELS = (
 
 DROPPED_BLANK = "ratings: blank label"
 DROPPED_REPEATED = "ratings: repeated, the first is used"
-DROPPED_FILE = "files: in files.csv without a rating"
 
-_FILE, _RATER, _LABEL = ("file", "task", "name"), ("rater", "worker", "performer"), ("label",)
+_RATER, _LABEL = ("rater", "worker", "performer"), ("label",)
 _NUMBER = ("value", "label")  # of a scale
 _TIMES = ("start", "end")
-_COLUMNS = {*_FILE, *_RATER, *_NUMBER, *_TIMES, "speaker", "session"}
+_COLUMNS = {*FILE, *_RATER, *_NUMBER, *_TIMES}
 _WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
-_WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
-_OR_OUTSIDE = ", or set datarc.outside (validate and adapt: --outside)."
 
 _Raters = dict[str, tuple[int, Cell]]  # rater -> (line, answer)
 
@@ -86,7 +79,7 @@ def read(
         root: the folder, or the CSV file itself.
         duplicates: what to do with a second row for the same file and rater: ``"error"``, ``"union"`` of the
             labels (where several may be ticked), or ``"first"``, which leaves later rows out and counts them.
-        outside: whether files may lie outside that folder.
+        outside: whether files may be outside that folder.
         labels: the name of a registered label set, or a file like ``labels.yaml``; by default ``labels.yaml`` beside
             the CSV file, else IEMOCAP's labels.
 
@@ -142,8 +135,8 @@ def read_table(
 
     Args:
         root: as in :func:`read`, and so are ``duplicates`` and ``outside``.
-        label_set: None for IEMOCAP's, in whose name an unknown label is told about ``labels.yaml``.
-        audio: the folder that files are relative to; by default the one that the CSV file lies in.
+        label_set: None for IEMOCAP's; then an unknown label's error explains ``labels.yaml``.
+        audio: the folder that files are relative to; by default that of the CSV file.
         only_rater: whose labels they are where the file has a label and no ``rater`` column; without it such a
             file is an error.
 
@@ -155,16 +148,16 @@ def read_table(
         raise unknown_name("value of duplicates", duplicates, DUPLICATES)
     path = _table_at(root)
     folder = path.parent if audio is None else user_path(audio)
-    table = _Table(path, label_set, duplicates, _Place(folder, outside))
+    table = _Table(path, label_set, duplicates, Place(folder, outside))
     table.read(only_rater)
     dropped, problems = table.dropped, table.problems
-    _note_alike(path, {rater for raters in table.rated.values() for rater in raters}, problems, "rater")
+    note_alike(path, {rater for raters in table.rated.values() for rater in raters}, problems, "rater")
     kept = {file: left for file, raters in sorted(table.rated.items()) if (left := _with_ticks(raters))}
     if not kept:
         raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(table.label_set.classes)}.")
     dropped[DROPPED_NOTHING_LEFT] += sum(map(len, table.rated.values())) - sum(map(len, kept.values()))
     dropped[DROPPED_UNRATED] += len(table.rated) - len(kept)
-    utterances = _utterances(table.place, list(kept), dropped, problems)
+    utterances = rated_utterances(table.place, list(kept), dropped, problems)
     ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
     ratings = [
         Rating(ids[file], rater, cell.ticks, cell.value, cell.shares)
@@ -196,7 +189,7 @@ class _Table:
         dropped, merged: as in a corpus.
     """
 
-    def __init__(self, path: Path, label_set: LabelSet | None, duplicates: str, place: _Place):
+    def __init__(self, path: Path, label_set: LabelSet | None, duplicates: str, place: Place):
         self.path, self.duplicates, self.place = path, duplicates, place
         self.label_set = iemocap.LABEL_SET if label_set is None else label_set
         self.hint = OWN_LABELS if label_set is None else ""
@@ -211,6 +204,7 @@ class _Table:
     def read(self, only_rater: str | None) -> None:
         files: dict[str, str] = {}  # as written -> as checked
         parsed: dict[str, Cell] = {}
+        used: Counter[str] = Counter()  # how many ratings have this text
         united = 0
         for line, file, rater, label in _cells(self.path, only_rater, self.label_set.kind == "ordinal"):
             if file not in files:
@@ -236,7 +230,9 @@ class _Table:
                 raters[rater] = (first, Cell(self.label_set.in_order(before.ticks + cell.ticks)))
             else:
                 raters[rater] = (line, cell)
-            self._count(cell)
+            used[label] += 1
+        for label, ratings in used.items():
+            self._count(parsed[label], ratings)
         if united:
             what = f"{united} repeated rows were united with the first row for their file and rater."
             self.problems.append(Problem(str(self.path), what, serious=False))
@@ -248,18 +244,19 @@ class _Table:
             what = f"{self.path}:{line}: {fault.what} of rater {rater[:60]!r}. {fault.hint}{self.hint}"
             raise UserError(what) from None
 
-    def _count(self, cell: Cell) -> None:
-        self.dropped[DROPPED_OTHER] += cell.others
-        self.dropped[DROPPED_LEFT_OUT] += len(cell.left_out)
-        self.dropped[DROPPED_LABEL] += len(cell.unknown)
-        self.merged.update(cell.merged)
+    def _count(self, cell: Cell, ratings: int) -> None:
+        self.dropped[DROPPED_OTHER] += ratings * cell.others
+        self.dropped[DROPPED_LEFT_OUT] += ratings * len(cell.left_out)
+        self.dropped[DROPPED_LABEL] += ratings * len(cell.unknown)
+        for change in cell.merged:
+            self.merged[change] += ratings
 
 
 def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[int, str, str, str]]:
     """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
     rows = csv_rows.rows(path)
     header = csv_rows.read_header(path, rows, _COLUMNS)
-    file = csv_rows.column(path, header, _FILE)
+    file = csv_rows.column(path, header, FILE)
     times = [header.index(name) for name in _TIMES if name in header]
     answers = _NUMBER if scale else _LABEL
     wide = csv_rows.find_column(header, _RATER + answers) is None
@@ -279,7 +276,7 @@ def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[in
         else:
             rater = only_rater if rater_column is None else row[rater_column].strip()
             if not rater or "\0" in rater:
-                fault = "holds a NUL character" if rater else "is blank"
+                fault = "contains a NUL character" if rater else "is blank"
                 raise UserError(f"{path}:{line}: the rater {fault}. Name who gave this label.")
             yield line, row[file], rater, row[label]
 
@@ -293,114 +290,6 @@ def _check_wide(path: Path, header: list[str], raters: list[int]) -> None:
     for n in raters:
         if not header[n]:
             raise UserError(f"{path}:1: column {n + 1} has no name. Name its rater, or remove it.")
-
-
-class _Place:
-    """The folder in which files are looked for.
-
-    Args:
-        folder: its path.
-        outside: whether files may lie elsewhere.
-    """
-
-    def __init__(self, folder: Path, outside: bool):
-        self.folder, self.outside = folder, outside
-        self._real = os.path.realpath(folder)
-        self._parents: dict[str, str] = {}  # folder as written -> without symbolic links
-
-    def checked(self, file: str, path: Path, line: int) -> str:
-        """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``."""
-        plain = file.strip().replace("\\", "/")
-        if not plain or "\0" in plain:
-            fault = "holds a NUL character" if plain else "is blank"
-            raise UserError(f"{path}:{line}: the file {fault}. Give the path of an audio file.")
-        if _WINDOWS_ROOT.match(plain) or (plain.startswith("/") and not self.outside):
-            what = f"{shown(file)} is absolute. Give the path relative to {self.folder}"
-            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
-        plain = posixpath.normpath(plain)
-        if self.outside and plain not in (".", ".."):
-            return plain
-        if plain == "." or plain.split("/")[0] == "..":
-            what = f"{shown(file)} leads out of the folder {self.folder}. Move the audio into it"
-            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
-        if (real := self._elsewhere(plain)) is not None:
-            what = f"{shown(file)} is a link out of the folder {self.folder}, to {shown(real)}. Copy the audio into it"
-            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
-        return plain
-
-    def _elsewhere(self, file: str) -> str | None:
-        """Where symbolic links lead to, where that is outside."""
-        parent, name = posixpath.split(file)
-        if parent not in self._parents:
-            self._parents[parent] = os.path.realpath(self.folder / parent)
-        real = os.path.join(self._parents[parent], name)
-        if os.path.islink(real):
-            real = os.path.realpath(real)
-        return None if real.startswith(os.path.join(self._real, "")) else real
-
-
-def _note_alike(path: Path, names: set[str], problems: list[Problem], kind: str) -> None:
-    """Names that a person would take for one."""
-    seen: dict[str, str] = {}
-    for name in sorted(names):
-        plain = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isprintable() and c != " ")
-        if (other := seen.setdefault(plain, name)) != name:
-            what = f"{kind}s {shown(other)} and {shown(name)} are two {kind}s here. If they are one, write them alike."
-            problems.append(Problem(str(path), what, serious=False))
-
-
-def _utterances(place: _Place, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:
-    """One utterance per file, in the order of ``files``."""
-    folder = place.folder
-    table = folder / "files.csv"
-    described = {}
-    if os.path.lexists(table):
-        if not table.is_file():
-            raise UserError(f"{table}: this is not a file. Put the table in its place, or remove it.")
-        described = _read_files(table, place)
-        _note_alike(table, {speaker for speaker, _ in described.values()}, problems, "speaker")
-        _note_alike(table, {session for _, session in described.values()}, problems, "session")
-        unnamed = [file for file in files if file in described and not described[file][1]]
-        if unnamed and any(session for _, session in described.values()):
-            what = f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do."
-            problems.append(Problem(str(table), what, serious=False))
-        dropped[DROPPED_FILE] += len(described.keys() - set(files))
-        if missing := [file for file in files if file not in described]:
-            what = f"{len(missing)} rated files are not in it, e.g. {missing[0]!r}; their speaker is unknown."
-            problems.append(Problem(str(table), what, serious=False))
-    stems = [str(PurePosixPath(file).with_suffix("")) for file in files]
-    # A stem may also be the whole name of another file: a.wav beside a.wav.flac.
-    taken = Counter(stems) + Counter(file for file, stem in zip(files, stems, strict=True) if file != stem)
-    utterances = []
-    for file, stem in zip(files, stems, strict=True):
-        speaker, session = described.get(file, (UNKNOWN_SPEAKER, ""))
-        try:
-            seconds = audio_seconds(folder / file)
-        except BadAudio as fault:
-            problems.append(Problem(fault.path, fault.what))
-            seconds = math.nan
-        name = stem if taken[stem] == 1 else file
-        utterances.append(Utterance(name, folder / file, speaker, session, seconds))
-    return utterances
-
-
-def _read_files(path: Path, place: _Place) -> dict[str, tuple[str, str]]:
-    """File -> (speaker, session)."""
-    rows = csv_rows.rows(path)
-    header = csv_rows.read_header(path, rows, _COLUMNS)
-    file, speaker = (csv_rows.column(path, header, names) for names in (_FILE, ("speaker",)))
-    session = csv_rows.find_column(header, ("session",))
-    described: dict[str, tuple[str, str]] = {}
-    lines: dict[str, int] = {}
-    for line, row in rows:
-        name = place.checked(row[file], path, line)
-        if name in described:
-            raise UserError(f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one.")
-        where = row[session].strip() if session is not None else ""
-        if "\0" in row[speaker] or "\0" in where:
-            raise UserError(f"{path}:{line}: the speaker or the session holds a NUL character. Write it again.")
-        described[name], lines[name] = (row[speaker].strip() or UNKNOWN_SPEAKER, where), line
-    return described
 
 
 # What is already on disk has been allowed to be where it is.

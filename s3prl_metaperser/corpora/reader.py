@@ -23,7 +23,7 @@ class Reader:
     Attributes:
         read: ``read(root, **options)``; the parameters after ``root``, their type hints and defaults are the options
             that ``datarc`` takes with this corpus.
-        home: ``home(cache, options)``: where the corpus lies if no root is given, for a reader that makes it on first
+        home: ``home(cache, options)``: where the corpus is if no root is given, for a reader that makes it on first
             use.
         stored: ``stored(root)`` reads what is on disk whatever the options were; by default ``read(root)``.
         labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.

@@ -51,7 +51,7 @@ def stored(root: Path) -> Corpus:
 
 
 def home(cache: Path, options: Mapping[str, Any]) -> Path:
-    """Where the corpus of these options lies by default."""
+    """Where the corpus of these options is by default."""
     return cache / "demo" / f"{options['raters']}-{options['utterances']}-seed{options['seed']}"
 
 

@@ -70,7 +70,7 @@ TURNS_PER_DIALOG = 15
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One utterance to be.
+    """A planned utterance.
 
     Attributes:
         utterance: id in IEMOCAP's form, e.g. ``Ses01F_impro01_M003`` (the last letter is the speaker's).

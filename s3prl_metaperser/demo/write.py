@@ -89,7 +89,7 @@ def _already_there(folder: Path, settings: dict) -> bool:
     if not folder.exists() and not folder.is_symlink():
         return False
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give another place for the demo corpus.")
+        raise UserError(f"{folder} is not a folder. Choose another location for the demo corpus.")
     if not any(folder.iterdir()):
         return False
     try:
@@ -97,17 +97,17 @@ def _already_there(folder: Path, settings: dict) -> bool:
         found = dict(found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder} is not empty and holds no demo corpus ({CARD} is missing or unreadable); "
-            "give a new or an empty folder."
+            f"{folder} is not empty and contains no demo corpus ({CARD} is missing or unreadable). "
+            "Choose a new or empty folder."
         ) from error
     if found != settings:
         differs = ", ".join(
-            f"{key}={found.get(key)!r} there, {value!r} asked for"
+            f"{key}: stored {found.get(key)!r}, requested {value!r}"
             for key, value in settings.items()
             if found.get(key) != value
         )
         raise UserError(
-            f"{folder} holds a demo corpus of other settings ({differs}); give another folder or delete this one."
+            f"{folder} contains a demo corpus with other settings ({differs}). Choose another folder or delete it."
         )
     return True
 

@@ -59,7 +59,7 @@ class EpisodeList:
         return len(self.episodes[0].query)
 
     def shrink_note(self) -> str:
-        """In words, that Q was shrunk; empty where it was not."""
+        """The note that Q was shrunk; empty if it was not."""
         if self.queries_used == self.queries:
             return ""
         rated = self.shots + self.queries_used
@@ -119,11 +119,11 @@ def frozen_episodes(folder: Path, ratings: Sequence[Rating], **request) -> Episo
     try:
         stored = _read(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is not an episode list ({error}). Delete it; it will be made again.") from None
+        raise UserError(f"{path} is not an episode list ({error}). Delete it; it is redrawn.") from None
     if stored != made:
         raise UserError(
             f"{path} differs from the episodes that its request draws ({_difference(stored, made)}): it was edited or "
-            "made by another version. Delete it to make it again, or keep to the version that made it."
+            "made by another version. Delete it to redraw it, or use the version that made it."
         )
     return stored
 

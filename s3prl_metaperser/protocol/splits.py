@@ -90,7 +90,7 @@ def make_split(
             raise unknown_name("rater", rater, raters)
     both = sorted(set(test_raters) & set(exclude_raters))
     if both:
-        raise UserError(f"Rater {both[0]!r} is both in test_raters and in exclude_raters; take it out of one of them.")
+        raise UserError(f"Rater {both[0]!r} is in both test_raters and exclude_raters. Remove it from one of them.")
     remaining = [rater for rater in raters if rater not in exclude_raters]
     if len(remaining) < 3 or len(test_raters) < 2:
         raise UserError(

@@ -1,0 +1,133 @@
+"""Files that a table of ratings names: where they may be, and what ``files.csv`` beside it says about them."""
+
+from __future__ import annotations
+
+import math
+import os
+import posixpath
+import re
+import unicodedata
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
+from s3prl_metaperser.corpora.base import Problem, Utterance
+from s3prl_metaperser.errors import UserError, shown
+
+#: The column with the file's name, by any of these names.
+FILE = ("file", "task", "name")
+UNKNOWN_SPEAKER = "unknown"
+DROPPED_FILE = "files: in files.csv without a rating"
+
+_COLUMNS = {*FILE, "speaker", "session"}
+_WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
+_OR_OUTSIDE = ", or set datarc.outside (validate and adapt: --outside)."
+
+
+class Place:
+    """The folder in which files are looked for.
+
+    Args:
+        folder: its path.
+        outside: whether files may be elsewhere.
+    """
+
+    def __init__(self, folder: Path, outside: bool):
+        self.folder, self.outside = folder, outside
+        self._real = os.path.realpath(folder)
+        self._parents: dict[str, str] = {}  # folder as written -> without symbolic links
+
+    def checked(self, file: str, path: Path, line: int) -> str:
+        """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``."""
+        plain = file.strip().replace("\\", "/")
+        if not plain or "\0" in plain:
+            fault = "contains a NUL character" if plain else "is blank"
+            raise UserError(f"{path}:{line}: the file {fault}. Give the path of an audio file.")
+        if _WINDOWS_ROOT.match(plain) or (plain.startswith("/") and not self.outside):
+            what = f"{shown(file)} is absolute. Give the path relative to {self.folder}"
+            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
+        plain = posixpath.normpath(plain)
+        if self.outside and plain not in (".", ".."):
+            return plain
+        if plain == "." or plain.split("/")[0] == "..":
+            what = f"{shown(file)} is outside the folder {self.folder}. Move the audio into it"
+            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
+        if (real := self._elsewhere(plain)) is not None:
+            what = f"{shown(file)} is a link out of the folder {self.folder}, to {shown(real)}. Copy the audio into it"
+            raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
+        return plain
+
+    def _elsewhere(self, file: str) -> str | None:
+        """Where symbolic links lead to, where that is outside."""
+        parent, name = posixpath.split(file)
+        if parent not in self._parents:
+            self._parents[parent] = os.path.realpath(self.folder / parent)
+        real = os.path.join(self._parents[parent], name)
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        return None if real.startswith(os.path.join(self._real, "")) else real
+
+
+def note_alike(path: Path, names: set[str], problems: list[Problem], kind: str) -> None:
+    """Names that a person would take for one."""
+    seen: dict[str, str] = {}
+    for name in sorted(names):
+        plain = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isprintable() and c != " ")
+        if (other := seen.setdefault(plain, name)) != name:
+            what = f"{kind}s {shown(other)} and {shown(name)} count as two {kind}s. If they are one, spell them alike."
+            problems.append(Problem(str(path), what, serious=False))
+
+
+def rated_utterances(place: Place, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:
+    """One utterance per file, in the order of ``files``."""
+    folder = place.folder
+    table = folder / "files.csv"
+    described = {}
+    if os.path.lexists(table):
+        if not table.is_file():
+            raise UserError(f"{table}: this is not a file. Replace it with the table, or remove it.")
+        described = _read_files(table, place)
+        note_alike(table, {speaker for speaker, _ in described.values()}, problems, "speaker")
+        note_alike(table, {session for _, session in described.values()}, problems, "session")
+        unnamed = [file for file in files if file in described and not described[file][1]]
+        if unnamed and any(session for _, session in described.values()):
+            what = f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do."
+            problems.append(Problem(str(table), what, serious=False))
+        dropped[DROPPED_FILE] += len(described.keys() - set(files))
+        if missing := [file for file in files if file not in described]:
+            what = f"{len(missing)} rated files are missing from it, e.g. {missing[0]!r}; their speaker is unknown."
+            problems.append(Problem(str(table), what, serious=False))
+    stems = [str(PurePosixPath(file).with_suffix("")) for file in files]
+    # A stem may also be the whole name of another file: a.wav beside a.wav.flac.
+    taken = Counter(stems) + Counter(file for file, stem in zip(files, stems, strict=True) if file != stem)
+    utterances = []
+    for file, stem in zip(files, stems, strict=True):
+        speaker, session = described.get(file, (UNKNOWN_SPEAKER, ""))
+        try:
+            seconds = audio_seconds(folder / file)
+        except BadAudio as fault:
+            problems.append(Problem(fault.path, fault.what))
+            seconds = math.nan
+        name = stem if taken[stem] == 1 else file
+        utterances.append(Utterance(name, folder / file, speaker, session, seconds))
+    return utterances
+
+
+def _read_files(path: Path, place: Place) -> dict[str, tuple[str, str]]:
+    """File -> (speaker, session)."""
+    rows = csv_rows.rows(path)
+    header = csv_rows.read_header(path, rows, _COLUMNS)
+    file, speaker = (csv_rows.column(path, header, names) for names in (FILE, ("speaker",)))
+    session = csv_rows.find_column(header, ("session",))
+    described: dict[str, tuple[str, str]] = {}
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        name = place.checked(row[file], path, line)
+        if name in described:
+            raise UserError(f"{path}:{line}: a second row for {name!r}; the first is line {lines[name]}. Remove one.")
+        where = row[session].strip() if session is not None else ""
+        if "\0" in row[speaker] or "\0" in where:
+            raise UserError(f"{path}:{line}: the speaker or the session contains a NUL character. Retype it.")
+        described[name], lines[name] = (row[speaker].strip() or UNKNOWN_SPEAKER, where), line
+    return described
