@@ -9,6 +9,7 @@ import pytest
 from headless import CHROMIUM, browser
 from label_set_fixtures import LABELS, write_corpus
 from listener_fixtures import random_model, write_clips
+from random_checkpoints import make_checkpoint
 from small_demo import train_command
 from test_listening_page import Visitor, rows
 
@@ -19,6 +20,7 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.folder import read_card
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_text
+from s3prl_metaperser.listener.leave_out import leave_out
 from s3prl_metaperser.listener.session import ListeningSession
 from s3prl_metaperser.s3prl_plugin import launcher
 
@@ -138,6 +140,23 @@ def test_a_class_of_the_models_own_wins_over_iemocaps_spelling(tmp_path):
     recognizer = PersonalizedEmotionRecognizer.load(random_model(tmp_path / "model", label_set=SIX))
     adapted = recognizer.adapt(write_clips(tmp_path / "clips", 3), ["anger", "ANGER", "joy"])
     assert adapted.listener["ticks"] == {"anger": 2, "disgust": 0, "fear": 0, "happy": 1, "neutral": 0, "sad": 0}
+
+
+@pytest.mark.parametrize("label_set", [SIX, SCALE, SHARES], ids=lambda label_set: label_set.kind)
+def test_a_finetuned_upstream_adapts_to_any_kind_of_label(tmp_path, label_set):
+    weights = make_checkpoint("wavlm", tmp_path / "tiny.pt")
+    folder = random_model(tmp_path / "model", "wavlm_local", weights, (3, 16), finetuned=True, label_set=label_set)
+    recognizer = PersonalizedEmotionRecognizer.load(folder, upstream_ckpt=weights)
+    clips, given = write_clips(tmp_path / "clips", 4), GIVEN[label_set.kind][:4]
+    labels = ListenerLabels.read(given, label_set)
+    fit = leave_out(recognizer.model, recognizer.items(clips), labels, folds=2)
+    mine = recognizer.adapt(clips, given)
+    after = mine.predict_proba(clips)
+    assert after.shape == (4, len(label_set.classes))
+    assert np.abs(after - recognizer.predict_proba(clips)).max() > 1e-3
+    assert fit.folds == 2
+    again = PersonalizedEmotionRecognizer.load(mine.save(tmp_path / "listener"), upstream_ckpt=weights)
+    np.testing.assert_array_equal(again.predict_proba(clips), after)
 
 
 def test_answers_are_counted_and_written_as_given():
