@@ -29,7 +29,7 @@ import yaml
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import open_corpus
 from s3prl_metaperser.evaluation.meta_testing import meta_test
-from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.evaluation.statistics import Scored, intervals, mean_scores, paired_intervals
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.run.training import fit
@@ -72,7 +72,9 @@ def run(raters: str, scenario: str, systems: list[str], changes: list[str], seed
             system = SYSTEMS.get(name)(options, task.class_weights)
             state, step = fit(system, task)
             results = meta_test(system, state, episodes)
-            scored[name][workspace.split.test_rater] = [Scored(r.query, r.probabilities, r.ticks) for r in results]
+            scored[name][workspace.split.test_rater] = [
+                Scored(r.query, r.probabilities, r.ticks, corpus.label_set) for r in results
+            ]
             steps[name].append(step)
     return scored, steps, corpus
 
@@ -103,7 +105,9 @@ def report(raters: str, scenario: str, scored, steps, corpus) -> None:
             if one in scored and other in scored:
                 spans = paired_intervals({n: scored[one][n] for n in group}, {n: scored[other][n] for n in group}, 2000)
                 shown = ", ".join(
-                    f"{m} {100 * s.mean:+.1f} [{100 * s.low:+.1f}, {100 * s.high:+.1f}]" for m, s in spans.items()
+                    f"{m.title} {m.shown(spans[m.name].mean, '+')} "
+                    f"[{m.shown(spans[m.name].low, '+')}, {m.shown(spans[m.name].high, '+')}]"
+                    for m in metrics_for(corpus.label_set)
                 )
                 print(f"{title}: {one} - {other}: {shown}")
 
@@ -122,7 +126,7 @@ def main() -> None:
             begun = time.perf_counter()
             scored, steps, corpus = run(raters, scenario, chosen.systems, chosen.set, chosen.seed)
             report(raters, scenario, scored, steps, corpus)
-            print(f"({time.perf_counter() - begun:.0f} s; {', '.join(METRICS)} in points)", flush=True)
+            print(f"({time.perf_counter() - begun:.0f} s; F1 and UA in points)", flush=True)
 
 
 if __name__ == "__main__":

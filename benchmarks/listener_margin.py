@@ -29,7 +29,7 @@ import torch
 from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.config.options import DataOptions, DemoOptions
 from s3prl_metaperser.corpora import load_corpus, root_of
-from s3prl_metaperser.evaluation.metrics import multilabel_scores
+from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.listener.export import export
 from s3prl_metaperser.s3prl_plugin import launcher
 
@@ -56,8 +56,8 @@ def play_again(model: Path, result: dict, corpus) -> tuple[list[float], list[flo
         support, query = ([corpus.utterance(u).path for u in episode[part]] for part in ("support", "query"))
         found = recognizer.adapt(support, [labels[u] for u in episode["support"]]).predict_proba(query)
         shares = np.array(episode["ticks"]) / np.sum(episode["ticks"], axis=1, keepdims=True)
-        adapted.append(multilabel_scores(found, shares)["macro_f1"])
-        unadapted.append(multilabel_scores(recognizer.predict_proba(query), shares)["macro_f1"])
+        adapted.append(episode_scores(found, shares, corpus.label_set)["macro_f1"])
+        unadapted.append(episode_scores(recognizer.predict_proba(query), shares, corpus.label_set)["macro_f1"])
         apart = max(apart, float(np.abs(found - np.array(episode["probabilities"])).max()))
     return adapted, unadapted, apart
 

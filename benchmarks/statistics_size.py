@@ -33,10 +33,11 @@ from scipy.stats import norm, t
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.base import Corpus, Rating
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.script import write_script
 from s3prl_metaperser.evaluation.meta_testing import meta_test
-from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.evaluation.statistics import Resampled, Scored, estimates, resample
 from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
@@ -51,6 +52,7 @@ from s3prl_metaperser.upstream.store import FeatureIdentity
 
 UPSTREAM = "fbank_no_cmvn"
 DRAWS = 1000
+NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
 Copy = dict[str, Resampled]
 
 
@@ -110,7 +112,9 @@ class Laboratory:
             system = SYSTEMS.get(self.chosen.system)(task.options, task.class_weights)
             for copy in copies:
                 tested = meta_test(system, ModelState(head=next(heads)), episodes)
-                copy[rater] = resample([Scored(r.query, r.probabilities, r.ticks) for r in tested], DRAWS)
+                copy[rater] = resample(
+                    [Scored(r.query, r.probabilities, r.ticks, task.label_set) for r in tested], DRAWS
+                )
         return copies
 
     def _fold(self, corpus: Corpus, fold: str, number: int) -> tuple[TrainingTask, list[EpisodeData], str]:
@@ -187,7 +191,7 @@ def spans(raters: Copy, metric: int, number: int) -> dict[str, tuple[float, floa
     means = np.array([r.means[metric] for r in raters.values()])
     replicates = np.stack([r.replicates[metric] for r in raters.values()])  # [R, draws]
     count, mean = len(means), means.mean()
-    ours = estimates(raters)[METRICS[metric]].interval()
+    ours = estimates(raters)[NAMES[metric]].interval()
     alone = t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count)
     utterances = norm.ppf(0.975) * replicates.mean(0).std(ddof=1)
     picked = numpy_generator("raters", number).integers(count, size=(replicates.shape[1], count))
@@ -227,7 +231,7 @@ def main() -> None:
     for number in range(chosen.repeats):
         first, second = laboratory.repeat(number)
         parts = first, {rater: first[rater] - second[rater] for rater in first}
-        found.append([[spans(part, metric, number) for metric in range(len(METRICS))] for part in parts])
+        found.append([[spans(part, metric, number) for metric in range(len(NAMES))] for part in parts])
         means.append([np.mean([r.means for r in copy.values()], axis=0) for copy in (first, second)])
         if (number + 1) % 50 == 0:
             print(f"{number + 1} repeats, {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
@@ -239,7 +243,7 @@ def main() -> None:
         f"{200 * np.sqrt(0.05 * 0.95 / chosen.repeats):.1f} by chance; lengths in points"
     )
     print(f"{'metric':<20} {'interval':<53} {'rejects':>8} {'length':>7} {'covers':>8} {'length':>7}")
-    for metric, name in enumerate(METRICS):
+    for metric, name in enumerate(NAMES):
         for way in found[0][0][metric]:
             shown = []
             for part, wanted in ((1, difference[metric]), (0, truth[metric])):

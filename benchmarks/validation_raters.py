@@ -35,12 +35,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 from s3prl_metaperser.corpora import open_corpus
-from s3prl_metaperser.corpora.iemocap import CLASSES
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.demo.ceilings import consensus_table
 from s3prl_metaperser.demo.ceilings import scores as ceiling_scores
 from s3prl_metaperser.demo.raters import EXTERNALS, rater_models
 from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
-from s3prl_metaperser.evaluation.metrics import multilabel_scores
+from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
@@ -73,7 +73,7 @@ def workspace_of(arguments, fold):
 
 def measured(results):
     """Macro-F1 in points, loss on query and on support samples, and classes ticked for each utterance."""
-    scores = [multilabel_scores(r.probabilities, r.ticks / r.ticks.sum(1, keepdims=True))["macro_f1"] for r in results]
+    scores = [episode_scores(r.probabilities, r.ticks, LABEL_SET)["macro_f1"] for r in results]
     ticks = [(r.probabilities > 1 / r.probabilities.shape[1]).sum(1).mean() for r in results]
     return [
         100 * np.mean(scores), *(np.mean([getattr(r, name) for r in results]) for name in ("loss", "support_loss")),
@@ -172,8 +172,8 @@ def all_labels(arguments):
             optimizer, curve = torch.optim.AdamW(leaves.values(), lr=3e-4, weight_decay=0.01), []
             for step in range(101):
                 if step % 20 == 0:
-                    shares = episode.query_labels.counts / episode.query_labels.counts.sum(1, keepdims=True)
-                    curve.append(100 * multilabel_scores(system.predict(leaves, episode.query), shares)["macro_f1"])
+                    found = system.predict(leaves, episode.query)
+                    curve.append(100 * episode_scores(found, episode.query_labels.counts, LABEL_SET)["macro_f1"])
                 optimizer.zero_grad()
                 soft_cross_entropy(pooled_logits(leaves, inputs), targets).backward()
                 optimizer.step()

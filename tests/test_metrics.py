@@ -1,41 +1,209 @@
+"""Every metric against scikit-learn or a brute-force loop, by kind of label set."""
+
+import math
+import re
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.spatial.distance import jensenshannon
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    cohen_kappa_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+)
 
+from s3prl_metaperser import registry
 from s3prl_metaperser.corpora.iemocap import CLASSES
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.metrics import METRICS, Metric, Weighted, episode_scores, metric_for, metrics_for
+from s3prl_metaperser.evaluation.statistics import Scored, intervals
+from s3prl_metaperser.evaluation.summary import Cell, compare
 from s3prl_metaperser.methods.random_logits import random_probabilities
 from s3prl_metaperser.storage.resources import folder
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "adding_a_metric.md"
 PAPER = yaml.safe_load((folder("benchmarks/paper") / "tables.yaml").read_text())
+NINE = LabelSet("nine", "multi", CLASSES)
+SIX = LabelSet("six", "single", ("anger", "disgust", "fear", "happy", "neutral", "sad"))
+SHARES = LabelSet("shares", "soft", ("a", "b", "c", "d"))
+SCALE = LabelSet("scale", "ordinal", tuple(map(str, range(1, 8))), levels=tuple(map(float, range(1, 8))))
+SETS = (NINE, SIX, SHARES, SCALE)
+
+
+def drawn(label_set, seed, queries=None):
+    """Predictions and answers of one episode, [Q, C] each."""
+    generator = np.random.default_rng(seed)
+    queries = queries or int(generator.integers(2, 130))
+    size = len(label_set.classes)
+    p = generator.dirichlet(np.full(size, 0.5), size=queries)
+    if label_set.kind == "multi":
+        counts = (
+            (generator.random((queries, size)) < 0.2) | np.eye(size, dtype=bool)[generator.integers(size, size=queries)]
+        ) * 1.0
+    elif label_set.kind == "soft":
+        counts = generator.dirichlet(np.full(size, 0.3), size=queries)
+    elif label_set.kind == "single":
+        counts = np.eye(size)[generator.integers(size - 1, size=queries)]
+    else:
+        counts = np.stack([label_set.counts(float(x)) for x in generator.uniform(1, 7, size=queries)])
+    return p, counts
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_scores_equal_scikit_learn(seed):
+def test_multi_label_scores_equal_scikit_learn(seed):
     generator = np.random.default_rng(seed)
     queries = int(generator.integers(1, 130))
     probabilities = generator.dirichlet(np.full(9, 0.5), size=queries)
     targets = generator.dirichlet(np.full(9, 0.2), size=queries)
     predicted, present = probabilities > 1 / 9, targets > 1 / 9
-    scores = multilabel_scores(probabilities, targets)
+    scores = episode_scores(probabilities, targets, NINE)
     assert scores["macro_f1"] == pytest.approx(f1_score(present, predicted, average="macro", zero_division=0))
     assert scores["micro_f1"] == pytest.approx(f1_score(present, predicted, average="micro", zero_division=0))
     accuracies = [accuracy_score(present[:, c], predicted[:, c]) for c in range(9)]
     assert scores["unweighted_accuracy"] == pytest.approx(np.mean(accuracies))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_single_choice_scores_equal_scikit_learn(seed):
+    p, counts = drawn(SIX, seed)
+    said, given = p.argmax(1), counts.argmax(1)
+    scores = episode_scores(p, counts, SIX)
+    assert scores["nats"] == pytest.approx(log_loss(given, p, labels=range(6)))
+    assert scores["brier"] == pytest.approx(brier_score_loss(given, p, labels=range(6), scale_by_half=False))
+    assert scores["accuracy"] == pytest.approx(accuracy_score(given, said))
+    assert scores["macro_f1_union"] == pytest.approx(f1_score(given, said, average="macro"))
+    if np.isin(said, given).all():  # scikit-learn warns of predicted classes that nobody gave
+        assert scores["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(given, said))
+    recalls = [np.mean(said[given == c] == c) for c in np.unique(given)]
+    assert scores["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+    assert scores["manhattan"] == pytest.approx(
+        np.mean([sum(abs(a - b) for a, b in zip(x, y, strict=True)) for x, y in zip(p, counts, strict=True)])
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_of_shares_equal_scipy_and_loops(seed):
+    p, shares = drawn(SHARES, seed)
+    scores = episode_scores(p, shares, SHARES)
+    assert scores["jensen_shannon"] == pytest.approx(np.mean(jensenshannon(p, shares, base=2, axis=1) ** 2), abs=1e-12)
+    assert scores["nats"] == pytest.approx(
+        np.mean([-sum(t * math.log(q) for t, q in zip(*row, strict=True)) for row in zip(shares, p, strict=True)])
+    )
+    assert scores["brier"] == pytest.approx(
+        np.mean([sum((t - q) ** 2 for t, q in zip(*row, strict=True)) for row in zip(shares, p, strict=True)])
+    )
+    assert scores["macro_f1_union"] == pytest.approx(
+        f1_score(shares > 1 / 4, p > 1 / 4, average="macro", zero_division=0)
+    )
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_on_a_scale_equal_scikit_learn_and_lins_formula(seed):
+    p, counts = drawn(SCALE, seed)
+    levels = np.arange(1.0, 8)
+    said, given = p @ levels, counts @ levels
+    scores = episode_scores(p, counts, SCALE)
+    assert scores["mae"] == pytest.approx(mean_absolute_error(given, said))
+    nearest = [np.abs(x[:, None] - levels).argmin(1) for x in (given, said)]
+    assert scores["qwk"] == pytest.approx(cohen_kappa_score(*nearest, weights="quadratic", labels=range(7)))
+    top = 2 * np.cov(said, given, bias=True)[0, 1]
+    assert scores["ccc"] == pytest.approx(top / (said.var() + given.var() + (said.mean() - given.mean()) ** 2))
+
+
+def test_a_scales_numbers_take_the_smoothing_of_the_targets_back():
+    answers = np.stack([SCALE.counts(x) for x in (1.0, 2.5, 6.25, 7.0)])
+    scores = episode_scores(SCALE.target(answers, 0.1), answers, SCALE, smoothing=0.1)
+    assert scores["ccc"] == pytest.approx(1)
+    assert scores["mae"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("label_set", SETS, ids=lambda s: s.kind)
+def test_perfect_predictions_reach_the_best_value_but_for_capped_metrics(label_set):
+    _, counts = drawn(label_set, 3)
+    shares = counts / counts.sum(1, keepdims=True)
+    scores = episode_scores(shares, counts, label_set)
+    for metric in metrics_for(label_set):
+        best = metric.bounds[1] if metric.higher_is_better else metric.bounds[0]
+        if metric.name == "nats":
+            best = -np.mean((shares * np.log(np.where(shares > 0, shares, 1))).sum(1))
+        if not metric.capped:
+            assert scores[metric.name] == pytest.approx(best, abs=1e-9), metric.name
+
+
 def test_multi_hot_targets_mean_the_same_as_distributions():
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.full(9, 0.5), size=50)
-    hot = (generator.random((50, 9)) < 0.2) | np.eye(9, dtype=bool)[generator.integers(9, size=50)]
-    assert multilabel_scores(probabilities, hot) == multilabel_scores(probabilities, hot / hot.sum(1, keepdims=True))
+    probabilities, hot = drawn(NINE, 0, 50)
+    assert episode_scores(probabilities, hot, NINE) == episode_scores(
+        probabilities, hot / hot.sum(1, keepdims=True), NINE
+    )
 
 
-def test_a_class_that_is_neither_predicted_nor_present_counts_as_zero():
-    perfect = multilabel_scores(np.eye(9)[:3], np.eye(9)[:3])
-    assert perfect == pytest.approx({"macro_f1": 3 / 9, "micro_f1": 1.0, "unweighted_accuracy": 1.0})
+def test_a_class_that_is_neither_predicted_nor_present_counts_as_zero_in_the_papers_macro_f1_alone():
+    perfect = episode_scores(np.eye(9)[:3], np.eye(9)[:3], NINE)
+    assert {name: perfect[name] for name in ("macro_f1", "micro_f1", "unweighted_accuracy")} == pytest.approx(
+        {"macro_f1": 3 / 9, "micro_f1": 1.0, "unweighted_accuracy": 1.0}
+    )
+    assert episode_scores(np.eye(6)[:3], np.eye(6)[:3], SIX)["macro_f1_union"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["ccc", "qwk"])
+def test_agreement_with_a_constant_rater_is_left_out(name):
+    p, _ = drawn(SCALE, 0, 12)
+    constant = np.tile(SCALE.counts(4.0), (12, 1))
+    scores = episode_scores(p, constant, SCALE)
+    assert name not in scores
+    assert scores["mae"] == pytest.approx(np.abs(p @ np.arange(1.0, 8) - 4).mean())
+
+
+def test_nats_of_a_class_that_is_ruled_out_are_finite():
+    scores = episode_scores(np.array([[1.0, 0, 0, 0, 0, 0]]), np.eye(6)[[1]], SIX)
+    assert scores["nats"] == pytest.approx(-math.log(np.finfo(np.float32).tiny))
+
+
+@pytest.mark.parametrize("label_set", SETS, ids=lambda s: s.kind)
+def test_whole_weights_are_repetitions(label_set):
+    p, counts = drawn(label_set, 5, 20)
+    times = np.random.default_rng(0).integers(1, 5, size=20)
+    weighted = Weighted(p, counts, label_set, times[None].astype(float))
+    repeated = episode_scores(np.repeat(p, times, 0), np.repeat(counts, times, 0), label_set)
+    for metric in metrics_for(label_set):
+        assert metric.replicates(weighted)[0] == pytest.approx(repeated[metric.name]), metric.name
+
+
+def test_without_a_weighted_form_a_mean_is_exact_and_others_are_first_order():
+    p, counts = drawn(NINE, 7, 60)
+    weights = np.random.default_rng(1).standard_exponential((400, 60))
+    for name, error in (("brier", 1e-9), ("micro_f1", 0.01)):
+        exact = metric_for(NINE, name)
+        plain = Metric("mine", "mine", ("multi",), exact.of_episode)
+        one, other = (metric.replicates(Weighted(p, counts, NINE, weights)) for metric in (exact, plain))
+        assert np.abs(one - other).max() < error * (1 if name == "brier" else 3)
+        assert other.std() == pytest.approx(one.std(), rel=0.05)
+
+
+def test_the_primary_metric_of_each_kind_comes_first():
+    assert [metrics_for(label_set)[0].name for label_set in SETS] == ["macro_f1", "nats", "jensen_shannon", "ccc"]
+    assert [m.name for m in metrics_for(NINE)] == ["macro_f1", "micro_f1", "unweighted_accuracy", "nats", "brier"]
+
+
+def test_registered_names_are_the_metrics_names():
+    assert {name: METRICS.get(name).name for name in METRICS.names()} == {name: name for name in METRICS.names()}
+
+
+def test_a_metric_that_does_not_fit_is_refused_with_those_that_do():
+    with pytest.raises(UserError, match=r"'ccc' does not fit 'multi' label sets\. Expected one of: macro_f1, micro_f1"):
+        metric_for(NINE, "ccc")
+    with pytest.raises(UserError, match=r"Unknown metric 'makro_f1'\. Did you mean 'macro_f1'"):
+        metric_for(NINE, "makro_f1")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +217,7 @@ def test_a_class_that_is_neither_predicted_nor_present_counts_as_zero():
 )
 def test_arrays_that_make_no_sense_are_errors(probabilities, targets, message):
     with pytest.raises(UserError, match=message):
-        multilabel_scores(probabilities, targets)
+        episode_scores(probabilities, targets, NINE)
 
 
 def drawn_ticks(marginals, ticks_per_utterance, queries, generator):
@@ -74,8 +242,54 @@ def test_random_logits_give_the_papers_random_row(scenario, marginals):
         for _ in range(60):
             labels = drawn_ticks(rater["marginals"], rater["ticks_per_utterance"], 128, generator)
             probabilities = random_probabilities(generator.standard_normal((128, 9)))
-            scores = multilabel_scores(probabilities, labels)
-            episodes.append([100 * scores[name] for name in METRICS])
+            scores = episode_scores(probabilities, labels, NINE)
+            episodes.append([100 * scores[name] for name in ("macro_f1", "micro_f1", "unweighted_accuracy")])
         per_rater.append(np.mean(episodes, axis=0))
     published = PAPER["table1"][scenario]["wavlm_base"]["Random"]
     np.testing.assert_allclose(np.mean(per_rater, axis=0), published, atol=1.0)
+
+
+@pytest.fixture
+def top_one(tmp_path, monkeypatch):
+    """The example of docs/adding_a_metric.md as an installed package."""
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (toml,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    ((group, points),) = tomllib.loads(toml)["project"]["entry-points"].items()
+    (tmp_path / "top_one.py").write_text(source)
+    info = tmp_path / "my_emotion_metrics-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-emotion-metrics\nVersion: 0.1\n")
+    lines = [f"{name} = {target}" for name, target in points.items()]
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with METRICS.read_again():
+        yield
+    sys.modules.pop("top_one", None)
+
+
+def test_the_metric_of_the_page_is_taken_wherever_metrics_are(top_one):
+    p, counts = drawn(NINE, 0, 40)
+    expected = np.mean([row[p[i].argmax()] > 0 for i, row in enumerate(counts)])
+    assert episode_scores(p, counts, NINE)["top_one"] == pytest.approx(expected)
+    assert "top_one" not in episode_scores(*drawn(SCALE, 0, 40), SCALE)
+    query = [f"u{number}" for number in range(40)]
+    good = {r: [Scored(query, 0.5 * p + 0.5 * counts / counts.sum(1, keepdims=True), counts, NINE)] for r in "ab"}
+    bad = {r: [Scored(query, p, counts, NINE)] for r in "ab"}
+    span = intervals(bad, 200)["top_one"]
+    assert span.mean == pytest.approx(expected)
+    assert span.low < span.mean < span.high
+    by = {Cell("c", "u", "frozen", "seen", name, 32, "paper"): r for name, r in (("Good", good), ("Bad", bad))}
+    (comparison,) = compare(by, "Bad", metric="top_one", draws=200)
+    assert comparison.metric.title == "top-1"
+    assert comparison.difference.mean > 0
+
+
+def test_an_entry_point_that_is_no_metric_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(registry, "entry_points", lambda group: [EntryPoint("mine", "colorsys:rgb_to_yiq", group)])
+    with METRICS.read_again(), pytest.raises(UserError, match=r"metric 'mine' \(colorsys\) is no Metric but <function"):
+        metrics_for(NINE)
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group: [EntryPoint("mine", "s3prl_metaperser.evaluation.metrics:CCC", group)]
+    )
+    with METRICS.read_again(), pytest.raises(UserError, match="is a Metric named 'ccc'"):
+        metrics_for(NINE)

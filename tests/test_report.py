@@ -1,6 +1,5 @@
 """The report, on result files that are made up in a moment and read like real ones."""
 
-import configparser
 import csv
 import dataclasses
 import hashlib
@@ -17,24 +16,27 @@ from synthetic import synthetic_corpus
 
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.corpora.iemocap import CLASSES, SUGGESTED
+from s3prl_metaperser.corpora import labels_without_audio
+from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET, SUGGESTED
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
-from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Point, Raters, Result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
-from s3prl_metaperser.evaluation.trajectory import ticked_classes
+from s3prl_metaperser.evaluation.trajectory import decided_classes
 from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.report import drawing, paper
 from s3prl_metaperser.report.folder import MANIFEST, publish
-from s3prl_metaperser.report.marginals import demo_corpus, label_marginals
+from s3prl_metaperser.report.marginals import label_marginals
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.write import PAGE, write_report
 from s3prl_metaperser.report.writers import comma_separated, escape_latex, latex, markdown
 
 DRAWS = 20
+NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
 SKILL = {"Random": 0.0, "Linear-Few": 0.8, "Linear-Zero": 1.0, "Meta-PerSER": 1.6}
 
 
@@ -43,7 +45,7 @@ def write_results(
     systems=tuple(SKILL),
     *,
     upstream="fbank_no_cmvn",
-    corpus="made-up",
+    corpus="iemocap",
     corpus_hash="c" * 64,
     scenario="seen",
     scope="frozen",
@@ -88,7 +90,7 @@ def write_results(
                     standardized=True,
                     training_seed=1337,
                 ),
-                classes=CLASSES,
+                label_set=LABEL_SET,
                 raters=Raters(rater, SUGGESTED.test_raters[fold % 5], ("C-F1", "C-M1")),
                 asked=episodes,
                 tested=results,
@@ -128,10 +130,10 @@ def _trajectory(results, steps):
     made = []
     for number in steps:
         shown = [np.roll(r.probabilities, number != steps[-1], axis=1) for r in results]
-        scores = [multilabel_scores(p, r.ticks) for p, r in zip(shown, results, strict=True)]
-        by_metric = {metric: tuple(score[metric] for score in scores) for metric in METRICS}
+        scores = [episode_scores(p, r.ticks, LABEL_SET) for p, r in zip(shown, results, strict=True)]
+        by_metric = {metric: tuple(score[metric] for score in scores) for metric in NAMES}
         losses = {"loss": (2.0 - number / 100,) * len(results), "support_loss": (1.0,) * len(results)}
-        predicted = tuple(tuple(ticked_classes(p)) for p in shown)
+        predicted = tuple(tuple(decided_classes(p, LABEL_SET)) for p in shown)
         made.append(Point(number, metrics=by_metric, predicted=predicted, **losses))
     return tuple(made) or None
 
@@ -206,7 +208,7 @@ def test_a_tables_numbers_are_the_statistics_numbers(results, report):
         if cell.system in ("Meta-PerSER", "Random") and cell.shots == 32:
             found = row(report, "table1", scenario=cell.scenario, upstream=cell.upstream, system=cell.system)
             spans = summarise(raters, draws=DRAWS).intervals
-            for metric, name in paper.METRIC_NAMES.items():
+            for metric, name in zip(NAMES, ("macro-F1", "micro-F1", "UA"), strict=False):
                 assert float(found[f"{name} ours"]) == 100 * spans[metric].mean
                 assert float(found[f"{name} ours low"]) == 100 * spans[metric].low
                 assert float(found[f"{name} ours high"]) == 100 * spans[metric].high
@@ -234,8 +236,11 @@ def test_the_papers_numbers_stand_beside_ours(report):
 
 
 def test_hub_names_find_the_papers_upstream():
-    assert paper.table1("seen", paper.paper_upstream("wav2vec2_base_960"), "Entire-Sim", "macro_f1") == Value(24.4)
-    assert paper.table1("seen", "fbank", "Random", "macro_f1") is ABSENT
+    table = paper.spec().tables["table1"]
+    place = {"scenario": "seen", "upstream": paper.paper_upstream("wav2vec2_base_960"), "row": "Entire-Sim"}
+    assert paper.number(table, "macro_f1", **place) == Value(24.4)
+    assert paper.number(table, "nats", **place) is ABSENT
+    assert paper.number(table, "macro_f1", **{**place, "upstream": "fbank"}) is ABSENT
 
 
 def test_missing_cells_are_shown_and_counted(report):
@@ -258,7 +263,7 @@ def test_a_cell_without_all_raters_says_how_many_it_has(report):
     assert whole["macro-F1 ours note"] == ""
     text = Page((report / PAGE).read_text(encoding="utf-8")).text
     assert (
-        "1 row(s) of “Table 1: all systems, K=32 (made-up, frozen upstream)” are means over fewer test raters" in text
+        "1 row(s) of “Table 1: all systems, K=32 (iemocap, frozen upstream)” are means over fewer test raters" in text
     )
 
 
@@ -334,7 +339,7 @@ def test_adaptation_is_drawn_over_its_steps_and_ends_with_the_tables_numbers(tmp
         path.name for path in (out / "figures").iterdir()
     }
     page = Page((out / PAGE).read_text(encoding="utf-8"))
-    assert "Adaptation over its steps: fbank_no_cmvn, K=32 (made-up, frozen upstream)" in {
+    assert "Adaptation over its steps: fbank_no_cmvn, K=32 (iemocap, frozen upstream)" in {
         attributes.get("aria-label") for _, attributes in page.tags
     }
     assert "Linear-Few, seen data, fbank_no_cmvn: 5 steps are left out" in page.text
@@ -357,13 +362,16 @@ def test_the_papers_tables_agree_with_each_other_and_with_its_text():
     """Table 1 and Table A4 share K = 32, Table 2's last row is Table 1's, and section 4.2 quotes Figure 2's ends."""
     content = paper.published()
     for scenario in ("seen", "unseen"):
-        for upstream in paper.UPSTREAMS:
+        for upstream in paper.spec().upstreams:
             assert content["table1"][scenario][upstream]["Meta-PerSER"] == content["table_a4"][scenario][upstream][32]
-    for upstream in paper.UPSTREAMS:
+    for upstream in paper.spec().upstreams:
         assert content["table2"]["all_four"][upstream] == content["table1"]["unseen"][upstream]["Meta-PerSER"]
     quoted = (("macro_f1", 2, 33.2), ("macro_f1", 32, 35.5), ("micro_f1", 32, 50.2), ("unweighted_accuracy", 32, 82.1))
+    figure2 = paper.spec().tables["figure2"]
     for metric, shots, number in quoted:
-        assert paper.figure2("seen", shots, metric).mean == pytest.approx(number, abs=0.1)
+        assert paper.number(figure2, metric, scenario="seen", upstream="", row=str(shots)).mean == pytest.approx(
+            number, abs=0.1
+        )
     for table in ("table_a1", "table_a2"):
         for rater in SUGGESTED.test_raters:
             assert sum(content[table][rater]["marginals"]) == pytest.approx(100, abs=0.02)
@@ -462,7 +470,7 @@ def test_label_marginals_are_counted_from_the_corpus():
 
 def test_the_demo_corpus_is_known_without_its_audio(tmp_path):
     demo = Options().downstream_expert.datarc.demo
-    corpus = demo_corpus(demo.seed, demo.utterances, demo.raters)
+    corpus = labels_without_audio("demo", vars(demo))
     write_results(tmp_path / "in", ["Random"], corpus="demo", corpus_hash=corpus.fingerprint(), raters=("C-E1",))
     write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
     found = row(tmp_path / "out", "table_a1", **{"class": "frustrated"})
@@ -611,21 +619,155 @@ def test_mistakes_on_the_command_line_are_one_line(tmp_path, capsys, arguments, 
     assert message in capsys.readouterr().err
 
 
-def test_an_installed_package_holds_the_templates():
-    """They are files beside the code, so the distribution has to name them."""
-    root = Path(__file__).resolve().parents[1]
-    configuration = configparser.ConfigParser()
-    configuration.read(root / "setup.cfg")
-    data = configuration["options.package_data"]
-    templates = {path.relative_to(root).as_posix() for path in root.glob("s3prl_metaperser/*/templates/*")}
-    named = {
-        path.relative_to(root).as_posix()
-        for package, patterns in data.items()
-        for pattern in patterns.split()
-        for path in (root / package.replace(".", "/")).glob(pattern)
+SIX = LabelSet("six", "single", ("anger", "disgust", "fear", "happy", "neutral", "sad"))
+SCALE = LabelSet("fluency", "ordinal", tuple(map(str, range(11))), levels=tuple(map(float, range(11))))
+
+
+def write_own(folder, label_set, *, constant=()):
+    """Results of a corpus of one's own: four raters, two systems, one K."""
+    size = len(label_set.classes)
+    for system, skill in (("Linear-Zero", 0.2), ("Meta-PerSER", 0.5)):
+        for fold, rater in enumerate(("ann", "bob", "cem", "dee"), start=1):
+            draw = np.random.default_rng([fold, size])
+            values = draw.uniform(0, 10, size=40)
+            if rater in constant:
+                values[:] = 4.0
+            pool = [
+                label_set.counts(x if label_set.levels else [label_set.classes[int(x) % (size - 1)]]) for x in values
+            ]
+            made, results = [], []
+            for seed in range(2):
+                chosen = draw.permutation(40)[:16]
+                counts = np.stack([pool[u] for u in chosen])
+                p = skill * counts + (1 - skill) * draw.dirichlet(np.ones(size), size=16)
+                query = tuple(f"clip{u:02d}" for u in chosen)
+                made.append(Episode(seed, ("s0", "s1"), query))
+                results.append(EpisodeResult(seed, query, p, counts, 1.0))
+            expert = Options().downstream_expert
+            data = dataclasses.replace(expert.datarc, corpus="own", fold=f"fold{fold}", smoothing=0.0)
+            options = dataclasses.replace(Options(), downstream_expert=dataclasses.replace(expert, datarc=data))
+            predicted = tuple(tuple(decided_classes(r.probabilities, label_set)) for r in results)
+            scores = [episode_scores(r.probabilities, r.ticks, label_set) for r in results]
+            by_metric = {name: tuple(score[name] for score in scores) for name in scores[0]}
+            Result.of(
+                cell=EvaluatedCell(
+                    corpus="own",
+                    upstream="fbank_no_cmvn",
+                    scope="frozen",
+                    scenario="seen",
+                    fold=f"fold{fold}",
+                    system=system,
+                    split="test",
+                    shots=2,
+                    queries=16,
+                    seeds=(0, 1),
+                    steps=5,
+                    protocol="paper",
+                    standardized=True,
+                    training_seed=1,
+                ),
+                label_set=label_set,
+                raters=Raters(rater, {"ann": "bob", "bob": "cem", "cem": "dee", "dee": "ann"}[rater], ()),
+                asked=EpisodeList("c" * 64, "seen", "fold", rater, "p", 2, 16, tuple(made)),
+                tested=results,
+                hashes={"corpus": "c" * 64, "task": "t", "features": "f", "upstream_checkpoint": "none"},
+                options=dataclasses.asdict(options),
+                selected_step=1,
+                engine="loop",
+                seconds=1.0,
+                draws=2,
+                trajectory=(Point(5, None, by_metric, (1.0, 1.0), (1.0, 1.0), predicted),),
+            ).write(Path(folder) / f"{system}-{rater}" / "result_test.json")
+
+
+@pytest.mark.parametrize("label_set", [SIX, SCALE], ids=lambda s: s.kind)
+def test_a_corpus_of_ones_own_shows_its_own_metrics_and_only_rows_with_results(tmp_path, label_set):
+    write_own(tmp_path / "in", label_set)
+    written = write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    assert (written.missing, written.rows) == (0, 2)
+    found = rows(tmp_path / "out", "table1")
+    assert [r["system"] for r in found] == ["Linear-Zero", "Meta-PerSER"]
+    metrics = metrics_for(label_set)
+    assert [name for name in found[0] if f"{name} low" in found[0]] == [metric.title for metric in metrics]
+    cells = group(load_results(tmp_path / "in"))
+    for cell, raters in cells.items():
+        (mine,) = (r for r in found if r["system"] == cell.system)
+        for metric in metrics:
+            assert (
+                float(mine[metric.title]) == metric.scale * summarise(raters, draws=DRAWS).intervals[metric.name].mean
+            )
+    text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
+    assert "All systems, K=2 (own, frozen upstream)" in text
+    assert "IEMOCAP" not in text
+    assert "missing" not in text.replace("What is missing", "")
+    tables = {path.stem for path in (tmp_path / "out" / "tables").glob("*.csv")}
+    assert {"table1", "raters", "calibration", "adaptation", "against_meta_perser", "against_zero_shot"} <= tables
+    assert not {"table2", "table_a4", "figure2"} & tables
+
+
+def test_verdicts_of_another_label_set_go_by_its_primary_metric_and_direction(tmp_path):
+    write_own(tmp_path / "in", SIX)
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    (comparison,) = compare(group(load_results(tmp_path / "in")), "zero-shot", draws=DRAWS)
+    assert comparison.metric.name == "nats"
+    assert comparison.difference.mean < 0  # lower is better
+    assert re.match(r"Meta-PerSER is better than Linear-Zero by 0\.\d{3} nats", comparison.verdict)
+    text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
+    assert comparison.verdict in text
+    assert "Nats, paired on the same episodes" in text
+    improved = row(tmp_path / "out", "raters", system="Meta-PerSER")
+    assert improved["% improved"] == "100.0"
+
+
+def test_episodes_without_a_value_are_counted_beside_the_number(tmp_path):
+    write_own(tmp_path / "in", SCALE, constant=("bob",))
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    found = row(tmp_path / "out", "table1", system="Meta-PerSER")
+    assert (found["CCC note"], found["MAE note"]) == ("undefined in 2 episodes", "")
+    assert row(tmp_path / "out", "raters", system="Meta-PerSER")["bob"] == ""
+    stored = json.loads((tmp_path / "in" / "Meta-PerSER-bob" / "result_test.json").read_text())
+    assert "ccc" not in stored["metrics"]
+    assert "ccc" not in stored["episodes"][0]["metrics"]
+    assert stored["metrics"]["mae"].keys() == {"mean", "low", "high"}
+
+
+def test_the_note_below_table_1_says_what_perfect_predictions_reach(results, report):
+    cells = {
+        c: r
+        for c, r in group(load_results(results)).items()
+        if str(c).startswith("Linear-Few: iemocap, wavlm_base (frozen), seen")
     }
-    assert {
-        "s3prl_metaperser/report/templates/report.html",
-        "s3prl_metaperser/report/templates/report.css",
-    } <= templates
-    assert templates <= named
+    perfect = np.mean(
+        [np.mean([(e.counts.sum(0) > 0).mean() for e in es]) for es in next(iter(cells.values())).values()]
+    )
+    text = (report / "tables" / "table1.md").read_text(encoding="utf-8")
+    assert f"Perfect predictions reach macro-F1 {100 * perfect:.1f} (seen)" in text
+
+
+def test_nats_and_brier_stand_beside_the_papers_metrics_for_results_of_version_0_1_0(tmp_path):
+    write_results(tmp_path / "in", ["Random"])
+    for path in (tmp_path / "in").rglob("result_test.json"):  # as that version wrote them
+        content = json.loads(path.read_text())
+        content.pop("label_set")
+        content.pop("task")
+        for each in (content, *content["episodes"]):
+            each["metrics"] = {name: each["metrics"][name] for name in NAMES[:3]}
+        path.write_text(json.dumps({**content, "schema": 3}))
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    found = row(tmp_path / "out", "table1", scenario="seen", upstream="fbank_no_cmvn", system="Random")
+    (raters,) = group(load_results(tmp_path / "in")).values()
+    expected = [-np.log(e.probabilities[e.counts > 0]).mean() for own in raters.values() for e in own]
+    assert float(found["nats ours"]) == pytest.approx(np.mean(expected))
+    assert float(found["Brier ours"]) > 0
+    assert "nats paper" not in found
+
+
+def test_the_published_demo_numbers_agree_with_each_other():
+    """Meta-PerSER's row of Table 1 is the last row of Table 2, in docs/demo_results.md."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "demo_results.md").read_text(encoding="utf-8")
+    lines = [
+        [part.strip() for part in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    seen, unseen = ([line[1], line[4]] for line in lines if line[0] == "Meta-PerSER")
+    (last,) = (line[4:] for line in lines if line[:4] == ["✓"] * 4)
+    assert last == [unseen[0], unseen[1], seen[0], seen[1]]

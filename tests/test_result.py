@@ -40,7 +40,7 @@ def test_a_file_of_version_3_is_read_with_its_numbers_to_the_bit(tmp_path):
     for stored, episode in zip(content["episodes"], read.episodes, strict=True):
         assert [list(row) for row in episode.probabilities] == stored["probabilities"]
         assert [list(row) for row in episode.ticks] == stored["ticks"]
-    assert {name: vars(span) for name, span in read.metrics.items()} == content["metrics"]
+    assert {name: span.as_json() for name, span in read.metrics.items()} == content["metrics"]
     assert read.trajectory[0].metrics == {"macro_f1": (0.1, 0.25, 1 / 3)}
     assert read.trajectory[1].diverged == "NaN"
 
@@ -82,7 +82,7 @@ def test_other_versions_are_refused_with_those_that_are_read(tmp_path, schema):
     ("path", "value", "what"),
     [
         ("episodes", [{**EPISODE, "query": ["u1"]}], r"episodes\[0\]\.probabilities does not have the shape"),
-        ("metrics/macro_f1", 0.5, r"metrics\.macro_f1 must be a mapping of mean, low, high, got 0\.5"),
+        ("metrics/macro_f1", 0.5, r"metrics\.macro_f1 must be a mapping of mean, low, high, undefined, got 0\.5"),
         ("cell/split", "train", r"Bad value 'train' for cell\.split\. Expected one of: test, dev"),
         ("cell/seeds", [0, -1], r"Bad value -1 for cell\.seeds\[1\], expected a number that is not negative"),
         ("cell/standardized", 1, r"Bad value 1 for cell\.standardized, expected true or false"),

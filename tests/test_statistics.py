@@ -1,17 +1,26 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from s3prl_metaperser.evaluation.metrics import multilabel_scores
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.evaluation import statistics
+from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.statistics import (
     Estimate,
     Scored,
+    best_possible,
     estimates,
     intervals,
     mean_scores,
     paired_intervals,
     resample,
 )
+
+SCALE = LabelSet("scale", "ordinal", ("1", "2", "3", "4", "5"), levels=(1.0, 2.0, 3.0, 4.0, 5.0))
+SIX = LabelSet("six", "single", ("anger", "disgust", "fear", "happy", "neutral", "sad"))
 
 
 def rater(seed, skill, utterances=80, episodes=6, queries=32):
@@ -24,7 +33,7 @@ def rater(seed, skill, utterances=80, episodes=6, queries=32):
         said = np.where(generator.random(queries) < skill, truth[chosen], generator.integers(9, size=queries))
         probabilities = np.full((queries, 9), 0.05)
         probabilities[np.arange(queries), said] = 0.6
-        made.append(Scored([f"u{c}" for c in chosen], probabilities, np.eye(9, dtype=int)[truth[chosen]]))
+        made.append(Scored([f"u{c}" for c in chosen], probabilities, np.eye(9, dtype=int)[truth[chosen]], LABEL_SET))
     return made
 
 
@@ -32,7 +41,7 @@ def test_means_are_over_seeds_then_raters():
     raters = {"a": rater(0, 0.5), "b": rater(1, 0.9, episodes=2)}
     expected = np.mean(
         [
-            np.mean([multilabel_scores(e.probabilities, e.ticks)["macro_f1"] for e in episodes])
+            np.mean([episode_scores(e.probabilities, e.counts, LABEL_SET)["macro_f1"] for e in episodes])
             for episodes in raters.values()
         ]
     )
@@ -88,7 +97,8 @@ def test_the_error_of_one_raters_accuracy_is_the_binomial_one():
 def test_five_raters_without_a_common_utterance_get_students_interval():
     raters = {r: rater(r, 0.3 + 0.1 * r) for r in range(5)}
     raters = {
-        r: [Scored([f"{r} {u}" for u in e.query], e.probabilities, e.ticks) for e in es] for r, es in raters.items()
+        r: [Scored([f"{r} {u}" for u in e.query], e.probabilities, e.counts, LABEL_SET) for e in es]
+        for r, es in raters.items()
     }
     means = [mean_scores({r: episodes})["macro_f1"] for r, episodes in raters.items()]
     expected = stats.ttest_1samp(means, 0.2)
@@ -124,7 +134,7 @@ def crossed(generator, utterances=40, queries=30):
             skill = np.clip(0.5 + sign * leaning[name, chosen], 0, 1)
             said = np.where(generator.random(queries) < skill, truth[chosen], (truth[chosen] + 1) % 9)
             ids = [f"u{u}" for u in chosen]
-            system[name] = [Scored(ids, 0.01 + 0.91 * np.eye(9)[said], np.eye(9, dtype=int)[truth[chosen]])]
+            system[name] = [Scored(ids, 0.01 + 0.91 * np.eye(9)[said], np.eye(9, dtype=int)[truth[chosen]], LABEL_SET)]
     return systems
 
 
@@ -137,3 +147,67 @@ def test_the_paired_test_has_its_size_where_raters_and_shared_utterances_vary():
         alone += stats.ttest_1samp([d.means[1] for d in difference.values()], 0).pvalue < 0.05
     assert rejected / 150 <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 150)
     assert alone / 150 > 0.15  # what a t test does that does not know of the shared utterances
+
+
+def other(label_set, seed, constant=False, episodes=4, queries=20, utterances=50):
+    """Episodes of a rater who answers by another kind of label set."""
+    generator, size, made = np.random.default_rng(seed), len(label_set.classes), []
+    draw = [1.0 + 4.0 * x for x in generator.random(utterances)]
+    answers = [label_set.counts(x if label_set.levels else [label_set.classes[int(x)]]) for x in draw]
+    for _ in range(episodes):
+        chosen = generator.choice(utterances, queries, replace=False)
+        counts = np.stack([answers[0 if constant else u] for u in chosen])
+        p = 0.3 * counts + 0.7 * generator.dirichlet(np.ones(size), size=queries)
+        made.append(Scored([f"u{u}" for u in chosen], p, counts, label_set))
+    return made
+
+
+@pytest.mark.parametrize("label_set", [LABEL_SET, SIX, SCALE], ids=lambda s: s.kind)
+def test_every_metric_of_a_label_set_has_an_interval_within_its_bounds(label_set):
+    raters = {r: rater(r, 0.5) if label_set is LABEL_SET else other(label_set, r) for r in range(3)}
+    spans = intervals(raters, 100)
+    assert list(spans) == [metric.name for metric in metrics_for(label_set)]
+    for metric in metrics_for(label_set):
+        span = spans[metric.name]
+        assert metric.bounds[0] <= span.low < span.mean < span.high <= metric.bounds[1]
+
+
+def test_episodes_without_a_value_are_left_out_and_counted():
+    raters = {"varied": other(SCALE, 0), "constant": other(SCALE, 1, constant=True)}
+    spans = intervals(raters, 50)
+    assert (spans["ccc"].undefined, spans["qwk"].undefined, spans["mae"].undefined) == (4, 4, 0)
+    alone = intervals({"varied": raters["varied"]}, 50)["ccc"]
+    assert spans["ccc"].mean == alone.mean
+    assert "ccc" not in intervals({"constant": raters["constant"]}, 50)
+    assert not any(np.isnan([s.mean, s.low, s.high]).any() for s in spans.values())
+
+
+def test_a_rater_without_a_value_does_not_keep_others_from_being_compared():
+    good = {"varied": other(SCALE, 0), "constant": other(SCALE, 1, constant=True)}
+    bad = {
+        r: [dataclasses.replace(e, probabilities=np.roll(e.probabilities, 1, 1)) for e in es] for r, es in good.items()
+    }
+    spans = paired_intervals(good, bad, 50)
+    assert spans["ccc"].mean > 0
+    assert spans["mae"].mean < 0
+
+
+def test_perfect_predictions_say_how_high_macro_f1_can_come():
+    episodes = rater(0, 0.5, utterances=40, queries=8)
+    expected = np.mean([(e.counts.sum(0) > 0).mean() for e in episodes])
+    assert best_possible({"a": episodes}) == {"macro_f1": pytest.approx(expected)}
+    assert best_possible({"a": other(SIX, 0)}) == {}
+
+
+def test_a_metric_without_a_weighted_form_has_the_error_of_the_one_that_has(monkeypatch):
+    """The bootstrap of a plain function: exact for a mean, close for macro-F1."""
+    raters = {r: rater(r, 0.5) for r in range(3)}
+    expected = {
+        name: estimates({r: resample(e, 500) for r, e in raters.items()})[name] for name in ("brier", "micro_f1")
+    }
+    plain = tuple(dataclasses.replace(metric, weighted=None) for metric in metrics_for(LABEL_SET))
+    monkeypatch.setattr(statistics, "metrics_for", lambda label_set: plain)
+    found = estimates({r: resample(e, 500) for r, e in raters.items()})
+    assert found["brier"].error == pytest.approx(expected["brier"].error)
+    assert found["micro_f1"].error == pytest.approx(expected["micro_f1"].error, rel=0.02)
+    assert found["micro_f1"].mean == pytest.approx(expected["micro_f1"].mean)

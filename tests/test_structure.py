@@ -114,13 +114,7 @@ STILL_NAMED = {
     "audit/one.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "config/options.py": {"demo"},
     "demo/ceilings.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
-    "evaluation/compare.py": {"macro_f1"},
-    "evaluation/result.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
-    "listener/leave_out.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "methods/facts.py": {"Linear-Zero", "Entire-Zero"},
-    "report/detail_tables.py": {"macro_f1"},
-    "report/paper.py": {"iemocap", "macro_f1", "micro_f1", "unweighted_accuracy"},
-    "report/provenance.py": {"macro_f1"},
     "s3prl_plugin/doctor.py": {"demo"},
 }
 

@@ -10,11 +10,12 @@ import pytest
 from scipy import stats
 from sklearn.metrics import brier_score_loss
 
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import SCHEMA
 from s3prl_metaperser.evaluation import calibration_scores as fit
 from s3prl_metaperser.evaluation.compare import holm
-from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, compare, group, load_results, summarise, summarise_all
 
@@ -33,8 +34,11 @@ def scored(rater, skill, seed=0, queries=40, episodes=3, pool=120):
         said = np.where(luck.random(queries) < skill, truth[chosen], luck.integers(9, size=queries))
         probabilities = luck.dirichlet(np.ones(9), size=queries) * 0.4
         probabilities[np.arange(queries), said] += 0.6
-        made.append(Scored([f"u{c}" for c in chosen], probabilities, np.eye(9, dtype=int)[truth[chosen]]))
+        made.append(Scored([f"u{c}" for c in chosen], probabilities, np.eye(9, dtype=int)[truth[chosen]], LABEL_SET))
     return made
+
+
+NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
 
 
 def hash_of(rater):
@@ -50,9 +54,9 @@ def result(system="Linear-Zero", fold=1, skill=0.5, seed=0, **cell):
             "support": [],
             "query": list(e.query),
             "probabilities": e.probabilities.tolist(),
-            "ticks": e.ticks.tolist(),
+            "ticks": e.counts.tolist(),
             "loss": 1.0,
-            "metrics": dict.fromkeys(METRICS, 0.5),
+            "metrics": dict.fromkeys(NAMES[:3], 0.5),
         }
         for number, e in enumerate(scored(rater, skill, seed))
     ]
@@ -68,7 +72,7 @@ def result(system="Linear-Zero", fold=1, skill=0.5, seed=0, **cell):
         "counts": dict.fromkeys(
             ("shots_requested", "shots_used", "queries_requested", "queries_used", "episodes"), len(episodes)
         ),
-        "metrics": {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in METRICS},
+        "metrics": {name: {"mean": 0.5, "low": 0.4, "high": 0.6} for name in NAMES[:3]},
         "hashes": dict.fromkeys(("corpus", "task", "features", "upstream_checkpoint", "code"), "c")
         | {"episodes": f"e{fold}"},
         "versions": {}, "selected_step": 1, "tuned": None, "engine": "loop", "trajectory": None, "seconds": 1.0,
@@ -214,9 +218,9 @@ def test_a_file_that_is_not_whole_is_one_error_that_names_the_key(tmp_path, path
 def test_a_summary_is_seeds_then_raters_and_knows_the_worst_rater():
     skills = dict(zip(RATERS, (0.9, 0.3, 0.7, 0.6, 0.8), strict=True))
     summary = summarise({r: scored(r, s) for r, s in skills.items()}, draws=DRAWS)
-    for metric in METRICS:
+    for metric in NAMES:
         means = {
-            r: np.mean([multilabel_scores(e.probabilities, e.ticks)[metric] for e in scored(r, s)])
+            r: np.mean([episode_scores(e.probabilities, e.counts, LABEL_SET)[metric] for e in scored(r, s)])
             for r, s in skills.items()
         }
         assert summary.intervals[metric].mean == pytest.approx(np.mean(list(means.values())))
@@ -231,8 +235,8 @@ def test_the_share_of_raters_improved_is_counted_against_the_zero_shot_system_of
     better = {r: scored(r, 0.95 if r in RATERS[:3] else 0.05, seed=2) for r in RATERS}
     cells = {cell("Linear-Zero"): zero, cell("Meta-PerSER"): better, cell("Meta-PerSER", scope="finetuned"): better}
     summaries = summarise_all(cells, draws=DRAWS)
-    assert summaries[cell("Meta-PerSER")].improved == dict.fromkeys(METRICS, 3 / 5)
-    assert summaries[cell("Linear-Zero")].improved == dict.fromkeys(METRICS, 0)
+    assert summaries[cell("Meta-PerSER")].improved == dict.fromkeys(NAMES, 3 / 5)
+    assert summaries[cell("Linear-Zero")].improved == dict.fromkeys(NAMES, 0)
     assert summaries[cell("Meta-PerSER", scope="finetuned")].improved is None
 
 
@@ -295,7 +299,7 @@ def test_calibration_pools_a_raters_episodes_and_averages_over_raters():
     found = fit.calibration(raters)
     expected = []
     for episodes in raters.values():
-        p, t = (np.concatenate([getattr(e, n) for e in episodes]) for n in ("probabilities", "ticks"))
+        p, t = (np.concatenate([getattr(e, n) for e in episodes]) for n in ("probabilities", "counts"))
         expected.append(fit.expected_calibration_error(p, t))
     assert found.ece == pytest.approx(np.mean(expected))
     assert found.bins == 10
@@ -331,7 +335,7 @@ def test_the_difference_is_that_of_the_raters_means():
     (found,) = compare(cells, "zero-shot", metric="micro_f1", draws=DRAWS)
     for rater in RATERS:
         one, other = (
-            np.mean([multilabel_scores(e.probabilities, e.ticks)["micro_f1"] for e in raters[rater]])
+            np.mean([episode_scores(e.probabilities, e.counts, LABEL_SET)["micro_f1"] for e in raters[rater]])
             for raters in cells.values()
         )
         assert found.per_rater[rater] == pytest.approx(other - one)

@@ -10,12 +10,14 @@ from test_runner import result
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import meta_test
-from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.statistics import intervals
-from s3prl_metaperser.evaluation.trajectory import scored_trajectory, ticked_classes, trajectory
+from s3prl_metaperser.evaluation.statistics import Scored, intervals
+from s3prl_metaperser.evaluation.trajectory import decided_classes, scored_trajectory, trajectory
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -29,10 +31,12 @@ def point(content, steps):
 
 def assert_is_the_cells_own(found, content):
     """A point against the episodes of its file: metrics, loss and predictions are the same numbers."""
-    for metric in METRICS:
+    for metric in [metric.name for metric in metrics_for(LABEL_SET)]:
         assert found[metric] == [episode["metrics"][metric] for episode in content["episodes"]]
     assert found["loss"] == [episode["loss"] for episode in content["episodes"]]
-    assert found["predicted"] == [ticked_classes(episode["probabilities"]) for episode in content["episodes"]]
+    assert found["predicted"] == [
+        decided_classes(episode["probabilities"], LABEL_SET) for episode in content["episodes"]
+    ]
 
 
 @pytest.mark.parametrize("system", ["Meta-PerSER", "Linear-Few", "Multi-Few"])
@@ -46,7 +50,10 @@ def test_after_as_many_steps_as_the_cell_has_it_is_the_cell(tmp_path, system):
     assert np.mean(point(content, 6)["support_loss"]) < np.mean(point(content, 0)["support_loss"])
     read = Result.read(folder / "result_test.json")
     (rater,) = read.scored
-    assert intervals({rater: scored_trajectory(read)[6]}, 50) == intervals(read.scored, 50)
+    found, own = intervals({rater: scored_trajectory(read)[6]}, 50), intervals(read.scored, 50)
+    by_decisions = [metric.name for metric in metrics_for(LABEL_SET) if metric.of_decisions]
+    assert {name: found[name] for name in by_decisions} == {name: own[name] for name in by_decisions}
+    assert len(by_decisions) == 3
 
 
 def test_what_the_protocol_tuned_chose_holds_in_the_trajectory(tmp_path):
@@ -68,7 +75,7 @@ def test_what_the_protocol_tuned_chose_holds_in_the_trajectory(tmp_path):
 def test_no_steps_are_the_state_as_it_is(make, name):  # noqa: F811
     system, state, _ = trained(name, make()[2])
     episodes = make()[2].validation_episodes
-    (found,) = trajectory(system, state, episodes, (0,))
+    (found,) = trajectory(system, state, episodes, (0,), LABEL_SET)
     unchanged = {name: value.detach() for name, value in state.parameters().items()}
     weights = system.class_weights.double().numpy()
     for index, episode in enumerate(episodes):
@@ -86,7 +93,7 @@ def test_no_steps_are_the_state_as_it_is(make, name):  # noqa: F811
 def test_a_point_is_the_system_under_that_many_steps(make):  # noqa: F811
     *_, task = make()
     system, state, _ = trained("Meta-PerSER", task)
-    found = trajectory(system, state, task.validation_episodes, (7, 2, 7))
+    found = trajectory(system, state, task.validation_episodes, (7, 2, 7), LABEL_SET)
     assert [p.steps for p in found] == [2, 7]
     for entry in found:
         changed = overridden(task.options, {"evalrc.steps": entry.steps})
@@ -98,31 +105,34 @@ def test_a_point_is_the_system_under_that_many_steps(make):  # noqa: F811
 @pytest.mark.parametrize("name", ["Random", "Linear-Zero", "Linear-Sim"])
 def test_systems_that_take_no_steps_have_no_trajectory(make, name):  # noqa: F811
     system, state, _ = trained(name, make()[2])
-    assert trajectory(system, state, make()[2].validation_episodes, (0, 1)) is None
+    assert trajectory(system, state, make()[2].validation_episodes, (0, 1), LABEL_SET) is None
 
 
 def test_without_numbers_of_steps_there_is_none(make):  # noqa: F811
     system, state, _ = trained("Linear-Few", make()[2])
-    assert trajectory(system, state, make()[2].validation_episodes, ()) is None
+    assert trajectory(system, state, make()[2].validation_episodes, (), LABEL_SET) is None
 
 
 def test_a_trajectory_that_diverges_says_where_and_spoils_nothing_else(make):  # noqa: F811
     *_, task = make()
     system, state, _ = trained("Meta-PerSER", task)
     wild = system.under(overridden(system.options, {"evalrc.rate_factor": 1e20}))
-    calm, lost = trajectory(wild, state, task.validation_episodes, (0, 5))
+    calm, lost = trajectory(wild, state, task.validation_episodes, (0, 5), LABEL_SET)
     assert len(calm.loss) == 2
     assert (lost.metrics, lost.loss, lost.predicted) == ({}, (), ())
     assert "diverges" in lost.diverged
     labels = [episode.query_labels for episode in task.validation_episodes]
-    tested = [SimpleNamespace(query=queried.utterances, ticks=queried.counts) for queried in labels]
-    found = SimpleNamespace(classes=task.classes, episodes=tested, trajectory=(calm, lost))
+    tested = [
+        Scored(queried.utterances, np.full_like(queried.counts, 1 / 9), queried.counts, LABEL_SET) for queried in labels
+    ]
+    found = SimpleNamespace(classes=task.classes, scored={"rater": tested}, trajectory=(calm, lost))
     assert list(scored_trajectory(found)) == [0]
 
 
 def test_predicted_classes_are_bits():
     probabilities = np.array([[0.5, 0.4, 0.1], [0.1, 0.1, 0.8], [1 / 3, 1 / 3, 1 / 3]])
-    assert ticked_classes(probabilities) == [3, 4, 0]
+    assert decided_classes(probabilities, LabelSet("three", "multi", ("a", "b", "c"))) == [3, 4, 0]
+    assert decided_classes(probabilities, LabelSet("three", "single", ("a", "b", "c"))) == [1, 4, 1]
 
 
 @pytest.mark.parametrize("bad", ["50", [1.5], [-1], ["x"], 5])

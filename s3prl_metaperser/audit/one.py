@@ -207,7 +207,8 @@ def _check_means(result: Result, findings: Findings) -> None:
     again = intervals(result.scored, draws) if isinstance(draws, int) and 2 <= draws <= 10**5 else {}
     for name, span in result.metrics.items():
         key, values = f"metrics.{name}", [e.metrics[name] for e in result.episodes if name in e.metrics]
-        if findings.check(len(values) == len(result.episodes), key, "some episodes do not have it"):
+        whole = len(values) + span.undefined == len(result.episodes)
+        if findings.check(whole, key, "some episodes do not have it") and values:
             mean = float(np.mean(values))
             findings.check(
                 abs(span.mean - mean) <= TOLERANCE, f"{key}.mean", f"{span.mean}, but the episodes' is {mean}"

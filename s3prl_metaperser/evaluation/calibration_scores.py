@@ -2,7 +2,7 @@
 
 The models are trained to predict a distribution over classes, so a prediction is compared with the share of the
 rater's ticks that each class got, t = ticks / number of ticks (without label smoothing). "Calibrated" then means:
-among predictions of p for a class, the class gets a share p of the ticks.
+among predictions of p for a class, the class gets a share p of the.counts.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def calibration(raters: Mapping[str, Sequence[Scored]], bins: int = BINS) -> Cal
 def rater_calibration(episodes: Sequence[Scored], bins: int = BINS) -> Calibration:
     """The three scores of one rater, all episodes pooled: a calibration error of few predictions is mostly noise."""
     probabilities = np.concatenate([np.asarray(e.probabilities, np.float64) for e in episodes])
-    shares = np.concatenate([tick_shares(e.ticks) for e in episodes])
+    shares = np.concatenate([tick_shares(e.counts) for e in episodes])
     return Calibration(
         brier=brier_score(probabilities, shares),
         ece=expected_calibration_error(probabilities, shares, bins),
@@ -115,5 +115,5 @@ def rater_calibration(episodes: Sequence[Scored], bins: int = BINS) -> Calibrati
 
 def average(scores: Sequence[Calibration]) -> Calibration:
     """Means over raters."""
-    means = (float(np.mean([getattr(s, name) for s in scores])) for name in ("brier", "ece", "jensen_shannon"))
-    return Calibration(*means, bins=scores[0].bins)
+    brier, ece, divergence = np.mean([(s.brier, s.ece, s.jensen_shannon) for s in scores], axis=0).tolist()
+    return Calibration(brier, ece, divergence, scores[0].bins)

@@ -3,62 +3,101 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.metrics import Metric, metric_for, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, Resampled, Scored, estimates, resample
 from s3prl_metaperser.methods import facts_of
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora.label_set import LabelSet
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One system against another, in one setting and metric, on the episodes of the raters both were tested on.
 
-    All numbers are fractions, not points. ``p`` is below 0.05 exactly where ``difference`` leaves out zero, and
-    ``p_holm`` exactly where ``adjusted`` does: both come from one t statistic.
+    Numbers are in the metric's own unit: fractions, not points. ``p`` is below 0.05 exactly where ``difference`` leaves
+    out zero, and ``p_holm`` exactly where ``adjusted`` does: both come from one t statistic.
 
     Attributes:
         first, second: names of the systems; the difference is first - second.
-        difference: with the 95 % interval of this comparison alone.
-        p: two-sided, of this comparison alone.
+        estimate: of the difference.
         p_holm: after Holm's correction over the family.
-        adjusted: the interval at the level at which Holm's procedure tests this comparison; never shorter than
-            ``difference``.
         family: how many comparisons were corrected for.
-        raters: whose episodes were used, in order.
-        per_rater: rater -> difference of the means over its episodes.
-        verdict: in words.
+        per_rater: rater whose episodes were used -> difference of the means over its episodes.
     """
 
     setting: Setting
-    metric: str
+    metric: Metric
     first: str
     second: str
-    difference: Interval
-    p: float
+    estimate: Estimate
     p_holm: float
-    adjusted: Interval
     family: int
-    raters: tuple[str, ...]
     per_rater: dict[str, float]
-    verdict: str
+
+    @property
+    def difference(self) -> Interval:
+        """With the 95 % interval of this comparison alone."""
+        return self.estimate.interval()
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of this comparison alone."""
+        return self.estimate.p_value()
+
+    @property
+    def adjusted(self) -> Interval:
+        """With the interval at the level at which Holm's procedure tests this comparison; never shorter than
+        ``difference``."""
+        share = self.p / self.p_holm if self.p_holm > 0 else 1 / self.family
+        return self.estimate.interval(1 - (1 - LEVEL) * share)
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        """Whose episodes were used, in order."""
+        return tuple(self.per_rater)
 
     @property
     def told_apart(self) -> bool:
         """Whether the difference stands after Holm's correction, at 5 %."""
         return self.p_holm < 1 - LEVEL
 
+    @property
+    def verdict(self) -> str:
+        """The outcome as a sentence without its full stop."""
+        span, metric, alone, corrected = self.difference, self.metric, "", ""
+        unit = f" {metric.difference_unit}".rstrip()
+        scope = f" (rater {self.raters[0]} alone: says nothing about other raters)" if len(self.raters) == 1 else ""
+        if not self.told_apart:
+            if self.p < 1 - LEVEL:  # the interval alone leaves out zero and would contradict the verdict
+                span, corrected = self.adjusted, "corrected, "
+                alone = f", though {_probability(self.p)} before correction for {self.family} comparisons"
+            return (
+                f"{self.first} and {self.second} cannot be told apart{alone}{scope}: {corrected}the difference lies "
+                f"between {metric.shown(span.low, '+')} and {metric.shown(span.high, '+')}{unit}"
+            )
+        first_is_better = metric.better(span.mean, 0.0)
+        better, worse = (self.first, self.second) if first_is_better else (self.second, self.first)
+        low, high = sorted((abs(span.low), abs(span.high)))
+        return (
+            f"{better} is better than {worse} by {metric.shown(abs(span.mean))}{unit}{scope} "
+            f"(95 % interval {metric.shown(low)} to {metric.shown(high)}, {_probability(self.p_holm)} after correction)"
+        )
+
 
 def compare(
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
     against: str | None = None,
     *,
-    metric: str = "macro_f1",
+    metric: str | None = None,
     draws: int = 2000,
     seed: int = 0,
 ) -> list[Comparison]:
@@ -73,18 +112,20 @@ def compare(
         against: ``None``: every pair once. A system's name: each other system minus this one. ``zero-shot``: each
             other system minus its zero-shot twin in the scope (:attr:`.Facts.zero_shot`); none where that has no
             results.
-        metric: ``macro_f1``, ``micro_f1`` or ``unweighted_accuracy``.
+        metric: a registered name; by default each setting's primary metric.
         draws: bootstrap draws of the utterances.
 
     Returns:
         In the order of settings and systems. Systems without a rater in common are not compared.
 
     Raises:
-        UserError: two systems were tested on different episodes of one rater.
+        UserError: two systems were tested on different episodes of one rater, or the metric does not fit.
     """
-    if metric not in METRICS:
-        raise UserError(f"Bad value {metric!r} for metric. Expected one of: {', '.join(METRICS)}.")
-    return _compared(cells, against, (metric,), draws, seed)
+
+    def one(label_set: LabelSet) -> tuple[Metric, ...]:
+        return (metrics_for(label_set)[0] if metric is None else metric_for(label_set, metric),)
+
+    return _compared(cells, against, one, draws, seed)
 
 
 def compare_all(
@@ -95,19 +136,31 @@ def compare_all(
     seed: int = 0,
 ) -> list[Comparison]:
     """:func:`compare` for every metric; each is a family of its own."""
-    return _compared(cells, against, METRICS, draws, seed)
+    return _compared(cells, against, metrics_for, draws, seed)
 
 
-def _compared(cells, against: str | None, metrics: Sequence[str], draws: int, seed: int) -> list[Comparison]:
+def _compared(
+    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
+    against: str | None,
+    wanted: Callable[[LabelSet], tuple[Metric, ...]],
+    draws: int,
+    seed: int,
+) -> list[Comparison]:
     found = []
     for setting in sorted({cell.setting for cell in cells}):
+        mine = {cell.system: raters for cell, raters in cells.items() if cell.setting == setting}
         systems = {
-            cell.system: {rater: resample(episodes, draws, seed) for rater, episodes in raters.items()}
-            for cell, raters in cells.items()
-            if cell.setting == setting
+            name: {rater: resample(episodes, draws, seed) for rater, episodes in raters.items()}
+            for name, raters in mine.items()
         }
-        pairs = _pairs(setting, list(systems), against)
-        found += [comparison for metric in metrics for comparison in _family(setting, systems, pairs, metric)]
+        tested = []
+        for first, second in _pairs(setting, list(systems), against):
+            differences = _differences(setting, first, systems[first], second, systems[second])
+            if differences:
+                tested.append((first, second, differences, estimates(differences)))
+        (episode, *_), *_ = next(iter(mine.values())).values()
+        for metric in wanted(episode.label_set):
+            found += _family(setting, metric, tested)
     return found
 
 
@@ -116,10 +169,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     The i-th smallest (from 1) is multiplied by m - i + 1, made no smaller than the one before it, and cut at 1.
     """
-    p_values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p_values, kind="stable")
-    raised = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
-    adjusted = np.empty_like(p_values)
+    given = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(given, kind="stable")
+    raised = np.maximum.accumulate(given[order] * np.arange(len(order), 0, -1))
+    adjusted = np.empty_like(given)
     adjusted[order] = np.minimum(raised, 1.0)
     return adjusted
 
@@ -134,79 +187,32 @@ def _pairs(setting: Setting, names: list[str], against: str | None) -> list[tupl
     return [(name, reference) for name, reference in references.items() if name != reference and reference in names]
 
 
-def _family(setting: Setting, systems: Mapping[str, Mapping[str, Resampled]], pairs, metric: str) -> list[Comparison]:
-    tested = []
-    for first, second in pairs:
-        differences = {}
-        for rater in (rater for rater in systems[first] if rater in systems[second]):
-            try:
-                differences[rater] = systems[first][rater] - systems[second][rater]
-            except ValueError as error:
-                raise UserError(f"{first} and {second} ({setting}), rater {rater}: {error}.") from None
-        if differences:
-            index = METRICS.index(metric)
-            per_rater = {rater: float(difference.means[index]) for rater, difference in differences.items()}
-            tested.append((first, second, estimates(differences)[metric], per_rater))
-    adjusted = holm([estimate.p_value() for _, _, estimate, _ in tested]).tolist()
-    return [_comparison(setting, metric, *t, p, len(tested)) for t, p in zip(tested, adjusted, strict=True)]
+def _differences(
+    setting: Setting, first: str, one: Mapping[str, Resampled], second: str, other: Mapping[str, Resampled]
+) -> dict[str, Resampled]:
+    found = {}
+    for rater in (rater for rater in one if rater in other):
+        try:
+            found[rater] = one[rater] - other[rater]
+        except ValueError as error:
+            raise UserError(f"{first} and {second} ({setting}), rater {rater}: {error}.") from None
+    return found
 
 
-def _comparison(
+def _family(
     setting: Setting,
-    metric: str,
-    first: str,
-    second: str,
-    estimate: Estimate,
-    per_rater: dict[str, float],
-    p_holm: float,
-    family: int,
-) -> Comparison:
-    p = estimate.p_value()
-    tested_at = (1 - LEVEL) * (p / p_holm if p_holm > 0 else 1 / family)
-    difference, adjusted = estimate.interval(), estimate.interval(1 - tested_at)
-    return Comparison(
-        setting=setting,
-        metric=metric,
-        first=first,
-        second=second,
-        difference=difference,
-        p=p,
-        p_holm=p_holm,
-        adjusted=adjusted,
-        family=family,
-        raters=tuple(per_rater),
-        per_rater=per_rater,
-        verdict=_verdict(first, second, difference, adjusted, p, p_holm, family, tuple(per_rater)),
-    )
-
-
-def _verdict(
-    first: str,
-    second: str,
-    span: Interval,
-    adjusted: Interval,
-    p: float,
-    p_holm: float,
-    family: int,
-    raters: tuple[str, ...],
-) -> str:
-    limit = 1 - LEVEL
-    scope = f" (rater {raters[0]} alone: says nothing about other raters)" if len(raters) == 1 else ""
-    if p_holm >= limit:
-        alone, corrected = "", ""
-        if p < limit:  # the interval alone leaves out zero and would contradict the verdict
-            span, corrected = adjusted, "corrected, "
-            alone = f", though {_probability(p)} before correction for {family} comparisons"
-        return (
-            f"{first} and {second} cannot be told apart{alone}{scope}: {corrected}the difference lies between "
-            f"{100 * span.low:+.1f} and {100 * span.high:+.1f} points"
-        )
-    better, worse = (first, second) if span.mean > 0 else (second, first)
-    low, high = sorted((abs(span.low), abs(span.high)))
-    return (
-        f"{better} is better than {worse} by {100 * abs(span.mean):.1f} points{scope} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f}, {_probability(p_holm)} after correction)"
-    )
+    metric: Metric,
+    tested: Sequence[tuple[str, str, Mapping[str, Resampled], Mapping[str, Estimate]]],
+) -> list[Comparison]:
+    """The comparisons by one metric, as far as it is defined."""
+    defined = [(first, second, d, e[metric.name]) for first, second, d, e in tested if metric.name in e]
+    adjusted = holm([estimate.p_value() for *_, estimate in defined]).tolist()
+    found = []
+    for (first, second, differences, estimate), p_holm in zip(defined, adjusted, strict=True):
+        means = {rater: float(own.means[own.metrics.index(metric)]) for rater, own in differences.items()}
+        per_rater = {rater: mean for rater, mean in means.items() if np.isfinite(mean)}
+        found.append(Comparison(setting, metric, first, second, estimate, p_holm, len(defined), per_rater))
+    return found
 
 
 def _probability(p: float) -> str:

@@ -56,8 +56,9 @@ def meta_test(
     Raises:
         Diverged: predictions that are not finite, in every process alike.
     """
-    mine, results, size = parallel.share(episodes), {}, system.episodes_at_once
-    quiet, problem = progress is None or not parallel.is_leader(), None
+    mine, size = parallel.share(episodes), system.episodes_at_once
+    quiet, problem = progress is None or not parallel.is_leader(), ""
+    results: dict[int, EpisodeResult] = {}
     with tqdm(total=len(mine), desc=progress, disable=quiet, unit="episode", dynamic_ncols=True) as bar:
         for start in range(0, len(mine), size):
             part = mine[start : start + size]
@@ -68,7 +69,8 @@ def meta_test(
                 break
             results |= {index: result for (index, _), result in zip(part, tested, strict=True)}
             bar.update(len(part))
-    whole, problems = {}, []
+    whole: dict[int, EpisodeResult] = {}
+    problems = []
     for found, text in parallel.gather((results, problem)):
         whole |= found
         problems += [text] if text else []

@@ -1,70 +1,232 @@
-"""Macro-F1, micro-F1 and unweighted accuracy of multi-label predictions (Meta-PerSER, section 3.3)."""
+"""Metrics: what is computed from a rater's predictions and answers, for which kinds of label sets.
+
+A metric is registered once, here or by another package (entry point group ``s3prl_metaperser.metrics``); results,
+statistics, comparisons and the report take all that fit the corpus's label set. docs/adding_a_metric.md adds one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import inf, isfinite
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.protocol.labels import binarise
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.registry import Registry
 
-METRICS = ("macro_f1", "micro_f1", "unweighted_accuracy")
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora.label_set import LabelSet
+
+METRICS: Registry[Metric] = Registry("metric", "s3prl_metaperser.metrics")
+
+#: Unit -> (factor for printing, digits after the point, word behind a difference).
+UNITS = {
+    "percent": (100.0, 1, "points"),
+    "nats": (1.0, 3, "nats"),
+    "bits": (1.0, 3, "bits"),
+    "points of the scale": (1.0, 2, "points of the scale"),
+    "": (1.0, 3, ""),
+}
 
 
-def multilabel_scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """The three metrics of one episode's query utterances.
+@dataclass(frozen=True)
+class Metric:
+    """One metric of an episode's query utterances.
 
-    Both arrays are binarised with ``> 1 / C``. F1 of a class that is neither predicted nor present counts as zero
-    (``zero_division=0``); unweighted accuracy is the mean over classes of per-class binary accuracy, the definition
-    under which the paper's Random row comes out.
+    Attributes:
+        name: its key in results and its registered name.
+        title: as tables print it.
+        kinds: kinds of label sets that it fits: ``multi``, ``single``, ``soft``, ``ordinal``.
+        of_episode: (probabilities [Q, C], counts [Q, C], label set) -> its value; NaN where it is undefined.
+        higher_is_better: its direction.
+        bounds: least and greatest value; intervals are cut there.
+        unit: a key of :data:`UNITS`.
+        weighted: the same under many weightings of the utterances, [W], for the bootstrap. Without it, the bootstrap
+            takes the metric as linear in the weights, by the values without each utterance (the jackknife): exact for
+            means over utterances, first order for others.
+        of_decisions: it goes by decided classes alone (:meth:`.LabelSet.decide`), not by probabilities.
+        capped: answers alone may keep it below its upper bound; tables then say what a perfect prediction reaches.
+    """
+
+    name: str
+    title: str
+    kinds: tuple[str, ...]
+    of_episode: Callable[[np.ndarray, np.ndarray, LabelSet], float]
+    higher_is_better: bool = True
+    bounds: tuple[float, float] = (0.0, 1.0)
+    unit: str = "percent"
+    weighted: Callable[[Weighted], np.ndarray] | None = None
+    of_decisions: bool = False
+    capped: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(
+                f"metric {self.name}: bad unit {self.unit!r}, expected one of {', '.join(map(repr, UNITS))}"
+            )
+
+    @property
+    def scale(self) -> float:
+        """Factor between a value and what is printed: 100 for percent."""
+        return UNITS[self.unit][0]
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point in print."""
+        return UNITS[self.unit][1]
+
+    @property
+    def heading(self) -> str:
+        """Title with unit, for an axis: ``macro-F1, %``."""
+        unit = {"percent": "%"}.get(self.unit, self.unit)
+        return f"{self.title}, {unit}" if unit and unit != self.title else self.title
+
+    @property
+    def difference_unit(self) -> str:
+        """The word behind a printed difference: ``points`` of percent."""
+        return UNITS[self.unit][2]
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """A value as it is printed, without its unit."""
+        return f"{self.scale * value:{sign}.{self.decimals}f}"
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether the first value is better than the second."""
+        return first > second if self.higher_is_better else first < second
+
+    def replicates(self, episode: Weighted) -> np.ndarray:
+        """The metric under each weighting, [W]; all NaN where it is undefined."""
+        if self.weighted is not None:
+            return self.weighted(episode)
+        p, counts, size = episode.probabilities, episode.counts, len(episode.counts)
+        whole = self.of_episode(p, counts, episode.label_set)
+        if size == 1 or not isfinite(whole):
+            return np.full(len(episode.weights), whole if isfinite(whole) else np.nan)
+        rest = [np.arange(size) != index for index in range(size)]
+        without = np.array([self.of_episode(p[kept], counts[kept], episode.label_set) for kept in rest])
+        influence = (size - 1) * (whole - np.where(np.isfinite(without), without, whole))
+        return whole + episode.mean(influence - influence.mean())
+
+
+class Weighted:
+    """One episode under many weightings of its query utterances; what several metrics need is computed once.
 
     Args:
         probabilities: predictions, [Q, C].
-        targets: label distributions or multi-hot labels, [Q, C].
+        counts: the rater's answers, [Q, C] (:attr:`.LabelTable.counts`).
+        label_set: whose classes these are.
+        weights: [W, Q]; None for one row of ones.
+        smoothing: of the targets that the predictions were trained on; a scale's numbers take it back.
+    """
 
-    Returns:
-        ``macro_f1``, ``micro_f1`` and ``unweighted_accuracy``, each in [0, 1].
+    def __init__(
+        self,
+        probabilities: np.ndarray,
+        counts: np.ndarray,
+        label_set: LabelSet,
+        weights: np.ndarray | None = None,
+        smoothing: float = 0.0,
+    ):
+        self.probabilities = np.asarray(probabilities, dtype=np.float64)
+        self.counts = np.asarray(counts, dtype=np.float64)
+        self.label_set = label_set
+        self.weights = np.ones((1, len(self.counts))) if weights is None else weights
+        self.smoothing = smoothing
+
+    @cached_property
+    def shares(self) -> np.ndarray:
+        """The share of each class in an answer, [Q, C]."""
+        return self.counts / self.counts.sum(-1, keepdims=True)
+
+    @cached_property
+    def decided(self) -> np.ndarray:
+        """Predicted classes, bool [Q, C]."""
+        return self.label_set.decide(self.probabilities, self.smoothing)
+
+    @cached_property
+    def answered(self) -> np.ndarray:
+        """Classes that the rater answered, bool [Q, C]."""
+        return self.label_set.answered(self.counts)
+
+    @cached_property
+    def confusion(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Weighted true positives, false positives, false negatives and true negatives per class, [W, C] each."""
+        d, a = self.decided, self.answered
+        tp, fp, fn, tn = (self.weights @ cell.astype(np.float64) for cell in (d & a, d & ~a, ~d & a, ~d & ~a))
+        return tp, fp, fn, tn
+
+    @cached_property
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Predicted and answered numbers of an ordinal scale, [Q] each."""
+        return self.label_set.value(self.probabilities, self.smoothing), self.label_set.value(self.shares)
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Weighted means over utterances: [Q] -> [W]."""
+        return self.weights @ values / self.weights.sum(-1)
+
+
+def metrics_for(label_set: LabelSet) -> tuple[Metric, ...]:
+    """The metrics that fit a label set, in the order of registration; the first is the primary one."""
+    return tuple(metric for metric in map(_registered, METRICS.names()) if label_set.kind in metric.kinds)
+
+
+def metric_for(label_set: LabelSet, name: str) -> Metric:
+    """One metric by name.
+
+    Raises:
+        UserError: it is unknown, or does not fit the label set.
+    """
+    metric = _registered(name)
+    if label_set.kind not in metric.kinds:
+        known = ", ".join(m.name for m in metrics_for(label_set))
+        raise UserError(f"Metric {name!r} does not fit {label_set.kind!r} label sets. Expected one of: {known}.")
+    return metric
+
+
+def _registered(name: str) -> Metric:
+    metric = METRICS.get(name)
+    if not isinstance(metric, Metric) or metric.name != name:
+        what = f"a Metric named {metric.name!r}" if isinstance(metric, Metric) else f"no Metric but {shown(metric)}"
+        raise UserError(f"The entry point of metric {name!r} ({METRICS.module(name)}) is {what}. Fix its package.")
+    return metric
+
+
+def episode_scores(
+    probabilities: np.ndarray, counts: np.ndarray, label_set: LabelSet, smoothing: float = 0.0
+) -> dict[str, float]:
+    """Every metric that fits, of one episode's query utterances; undefined ones are left out.
+
+    Args:
+        probabilities: predictions, [Q, C].
+        counts: the rater's answers (or their shares), [Q, C].
+        smoothing: of the targets that the predictions were trained on.
 
     Raises:
         UserError: shapes that do not fit, no utterances, or values that are not finite.
 
     Examples:
-        >>> multilabel_scores(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[1, 0], [1, 0]]))
-        {'macro_f1': 0.3333333333333333, 'micro_f1': 0.5, 'unweighted_accuracy': 0.5}
+        >>> from s3prl_metaperser.corpora.label_set import LabelSet
+        >>> two = LabelSet("two", "multi", ("happy", "sad"))
+        >>> scores = episode_scores(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[1, 0], [1, 0]]), two)
+        >>> {name: round(value, 3) for name, value in scores.items()}
+        {'macro_f1': 0.333, 'micro_f1': 0.5, 'unweighted_accuracy': 0.5, 'nats': 0.857, 'brier': 0.65}
     """
-    probabilities, targets = _checked(probabilities, "probabilities"), _checked(targets, "targets")
-    if probabilities.shape != targets.shape:
-        raise UserError(f"probabilities {probabilities.shape} and targets {targets.shape} differ in shape.")
-    scores = scores_from_counts(*confusion_counts(binarise(probabilities), binarise(targets)))
-    return {name: float(value) for name, value in scores.items()}
-
-
-def confusion_counts(
-    predicted: np.ndarray, present: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """True positives, false positives, false negatives and true negatives per class.
-
-    Args:
-        predicted: bool [Q, C].
-        present: bool [Q, C].
-
-    Returns:
-        Four float64 arrays [C].
-    """
-    cells = predicted & present, predicted & ~present, ~predicted & present, ~predicted & ~present
-    return tuple(cell.sum(axis=0).astype(np.float64) for cell in cells)
-
-
-def scores_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, np.ndarray]:
-    """The metrics from per-class counts [..., C], which may be weighted; each result has shape [...]."""
-    denominator = 2 * tp + fp + fn
-    f1 = np.divide(2 * tp, denominator, out=np.zeros_like(denominator), where=denominator > 0)
-    pooled = denominator.sum(-1)
-    micro = np.divide(2 * tp.sum(-1), pooled, out=np.zeros_like(pooled), where=pooled > 0)
-    return {
-        "macro_f1": f1.mean(-1),
-        "micro_f1": micro,
-        "unweighted_accuracy": ((tp + tn) / (tp + fp + fn + tn)).mean(-1),
+    probabilities, counts = _checked(probabilities, "probabilities"), _checked(counts, "counts")
+    if probabilities.shape != counts.shape:
+        raise UserError(f"probabilities {probabilities.shape} and counts {counts.shape} differ in shape.")
+    episode = Weighted(probabilities, counts, label_set, smoothing=smoothing)
+    values = {
+        metric.name: float(
+            metric.weighted(episode)[0]
+            if metric.weighted is not None
+            else metric.of_episode(probabilities, counts, label_set)
+        )
+        for metric in metrics_for(label_set)
     }
+    return {name: value for name, value in values.items() if isfinite(value)}
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:
@@ -74,3 +236,143 @@ def _checked(array: np.ndarray, name: str) -> np.ndarray:
     if not np.isfinite(array).all():
         raise UserError(f"{name} holds {int((~np.isfinite(array)).sum())} value(s) that are NaN or infinite.")
     return array
+
+
+# -- the metrics ------------------------------------------------------------------------------------------------------
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Zero where the denominator is zero."""
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator > 0)
+
+
+def _macro_f1(episode: Weighted) -> np.ndarray:
+    """Mean over all C classes; one that is neither predicted nor answered counts as zero (``zero_division=0``)."""
+    tp, fp, fn, _ = episode.confusion
+    return _ratio(2 * tp, 2 * tp + fp + fn).mean(-1)
+
+
+def _micro_f1(episode: Weighted) -> np.ndarray:
+    tp, fp, fn, _ = episode.confusion
+    return _ratio(2 * tp.sum(-1), (2 * tp + fp + fn).sum(-1))
+
+
+def _unweighted_accuracy(episode: Weighted) -> np.ndarray:
+    """Mean over classes of per-class binary accuracy: the definition under which the paper's Random row comes out."""
+    tp, fp, fn, tn = episode.confusion
+    return ((tp + tn) / (tp + fp + fn + tn)).mean(-1)
+
+
+def _macro_f1_union(episode: Weighted) -> np.ndarray:
+    """Mean over the classes that are predicted or answered: scikit-learn's default."""
+    tp, fp, fn, _ = episode.confusion
+    occurs = episode.decided.any(0) | episode.answered.any(0)
+    if not occurs.any():
+        return np.full(len(tp), np.nan)
+    return _ratio(2 * tp, 2 * tp + fp + fn)[:, occurs].mean(-1)
+
+
+def _accuracy(episode: Weighted) -> np.ndarray:
+    """Share of utterances whose decided class the rater answered; one minus the error rate of Learning with
+    Disagreements."""
+    return episode.mean((episode.decided & episode.answered).any(-1).astype(np.float64))
+
+
+def _balanced_accuracy(episode: Weighted) -> np.ndarray:
+    """Mean recall over the classes that the rater answered."""
+    tp, _, fn, _ = episode.confusion
+    occurs = episode.answered.any(0)
+    return (tp[:, occurs] / (tp + fn)[:, occurs]).mean(-1)
+
+
+def _nats(episode: Weighted) -> np.ndarray:
+    """Negative log-likelihood of the answers' shares; probabilities count as at least float32's smallest."""
+    p = np.maximum(episode.probabilities, np.finfo(np.float32).tiny)
+    return episode.mean(-(episode.shares * np.log(p)).sum(-1))
+
+
+def _brier(episode: Weighted) -> np.ndarray:
+    """Squared distance to the answers' shares, summed over classes (Brier 1950)."""
+    return episode.mean(((episode.probabilities - episode.shares) ** 2).sum(-1))
+
+
+def _manhattan(episode: Weighted) -> np.ndarray:
+    """Sum over classes of the distance to the answers' shares (Learning with Disagreements)."""
+    return episode.mean(np.abs(episode.probabilities - episode.shares).sum(-1))
+
+
+def _jensen_shannon(episode: Weighted) -> np.ndarray:
+    """Divergence from the answers' shares in bits (Lin 1991)."""
+    p, t = episode.probabilities, episode.shares
+    middle = (p + t) / 2
+
+    def entropy(x: np.ndarray) -> np.ndarray:
+        return -(x * np.log2(np.where(x > 0, x, 1.0))).sum(-1)
+
+    return episode.mean(np.maximum(entropy(middle) - (entropy(p) + entropy(t)) / 2, 0.0))
+
+
+def _mean_absolute_error(episode: Weighted) -> np.ndarray:
+    predicted, answered = episode.values
+    return episode.mean(np.abs(predicted - answered))
+
+
+def _concordance(episode: Weighted) -> np.ndarray:
+    """Lin's (1989) concordance correlation coefficient; undefined where the answers do not vary."""
+    x, y = episode.values
+    if np.ptp(y) == 0:
+        return np.full(len(episode.weights), np.nan)
+    x, y = x - y.mean(), y - y.mean()  # the same for both, against cancellation
+    mean_x, mean_y = episode.mean(x), episode.mean(y)
+    covariance = episode.mean(x * y) - mean_x * mean_y
+    variances = episode.mean(x * x) - mean_x**2 + episode.mean(y * y) - mean_y**2
+    return 2 * covariance / (variances + (mean_x - mean_y) ** 2)
+
+
+def _weighted_kappa(episode: Weighted) -> np.ndarray:
+    """Cohen's (1968) quadratically weighted kappa of the decided levels; undefined where the answers do not vary."""
+    levels = np.asarray(episode.label_set.levels)
+    x, y = (levels[chosen.argmax(-1)] for chosen in (episode.decided, episode.answered))
+    if np.ptp(y) == 0:
+        return np.full(len(episode.weights), np.nan)
+    mean_x, mean_y = episode.mean(x), episode.mean(y)
+    by_chance = episode.mean(x * x) + episode.mean(y * y) - 2 * mean_x * mean_y
+    return 1 - episode.mean((x - y) ** 2) / by_chance
+
+
+def _metric(name: str, title: str, kinds: str, weighted: Callable[[Weighted], np.ndarray], **facts) -> Metric:
+    """A metric whose value is that of its weighted form with equal weights."""
+
+    def of_episode(probabilities: np.ndarray, counts: np.ndarray, label_set: LabelSet) -> float:
+        return float(weighted(Weighted(probabilities, counts, label_set))[0])
+
+    return Metric(name, title, tuple(kinds.split()), of_episode, weighted=weighted, **facts)
+
+
+_LOSS = {"higher_is_better": False, "bounds": (0.0, inf)}
+_DECIDED = {"of_decisions": True}
+_ALL = "multi single soft ordinal"
+
+MACRO_F1 = _metric("macro_f1", "macro-F1", "multi", _macro_f1, capped=True, **_DECIDED)
+MICRO_F1 = _metric("micro_f1", "micro-F1", "multi", _micro_f1, **_DECIDED)
+UNWEIGHTED_ACCURACY = _metric("unweighted_accuracy", "UA", "multi", _unweighted_accuracy, **_DECIDED)
+JENSEN_SHANNON = _metric(
+    "jensen_shannon", "Jensen-Shannon", "soft", _jensen_shannon, higher_is_better=False, unit="bits"
+)
+CCC = _metric("ccc", "CCC", "ordinal", _concordance, bounds=(-1.0, 1.0), unit="")
+MAE = _metric("mae", "MAE", "ordinal", _mean_absolute_error, unit="points of the scale", **_LOSS)
+QWK = _metric("qwk", "QWK", "ordinal", _weighted_kappa, bounds=(-1.0, 1.0), unit="", **_DECIDED)
+NATS = _metric("nats", "nats", _ALL, _nats, unit="nats", **_LOSS)
+BRIER = _metric("brier", "Brier", _ALL, _brier, higher_is_better=False, bounds=(0.0, 2.0), unit="")
+ACCURACY = _metric("accuracy", "accuracy", "single", _accuracy, **_DECIDED)
+MACRO_F1_UNION = _metric("macro_f1_union", "macro-F1 (occurring classes)", "single soft", _macro_f1_union, **_DECIDED)
+BALANCED_ACCURACY = _metric("balanced_accuracy", "balanced accuracy", "single", _balanced_accuracy, **_DECIDED)
+MANHATTAN = _metric(
+    "manhattan", "Manhattan", "single soft", _manhattan, higher_is_better=False, bounds=(0.0, 2.0), unit=""
+)
+
+for _constant in (
+    *("MACRO_F1", "MICRO_F1", "UNWEIGHTED_ACCURACY", "JENSEN_SHANNON", "CCC", "MAE", "QWK", "NATS", "BRIER"),
+    *("ACCURACY", "MACRO_F1_UNION", "BALANCED_ACCURACY", "MANHATTAN"),
+):
+    METRICS.register(_constant.lower(), f"{__name__}:{_constant}")

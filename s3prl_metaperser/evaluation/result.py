@@ -22,10 +22,11 @@ import numpy as np
 
 from s3prl_metaperser.config import validator
 from s3prl_metaperser.corpora.label_set import LabelSet, plain_counts
+from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import READABLE, SCHEMA
-from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
+from s3prl_metaperser.evaluation.metrics import METRICS, episode_scores
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, best_possible, intervals
 from s3prl_metaperser.storage.atomic import write_json
 
 if TYPE_CHECKING:
@@ -177,11 +178,12 @@ class Result:
         cls,
         *,
         cell: EvaluatedCell,
-        classes: Sequence[str],
+        label_set: LabelSet,
         raters: Raters,
         asked: EpisodeList,
         tested: Sequence[EpisodeResult],
         hashes: Mapping[str, str],
+        options: Mapping[str, Any],
         draws: int,
         **others: Any,
     ) -> Result:
@@ -194,11 +196,13 @@ class Result:
             draws: of the utterances' weights, for the intervals.
             others: the remaining fields.
         """
-        scored = {asked.rater: [Scored(r.query, r.probabilities, r.ticks) for r in tested]}
+        smoothing = _option(options, "datarc", "smoothing") or 0.0
+        scored = [Scored(r.query, r.probabilities, r.ticks, label_set, smoothing) for r in tested]
         return cls(
             schema=SCHEMA,
             cell=cell,
-            classes=tuple(classes),
+            classes=label_set.classes,
+            label_set=label_set,
             raters=raters,
             counts=Counts(
                 shots_requested=asked.shots,
@@ -207,7 +211,7 @@ class Result:
                 queries_used=asked.queries_used,
                 episodes=len(tested),
             ),
-            metrics=intervals(scored, draws),
+            metrics=intervals({asked.rater: scored}, draws),
             episodes=tuple(
                 Episode(
                     seed=result.seed,
@@ -216,10 +220,11 @@ class Result:
                     probabilities=_rows(result.probabilities),
                     ticks=_rows(result.ticks),
                     loss=result.loss,
-                    metrics=multilabel_scores(result.probabilities, result.ticks / result.ticks.sum(1, keepdims=True)),
+                    metrics=episode_scores(result.probabilities, result.ticks, label_set, smoothing),
                 )
                 for episode, result in zip(asked.episodes, tested, strict=True)
             ),
+            options=dict(options),
             hashes=Hashes(**{**hashes, "episodes": asked.key, "code": code_hash()}),
             versions=versions(),
             peak_memory_bytes=peak_memory(),
@@ -254,6 +259,7 @@ class Result:
             del content["label_set"]
         else:
             content["label_set"] = self.label_set.as_dict()
+        content["metrics"] = {name: span.as_json() for name, span in self.metrics.items()}
         for episode in content["episodes"]:
             episode["ticks"] = plain_counts(episode["ticks"])
         if self.trajectory is not None:
@@ -268,17 +274,32 @@ class Result:
 
     def option(self, *names: str, default: Any = None) -> Any:
         """An option below ``downstream_expert``, such as ``option("evalrc", "steps")``, or ``default``."""
-        value: Any = self.options.get("downstream_expert")
-        for name in names:
-            value = value.get(name) if isinstance(value, Mapping) else None
+        value = _option(self.options, *names)
         return default if value is None else value
+
+    @property
+    def answers(self) -> LabelSet:
+        """What raters may answer; version 3 of the file says its classes alone."""
+        return self.label_set or set_of({"classes": self.classes})
 
     @property
     def scored(self) -> dict[str, list[Scored]]:
         """Rater -> episodes, for :mod:`.statistics`."""
-        return {
-            self.raters.test: [Scored(e.query, np.array(e.probabilities), np.array(e.ticks)) for e in self.episodes]
-        }
+        answers, smoothing = self.answers, self.option("datarc", "smoothing", default=0.0)
+        arrays = ((e.query, np.array(e.probabilities), np.array(e.ticks)) for e in self.episodes)
+        return {self.raters.test: [Scored(*own, answers, smoothing) for own in arrays]}
+
+    def table(self, title: str) -> str:
+        """The metrics with their 95 % intervals, and what perfect predictions reach where the answers keep it below
+        the metric's bound."""
+        lines, caps = [title, f"{'metric':<28} {'mean':>7}   95 % interval"], best_possible(self.scored)
+        for name, span in self.metrics.items():
+            metric = METRICS.get(name)
+            notes = [f"perfect predictions reach {metric.shown(caps[name])}"] if name in caps else []
+            notes += [f"undefined in {span.undefined} episodes"] if span.undefined else []
+            shown = f"{metric.shown(span.low)} to {metric.shown(span.high)}"
+            lines.append(f"{metric.heading:<28} {metric.shown(span.mean):>7}   {'; '.join([shown, *notes])}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, order=True)
@@ -376,14 +397,11 @@ def _rows(array: np.ndarray) -> Rows:
     return tuple(map(tuple, np.asarray(array, dtype=np.float64).tolist()))
 
 
-def table(metrics: Mapping[str, Interval], title: str) -> str:
-    """One table of the metrics, in percent, with 95 % intervals."""
-    names = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accuracy": "UA"}
-    lines = [title, f"{'metric':<10} {'mean':>6}   95 % interval"]
-    for name in METRICS:
-        span = metrics[name]
-        lines.append(f"{names[name]:<10} {100 * span.mean:>6.1f}   {100 * span.low:.1f} to {100 * span.high:.1f}")
-    return "\n".join(lines)
+def _option(options: Mapping[str, Any], *names: str) -> Any:
+    value: Any = options.get("downstream_expert")
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def versions() -> dict[str, str]:

@@ -17,16 +17,20 @@ said about other raters.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import stdtr, stdtrit  # scipy.stats takes as long to import as torch
 
-from s3prl_metaperser.evaluation.metrics import METRICS, scores_from_counts
-from s3prl_metaperser.protocol.labels import binarise, ticked
+from s3prl_metaperser.evaluation.metrics import Metric, Weighted, metrics_for
 from s3prl_metaperser.seeding import numpy_generator
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora.label_set import LabelSet
 
 LEVEL = 0.95
 
@@ -38,35 +42,53 @@ class Scored:
     Attributes:
         query: utterance ids, Q of them.
         probabilities: [Q, C].
-        ticks: how often the rater ticked each class, [Q, C].
+        counts: the rater's answers, [Q, C].
+        label_set: whose classes these are; it says which metrics are taken.
+        smoothing: of the targets that the predictions were trained on.
     """
 
     query: Sequence[str]
     probabilities: np.ndarray
-    ticks: np.ndarray
+    counts: np.ndarray
+    label_set: LabelSet
+    smoothing: float = 0.0
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 95 % interval."""
+    """A mean with its 95 % interval.
+
+    Attributes:
+        undefined: how many episodes are left out because the metric is undefined for them.
+    """
 
     mean: float
     low: float
     high: float
+    undefined: int = 0
+
+    def as_json(self) -> dict[str, float]:
+        """For a file: without ``undefined`` where nothing is left out."""
+        return {name: value for name, value in vars(self).items() if name != "undefined" or value}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over raters, its standard error, and the degrees of freedom of that error."""
+    """A mean over raters, its standard error, and the degrees of freedom of that error.
+
+    Attributes:
+        undefined: how many episodes are left out because the metric is undefined for them.
+    """
 
     mean: float
     error: float
     freedom: float
+    undefined: int = 0
 
     def interval(self, level: float = LEVEL) -> Interval:
         """mean -+ t * error."""
         reach = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error if self.error > 0 else 0.0
-        return Interval(self.mean, self.mean - reach, self.mean + reach)
+        return Interval(self.mean, self.mean - reach, self.mean + reach, self.undefined)
 
     def p_value(self) -> float:
         """Two-sided, of a mean of zero; below 1 - level exactly where the interval leaves out zero."""
@@ -80,49 +102,76 @@ class Resampled:
     """One rater's scores and how they change with the weights of its utterances.
 
     Attributes:
+        metrics: M of them: those of the label set.
         queries: query utterances of each episode.
-        means: each metric averaged over the episodes, [3].
-        replicates: the same under each draw of weights, [3, draws]; draw d has the same weights for all raters and
+        means: each metric averaged over the episodes where it is defined, [M]; NaN where it is defined in none.
+        replicates: the same under each draw of weights, [M, draws]; draw d has the same weights for all raters and
             systems.
+        defined: in which episodes each metric is defined, bool [M, episodes].
     """
 
+    metrics: tuple[Metric, ...]
     queries: tuple[tuple[str, ...], ...]
     means: np.ndarray
     replicates: np.ndarray
+    defined: np.ndarray
 
     def __sub__(self, other: Resampled) -> Resampled:
-        """The paired difference.
+        """The paired difference; NaN for a metric that the two have in different episodes.
 
         Raises:
             ValueError: the episodes differ, so that nothing is paired.
         """
         if self.queries != other.queries:
             raise ValueError("the two systems were tested on different episodes")
-        return Resampled(self.queries, self.means - other.means, self.replicates - other.replicates)
+        paired = np.where((self.defined == other.defined).all(1), 0.0, np.nan)
+        means, replicates = self.means - other.means + paired, self.replicates - other.replicates
+        return Resampled(self.metrics, self.queries, means, replicates, self.defined & other.defined)
 
 
 def mean_scores(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
-    """Each metric averaged over a rater's episodes, then over raters."""
-    per_rater = np.stack([resample(episodes, 0).means for episodes in raters.values()])
-    return dict(zip(METRICS, per_rater.mean(0).tolist(), strict=True))
+    """Each metric averaged over a rater's episodes, then over raters; one that is undefined for all is left out."""
+    resampled = {rater: resample(episodes, 0) for rater, episodes in raters.items()}
+    return {
+        metric.name: float(np.mean([own.means[index] for own in defined]))
+        for metric, index, defined in _by_metric(resampled)
+    }
+
+
+def best_possible(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
+    """Metric -> what perfect predictions reach on these episodes, for metrics that the answers may keep below their
+    bound: macro-F1 counts a class that a rater answers nowhere as zero."""
+    perfect = {
+        rater: [dataclasses.replace(e, probabilities=_shares(e), smoothing=0.0) for e in episodes]
+        for rater, episodes in raters.items()
+    }
+    label_set = next(iter(raters.values()))[0].label_set
+    capped = [metric.name for metric in metrics_for(label_set) if metric.capped]
+    return {name: mean for name, mean in mean_scores(perfect).items() if name in capped} if capped else {}
+
+
+def _shares(episode: Scored) -> np.ndarray:
+    counts = np.asarray(episode.counts, dtype=np.float64)
+    return counts / counts.sum(-1, keepdims=True)
 
 
 def intervals(raters: Mapping[str, Sequence[Scored]], draws: int, seed: int = 0) -> dict[str, Interval]:
-    """Mean and 95 % interval of each metric.
+    """Mean and 95 % interval of each metric that is defined for one episode at least.
 
     Args:
         raters: rater -> episodes.
         draws: of the utterances' weights.
 
     Returns:
-        Intervals cut at 0 and 1, the metrics' range.
+        Intervals cut at the metric's bounds.
     """
     return resampled_intervals({rater: resample(episodes, draws, seed) for rater, episodes in raters.items()})
 
 
 def resampled_intervals(raters: Mapping[str, Resampled]) -> dict[str, Interval]:
     """:func:`intervals` of what is resampled already."""
-    return {name: within_range(estimate.interval()) for name, estimate in estimates(raters).items()}
+    bounds = {metric.name: metric.bounds for metric, _, _ in _by_metric(raters)}
+    return {name: within(estimate.interval(), *bounds[name]) for name, estimate in estimates(raters).items()}
 
 
 def paired_intervals(
@@ -142,34 +191,44 @@ def paired_intervals(
     return {name: estimate.interval() for name, estimate in estimates(differences).items()}
 
 
-def within_range(span: Interval) -> Interval:
-    """The part of an interval that lies in [0, 1]."""
-    return Interval(span.mean, max(span.low, 0.0), min(span.high, 1.0))
+def within(span: Interval, low: float, high: float) -> Interval:
+    """The part of an interval that lies within bounds."""
+    return dataclasses.replace(span, low=max(span.low, low), high=min(span.high, high))
 
 
 def estimates(raters: Mapping[str, Resampled]) -> dict[str, Estimate]:
-    """Each metric's mean over raters, with its error."""
-    means = np.stack([r.means for r in raters.values()])  # [R, 3]
-    replicates = np.stack([r.replicates for r in raters.values()])  # [R, 3, draws]
+    """Each metric's mean over the raters for whom it is defined, with its error; left out where it is for none."""
     utterances = {u for r in raters.values() for query in r.queries for u in query}
-    return {
-        name: _estimate(means[:, index], replicates[:, index], len(utterances)) for index, name in enumerate(METRICS)
-    }
+    found = {}
+    for metric, index, defined in _by_metric(raters):
+        means = np.stack([own.means[index] for own in defined])  # [R]
+        replicates = np.stack([own.replicates[index] for own in defined])  # [R, draws]
+        undefined = sum(int((~own.defined[index]).sum()) for own in raters.values())
+        found[metric.name] = _estimate(means, replicates, len(utterances), undefined)
+    return found
 
 
-def _estimate(means: np.ndarray, replicates: np.ndarray, utterances: int) -> Estimate:
+def _by_metric(raters: Mapping[str, Resampled]) -> Iterator[tuple[Metric, int, list[Resampled]]]:
+    """Each metric with its place and the raters for whom it is defined, but for those that are for none."""
+    everyone = list(raters.values())
+    for index, metric in enumerate(everyone[0].metrics):
+        if defined := [own for own in everyone if np.isfinite(own.means[index])]:
+            yield metric, index, defined
+
+
+def _estimate(means: np.ndarray, replicates: np.ndarray, utterances: int, undefined: int) -> Estimate:
     """Of one metric: means [R], replicates [R, draws]."""
     raters, mean = len(means), float(means.mean())
     covariance = np.atleast_2d(np.cov(replicates))
     of_utterances = max(utterances - 1, 1)
     if raters == 1:
-        return Estimate(mean, float(np.sqrt(covariance[0, 0])), of_utterances)
+        return Estimate(mean, float(np.sqrt(covariance[0, 0])), of_utterances, undefined)
     between = means.var(ddof=1) / raters
     shared = max((covariance.sum() - np.trace(covariance)) / (raters * (raters - 1)), 0.0)
     if between + shared == 0:
-        return Estimate(mean, 0.0, raters - 1)
+        return Estimate(mean, 0.0, raters - 1, undefined)
     freedom = (between + shared) ** 2 / (between**2 / (raters - 1) + shared**2 / of_utterances)
-    return Estimate(mean, float(np.sqrt(between + shared)), float(freedom))
+    return Estimate(mean, float(np.sqrt(between + shared)), float(freedom), undefined)
 
 
 @functools.lru_cache(maxsize=2048)  # the same for all raters and systems: 33 MB with 2000 draws
@@ -185,12 +244,15 @@ def resample(episodes: Sequence[Scored], draws: int, seed: int = 0) -> Resampled
     for row, utterance in enumerate(utterances if draws else ()):
         weights[row, 1:] = _weights(seed, utterance, draws)
     place = {utterance: row for row, utterance in enumerate(utterances)}
-    total = np.zeros((len(METRICS), 1 + draws))
-    for episode, query in zip(episodes, queries, strict=True):
+    metrics = metrics_for(episodes[0].label_set) if episodes else ()
+    total = np.zeros((len(metrics), 1 + draws))
+    defined = np.ones((len(metrics), len(episodes)), dtype=bool)
+    for number, (episode, query) in enumerate(zip(episodes, queries, strict=True)):
         chosen = weights[[place[utterance] for utterance in query]].T
-        predicted, present = binarise(episode.probabilities), ticked(episode.ticks)
-        cells = predicted & present, predicted & ~present, ~predicted & present, ~predicted & ~present
-        scores = scores_from_counts(*(chosen @ cell.astype(np.float64) for cell in cells))
-        total += np.stack([scores[name] for name in METRICS])
-    total /= max(len(episodes), 1)
-    return Resampled(queries, total[:, 0], total[:, 1:])
+        weighted = Weighted(episode.probabilities, episode.counts, episode.label_set, chosen, episode.smoothing)
+        scores = np.stack([metric.replicates(weighted) for metric in metrics])
+        defined[:, number] = np.isfinite(scores[:, 0])
+        total += np.where(defined[:, number, None], scores, 0.0)
+    count = defined.sum(1)[:, None]
+    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return Resampled(metrics, queries, means[:, 0], means[:, 1:], defined)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, average, rater_calibration
 from s3prl_metaperser.evaluation.collect import group, load_results
 from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
-from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, resample, resampled_intervals
 from s3prl_metaperser.methods import facts_of
@@ -39,13 +39,15 @@ class Summary:
         intervals: metric -> mean over seeds, then raters, with the 95 % interval that a further rater and further
             utterances would call for; of one rater alone, only further utterances.
         per_rater: rater -> metric -> mean over its episodes, with the 95 % interval for further utterances.
-        worst: metric -> (rater, mean) of the rater with the lowest mean.
-        improved: metric -> share of raters with a higher mean than in the zero-shot system; None without one.
+        metrics: those of the cell's label set; the first is the primary one.
+        worst: metric -> (rater, mean) of the rater with the worst mean.
+        improved: metric -> share of raters with a better mean than in the zero-shot system; None without one.
         calibration: means over raters.
         rater_calibration: rater -> its own.
         episodes: how many there are, all raters together.
     """
 
+    metrics: tuple[Metric, ...]
     intervals: dict[str, Interval]
     per_rater: dict[str, dict[str, Interval]]
     worst: dict[str, tuple[str, float]]
@@ -74,12 +76,13 @@ def summarise(
     """
     resampled = {rater: resample(episodes, draws, seed) for rater, episodes in per_rater.items()}
     spans = {rater: resampled_intervals({rater: own}) for rater, own in resampled.items()}
-    worst = {name: min(((r, s[name].mean) for r, s in spans.items()), key=lambda p: p[1]) for name in METRICS}
+    metrics = metrics_for(next(iter(per_rater.values()))[0].label_set)
     fits = {rater: rater_calibration(episodes, bins) for rater, episodes in per_rater.items()}
     return Summary(
+        metrics=metrics,
         intervals=resampled_intervals(resampled),
         per_rater=spans,
-        worst=worst,
+        worst={metric.name: found for metric in metrics if (found := _worst(metric, spans))},
         improved=share_improved(per_rater, zero_shot) if zero_shot is not None else None,
         calibration=average(list(fits.values())),
         rater_calibration=fits,
@@ -102,10 +105,22 @@ def summarise_all(
 def share_improved(
     per_rater: Mapping[str, Sequence[Scored]], zero_shot: Mapping[str, Sequence[Scored]]
 ) -> dict[str, float] | None:
-    """Metric -> share of the raters in both whose mean is higher than in the zero-shot system; None if none is."""
+    """Metric -> share of the raters in both whose mean is better than in the zero-shot system; None if none is."""
     shared = [rater for rater in per_rater if rater in zero_shot]
     if not shared:
         return None
-    ours = [mean_scores({rater: per_rater[rater]}) for rater in shared]
-    theirs = [mean_scores({rater: zero_shot[rater]}) for rater in shared]
-    return {m: sum(o[m] > t[m] for o, t in zip(ours, theirs, strict=True)) / len(shared) for m in METRICS}
+    pairs = [(mean_scores({r: per_rater[r]}), mean_scores({r: zero_shot[r]})) for r in shared]
+    found = {}
+    for metric in metrics_for(per_rater[shared[0]][0].label_set):
+        name = metric.name
+        if better := [
+            metric.better(ours[name], theirs[name]) for ours, theirs in pairs if name in ours and name in theirs
+        ]:
+            found[name] = sum(better) / len(better)
+    return found
+
+
+def _worst(metric: Metric, spans: Mapping[str, Mapping[str, Interval]]) -> tuple[str, float] | None:
+    means = [(rater, own[metric.name].mean) for rater, own in spans.items() if metric.name in own]
+    direction = 1 if metric.higher_is_better else -1
+    return min(means, key=lambda pair: direction * pair[1], default=None)

@@ -7,25 +7,26 @@ the system under the same options, those that the protocol ``tuned`` chose inclu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.meta_testing import Diverged, EpisodeResult, meta_test
-from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.result import Point, Result
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.protocol.labels import binarise
 
 #: What a point holds of each episode beside its metrics.
 LOSSES = ("loss", "support_loss")
 
 
 def trajectory(
-    system: System, state: ModelState, episodes: Sequence[EpisodeData], steps: Sequence[int]
+    system: System, state: ModelState, episodes: Sequence[EpisodeData], steps: Sequence[int], label_set: LabelSet
 ) -> tuple[Point, ...] | None:
     """Meta-test after each number of steps.
 
@@ -33,7 +34,7 @@ def trajectory(
         steps: numbers of steps, in any order; 0 is the state before adaptation.
 
     Returns:
-        A point for each number of steps, in ascending order; ``predicted`` is :func:`ticked_classes`. Where adaptation
+        A point for each number of steps, in ascending order; ``predicted`` is :func:`decided_classes`. Where adaptation
         diverges a point has ``steps`` and ``diverged`` alone. None where ``steps`` is empty or the system does not
         adapt in steps.
     """
@@ -47,47 +48,50 @@ def trajectory(
         except Diverged as error:
             points.append(Point(number, diverged=str(error)))
         else:
-            points.append(_point(number, results))
+            points.append(_point(number, results, label_set, system.options.downstream_expert.datarc.smoothing))
     return tuple(points)
 
 
-def _point(steps: int, results: Sequence[EpisodeResult]) -> Point:
-    scores = [multilabel_scores(r.probabilities, r.ticks / r.ticks.sum(1, keepdims=True)) for r in results]
+def _point(steps: int, results: Sequence[EpisodeResult], label_set: LabelSet, smoothing: float) -> Point:
+    scores = [episode_scores(r.probabilities, r.ticks, label_set, smoothing) for r in results]
+    defined = [metric.name for metric in metrics_for(label_set) if all(metric.name in score for score in scores)]
     return Point(
         steps,
-        metrics={metric: tuple(score[metric] for score in scores) for metric in METRICS},
+        metrics={name: tuple(score[name] for score in scores) for name in defined},
         loss=tuple(result.loss for result in results),
         support_loss=tuple(result.support_loss for result in results if result.support_loss is not None),
-        predicted=tuple(tuple(ticked_classes(result.probabilities)) for result in results),
+        predicted=tuple(tuple(decided_classes(r.probabilities, label_set, smoothing)) for r in results),
     )
 
 
-def ticked_classes(probabilities: np.ndarray) -> list[int]:
-    """The classes that are ticked (above 1 / C) of each utterance, as the bits of a number: class c is 2 ** c.
+def decided_classes(probabilities: np.ndarray, label_set: LabelSet, smoothing: float = 0.0) -> list[int]:
+    """The classes that are decided (:meth:`.LabelSet.decide`) of each utterance, as the bits of a number: class c is
+    2 ** c.
 
     Args:
         probabilities: [Q, C].
+        smoothing: of the targets that the predictions were trained on.
     """
-    ticked = binarise(np.asarray(probabilities)).astype(np.int64)
-    return (ticked @ (1 << np.arange(ticked.shape[1]))).tolist()
+    decided = label_set.decide(probabilities, smoothing).astype(np.int64)
+    return (decided @ (1 << np.arange(decided.shape[1]))).tolist()
 
 
 def scored_trajectory(result: Result) -> dict[int, list[Scored]]:
-    """Number of steps -> the episodes of a result file with their predictions at that time, for the statistics.
+    """Number of steps -> the episodes of a result with their predictions at that time, for the statistics.
 
-    Predictions are zeros and ones, whose metrics are those of the probabilities that they come from. Points that
-    diverged are left out.
+    Predictions are zeros and ones, whose metrics are those of the probabilities that they come from as far as they go
+    by decisions (:attr:`.Metric.of_decisions`). Points that diverged are left out.
     """
-    classes, found = len(result.classes), {}
-    for point in result.trajectory or ():
-        if point.diverged is not None:
-            continue
-        found[point.steps] = [
-            Scored(
-                episode.query,
-                (np.asarray(numbers)[:, None] >> np.arange(classes) & 1).astype(np.float64),
-                np.asarray(episode.ticks),
-            )
-            for episode, numbers in zip(result.episodes, point.predicted, strict=True)
+    (episodes,) = result.scored.values()
+    return {
+        point.steps: [
+            replace(episode, probabilities=_bits(numbers, len(result.classes)), smoothing=0.0)
+            for episode, numbers in zip(episodes, point.predicted, strict=True)
         ]
-    return found
+        for point in result.trajectory or ()
+        if point.diverged is None
+    }
+
+
+def _bits(numbers: Sequence[int], classes: int) -> np.ndarray:
+    return (np.asarray(numbers)[:, None] >> np.arange(classes) & 1).astype(np.float64)

@@ -8,14 +8,15 @@ are rough, and say so by their intervals.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from s3prl_metaperser.evaluation.metrics import METRICS, multilabel_scores
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_intervals
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.model import LoadedModel
@@ -23,7 +24,6 @@ from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.seeding import numpy_generator
 
 DRAWS = 2000
-NAMES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accuracy": "UA", "loss": "loss"}
 
 
 class FitRow(NamedTuple):
@@ -42,14 +42,16 @@ class Fit:
     Attributes:
         clips: K.
         folds: in how many parts they were left out.
-        adapted: macro-F1, micro-F1 and UA in [0, 1], and the class-balanced loss.
+        label_set: the model's; it says which metrics there are.
+        adapted: each metric that is defined for these answers, and the class-balanced loss.
         unadapted: the same of the model's initialisation.
-        difference: adapted - unadapted with its 95 % interval over clips like these; of the three metrics.
+        difference: adapted - unadapted with its 95 % interval over clips like these; of each metric.
         probabilities: of each clip by the model adapted without it, float32 [K, C].
     """
 
     clips: int
     folds: int
+    label_set: LabelSet
     adapted: dict[str, float]
     unadapted: dict[str, float]
     difference: dict[str, Interval]
@@ -62,32 +64,32 @@ class Fit:
             "folds": self.folds,
             "adapted": self.adapted,
             "unadapted": self.unadapted,
-            "difference": {name: asdict(span) for name, span in self.difference.items()},
+            "difference": {name: span.as_json() for name, span in self.difference.items()},
         }
 
     def rows(self) -> list[FitRow]:
-        """Each figure for people: metrics in percent, the loss as it is."""
+        """Each figure as people read it."""
         rows = []
-        for name in METRICS:
-            span = self.difference[name]
-            rows.append(
-                FitRow(
-                    NAMES[name],
-                    f"{100 * self.unadapted[name]:.1f}",
-                    f"{100 * self.adapted[name]:.1f}",
-                    f"{100 * span.mean:+.1f} [{100 * span.low:+.1f}, {100 * span.high:+.1f}]",
-                )
-            )
-        before, after = self.unadapted["loss"], self.adapted["loss"]
-        return [*rows, FitRow("loss", f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f} (less is better)")]
+        for metric in metrics_for(self.label_set):
+            if span := self.difference.get(metric.name):
+                before, after = (metric.shown(values[metric.name]) for values in (self.unadapted, self.adapted))
+                low, mean, high = (metric.shown(getattr(span, part), "+") for part in ("low", "mean", "high"))
+                less = "" if metric.higher_is_better else " (less is better)"
+                rows.append(FitRow(metric.title, before, after, f"{mean} [{low}, {high}]{less}"))
+        loss, adapted = self.unadapted["loss"], self.adapted["loss"]
+        return [*rows, FitRow("loss", f"{loss:.3f}", f"{adapted:.3f}", f"{adapted - loss:+.3f} (less is better)")]
 
     def table(self) -> str:
         """:meth:`rows` as text."""
         kind = "one at a time" if self.folds == self.clips else f"in {self.folds} folds"
+        capped = [metric.title for metric in metrics_for(self.label_set) if metric.capped]
+        note = f"; {' and '.join(capped)} counts classes that never occur as zero" if capped else ""
+        rows = self.rows()
+        wide = max(10, *(len(row.title) + 1 for row in rows))
         lines = [
-            f"cross-validation on the {self.clips} clips ({kind}); macro-F1 counts classes that never occur as zero",
-            f"{'':<10}{'not adapted':>12}{'adapted':>10}   difference, 95 % interval",
-            *(f"{row.title:<10}{row.unadapted:>12}{row.adapted:>10}   {row.difference}" for row in self.rows()),
+            f"cross-validation on the {self.clips} clips ({kind}){note}",
+            f"{'':<{wide}}{'not adapted':>12}{'adapted':>10}   difference, 95 % interval",
+            *(f"{row.title:<{wide}}{row.unadapted:>12}{row.adapted:>10}   {row.difference}" for row in rows),
         ]
         return "\n".join(lines)
 
@@ -145,23 +147,29 @@ def leave_out(
     return Fit(
         clips=len(items),
         folds=folds,
+        label_set=model.label_set,
         adapted=_scores(model, found, counts, targets),
         unadapted=_scores(model, before, counts, targets),
-        difference=_difference(found, before, counts),
+        difference=_difference(model, found, before, counts),
         probabilities=found,
     )
 
 
 def _scores(model: LoadedModel, found: np.ndarray, counts: np.ndarray, targets: torch.Tensor) -> dict[str, float]:
     weights = model.system.class_weights.detach().cpu().double().numpy()
-    shares = counts / counts.sum(1, keepdims=True)
     return {
-        **multilabel_scores(found, shares),
+        **episode_scores(found, counts, model.label_set, _smoothing(model)),
         "loss": class_balanced_loss(found, targets.cpu().numpy(), weights),
     }
 
 
-def _difference(found: np.ndarray, before: np.ndarray, counts: np.ndarray) -> dict[str, Interval]:
+def _smoothing(model: LoadedModel) -> float:
+    return model.card.adaptation.smoothing
+
+
+def _difference(model: LoadedModel, found: np.ndarray, before: np.ndarray, counts: np.ndarray) -> dict[str, Interval]:
     names = [str(index) for index in range(len(counts))]
-    one, other = ({"": [Scored(names, values, counts)]} for values in (found, before))
+    one, other = (
+        {"": [Scored(names, values, counts, model.label_set, _smoothing(model))]} for values in (found, before)
+    )
     return paired_intervals(one, other, DRAWS)

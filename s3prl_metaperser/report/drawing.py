@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.methods import facts_of
@@ -75,7 +75,7 @@ def style() -> Iterator[None]:
     require_matplotlib()
     import matplotlib
 
-    changes = {
+    changes: dict[Any, Any] = {
         "svg.hashsalt": "s3prl-metaperser",
         "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
         "text.parse_math": False,
@@ -93,7 +93,9 @@ def style() -> Iterator[None]:
         "savefig.facecolor": PAPER,
     }
     changes |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-    kept = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+    kept: dict[Any, Any] = {
+        name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")
+    }
     with matplotlib.rc_context({**kept, **changes}):
         yield
 
@@ -116,11 +118,23 @@ def finished(figure: Figure, key: str, title: str, caption: str) -> Drawing:
     return Drawing(key, title, caption, printable(svg.getvalue()), png.getvalue())
 
 
-def legend_below(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+def slug(name: str) -> str:
+    """A name as a part of file names."""
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+
+
+def legend_below(figure: Figure, handles: Iterable, names: Iterable[str]) -> None:
     """One legend for the whole figure, below it."""
+    labels = [f" {name}" if name.startswith("_") else name for name in names]  # else matplotlib leaves them out
     columns = 2 if max(map(len, labels), default=0) > 14 else 3
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize=11, handlelength=1.3, columnspacing=1.1
+        list(handles),
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=11,
+        handlelength=1.3,
+        columnspacing=1.1,
     )
 
 

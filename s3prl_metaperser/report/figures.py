@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s3prl_metaperser.evaluation.calibration_scores import BINS, reliability, tick_shares
+from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.detail_tables import MAIN_METRIC, main_cells
 from s3prl_metaperser.report.drawing import (
     FAINT,
     INK,
@@ -20,16 +21,23 @@ from s3prl_metaperser.report.drawing import (
     finished,
     legend_below,
     new_figure,
+    slug,
     style,
 )
-from s3prl_metaperser.report.gathered import Gathered, Study, is_ablation, metric_columns
+from s3prl_metaperser.report.gathered import META, Study, headline, is_ablation
 from s3prl_metaperser.report.tables import Value
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+#: Metrics in a figure of K curves: the first of the label set's.
+CURVES = 3
 #: Bins of a reliability diagram with fewer predictions than this are left out: their means are noise.
 FEWEST_IN_BIN = 20
 
 
-def figures(gathered: Gathered, study: Study, suffix: str = "") -> list[Drawing]:
+def figures(study: Study) -> list[Drawing]:
     """Every figure that there are results for.
 
     Raises:
@@ -37,19 +45,20 @@ def figures(gathered: Gathered, study: Study, suffix: str = "") -> list[Drawing]
     """
     drawn = []
     with style():
-        for upstream in dict.fromkeys(upstream for _, upstream in gathered.blocks(study)):
-            drawn += _k_curves(gathered, study, upstream, suffix)
-        for scenario, upstream in gathered.blocks(study):
-            cells = [c for c in main_cells(gathered, study) if (c.scenario, c.upstream) == (scenario, upstream)]
+        for upstream in dict.fromkeys(upstream for _, upstream in study.blocks):
+            drawn += _k_curves(study, upstream)
+        for scenario, upstream in study.blocks:
+            cells = [c for c in study.main_cells if (c.scenario, c.upstream) == (scenario, upstream)]
             if cells:
-                where = f"{scenario} data, {upstream}, K={gathered.main_shots(study)} ({study})"
-                drawn.append(_rater_bars(gathered, cells, where, f"{scenario}_{_slug(upstream)}{suffix}"))
-                drawn.append(_reliability(gathered, cells, where, f"{scenario}_{_slug(upstream)}{suffix}"))
+                where = f"{scenario} data, {upstream}, K={study.shots} ({study})"
+                metric = study.metrics[0]
+                drawn.append(_rater_bars(study, cells, metric, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
+                drawn.append(_reliability(study, cells, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
     return sorted(drawn, key=lambda drawing: ("k_curves", "raters", "reliability").index(_kind(drawing)))
 
 
-def _k_curves(gathered: Gathered, study: Study, upstream: str, suffix: str) -> list[Drawing]:
-    mine = [c for c in gathered.of(study) if c.upstream == upstream and not is_ablation(c.system)]
+def _k_curves(study: Study, upstream: str) -> list[Drawing]:
+    mine = [c for c in study.cells if c.upstream == upstream and not is_ablation(c.system)]
     curves: dict[tuple[str, str], list[Cell]] = {}
     for cell in sorted(mine, key=lambda c: c.shots):
         curves.setdefault((cell.scenario, cell.system), []).append(cell)
@@ -57,19 +66,19 @@ def _k_curves(gathered: Gathered, study: Study, upstream: str, suffix: str) -> l
     if not curves:
         return []
     scenarios = sorted({scenario for scenario, _ in curves})
-    systems = [name for name in gathered.systems(study) if any(name == system for _, system in curves)]
-    metrics, shades = metric_columns(), colours(systems)
+    systems = [name for name in study.systems if any(name == system for _, system in curves)]
+    metrics, shades = study.metrics[:CURVES], colours(systems)
     figure, axes = new_figure(len(metrics), len(scenarios), 7.2, sharex=True, sharey="row")
     shown: dict[str, object] = {}
     for column, scenario in enumerate(scenarios):
-        for row, (metric, name) in enumerate(metrics):
+        for row, metric in enumerate(metrics):
             axis = axes[row][column]
             for system in systems:
                 if cells := curves.get((scenario, system)):
                     marker = MARKERS[systems.index(system) % len(MARKERS)]
-                    shown[system] = _curve(axis, gathered, cells, metric, shades[system], marker)
-            if printed := _printed_curve(scenario, upstream, metric):
-                (shown["the paper's Meta-PerSER"],) = axis.plot(*printed, color=INK, linestyle="--", linewidth=1)
+                    shown[system] = _curve(axis, study, cells, metric, shades[system], marker)
+            if printed := _printed_curve(study, scenario, upstream, metric.name):
+                (shown[f"the paper's {META}"],) = axis.plot(*printed, color=INK, linestyle="--", linewidth=1)
             axis.set_xscale("log", base=2)
             ticks = sorted({cell.shots for cells in curves.values() for cell in cells})
             axis.set_xticks(ticks, [str(k) for k in ticks])
@@ -77,45 +86,49 @@ def _k_curves(gathered: Gathered, study: Study, upstream: str, suffix: str) -> l
             if not row:
                 axis.set_title(f"{scenario} data", fontsize=12)
             if not column:
-                axis.set_ylabel(f"{name}, %")
+                axis.set_ylabel(metric.heading)
             if row == len(metrics) - 1:
                 axis.set_xlabel("support samples K")
-    legend_below(figure, list(shown.values()), [_label(name) for name in shown])
+    legend_below(figure, shown.values(), shown)
     title = f"Scores by number of support samples: {upstream} ({study})"
     caption = (
         "Means over seeds, then test raters; bands are 95 % intervals for further raters and utterances. Bands of two "
         "systems that overlap do not say that the systems cannot be told apart: the paired comparisons do."
     )
-    return [finished(figure, f"k_curves_{_slug(upstream)}{suffix}", title, caption)]
+    return [finished(figure, f"k_curves_{slug(upstream)}{study.suffix}", title, caption)]
 
 
-def _curve(axis, gathered: Gathered, cells: Sequence[Cell], metric: str, colour: str, marker: str):
-    spans = [gathered.summaries[cell].intervals[metric] for cell in cells]
-    shots = [cell.shots for cell in cells]
-    mean, low, high = ([100 * getattr(span, name) for span in spans] for name in ("mean", "low", "high"))
+def _curve(axis: Axes, study: Study, cells: Sequence[Cell], metric: Metric, colour: str, marker: str) -> Line2D:
+    found = [(cell.shots, study.summary(cell).intervals.get(metric.name)) for cell in cells]
+    shots, spans = zip(*((k, span) for k, span in found if span is not None), strict=True)
+    mean, low, high = ([metric.scale * getattr(span, name) for span in spans] for name in ("mean", "low", "high"))
     axis.fill_between(shots, low, high, color=colour, alpha=0.18, lw=0)
     (line,) = axis.plot(shots, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.6)
     return line
 
 
-def _printed_curve(scenario: str, upstream: str, metric: str) -> tuple[list[int], list[float]] | None:
-    values = [(k, paper.table_a4(scenario, paper.paper_upstream(upstream), k, metric)) for k in paper.SHOTS]
+def _printed_curve(study: Study, scenario: str, upstream: str, metric: str) -> tuple[list[int], list[float]] | None:
+    if not study.complete:
+        return None
+    table = next(table for table in paper.spec().tables.values() if table.rows == "shots" and not table.average)
+    place = {"scenario": scenario, "upstream": paper.paper_upstream(upstream)}
+    values = [(k, paper.number(table, metric, row=str(k), **place)) for k in table.shots]
     found = [(k, value.mean) for k, value in values if isinstance(value, Value)]
     return ([k for k, _ in found], [mean for _, mean in found]) if found else None
 
 
-def _rater_bars(gathered: Gathered, cells: Sequence[Cell], where: str, key: str) -> Drawing:
-    raters = gathered.test_raters(cells[0].corpus)
+def _rater_bars(study: Study, cells: Sequence[Cell], metric: Metric, where: str, key: str) -> Drawing:
+    raters = study.test_raters
     shades = colours([cell.system for cell in cells])
     thick = 0.82 / len(cells)
     figure, axes = new_figure(1, 1, 1.3 + len(raters) * (0.2 + 0.19 * len(cells)))
     axis, handles = axes[0][0], []
     for index, cell in enumerate(cells):
-        spans = gathered.summaries[cell].per_rater
-        places = [place for place, rater in enumerate(raters) if rater in spans]
-        chosen = [spans[raters[place]][MAIN_METRIC] for place in places]
-        mean = np.array([100 * span.mean for span in chosen])
-        reach = np.array([[100 * (s.mean - s.low) for s in chosen], [100 * (s.high - s.mean) for s in chosen]])
+        spans = study.summary(cell).per_rater
+        places = [place for place, rater in enumerate(raters) if metric.name in spans.get(rater, {})]
+        chosen, scale = [spans[raters[place]][metric.name] for place in places], metric.scale
+        mean = np.array([scale * span.mean for span in chosen])
+        reach = np.array([[scale * (s.mean - s.low) for s in chosen], [scale * (s.high - s.mean) for s in chosen]])
         bars = axis.barh(
             [place + (index - (len(cells) - 1) / 2) * thick for place in places],
             mean,
@@ -126,25 +139,26 @@ def _rater_bars(gathered: Gathered, cells: Sequence[Cell], where: str, key: str)
         )
         handles.append(bars)
     for place, rater in enumerate(raters):
-        if not any(rater in gathered.cells[cell] for cell in cells):
+        if not any(rater in study.everything.cells[cell] for cell in cells):
             axis.text(0.5, place, "missing", style="italic", va="center")
-    axis.set_yticks(range(len(raters)), [_label(rater) for rater in raters])
+    axis.set_yticks(range(len(raters)), raters)
     axis.set_ylim(len(raters) - 0.5, -0.5)
-    axis.set_xlim(left=0)
+    axis.set_xlim(left=min(0, axis.get_xlim()[0]) if metric.bounds[0] < 0 else 0)
     axis.grid(False, axis="y")
-    axis.set_xlabel("macro-F1, %")
-    legend_below(figure, handles, [_label(cell.system) for cell in cells])
-    caption = "Macro-F1, means over seeds; whiskers are 95 % intervals for further utterances of the same rater."
+    axis.set_xlabel(metric.heading)
+    legend_below(figure, handles, [cell.system for cell in cells])
+    means = "means over seeds; whiskers are 95 % intervals for further utterances of the same rater."
+    caption = f"{headline(metric)}, {means}"
     return finished(figure, f"raters_{key}", f"Each test rater: {where}", caption)
 
 
-def _reliability(gathered: Gathered, cells: Sequence[Cell], where: str, key: str) -> Drawing:
+def _reliability(study: Study, cells: Sequence[Cell], where: str, key: str) -> Drawing:
     shades = colours([cell.system for cell in cells])
     figure, axes = new_figure(1, 1, 5.6)
     axis, handles = axes[0][0], []
     axis.plot([0, 1], [0, 1], color=FAINT, linewidth=1, linestyle="--")
     for index, cell in enumerate(cells):
-        predicted, observed = reliability_curve([e for r in gathered.cells[cell].values() for e in r])
+        predicted, observed = reliability_curve([e for r in study.everything.cells[cell].values() for e in r])
         marker = MARKERS[index % len(MARKERS)]
         (line,) = axis.plot(
             predicted, observed, color=shades[cell.system], marker=marker, markersize=4.5, linewidth=1.5
@@ -154,8 +168,8 @@ def _reliability(gathered: Gathered, cells: Sequence[Cell], where: str, key: str
     axis.set_ylim(0, 1)
     axis.set_aspect("equal")
     axis.set_xlabel("predicted probability of a class")
-    axis.set_ylabel("share of the rater's ticks")
-    legend_below(figure, handles, [_label(cell.system) for cell in cells])
+    axis.set_ylabel(f"share of the rater's {answers(study, cells[0])}")
+    legend_below(figure, handles, [cell.system for cell in cells])
     caption = (
         f"All classes, raters and seeds pooled in {BINS} bins; bins of fewer than {FEWEST_IN_BIN} predictions are left "
         "out. On the dashed line predictions mean what they say; below it they are too high."
@@ -166,19 +180,17 @@ def _reliability(gathered: Gathered, cells: Sequence[Cell], where: str, key: str
 def reliability_curve(episodes: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     """Mean prediction and mean tick share of each bin that holds enough predictions, classes pooled."""
     probabilities = np.concatenate([np.asarray(e.probabilities, np.float64) for e in episodes])
-    shares = np.concatenate([tick_shares(e.ticks) for e in episodes])
+    shares = np.concatenate([tick_shares(e.counts) for e in episodes])
     count, predicted, observed = reliability(probabilities, shares)
     total = count.sum(0)
     kept = total >= FEWEST_IN_BIN
     return ((count * predicted).sum(0)[kept] / total[kept], (count * observed).sum(0)[kept] / total[kept])
 
 
-def _label(name: str) -> str:
-    return f" {name}" if name.startswith("_") else name  # matplotlib leaves such names out of legends
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+def answers(study: Study, cell: Cell) -> str:
+    """What a rater's answers are called: ticks where several classes may be ticked."""
+    (first, *_), *_ = study.everything.cells[cell].values()
+    return "ticks" if first.label_set.kind == "multi" else "answers"
 
 
 def _kind(drawing: Drawing) -> str:

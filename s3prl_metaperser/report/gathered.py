@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.corpora.iemocap import SUGGESTED
-from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_results, summarise_all
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems
-from s3prl_metaperser.protocol.splits import SCENARIOS
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.tables import MISSING, Missing, Value
+from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Row, Table, Value
 
 META = DEFAULT_SYSTEM
-#: Part of the method -> its switch in ``metarc``.
-SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(META).parts.items()}
-
-
-@dataclass(frozen=True)
-class Study:
-    """What one set of tables is about."""
-
-    corpus: str
-    scope: str
-
-    def __str__(self) -> str:
-        how = {"frozen": "frozen upstream", "finetuned": "fine-tuned upstream"}.get(self.scope, self.scope)
-        return f"{self.corpus}, {how}"
+#: Part of the method -> the option that switches it on.
+PARTS = facts_of(META).parts
+#: The leading columns of most tables.
+BLOCK = (Column("scenario"), Column("upstream"))
+PLACE = (*BLOCK, Column("system"))
 
 
 @dataclass(frozen=True)
@@ -57,84 +47,20 @@ class Gathered:
         return next(iter(self.cells)).protocol
 
     def studies(self) -> list[Study]:
-        """Corpus and scope of each set of tables.
+        """Each corpus and scope.
 
-        Where the only frozen system is the one that has a row among fine-tuned systems, it has no tables of its own:
-        all but its rows would be missing for good.
+        Where the only frozen systems are those that have a row among fine-tuned systems, they have no tables of their
+        own: all but their rows would be missing for good.
         """
-        every = {Study(cell.corpus, cell.scope) for cell in self.cells}
-        return sorted((study for study in every if not self._is_guest(study)), key=lambda s: (s.corpus, s.scope))
+        found = sorted({(cell.corpus, cell.scope) for cell in self.cells})
+        own = [(corpus, scope) for corpus, scope in found if scope != "frozen" or not self.only_guests(corpus)]
+        return [Study(self, *names, suffix="_".join(("", *names)) if len(own) > 1 else "") for names in own]
 
-    def _is_guest(self, study: Study) -> bool:
-        """Whether all cells of a frozen study stand in the tables of the fine-tuned one of the same corpus."""
-        mine = {(cell.corpus, cell.scope, cell.system) for cell in self.cells if cell.corpus == study.corpus}
-        found = {system for _, scope, system in mine if scope == study.scope}
-        others = {scope for _, scope, _ in mine}
-        return study.scope == "frozen" and "finetuned" in others and found <= guests()
-
-    def main_shots(self, study: Study) -> int:
-        """K of Table 1: the paper's 32, or else the K with the most results."""
-        counts = Counter(cell.shots for cell in self.of(study))
-        if paper.TABLE1_SHOTS in counts:
-            return paper.TABLE1_SHOTS
-        return max(counts, key=lambda shots: (counts[shots], shots))
-
-    def of(self, study: Study) -> list[Cell]:
-        """The study's cells, and those of a frozen one that has no tables of its own."""
-        scopes = {study.scope}
-        if study.scope == "finetuned" and self._is_guest(Study(study.corpus, "frozen")):
-            scopes.add("frozen")
-        return [cell for cell in self.cells if cell.corpus == study.corpus and cell.scope in scopes]
-
-    def find(self, study: Study, upstream: str, scenario: str, system: str, shots: int) -> Cell | None:
-        """The cell that has results for this place in a table."""
-        scopes = [study.scope, "frozen"] if facts_of(system).guest else [study.scope]
-        for scope in scopes:
-            cell = Cell(study.corpus, upstream, scope, scenario, system, shots, self.protocol)
-            if cell in self.cells:
-                return cell
-        return None
-
-    def blocks(self, study: Study) -> list[tuple[str, str]]:
-        """(scenario, upstream) of a table's blocks: those with results first, then the rest of the paper's."""
-        mine = {(cell.scenario, cell.upstream) for cell in self.of(study)}
-        upstreams = sorted({upstream for _, upstream in mine}, key=_place_of_upstream)
-        names = {paper.paper_upstream(upstream) for upstream in upstreams}
-        upstreams += [upstream for upstream in paper.UPSTREAMS if upstream not in names]
-        everything = [(scenario, upstream) for upstream in upstreams for scenario in SCENARIOS]
-        return sorted(everything, key=lambda block: block not in mine)
-
-    def systems(self, study: Study) -> list[str]:
-        """Table 1's rows: the known systems, then others that have results; the ablation's are Table 2's."""
-        known = table1_rows(study.scope)
-        found = sorted({cell.system for cell in self.of(study)})
-        return known + [name for name in found if name not in known and not is_ablation(name)]
-
-    def switches(self, study: Study, shots: int) -> dict[Cell, frozenset[str]]:
-        """Cells of Meta-PerSER and its variants with K ``shots`` -> which of the four parts were on, by their options.
-
-        By cell, not by name: one name may stand for other options in another scenario or on another upstream.
-        """
-        found = {}
-        for result in self.results:
-            cell = result.key
-            mine = (cell.corpus, cell.scope, cell.shots) == (study.corpus, study.scope, shots)
-            if mine and cell.system.split(":")[0] == META:
-                switches = {name: result.option("metarc", key, default=True) for name, key in SWITCHES.items()}
-                found[cell] = frozenset(name for name, on in switches.items() if on)
-        return found
-
-    def value(self, cell: Cell | None, metric: str) -> Value | Missing:
-        """A cell's number in points, with its interval and, where raters are lacking, how many there are."""
-        if cell is None:
-            return MISSING
-        span = self.summaries[cell].intervals[metric]
-        return Value(100 * span.mean, 100 * span.low, 100 * span.high, self.incomplete(cell))
-
-    def incomplete(self, cell: Cell) -> str:
-        """``2 of 5 raters`` where folds are missing, else nothing."""
-        there, expected = len(self.cells[cell]), len(self.test_raters(cell.corpus))
-        return f"{there} of {expected} raters" if there < expected else ""
+    def only_guests(self, corpus: str) -> bool:
+        """Whether all frozen cells of a corpus stand in the tables of its fine-tuned ones."""
+        mine = {(cell.scope, cell.system) for cell in self.cells if cell.corpus == corpus}
+        frozen = {system for scope, system in mine if scope == "frozen"}
+        return any(scope == "finetuned" for scope, _ in mine) and frozen <= guests()
 
     def test_raters(self, corpus: str) -> list[str]:
         """The raters that a complete cell of this corpus has tested."""
@@ -143,8 +69,8 @@ class Gathered:
             if named := result.option("datarc", "test_raters"):
                 return list(named)
         tested = {result.cell.fold: result.raters.test for result in mine}
-        if set(tested.values()) <= set(SUGGESTED.test_raters):
-            return list(SUGGESTED.test_raters)
+        if set(tested.values()) <= set(paper.test_raters()):
+            return paper.test_raters()
         validated = {result.raters.validation for result in mine}
         return [tested[fold] for fold in sorted(tested)] + sorted(validated - set(tested.values()))
 
@@ -152,6 +78,152 @@ class Gathered:
         """An option below ``downstream_expert`` in the first result of a corpus."""
         result = next(r for r in self.results if r.cell.corpus == corpus)
         return result.option(*path, default=default)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one set of tables is about: the results of one corpus and scope.
+
+    Attributes:
+        everything: the results of the report.
+        suffix: of its tables' and figures' file names.
+    """
+
+    everything: Gathered
+    corpus: str
+    scope: str
+    suffix: str = ""
+
+    def __str__(self) -> str:
+        how = {"frozen": "frozen upstream", "finetuned": "fine-tuned upstream"}.get(self.scope, self.scope)
+        return f"{self.corpus}, {how}"
+
+    def table(
+        self,
+        key: str,
+        title: str,
+        caption: str,
+        columns: Iterable[Column],
+        rows: Iterable[Iterable],
+        grouped: int = 2,
+        notes: Iterable[str] = (),
+    ) -> Table:
+        """A table of this study."""
+        made: tuple[Row, ...] = tuple(tuple(row) for row in rows)
+        return Table(f"{key}{self.suffix}", f"{title} ({self})", caption, tuple(columns), made, grouped, tuple(notes))
+
+    @property
+    def complete(self) -> bool:
+        """Whether its tables have every row and number of the paper's."""
+        return paper.has_its_rows(self.corpus)
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Its cells, and those of a frozen study that has no tables of its own."""
+        with_guests = self.scope == "finetuned" and self.everything.only_guests(self.corpus)
+        scopes = {self.scope, "frozen"} if with_guests else {self.scope}
+        return [cell for cell in self.everything.cells if cell.corpus == self.corpus and cell.scope in scopes]
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the corpus's label set; the first is that of verdicts and of tables with room for one."""
+        return self.everything.summaries[self.cells[0]].metrics
+
+    @cached_property
+    def shots(self) -> int:
+        """K of the tables that have one: the paper's, or else the K with the most results."""
+        counts = Counter(cell.shots for cell in self.cells)
+        if paper.spec().shots in counts:
+            return paper.spec().shots
+        return max(counts, key=lambda shots: (counts[shots], shots))
+
+    @cached_property
+    def scenarios(self) -> list[str]:
+        """The paper's scenarios, where the tables have its rows, then others with results."""
+        known = list(paper.spec().scenarios) if self.complete else []
+        return known + sorted({cell.scenario for cell in self.cells} - set(known))
+
+    @cached_property
+    def blocks(self) -> list[tuple[str, str]]:
+        """(scenario, upstream) of a table's blocks: those with results first, then the rest of the paper's."""
+        mine = {(cell.scenario, cell.upstream) for cell in self.cells}
+        upstreams = sorted({upstream for _, upstream in mine}, key=paper.place_of_upstream)
+        if self.complete:
+            names = {paper.paper_upstream(upstream) for upstream in upstreams}
+            upstreams += [upstream for upstream in paper.spec().upstreams if upstream not in names]
+        every = [(scenario, upstream) for upstream in upstreams for scenario in self.scenarios]
+        return sorted((block for block in every if self.complete or block in mine), key=lambda block: block not in mine)
+
+    @cached_property
+    def systems(self) -> list[str]:
+        """Rows of a table of all systems: the paper's, then others that have results; variants have their own table."""
+        found = sorted({cell.system for cell in self.cells})
+        known = [name for name in table1_rows(self.scope) if self.complete or name in found]
+        return known + [name for name in found if name not in known and not is_ablation(name)]
+
+    @cached_property
+    def main_cells(self) -> list[Cell]:
+        """The cells of the table of all systems that have results, block by block in the order of its rows."""
+        places = [(upstream, scenario, system) for scenario, upstream in self.blocks for system in self.systems]
+        found = (self.find(*place, self.shots) for place in places)
+        return list(dict.fromkeys(cell for cell in found if cell is not None))
+
+    @cached_property
+    def switches(self) -> dict[Cell, frozenset[str]]:
+        """Cells of Meta-PerSER and its variants with K ``shots`` -> which of its parts were on, by their options.
+
+        By cell, not by name: one name may stand for other options in another scenario or on another upstream.
+        """
+        found = {}
+        for result in self.everything.results:
+            cell = result.key
+            mine = (cell.corpus, cell.scope, cell.shots) == (self.corpus, self.scope, self.shots)
+            if mine and META in (cell.system, facts_of(cell.system).variant_of):
+                on = {part: result.option(*option.split(".")[1:], default=True) for part, option in PARTS.items()}
+                found[cell] = frozenset(part for part, value in on.items() if value)
+        return found
+
+    def find(self, upstream: str, scenario: str, system: str, shots: int) -> Cell | None:
+        """The cell that has results for this place in a table."""
+        scopes = [self.scope, "frozen"] if facts_of(system).guest else [self.scope]
+        for scope in scopes:
+            cell = Cell(self.corpus, upstream, scope, scenario, system, shots, self.everything.protocol)
+            if cell in self.everything.cells:
+                return cell
+        return None
+
+    def summary(self, cell: Cell) -> Summary:
+        """A cell's numbers."""
+        return self.everything.summaries[cell]
+
+    def spans(self, cells: Sequence[Cell]) -> tuple[Mapping[str, Interval] | None, str]:
+        """Metric -> the mean over cells with its interval, and which raters are lacking; None without cells.
+
+        With equally many episodes, pooling a rater's episodes is that mean; with other numbers there is none.
+        """
+        if not cells:
+            return None, ""
+        if len(cells) == 1:
+            return self.summary(cells[0]).intervals, self.incomplete(cells[0])
+        episodes = [self.everything.cells[cell] for cell in cells]
+        raters = [rater for rater in episodes[0] if all(rater in own for own in episodes)]
+        if not raters or len({len(own[rater]) for own in episodes for rater in raters}) > 1:
+            return None, ""
+        pooled = {rater: [episode for own in episodes for episode in own[rater]] for rater in raters}
+        return intervals(pooled, self.everything.draws), self._lacking(len(raters))
+
+    @cached_property
+    def test_raters(self) -> list[str]:
+        """The raters that a complete cell has tested."""
+        return self.everything.test_raters(self.corpus)
+
+    def incomplete(self, cell: Cell) -> str:
+        """``2 of 5 raters`` where folds are missing, else nothing."""
+        return self._lacking(len(self.everything.cells[cell]))
+
+    def _lacking(self, tested: int) -> str:
+        expected = len(self.test_raters)
+        return f"{tested} of {expected} raters" if tested < expected else ""
 
 
 def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> Gathered:
@@ -177,15 +249,30 @@ def guests() -> set[str]:
 
 def table1_rows(scope: str) -> list[str]:
     """Table 1's rows in a scope, in the paper's order; the frozen scope has twins of the whole model's systems."""
-    names = {*systems(scope == "finetuned").names(), *guests()}
-    return sorted((n for n in names if facts_of(n).table1 is not None), key=lambda name: (facts_of(name).table1, name))
+    places = {name: facts_of(name).table1 for name in {*systems(scope == "finetuned").names(), *guests()}}
+    known = {name: place for name, place in places.items() if place is not None}
+    return sorted(known, key=lambda name: (known[name], name))
 
 
-def metric_columns() -> list[tuple[str, str]]:
-    """(key, short name) of the three metrics."""
-    return [(metric, paper.METRIC_NAMES[metric]) for metric in METRICS]
+def value(metric: Metric, span: Interval | None, note: str = "", *, signed: bool = False) -> Value | Absent:
+    """A number as tables have it: with its interval, and what a reader must know of it."""
+    if span is None:
+        return ABSENT
+    notes = [note, f"undefined in {span.undefined} episodes" if span.undefined else ""]
+    low, mean, high = (metric.scale * getattr(span, part) for part in ("low", "mean", "high"))
+    return Value(mean, low, high, "; ".join(filter(None, notes)), decimals=metric.decimals, signed=signed)
 
 
-def _place_of_upstream(name: str) -> tuple[int, str]:
-    known = paper.paper_upstream(name)
-    return (paper.UPSTREAMS.index(known) if known in paper.UPSTREAMS else len(paper.UPSTREAMS), name)
+def units(metrics: Sequence[Metric]) -> str:
+    """How to read the metrics' numbers, for a caption."""
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        unit = metric.unit if metric.unit not in ("", metric.title) else ""
+        direction = "higher is better" if metric.higher_is_better else "lower is better"
+        found.setdefault(", ".join(filter(None, (unit, direction))), []).append(metric.title)
+    return "; ".join(f"{', '.join(titles)}: {words}" for words, titles in found.items()) + "."
+
+
+def headline(metric: Metric) -> str:
+    """A metric's title at the start of a sentence."""
+    return metric.title[0].upper() + metric.title[1:]

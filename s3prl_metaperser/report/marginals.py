@@ -1,16 +1,17 @@
-"""Tables A1 and A2: how often each test rater ticks each class, of the corpus at hand."""
+"""Tables A1 and A2: how often each test rater ticks each class of a corpus."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.tables import Column, Table, Value
+from s3prl_metaperser.report.paper import MarginalSpec
+from s3prl_metaperser.report.tables import Cell, Column, Table, Value
 
-_TABLES = {"seen": ("table_a1", "Table A1"), "unseen": ("table_a2", "Table A2")}
 _PER_UTTERANCE = "ticks per rated utterance"
 
 
@@ -24,53 +25,63 @@ def label_marginals(
         sessions: only utterances of these sessions; None for all.
     """
     chosen = {u.id for u in corpus.utterances if sessions is None or u.session in sessions}
-    ticks: dict[str, Counter] = {rater: Counter() for rater in raters}
-    rated: Counter = Counter()
-    for rating in corpus.ratings:
-        if rating.rater in ticks and rating.utterance in chosen:
-            ticks[rating.rater].update(rating.ticks)
-            rated[rating.rater] += 1
     found = {}
     for rater in raters:
-        if rated[rater]:
-            total = sum(ticks[rater].values())
-            shares = {name: 100 * ticks[rater][name] / total for name in corpus.classes}
-            found[rater] = (shares, total / rated[rater])
+        answers = [r.answer for r in corpus.ratings if r.rater == rater and r.utterance in chosen]
+        if answers:
+            counts = sum(map(corpus.label_set.counts, answers), np.zeros(len(corpus.classes)))
+            shares = dict(zip(corpus.classes, (100 * counts / counts.sum()).tolist(), strict=True))
+            found[rater] = (shares, float(counts.sum()) / len(answers))
     return found
 
 
-def marginal_tables(corpus: Corpus, raters: Sequence[str], test_sessions: Sequence[str]) -> list[Table]:
-    """Tables A1 (all sessions) and A2 (the test sessions; none where the corpus has no such sessions)."""
-    tables = [_table("seen", corpus, raters, None)]
-    if any(u.session in set(test_sessions) for u in corpus.utterances):
-        tables.append(_table("unseen", corpus, raters, test_sessions))
-    return tables
+def marginal_tables(corpus: Corpus, raters: Sequence[str], test_sessions: Sequence[str], name: str) -> list[Table]:
+    """Of all sessions, and of the test sessions where the corpus has them.
+
+    Args:
+        name: the corpus's name in the results.
+    """
+    there = {u.session for u in corpus.utterances} & set(test_sessions)
+    sessions = {"seen": None, "unseen": test_sessions}
+    specs = paper.spec().marginals.items()
+    return [
+        _table(key, spec, corpus, raters, sessions[spec.scenario], paper.has_its_rows(name))
+        for key, spec in specs
+        if spec.scenario == "seen" or there
+    ]
 
 
-def _table(scenario: str, corpus: Corpus, raters: Sequence[str], sessions: Sequence[str] | None) -> Table:
-    key, title = _TABLES[scenario]
+def _table(
+    key: str, spec: MarginalSpec, corpus: Corpus, raters: Sequence[str], sessions: Sequence[str] | None, beside: bool
+) -> Table:
     found = label_marginals(corpus, raters, sessions)
-    columns = [Column("class")]
-    columns += [Column(whose, rater) for rater in found for whose in ("ours", "paper")]
-    rows = []
-    for name in corpus.classes:
-        row = [name]
-        for rater, (shares, _) in found.items():
-            row += [Value(shares[name]), paper.marginal(key, rater, name)]
-        rows.append(tuple(row))
-    row = [_PER_UTTERANCE]
-    for rater, (_, rate) in found.items():
-        row += [Value(rate, decimals=2), paper.marginal(key, rater, "ticks_per_utterance")]
-    rows.append(tuple(row))
+    rows: list[list[Cell]] = [[name] for name in corpus.classes]
+    for rater, (shares, _) in found.items():
+        for row, name in zip(rows, corpus.classes, strict=True):
+            row += [Value(shares[name]), paper.marginal(key, rater, name)][: 1 + beside]
+    if corpus.label_set.kind == "multi":
+        rates: list[Cell] = [_PER_UTTERANCE]
+        for rater, (_, rate) in found.items():
+            rates += [Value(rate, decimals=2), paper.marginal(key, rater, "ticks_per_utterance")][: 1 + beside]
+        rows.append(rates)
     where = "all sessions" if sessions is None else f"session {', '.join(sessions)}"
     without = [rater for rater in raters if rater not in found]
+    title = f"what the test raters tick ({spec.scenario} data)"
     return Table(
         key=key,
-        title=f"{title}: what the test raters tick ({scenario} data)",
+        title=f"{spec.name}: {title}" if beside else title[0].upper() + title[1:],
         caption=f"Share of each class among a rater's ticks, in percent, over {where} of corpus {corpus.name}; last "
-        "row: ticks per utterance that the rater rated. The paper's columns are of IEMOCAP.",
-        columns=tuple(columns),
-        rows=tuple(rows),
+        "row: ticks per utterance that the rater rated."
+        + (f" The paper's columns are of {paper.spec().corpus.upper()}." if beside else ""),
+        columns=(
+            Column("class"),
+            *(
+                Column(*names)
+                for rater in found
+                for names in ([("ours", rater), ("paper", rater)] if beside else [(rater,)])
+            ),
+        ),
+        rows=tuple(tuple(row) for row in rows),
         notes=tuple(f"Rater {rater} rated nothing in {where}." for rater in without),
     )
 

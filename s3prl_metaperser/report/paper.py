@@ -1,73 +1,137 @@
-"""The paper's numbers (benchmarks/paper/tables.yaml), and which of our cells each belongs beside."""
+"""The paper's tables as data: what their rows are (benchmarks/paper/report.yaml) and its numbers (tables.yaml)."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from s3prl_metaperser.config.validator import build
 from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.report.tables import ABSENT, Absent, Value
 from s3prl_metaperser.storage import resources
 
-UPSTREAMS = ("wavlm_base", "wav2vec2_base", "hubert_base")
-SCENARIOS = ("seen", "unseen")
-SHOTS = (2, 4, 8, 16, 32, 64)
-#: K, corpus and scope of Table 1.
-TABLE1_SHOTS, CORPUS, SCOPE = 32, "iemocap", "finetuned"
 
-#: s3prl's hub name -> the paper's upstream.
-_HUB_NAMES = {
-    "wavlm_base": "wavlm_base",
-    "hubert_base": "hubert_base",
-    "hubert": "hubert_base",
-    "wav2vec2_base_960": "wav2vec2_base",
-    "wav2vec2": "wav2vec2_base",
-}
-METRIC_NAMES = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "unweighted_accuracy": "UA"}
+@dataclass(frozen=True)
+class Unordered:
+    """Rows of the paper that cannot be told apart, and the note that gives them."""
+
+    rows: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table of results; report.yaml explains the fields."""
+
+    name: str
+    title: str
+    rows: Literal["systems", "parts", "shots"]
+    paper: str
+    about: str = ""
+    average: bool = False
+    scenarios: tuple[str, ...] | None = None
+    shots: tuple[int, ...] = ()
+    known: Mapping[str, str] = field(default_factory=dict)
+    unordered: Unordered = Unordered()
+
+
+@dataclass(frozen=True)
+class QuestionSpec:
+    """One family of paired comparisons."""
+
+    title: str
+    rows: Literal["systems", "parts"]
+    against: Literal["method", "zero-shot", "first part"]
+
+
+@dataclass(frozen=True)
+class MarginalSpec:
+    """One table of what raters tick: of all sessions (``seen``) or of the test sessions."""
+
+    name: str
+    scenario: Literal["seen", "unseen"]
+
+
+@dataclass(frozen=True)
+class ReportSpec:
+    """What the report shows, and what the paper's numbers are of."""
+
+    about: str
+    corpus: str
+    scope: str
+    shots: int
+    metrics: tuple[str, ...]
+    scenarios: tuple[str, ...]
+    upstreams: Mapping[str, tuple[str, ...]]
+    corpora: tuple[str, ...]
+    tables: Mapping[str, TableSpec]
+    questions: Mapping[str, QuestionSpec]
+    marginals: Mapping[str, MarginalSpec]
+
+
+@functools.cache
+def spec() -> ReportSpec:
+    """The content of report.yaml."""
+    path = resources.folder("benchmarks/paper") / "report.yaml"
+    return build(ReportSpec, read_yaml(path), path.name)
 
 
 @functools.cache
 def published() -> dict[str, Any]:
-    """The content of tables.yaml, percent; each triple is (macro-F1, micro-F1, UA)."""
+    """The content of tables.yaml, percent; each triple has the order of :attr:`ReportSpec.metrics`."""
     return read_yaml(resources.folder("benchmarks/paper") / "tables.yaml")
+
+
+def has_its_rows(corpus: str) -> bool:
+    """Whether a corpus's tables have every row of the paper's."""
+    return corpus in spec().corpora
 
 
 def paper_upstream(name: str) -> str:
     """The paper's name of an upstream of s3prl's hub; the same name where the paper has none like it."""
-    return _HUB_NAMES.get(name, name)
+    return next((known for known, names in spec().upstreams.items() if name in names), name)
 
 
-def table1(scenario: str, upstream: str, system: str, metric: str) -> Value | Absent:
-    """A number of Table 1."""
-    block = published()["table1"].get(scenario, {}).get(upstream, {})
-    return _number(block.get(system), metric)
+def place_of_upstream(name: str) -> tuple[int, str]:
+    """For sorting: the paper's upstreams in its order, then others by name."""
+    order, known = list(spec().upstreams), paper_upstream(name)
+    return (order.index(known) if known in order else len(order), name)
 
 
-def table2(row: str, scenario: str, upstream: str, metric: str) -> Value | Absent:
-    """A number of Table 2, rows ``none`` and ``all_four``; the other rows' tick marks are lost in the text."""
-    if scenario != "unseen" or row not in ("none", "all_four"):
+def has_upstream(name: str) -> bool:
+    """Whether the paper has numbers of an upstream of s3prl's hub."""
+    return paper_upstream(name) in spec().upstreams
+
+
+def number(table: TableSpec, metric: str, *, scenario: str, upstream: str, row: str) -> Value | Absent:
+    """The paper's number beside one of ours.
+
+    Args:
+        upstream: the paper's name; of a table that is averaged over upstreams any.
+        row: the row's name.
+    """
+    upstreams: Sequence[str] = tuple(spec().upstreams) if table.average else (upstream,)
+    if metric not in spec().metrics or (table.scenarios and scenario not in table.scenarios):
         return ABSENT
-    return _number(published()["table2"][row].get(upstream), metric)
+    triples = [triple(table, scenario=scenario, upstream=name, row=table.known.get(row, row)) for name in upstreams]
+    found = [each[spec().metrics.index(metric)] for each in triples if each]
+    return Value(sum(found) / len(found)) if len(found) == len(upstreams) else ABSENT
 
 
-def table2_unordered(upstream: str, metric: str) -> list[float]:
-    """The four numbers of Table 2 whose rows cannot be told apart, in the printed order."""
-    rows = (published()["table2"][f"row{number}"].get(upstream) for number in range(2, 6))
-    return [row[METRICS.index(metric)] for row in rows if row]
+def triple(table: TableSpec, **place: str) -> list[float]:
+    """The numbers at a place of tables.yaml; empty where the paper has none."""
+    value: Any = published()
+    for key in table.paper.split("."):
+        name = key.format(**place)
+        value = value.get(int(name) if name.isdigit() else name) if isinstance(value, dict) else None
+    return [float(one) for one in value or ()]
 
 
-def table_a4(scenario: str, upstream: str, shots: int, metric: str) -> Value | Absent:
-    """A number of Table A4."""
-    return _number(published()["table_a4"].get(scenario, {}).get(upstream, {}).get(shots), metric)
-
-
-def figure2(scenario: str, shots: int, metric: str) -> Value | Absent:
-    """Table A4 averaged over the three upstreams: what Figure 2 draws."""
-    found = [table_a4(scenario, upstream, shots, metric) for upstream in UPSTREAMS]
-    if any(isinstance(value, Absent) for value in found):
-        return ABSENT
-    return Value(sum(value.mean for value in found) / len(found))
+def test_raters() -> list[str]:
+    """The raters that the paper tests."""
+    return [name for name in published()["table_a1"] if name != "classes"]
 
 
 def marginal(table: str, rater: str, name: str) -> Value | Absent:
@@ -81,7 +145,3 @@ def marginal(table: str, rater: str, name: str) -> Value | Absent:
     if name not in content["classes"]:
         return ABSENT
     return Value(entry["marginals"][content["classes"].index(name)])
-
-
-def _number(triple: list[float] | None, metric: str) -> Value | Absent:
-    return ABSENT if triple is None else Value(float(triple[METRICS.index(metric)]))

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Counts, Result
 from s3prl_metaperser.report.gathered import Gathered
-from s3prl_metaperser.report.tables import Column, Table, Value
+from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
 
 _FILE_COLUMNS = (
     *("file", "corpus", "scope", "upstream", "scenario", "fold", "rater", "system"),
-    *("K", "Q", "seeds", "step", "engine", "macro-F1"),
+    *("K", "Q", "seeds", "step", "engine"),
 )
 
 
@@ -38,7 +39,8 @@ def provenance_table(gathered: Gathered) -> Table:
 
 
 def files_table(gathered: Gathered, folder: Path) -> Table:
-    """One line a result file."""
+    """One line a result file, with the primary metric of its corpus's label set."""
+    primary = list(dict.fromkeys(summary.metrics[0] for summary in gathered.summaries.values()))
     rows = []
     for result in gathered.results:
         cell, counts = result.cell, result.counts
@@ -57,7 +59,7 @@ def files_table(gathered: Gathered, folder: Path) -> Table:
                 str(counts.episodes),
                 str(result.selected_step),
                 result.engine,
-                Value(100 * result.metrics["macro_f1"].mean),
+                *(_mean(metric, result) for metric in primary),
             )
         )
     return Table(
@@ -65,9 +67,14 @@ def files_table(gathered: Gathered, folder: Path) -> Table:
         title="Result files",
         caption="Everything that this report was made from. K, Q and seeds as used (asked for, where it differs); "
         "step: the outer step that the validation rater chose.",
-        columns=tuple(Column(name) for name in _FILE_COLUMNS),
+        columns=tuple(Column(name) for name in (*_FILE_COLUMNS, *(metric.title for metric in primary))),
         rows=tuple(rows),
     )
+
+
+def _mean(metric: Metric, result: Result) -> Value | Absent:
+    span = result.metrics.get(metric.name)
+    return ABSENT if span is None else Value(metric.scale * span.mean, decimals=metric.decimals)
 
 
 def facts(gathered: Gathered) -> list[tuple[str, str]]:

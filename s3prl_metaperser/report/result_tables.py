@@ -1,192 +1,203 @@
-"""Tables 1, 2 and A4 and Figure 2's data: ours with intervals, the paper's numbers beside them."""
+"""The tables of results: each is a specification (:class:`.TableSpec`), filled with ours and the paper's numbers."""
 
 from __future__ import annotations
 
-from s3prl_metaperser.evaluation.statistics import intervals
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from s3prl_metaperser.evaluation.metrics import Metric
+from s3prl_metaperser.evaluation.statistics import best_possible
+from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.methods import table2_rows
-from s3prl_metaperser.protocol.splits import SCENARIOS
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.gathered import META, SWITCHES, Gathered, Study, is_ablation, metric_columns
-from s3prl_metaperser.report.tables import ABSENT, MISSING, Cell, Column, Table, Value
+from s3prl_metaperser.report.gathered import BLOCK, META, PARTS, Study, is_ablation, units, value
+from s3prl_metaperser.report.paper import TableSpec
+from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table
+from s3prl_metaperser.report.tables import Cell as TableCell
 
-_INTERVALS = "Percent; means over seeds, then test raters, with 95 % intervals for further raters and utterances."
-
-
-def result_tables(gathered: Gathered, study: Study, suffix: str) -> list[Table]:
-    """Tables 1, 2, A4 and Figure 2's data of one corpus and scope."""
-    makers = (table1, table2, table_a4, figure2)
-    return [maker(gathered, study, suffix) for maker in makers]
+INTERVALS = "Means over seeds, then test raters, with 95 % intervals for further raters and utterances."
 
 
-def table1(gathered: Gathered, study: Study, suffix: str = "") -> Table:
-    """Every system in both scenarios on every upstream."""
-    shots = gathered.main_shots(study)
+class Line(NamedTuple):
+    """One row to be: its leading cells, its name, the scenario and upstream it is of, and the cells it averages."""
+
+    lead: tuple[str, ...]
+    name: str
+    scenario: str
+    upstream: str
+    cells: tuple[Cell, ...]
+
+
+def result_tables(study: Study) -> list[Table]:
+    """The tables of one corpus and scope; for a corpus that the paper does not have, those with results alone."""
+    made = (result_table(key, table, study) for key, table in paper.spec().tables.items())
+    return [table for table in made if table.rows]
+
+
+def result_table(key: str, spec: TableSpec, study: Study) -> Table:
+    """One table."""
+    everything = list(_LINES[spec.rows](spec, study))
+    lines = everything if study.complete else _worth_showing(spec, everything)
+    beside = [metric for metric in study.metrics if study.complete and metric.name in paper.spec().metrics]
+    same_shots = spec.rows == "shots" or study.shots == paper.spec().shots
     rows = []
-    for scenario, upstream in gathered.blocks(study):
-        for system in gathered.systems(study):
-            cell = gathered.find(study, upstream, scenario, system, shots)
+    for line in lines:
+        row: list[TableCell] = list(line.lead)
+        spans, note = study.spans(line.cells)
+        for metric in study.metrics:
+            row.append(MISSING if spans is None else value(metric, spans.get(metric.name), note))
+            if metric in beside:
+                place = {"scenario": line.scenario, "upstream": paper.paper_upstream(line.upstream), "row": line.name}
+                row.append(paper.number(spec, metric.name, **place) if same_shots else ABSENT)
+        rows.append(row)
+    title = spec.title.format(shots=study.shots, method=META)
+    captions = (spec.about, units(study.metrics), INTERVALS, _beside(study) if study.complete else "")
+    return study.table(
+        key,
+        f"{spec.name}: {title}" if study.complete else title[0].upper() + title[1:],
+        " ".join(filter(None, captions)),
+        (*_leading(spec), *_numbers(study.metrics, beside)),
+        rows,
+        grouped=1 if spec.average else 2,
+        notes=_notes(spec, study, lines, same_shots),
+    )
+
+
+# -- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _systems(spec: TableSpec, study: Study) -> Iterator[Line]:
+    for scenario, upstream in study.blocks:
+        for system in study.systems:
+            cell = study.find(upstream, scenario, system, study.shots)
             name = f"{system} (frozen)" if cell is not None and cell.scope != study.scope else system
-            row: list[Cell] = [scenario, upstream, name]
-            for metric, _ in metric_columns():
-                printed = paper.table1(scenario, paper.paper_upstream(upstream), system, metric)
-                row += [gathered.value(cell, metric), printed if shots == paper.TABLE1_SHOTS else ABSENT]
-            rows.append(tuple(row))
-    return Table(
-        key=f"table1{suffix}",
-        title=f"Table 1: all systems, K={shots} ({study})",
-        caption=f"{_INTERVALS} {_beside(study)}",
-        columns=(Column("scenario"), Column("upstream"), Column("system"), *_pairs()),
-        rows=tuple(rows),
-        grouped=2,
-        notes=_shots_note(shots),
-    )
+            yield Line((scenario, upstream, name), system, scenario, upstream, (cell,) if cell else ())
 
 
-def table2(gathered: Gathered, study: Study, suffix: str = "") -> Table:
-    """The ablation: what INI, CSMT, DA and LSLR each add."""
-    shots = gathered.main_shots(study)
-    named = gathered.switches(study, shots)
+def _parts(spec: TableSpec, study: Study) -> Iterator[Line]:
+    switches = study.switches
     wanted = [frozenset(row) for row in table2_rows().values()]
-    wanted += sorted({s for s in named.values() if s not in wanted}, key=lambda s: (len(s), sorted(s)))
-    rows, unordered = [], []
-    # The paper's ablation is of unseen data alone.
-    with_variants = {(cell.scenario, cell.upstream) for cell in gathered.of(study) if is_ablation(cell.system)}
-    for scenario, upstream in gathered.blocks(study):
-        if scenario == "seen" and (scenario, upstream) not in with_variants:
+    wanted += sorted({on for on in switches.values() if on not in wanted}, key=lambda on: (len(on), sorted(on)))
+    with_variants = {(cell.scenario, cell.upstream) for cell in study.cells if is_ablation(cell.system)}
+    for scenario, upstream in study.blocks:
+        if spec.scenarios and scenario not in spec.scenarios and (scenario, upstream) not in with_variants:
             continue
-        printed_name = paper.paper_upstream(upstream)
-        for switches in wanted:
-            here = [cell for cell in named if (cell.scenario, cell.upstream) == (scenario, upstream)]
-            cells = [cell for cell in here if named[cell] == switches]
-            cell = max(cells, key=lambda cell: len(cell.system), default=None)  # a row's own name before the method's
-            words = " + ".join(name for name in SWITCHES if name in switches) or "none"
-            row: list[Cell] = [scenario, upstream, words, *("✓" if name in switches else "" for name in SWITCHES)]
-            printed_row = {frozenset(): "none", frozenset(SWITCHES): "all_four"}.get(switches, "")
-            for metric, _ in metric_columns():
-                printed = paper.table2(printed_row, scenario, printed_name, metric)
-                row += [gathered.value(cell, metric), printed if shots == paper.TABLE1_SHOTS else ABSENT]
-            rows.append(tuple(row))
-        if scenario == "unseen" and printed_name in paper.UPSTREAMS:
-            unordered.append(_unordered(upstream, printed_name))
-    notes = [*_shots_note(shots)]
-    if unordered:
-        notes.append(
-            "The paper's rows 2 to 5 are INI alone and INI with one of CSMT, DA and LSLR each, in an order that its "
-            f"text does not preserve. In the printed order: {'; '.join(unordered)}."
-        )
-    return Table(
-        key=f"table2{suffix}",
-        title=f"Table 2: parts of Meta-PerSER, K={shots} ({study})",
-        caption="INI: starts from SSL-E; CSMT: combined-set meta-training; DA: derivative annealing; LSLR: learned "
-        f"rates. {_INTERVALS} {_beside(study)}",
-        columns=(
-            Column("scenario"),
-            Column("upstream"),
-            Column("parts"),
-            *(Column(name) for name in SWITCHES),
-            *_pairs(),
-        ),
-        rows=tuple(rows),
-        grouped=2,
-        notes=tuple(notes),
-    )
+        for on in wanted:
+            here = [c for c in switches if (c.scenario, c.upstream) == (scenario, upstream) and switches[c] == on]
+            cell = max(here, key=lambda cell: len(cell.system), default=None)  # a row's own name before the method's
+            name = " + ".join(part for part in PARTS if part in on) or "none"
+            lead = (scenario, upstream, name, *("✓" if part in on else "" for part in PARTS))
+            yield Line(lead, name, scenario, upstream, (cell,) if cell else ())
 
 
-def table_a4(gathered: Gathered, study: Study, suffix: str = "") -> Table:
-    """Meta-PerSER by the number of support samples K."""
-    shots = sorted({*paper.SHOTS, *(cell.shots for cell in gathered.of(study) if cell.system == META)})
-    rows = []
-    for scenario, upstream in gathered.blocks(study):
-        for k in shots:
-            cell = gathered.find(study, upstream, scenario, META, k)
-            row: list[Cell] = [scenario, upstream, str(k)]
-            for metric, _ in metric_columns():
-                printed = paper.table_a4(scenario, paper.paper_upstream(upstream), k, metric)
-                row += [gathered.value(cell, metric), printed]
-            rows.append(tuple(row))
-    return Table(
-        key=f"table_a4{suffix}",
-        title=f"Table A4: Meta-PerSER by number of support samples K ({study})",
-        caption=f"{_INTERVALS} {_beside(study)}",
-        columns=(Column("scenario"), Column("upstream"), Column("K"), *_pairs()),
-        rows=tuple(rows),
-        grouped=2,
-    )
+def _shots(spec: TableSpec, study: Study) -> Iterator[Line]:
+    mine = [cell for cell in study.cells if cell.system == META]
+    listed = spec.shots if study.complete else ()
+    every = sorted({*listed, *(cell.shots for cell in mine)})
+    if spec.average:
+        for scenario in study.scenarios:
+            upstreams = _upstreams_with_every_k([cell for cell in mine if cell.scenario == scenario])
+            for k in every:
+                cells = [study.find(upstream, scenario, META, k) for upstream in upstreams]
+                found = tuple(cell for cell in cells if cell)
+                yield Line((scenario, str(k)), str(k), scenario, "", found if len(found) == len(cells) else ())
+        return
+    for scenario, upstream in study.blocks:
+        for k in every:
+            cell = study.find(upstream, scenario, META, k)
+            yield Line((scenario, upstream, str(k)), str(k), scenario, upstream, (cell,) if cell else ())
 
 
-def figure2(gathered: Gathered, study: Study, suffix: str = "") -> Table:
-    """Table A4 averaged over upstreams."""
-    mine = [cell for cell in gathered.of(study) if cell.system == META]
-    shots = sorted({*paper.SHOTS, *(cell.shots for cell in mine)})
-    rows, notes = [], []
-    for scenario in SCENARIOS:
-        upstreams = _upstreams_with_every_k([cell for cell in mine if cell.scenario == scenario])
-        for k in shots:
-            row: list[Cell] = [scenario, str(k)]
-            spans = _averaged(gathered, study, scenario, k, upstreams)
-            for metric, _ in metric_columns():
-                row += [spans[metric] if spans else MISSING, paper.figure2(scenario, k, metric)]
-            rows.append(tuple(row))
-        if upstreams:
-            notes.append(f"{scenario}: ours is averaged over {', '.join(upstreams)}.")
-    return Table(
-        key=f"figure2{suffix}",
-        title=f"Figure 2's data: Meta-PerSER by K, averaged over upstreams ({study})",
-        caption=f"{_INTERVALS} Ours is averaged over the upstreams that have a result for every K that any has. "
-        f"{_beside(study)}",
-        columns=(Column("scenario"), Column("K"), *_pairs()),
-        rows=tuple(rows),
-        grouped=1,
-        notes=tuple(notes),
-    )
+_LINES: dict[str, Callable[[TableSpec, Study], Iterable[Line]]] = {
+    "systems": _systems,
+    "parts": _parts,
+    "shots": _shots,
+}
 
 
-def _averaged(gathered: Gathered, study: Study, scenario: str, k: int, upstreams: list[str]) -> dict[str, Value] | None:
-    """Numbers averaged over upstreams: with equally many episodes, pooling a rater's episodes is that average."""
-    cells = [gathered.find(study, upstream, scenario, META, k) for upstream in upstreams]
-    if not cells or None in cells:
-        return None
-    raters = [rater for rater in gathered.cells[cells[0]] if all(rater in gathered.cells[cell] for cell in cells)]
-    pooled = {rater: [e for cell in cells for e in gathered.cells[cell][rater]] for rater in raters}
-    sizes = {len(gathered.cells[cell][rater]) for cell in cells for rater in raters}
-    if not raters or len(sizes) > 1:
-        return None
-    expected = len(gathered.test_raters(study.corpus))
-    note = f"{len(raters)} of {expected} raters" if len(raters) < expected else ""
-    spans = intervals(pooled, gathered.draws)
-    return {name: Value(100 * s.mean, 100 * s.low, 100 * s.high, note) for name, s in spans.items()}
+def _worth_showing(spec: TableSpec, lines: list[Line]) -> list[Line]:
+    """Of a corpus that the paper does not have: rows with results, in tables that compare something."""
+    found = [line for line in lines if line.cells]
+    compares = {
+        "systems": True,
+        "parts": any(is_ablation(cell.system) for line in found for cell in line.cells),
+        "shots": len({line.name for line in found}) > 1,
+    }
+    several = not spec.average or any(len(line.cells) > 1 for line in found)
+    return found if compares[spec.rows] and several else []
 
 
-def _upstreams_with_every_k(cells) -> list[str]:
+def _upstreams_with_every_k(cells: list[Cell]) -> list[str]:
     every = {cell.shots for cell in cells}
     names = sorted({cell.upstream for cell in cells})
     return [name for name in names if {cell.shots for cell in cells if cell.upstream == name} == every]
 
 
-def _pairs() -> list[Column]:
-    return [Column(whose, name, whose == "ours") for _, name in metric_columns() for whose in ("ours", "paper")]
+# -- columns and words ------------------------------------------------------------------------------------------------
+
+
+def _leading(spec: TableSpec) -> list[Column]:
+    own = {"systems": ["system"], "parts": ["parts", *PARTS], "shots": ["K"]}[spec.rows]
+    return [*BLOCK[: 1 if spec.average else 2], *map(Column, own)]
+
+
+def _numbers(metrics: Iterable[Metric], beside: list[Metric]) -> Iterator[Column]:
+    for metric in metrics:
+        if not beside:
+            yield Column(metric.title, interval=True)
+            continue
+        yield Column("ours", metric.title, interval=True)
+        if metric in beside:
+            yield Column("paper", metric.title)
 
 
 def _beside(study: Study) -> str:
     differs = []
-    if study.corpus != paper.CORPUS:
+    if study.corpus != paper.spec().corpus:
         differs.append(f"the corpus here is {study.corpus}")
-    if study.scope != paper.SCOPE:
+    if study.scope != paper.spec().scope:
         differs.append("the upstream here is frozen")
-    told = "The paper's numbers are of IEMOCAP, with the whole model fine-tuned"
+    what = paper.spec().about
     if not differs:
-        return f"{told}. “—”: the paper has no such number."
-    return f"{told}; {' and '.join(differs)}, so they stand beside ours for orientation only. “—”: the paper has none."
+        return f"{what}. “—”: the paper has no such number."
+    return f"{what}; {' and '.join(differs)}, so they stand beside ours for orientation only. “—”: the paper has none."
 
 
-def _shots_note(shots: int) -> tuple[str, ...]:
-    if shots == paper.TABLE1_SHOTS:
-        return ()
-    return (f"K={shots} here and {paper.TABLE1_SHOTS} in the paper, so that none of its numbers stand beside ours.",)
+def _notes(spec: TableSpec, study: Study, lines: list[Line], same_shots: bool) -> Iterator[str]:
+    if study.complete and not same_shots:
+        printed = paper.spec().shots
+        yield f"K={study.shots} here and {printed} in the paper, so that none of its numbers stand beside ours."
+    if study.complete and spec.unordered.rows:
+        known = [u for u in dict.fromkeys(line.upstream for line in lines) if paper.has_upstream(u)]
+        yield spec.unordered.note.format(numbers="; ".join(_unordered(spec, upstream, study) for upstream in known))
+    if spec.average:
+        averaged = {line.scenario: line.cells for line in reversed(lines) if line.cells}
+        for scenario in sorted(averaged):
+            yield f"{scenario}: ours is averaged over {', '.join(cell.upstream for cell in averaged[scenario])}."
+    elif spec.rows == "systems":
+        yield from _caps(study, lines)
 
 
-def _unordered(upstream: str, printed_name: str) -> str:
+def _unordered(spec: TableSpec, upstream: str, study: Study) -> str:
+    place = {"scenario": "", "upstream": paper.paper_upstream(upstream)}
+    rows = [paper.triple(spec, row=row, **place) for row in spec.unordered.rows]
+    titles = {metric.name: metric.title for metric in study.metrics}
     parts = []
-    for metric, name in metric_columns():
-        parts.append(f"{name} {', '.join(f'{value:.1f}' for value in paper.table2_unordered(printed_name, metric))}")
-    return f"{upstream}: {'; '.join(parts)}".replace("; ", " / ")
+    for index, name in enumerate(paper.spec().metrics):
+        parts.append(f"{titles.get(name, name)} {', '.join(f'{row[index]:.1f}' for row in rows if row)}")
+    return f"{upstream}: {' / '.join(parts)}"
+
+
+def _caps(study: Study, lines: list[Line]) -> Iterator[str]:
+    """What perfect predictions reach, of metrics that count classes which cannot occur in an episode."""
+    best: dict[str, dict[str, float]] = {}
+    for line in lines:
+        if line.cells and line.scenario not in best:
+            best[line.scenario] = best_possible(study.everything.cells[line.cells[0]])
+    for metric in study.metrics:
+        reached = [f"{metric.shown(b[metric.name])} ({scenario})" for scenario, b in best.items() if metric.name in b]
+        if reached:
+            yield (
+                f"Perfect predictions reach {metric.title} {', '.join(reached)}: a class that a rater gives to none of "
+                "an episode's query utterances counts as zero."
+            )

@@ -20,7 +20,7 @@ from s3prl_metaperser.report.detail_tables import (
 from s3prl_metaperser.report.drawing import Drawing, require_matplotlib
 from s3prl_metaperser.report.figures import figures
 from s3prl_metaperser.report.folder import publish
-from s3prl_metaperser.report.gathered import Gathered, Study, gather
+from s3prl_metaperser.report.gathered import Gathered, Study, gather, headline
 from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
 from s3prl_metaperser.report.result_tables import result_tables
 from s3prl_metaperser.report.tables import Table, Value
@@ -39,7 +39,7 @@ class Written:
     Attributes:
         out: its folder.
         results: how many result files went in.
-        missing: how many rows of Tables 1, 2 and A4 and Figure 2 have no result.
+        missing: how many rows of the tables of results have none.
         rows: how many such rows there are.
     """
 
@@ -84,7 +84,7 @@ def write_report(
     require_matplotlib()
     gathered = gather(Path(results), protocol, draws)
     marginals = _marginals(gathered, corpus)
-    parts = _parts(gathered)
+    parts = [_part(study) for study in gathered.studies()]
     about = [provenance.provenance_table(gathered), provenance.files_table(gathered, Path(results))]
     lacking = missing_cells([table for part in parts for table in part.results])
     html = page.page(TITLE, provenance.facts(gathered), _sections(parts, marginals, lacking, about))
@@ -113,21 +113,14 @@ def open_evaluated_corpus(name: str | None, root: str | None) -> Corpus | None:
     return stored_corpus(name, root)
 
 
-def _parts(gathered: Gathered) -> list[_Part]:
-    studies = gathered.studies()
-    parts = []
-    for study in studies:
-        suffix = f"_{study.corpus}_{study.scope}" if len(studies) > 1 else ""
-        asked = questions(gathered, study)
-        details = [rater_table(gathered, study, suffix), calibration_table(gathered, study, suffix)]
-        details += [comparison_table(question, study, suffix) for question in asked]
-        made = result_tables(gathered, study, suffix)
-        drawn = figures(gathered, study, suffix)
-        if found := curves(gathered, study):
-            details.append(trajectory_table(found, gathered, study, suffix))
-            drawn += trajectory_figures(found, gathered, study, suffix)
-        parts.append(_Part(study, made, asked, details, drawn, bool(found)))
-    return parts
+def _part(study: Study) -> _Part:
+    asked = questions(study)
+    details = [rater_table(study), calibration_table(study), *(comparison_table(question, study) for question in asked)]
+    drawn, found = figures(study), curves(study)
+    if found:
+        details.append(trajectory_table(found, study))
+        drawn += trajectory_figures(found, study)
+    return _Part(study, result_tables(study), asked, details, drawn, bool(found))
 
 
 def _marginals(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
@@ -144,7 +137,7 @@ def _marginals(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
         if corpus is None or corpus.fingerprint() != hashes[name]:
             return []
     sessions = gathered.option(name, "datarc", "test_sessions", default=("Ses05",))
-    return marginal_tables(corpus, gathered.test_raters(name), tuple(sessions))
+    return marginal_tables(corpus, gathered.test_raters(name), tuple(sessions), name)
 
 
 def _sections(
@@ -155,8 +148,9 @@ def _sections(
         for part in parts
         for question in part.questions
     ]
+    compared = " or ".join(dict.fromkeys(headline(question.main) for part in parts for question in part.questions))
     lead = (
-        "Macro-F1, paired on the same episodes of the same test raters, corrected for the number of comparisons "
+        f"{compared}, paired on the same episodes of the same test raters, corrected for the number of comparisons "
         "(Holm).",
         "The tables below have the other metrics, intervals and p values.",
     )
@@ -177,7 +171,7 @@ def _sections(
 
 def _missing_section(parts: Sequence[_Part], lacking, with_marginals: bool) -> page.Section:
     lead = [f"{count} of {total} rows of “{table.title}” have no result." for table, count, total in lacking]
-    lead = lead or ["Nothing: every row of Tables 1, 2 and A4 and of Figure 2 has its result."]
+    lead = lead or ["Nothing: every row of every table of results has its result."]
     for table in (table for part in parts for table in part.results):
         if partial := sum(any(isinstance(cell, Value) and cell.note for cell in row) for row in table.rows):
             lead.append(

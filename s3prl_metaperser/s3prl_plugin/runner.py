@@ -25,7 +25,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options, training_options
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
-from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Tuned, table
+from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Tuned
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
@@ -274,7 +274,6 @@ class MetaRunner(Runner):
         evalrc = system.options.downstream_expert.evalrc
         result = Result.of(
             cell=dataclasses.replace(self._cell(split), steps=evalrc.steps),
-            classes=task.classes,
             label_set=task.label_set,
             raters=self._raters(episodes.rater),
             asked=episodes,
@@ -292,7 +291,7 @@ class MetaRunner(Runner):
             seconds=seconds,
             draws=evalrc.interval_draws,
             tuned=tuned,
-            trajectory=trajectory(system, state, data, evalrc.trajectory),
+            trajectory=trajectory(system, state, data, evalrc.trajectory, task.label_set),
         )
         if not parallel.is_leader():
             return []
@@ -304,7 +303,7 @@ class MetaRunner(Runner):
             f"{self.workspace.split.scenario}/{self.workspace.split.fold}, rater {episodes.rater}: "
             f"K={counts.shots_used}, Q={counts.queries_used}, {counts.episodes} seeds, {evalrc.steps} steps"
         )
-        print(table(result.metrics, title), flush=True)
+        print(result.table(title), flush=True)
         for name, span in result.metrics.items():
             self._experiment().note(f"{split} {name} at step {result.selected_step}: {span.mean}")
         say(f"result file: {path}")
