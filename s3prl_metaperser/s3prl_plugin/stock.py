@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
+from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, explain_failure
 from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
@@ -92,7 +93,7 @@ def _downstreams() -> list[str]:
 def _check_downstream(args: argparse.Namespace, fresh: bool) -> None:
     known = _downstreams()
     if args.downstream and args.downstream not in known:
-        raise unknown_name("downstream", args.downstream, [*known, "personalized_emotion"])
+        raise unknown_name("downstream", args.downstream, [*known, DOWNSTREAM])
     if not fresh:
         return
     if not args.downstream:
