@@ -1,7 +1,7 @@
 """Several processes that share one meta-batch: ``torchrun --nproc_per_node N run_downstream.py ... -f``.
 
 Every process draws the same episodes and holds the same parameters; each computes the gradients of its share of raters,
-and sums are taken over all. Only the leader writes files and says anything.
+and sums are taken over all. Only the leader writes files and prints.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def world() -> int:
 
 
 def is_leader() -> bool:
-    """Whether this process writes files and speaks."""
+    """Whether this process writes files and prints."""
     return rank() == 0
 
 
@@ -103,7 +103,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Wait until every process has arrived."""
     if _on():
         distributed.barrier()
 

@@ -110,7 +110,7 @@ def test_a_configuration_file_that_is_not_yaml_is_named(tmp_path, capsys):
     (tmp_path / "c.yaml").write_text("runner: [1,\n")
     command = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-c", str(tmp_path / "c.yaml")]
     assert launcher.main([*command, "-p", str(tmp_path / "exp")]) == 2
-    assert "c.yaml is not YAML" in error(capsys)
+    assert "c.yaml is not valid YAML" in error(capsys)
 
 
 def test_a_checkpoint_that_would_run_code_is_not_opened(tmp_path, capsys):

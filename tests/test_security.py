@@ -128,7 +128,7 @@ def test_a_model_configuration_is_not_run(tmp_path, change):
 @pytest.mark.parametrize("name", ["baseline_local", "stft_mag"])
 def test_a_model_configuration_with_objects_is_refused(tmp_path, name, tag):
     (tmp_path / "g.yaml").write_text(f"kaldi: {tag}\n")
-    with pytest.raises(UserError, match=r"g\.yaml is not YAML"):
+    with pytest.raises(UserError, match=r"g\.yaml is not valid YAML"):
         hub.build_upstream(name, model_config=str(tmp_path / "g.yaml"))
 
 

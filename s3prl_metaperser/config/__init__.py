@@ -1,1 +1,1 @@
-"""Options: their types, the YAML that sets them, and ``-o``."""
+"""Options, the validator that checks them, the YAML files that set them, and ``-o``."""

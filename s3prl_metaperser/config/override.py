@@ -1,4 +1,4 @@
-"""``-o "config.a.b=value,,args.c=value"``: s3prl's override syntax, read as data and never run as code."""
+"""``-o "config.a.b=value,,args.c=value"``: s3prl's override syntax, read as data, never run as code."""
 
 from __future__ import annotations
 

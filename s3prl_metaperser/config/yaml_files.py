@@ -63,7 +63,7 @@ def line_of(path: str | Path, keys: Sequence[Any]) -> int | None:
 def _text(path: Path, largest: int) -> str:
     try:
         if not os.path.isfile(path):  # a pipe would be waited for
-            fault = "that is a folder" if os.path.isdir(path) else "there is no such file"
+            fault = "this is a folder" if os.path.isdir(path) else "there is no such file"
             raise UserError(f"{path}: {fault}. Name a YAML file.")
         with open(path, "rb") as file:
             content = file.read(largest + 1)
@@ -71,7 +71,7 @@ def _text(path: Path, largest: int) -> str:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     if len(content) > largest:
         size = os.path.getsize(path)
-        raise UserError(f"{path}: {size:,} bytes; a YAML file of at most {largest:,} is read. Is it the right file?")
+        raise UserError(f"{path}: too large for a YAML file ({size:,} bytes, limit {largest:,}). Is it the right file?")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -80,7 +80,7 @@ def _text(path: Path, largest: int) -> str:
 
 
 def parse_yaml(text: str, source: str | Path) -> Any:
-    """As :func:`read_yaml`, of text that is there already.
+    """As :func:`read_yaml`, from text.
 
     Args:
         text: one document.
@@ -97,7 +97,7 @@ def parse_yaml(text: str, source: str | Path) -> Any:
         finally:
             loader.dispose()
     except RecursionError:
-        raise UserError(f"{source}: nested too deeply to be read. Is it the right file?") from None
+        raise UserError(f"{source}: nested too deeply. Is it the right file?") from None
     except _MALFORMED as error:
         raise UserError(_explained(error, source)) from None
 
@@ -140,7 +140,7 @@ class _Check:
             line = key_node.start_mark.line + 1
             if key in lines:
                 first = f"the first is in line {lines[key]}"
-                raise self._refused(key_node, f"the key {shown(key)} a second time; {first}. Remove one.")
+                raise self._refused(key_node, f"the key {shown(key)} appears twice; {first}. Remove one.")
             lines[key] = line
 
     def _value(self, node: yaml.ScalarNode) -> Any:
@@ -167,4 +167,4 @@ def _explained(error: Exception, source: str | Path, line: int | None = None) ->
     line = line if mark is None else mark.line + 1
     where = "" if line is None else f" (line {line})"
     problem = getattr(error, "problem", None) or str(error) or type(error).__name__
-    return f"{source} is not YAML that can be used{where}: {' '.join(str(problem).split())[:300]}."
+    return f"{source} is not valid YAML{where}: {' '.join(str(problem).split())[:300]}."

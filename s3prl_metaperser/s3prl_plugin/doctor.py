@@ -1,4 +1,4 @@
-"""``metaperser doctor``: what of this machine works, what does not, and what mends it. No network is used."""
+"""``metaperser doctor``: check this installation and suggest fixes. No network is used."""
 
 from __future__ import annotations
 
@@ -57,7 +57,19 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything; what fails on the way is a finding, never an exception."""
     found = []
-    for look in (_python, _packages, _torch, _torchaudio, _mends, _hub, _features, _devices, _threads, _disk, _extras):
+    for look in (
+        _python,
+        _packages,
+        _torch,
+        _torchaudio,
+        _patched,
+        _hub,
+        _features,
+        _devices,
+        _threads,
+        _disk,
+        _extras,
+    ):
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             found += _guarded(look)
@@ -153,8 +165,8 @@ def _torchaudio() -> Iterator[Finding]:
     yield Finding("torchaudio", "works" if fine else "broken", torchaudio.__version__, "" if fine else _reinstall())
 
 
-def _mends() -> Iterator[Finding]:
-    """What :mod:`.compat` had to mend, and whether s3prl's runner imports then."""
+def _patched() -> Iterator[Finding]:
+    """What :mod:`.compat` had to patch, and whether s3prl's runner can be imported then."""
     from s3prl_metaperser.s3prl_stack import compat, stand_ins
 
     compat.apply()
@@ -162,17 +174,17 @@ def _mends() -> Iterator[Finding]:
     import torchaudio
 
     runner = importlib.import_module("s3prl.downstream.runner")
-    mended = []
+    patched = []
     if getattr(torchaudio, "info", None) is stand_ins.soundfile_info:
-        mended.append("torchaudio without info and with a load that needs torchcodec: soundfile does both")
+        patched.append("torchaudio without info and with a load that needs torchcodec: soundfile does both")
     if getattr(sys.modules.get("torchaudio.sox_effects"), "__file__", None) is None:
-        mended.append("torchaudio without sox_effects: s3prl imports it, nothing here uses it")
+        patched.append("torchaudio without sox_effects: s3prl imports it, nothing here uses it")
     gone = [n for n in ("HfFolder", "Repository") if getattr(huggingface_hub, n).__module__ == compat.__name__]
     if gone:
-        mended.append(f"huggingface_hub without {' and '.join(gone)}: s3prl's runner imports them")
-    mended.append("torch.load: no file is unpickled that holds more than tensors and plain data")
+        patched.append(f"huggingface_hub without {' and '.join(gone)}: s3prl's runner imports them")
+    patched.append("torch.load: no file is unpickled that holds more than tensors and plain data")
     detail = (
-        f"{version('s3prl')}; its runner imports ({Path(runner.__file__).parent.parent}). Mended: {'; '.join(mended)}"
+        f"{version('s3prl')}; its runner imports ({Path(runner.__file__).parent.parent}). Patched: {'; '.join(patched)}"
     )
     yield Finding("s3prl", "works", detail)
 
@@ -228,7 +240,7 @@ def _devices() -> Iterator[Finding]:
         why = "torch is built without CUDA" if torch.version.cuda is None else "no GPU or no driver is found"
         yield Finding("CUDA", "note", f"{why}: runs are on the CPU. The frozen scope needs no more; -f is slow on it.")
     if torch.backends.mps.is_available():
-        yield Finding("MPS", "note", "is there and is not used: s3prl's upstreams have not been tried on it")
+        yield Finding("MPS", "note", "available but not used: s3prl's upstreams are untested on it")
 
 
 def _threads() -> Iterator[Finding]:
@@ -264,4 +276,4 @@ def _extras() -> Iterator[Finding]:
         if importlib.util.find_spec(module) is None:
             yield Finding(module, "note", f"is not installed: no {use}", f"pip install '{PACKAGE}[{extra}]'")
         else:
-            yield Finding(module, "works", f"is there: {use}")
+            yield Finding(module, "works", f"installed: {use}")

@@ -1,4 +1,4 @@
-"""One download of one checkpoint: whole or not at all, and an error in seconds that says what to do."""
+"""Download one checkpoint, whole or not at all, with an error within seconds that says what to do."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class DownloadFailed(UserError):
         self.url = url
         self.path = Path(path)
         super().__init__(
-            f"Could not download {url} ({reason}). Fetch it on a machine that can, and put it, under exactly "
-            f"this name, where s3prl looks for it: {self.path} ."
+            f"Could not download {url} ({reason}). Download it on another machine and put it, under exactly this name, "
+            f"where s3prl looks for it: {self.path} ."
         )
 
 
 def fetch(path: str | Path, url: str, refresh: bool = False, new_enough_secs: float = 2.0) -> None:
-    """Make ``path`` the content of ``url``, unless it is there already.
+    """Make ``path`` the content of ``url``, unless the file exists.
 
     The same arguments and meaning as s3prl's own download function, which this takes the place of. A file
     younger than ``new_enough_secs`` is not refreshed again (several processes may ask at once).

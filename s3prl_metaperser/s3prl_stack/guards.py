@@ -61,7 +61,7 @@ def look_up(expression: str, globals: Mapping[str, Any] | None = None, locals: M
 def _refused(expression: Any, reason: str) -> UserError:
     return UserError(
         f"A checkpoint or configuration holds {shown(expression)}, which s3prl would run as code ({reason[:120]}). "
-        "It is not run."
+        "It was not run."
     )
 
 

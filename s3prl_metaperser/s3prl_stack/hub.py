@@ -1,4 +1,4 @@
-"""Upstreams by s3prl's hub names: are there such, what are they, build one, and know which one it was."""
+"""Upstreams by s3prl's hub names: check a name, build an upstream, hash its weights."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def explain_failure(error: Exception, name: str, ckpt: str | None) -> Exception:
     """What to tell the user of an ``error`` met while upstream ``name`` was constructed from ``ckpt``.
 
     Returns:
-        a UserError, or ``error`` itself where it cannot be put down to the input or the machine.
+        a UserError, or ``error`` itself where neither the input nor the machine is at fault.
     """
     if isinstance(error, DownloadFailed):
         return with_local_way(error, name)
@@ -137,7 +137,7 @@ def checkpoint_hash(name: str, ckpt: str | None = None, model_config: str | None
     s3prl's version.
 
     Raises:
-        UserError: as :func:`build_upstream`, for what can be told without building it.
+        UserError: as :func:`build_upstream`, for what is known without building it.
     """
     check_upstream(name)
     files = defining_files(name, ckpt, model_config)

@@ -1,4 +1,4 @@
-"""The files behind an upstream: asked for, found and looked at before s3prl tries to load them."""
+"""The files behind an upstream: found and checked before s3prl loads them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def check_pretrained_folder(ckpt: str) -> None:
 
 
 def _check_names_no_code(file: Path) -> None:
-    """transformers can be told by a configuration to fetch classes or kernels and run them."""
+    """A configuration can make transformers fetch classes or kernels and run them."""
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
