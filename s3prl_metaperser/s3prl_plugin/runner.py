@@ -31,7 +31,6 @@ from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.state import state_hash, unpack_state
-from s3prl_metaperser.protocol.labels import binarise
 from s3prl_metaperser.run.experiment import BEST, NOTHING, Experiment
 from s3prl_metaperser.run.scopes import open_scope
 from s3prl_metaperser.run.training import OuterLoop, batches
@@ -353,10 +352,11 @@ class MetaRunner(Runner):
             raise UserError(f"-t {path}: no such audio file.")
         state = self._loaded()
         probabilities = self.system.predict(self.system.unadapted(state), self.scope.read(path))[0]
-        rows = zip(self.workspace.corpus.classes, probabilities.tolist(), binarise(probabilities), strict=True)
+        label_set = self.workspace.corpus.label_set
+        rows = zip(label_set.classes, probabilities.tolist(), label_set.decide(probabilities), strict=True)
         for name, value, chosen in sorted(rows, key=lambda row: -row[1]):
             print(f"{name:<12} {value:.3f}{'  ticked' if chosen else ''}")
-        return dict(zip(self.workspace.corpus.classes, probabilities.tolist(), strict=True))
+        return dict(zip(label_set.classes, probabilities.tolist(), strict=True))
 
 
 def _refuse_unsupported(args) -> None:
