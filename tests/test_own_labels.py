@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from random_checkpoints import make_checkpoint
 from small_demo import overrides, train_command
 
 from s3prl_metaperser.cli import main
-from s3prl_metaperser.corpora import CORPORA, LABEL_SETS, LabelSet, load_corpus
+from s3prl_metaperser.config.options import DataOptions, DemoOptions
+from s3prl_metaperser.corpora import CORPORA, LABEL_SETS, LabelSet, load_corpus, reader_of
 from s3prl_metaperser.s3prl_plugin import launcher
 
 KINDS = tuple(LABELS)
@@ -180,3 +182,13 @@ def test_the_pages_corpus_runs_from_another_package_with_an_option_of_its_own(tm
             assert launcher.main(train_command(tmp_path / "bad", "-v", "Linear-Zero", options=options)) != 0
             assert message in capsys.readouterr().err
     sys.modules.pop("tiny_corpus")
+
+
+def test_options_that_stand_in_every_configuration_are_those_that_the_readers_declare():
+    def fields(cls) -> dict:
+        hints = typing.get_type_hints(cls, include_extras=True)
+        return {f.name: (hints[f.name], f.default) for f in dataclasses.fields(cls)}
+
+    assert fields(reader_of("demo").options) == fields(DemoOptions)
+    common, own = fields(DataOptions), fields(reader_of("ratings_csv").options)
+    assert {name: own[name] for name in ("duplicates", "outside")} == {n: common[n] for n in ("duplicates", "outside")}
