@@ -8,12 +8,15 @@ import re
 import shutil
 import sys
 from html.parser import HTMLParser
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from synthetic import synthetic_corpus
 
+from s3prl_metaperser import registry
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import labels_without_audio
@@ -22,7 +25,7 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
-from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
+from s3prl_metaperser.evaluation.metrics import METRICS, Metric, episode_scores, metrics_for
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Point, Raters, Result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
 from s3prl_metaperser.evaluation.trajectory import decided_classes
@@ -771,3 +774,23 @@ def test_the_published_demo_numbers_agree_with_each_other():
     seen, unseen = ([line[1], line[4]] for line in lines if line[0] == "Meta-PerSER")
     (last,) = (line[4:] for line in lines if line[:4] == ["✓"] * 4)
     assert last == [unseen[0], unseen[1], seen[0], seen[1]]
+
+
+def test_another_packages_metric_is_in_results_the_report_and_comparisons(tmp_path, monkeypatch):
+    theirs = ModuleType("their_metric")
+    theirs.TOP = Metric(
+        "top_one", "top-1", ("single",), lambda p, counts, _: float((counts[p > p.max() / 2] > 0).mean())
+    )
+    monkeypatch.setitem(sys.modules, "their_metric", theirs)
+    points = {METRICS.groups[0]: [EntryPoint("top_one", "their_metric:TOP", METRICS.groups[0])]}
+    monkeypatch.setattr(registry, "entry_points", lambda group: points.get(group, []))
+    with METRICS.read_again():
+        write_own(tmp_path / "in", SIX)
+        result = Result.read(tmp_path / "in" / "Meta-PerSER-ann" / "result_test.json")
+        values = [episode.metrics["top_one"] for episode in result.episodes]
+        assert result.metrics["top_one"].mean == pytest.approx(np.mean(values))
+        assert re.search(r"^top-1, % +\d+\.\d +\d+\.\d to \d+\.\d$", result.table("title"), re.MULTILINE)
+        write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    assert float(row(tmp_path / "out", "table1", system="Meta-PerSER")["top-1 low"]) > 0
+    assert row(tmp_path / "out", "against_zero_shot", metric="top-1")["difference of"] == "Meta-PerSER - Linear-Zero"
+    assert "top-1" in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
