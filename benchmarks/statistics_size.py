@@ -41,8 +41,8 @@ from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.evaluation.statistics import Resampled, Scored, estimates, resample
 from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
-from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support, TrainingTask, new_head
-from s3prl_metaperser.methods.initialisation import samples, shuffled_batches
+from s3prl_metaperser.methods.base import EpisodeData, HeadLearner, ModelState, Support, TrainingTask, new_head
+from s3prl_metaperser.methods.initialisation import shuffled_batches
 from s3prl_metaperser.protocol.episodes import make_episodes
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.run.workspace import Prepared, Workspace
@@ -111,7 +111,7 @@ class Laboratory:
         for task, episodes, rater in folds:
             system = SYSTEMS.get(self.chosen.system)(task.options, task.class_weights)
             for copy in copies:
-                tested = meta_test(system, ModelState(head=next(heads)), episodes)
+                tested = meta_test(system, ModelState(HeadLearner(next(heads))), episodes)
                 copy[rater] = resample(
                     [Scored(r.query, r.probabilities, r.ticks, task.label_set) for r in tested], DRAWS
                 )
@@ -156,8 +156,8 @@ def trained(runs: list[tuple[TrainingTask, int]]) -> list[Head]:
     heads = [new_head(task.options, *shape, classes, "consensus", seed) for task, seed in runs]
     stacked = {n: torch.stack([h.state_dict()[n] for h in heads]).requires_grad_() for n in heads[0].state_dict()}
     optimizer = torch.optim.AdamW(stacked.values(), lr=options.lr, weight_decay=options.weight_decay)
-    data = [samples(task, task.consensus) for task, _ in runs]
-    held_out = [samples(task, task.validation) for task, _ in runs]
+    data = [task.samples(task.consensus) for task, _ in runs]
+    held_out = [task.samples(task.validation) for task, _ in runs]
     orders = [
         shuffled_batches(seed, len(inputs), options.batch_size)
         for (_, seed), (inputs, _) in zip(runs, data, strict=True)

@@ -162,17 +162,17 @@ def all_labels(arguments):
     for fold in FOLDS:
         _, task = workspace_of(arguments, fold)
         system = SYSTEMS.get("Linear-Zero")(task.options, task.class_weights)
-        start, weights = system.initialise(task).parameters(), task.class_weights
+        state, weights = system.initialise(task), task.class_weights
         for episode in task.validation_episodes[SELECTING : SELECTING + 8]:
             hidden = set(episode.query_labels.utterances)
             known = [i for i, utterance in enumerate(task.validation.utterances) if utterance not in hidden]
             inputs = task.features[torch.from_numpy(np.asarray(task.validation.rows)[known])]
             targets = weighted_targets(torch.from_numpy(task.validation.targets[known]), weights)
-            leaves = {name: p.detach().clone().requires_grad_() for name, p in start.items()}
+            leaves = {name: p.detach().clone().requires_grad_() for name, p in state.parameters().items()}
             optimizer, curve = torch.optim.AdamW(leaves.values(), lr=3e-4, weight_decay=0.01), []
             for step in range(101):
                 if step % 20 == 0:
-                    found = system.predict(leaves, episode.query)
+                    found = system.predict(state, leaves, episode.query)
                     curve.append(100 * episode_scores(found, episode.query_labels.counts, LABEL_SET)["macro_f1"])
                 optimizer.zero_grad()
                 soft_cross_entropy(pooled_logits(leaves, inputs), targets).backward()

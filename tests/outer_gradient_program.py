@@ -14,8 +14,8 @@ compat.apply()
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.methods import FINETUNED_SYSTEMS
 from s3prl_metaperser.methods.base import new_head
-from s3prl_metaperser.methods.meta_perser_entire import MetaPerSEREntire
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
@@ -49,9 +49,9 @@ def main(checkpoint: str, out: str) -> None:
     head = new_head(options, 3, 16, 9, "test")
     model = FineTunedModel(build_upstream("wavlm_local", ckpt=checkpoint), head, options.downstream_expert.tunerc)
     task = SimpleNamespace(
-        model=model, features=Noise(), class_weights=torch.ones(9), device=torch.device("cpu"), seed=0, options=options
+        model=model, waveforms=Noise(), class_weights=torch.ones(9), device=torch.device("cpu"), seed=0, options=options
     )
-    system = MetaPerSEREntire(options, task.class_weights)
+    system = FINETUNED_SYSTEMS.get("Meta-PerSER")(options, task.class_weights)
     state = system.blank(task)
     targets = torch.softmax(torch.randn(3, 4, 9, generator=torch.Generator().manual_seed(1)), -1)
     targets[2, 3] = 0  # the third rater has three samples only

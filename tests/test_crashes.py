@@ -248,12 +248,12 @@ def test_an_old_or_torn_result_file_is_refused_with_what_to_do(tmp_path, text):
 
 
 def test_a_damaged_progress_of_ssl_e_is_one_error(tmp_path):
-    from s3prl_metaperser.methods.ssl_e import _resume
+    from s3prl_metaperser.methods.initialisation import _resume
 
     for content in (b"", b"PK\x03\x04 half", b"\x80\x02}q\x00."):
         (tmp_path / "progress.ckpt").write_bytes(content)
-        with pytest.raises(UserError, match=r"progress\.ckpt cannot be gone on from .* Delete it"):
-            _resume(tmp_path / "progress.ckpt", torch.nn.Linear(1, 1), None)
+        with pytest.raises(UserError, match=r"Cannot resume from .*progress\.ckpt .* Delete it"):
+            _resume(tmp_path / "progress.ckpt", dict(torch.nn.Linear(1, 1).named_parameters()), None)
 
 
 def records(path):

@@ -195,12 +195,12 @@ def test_meta_training_resumes_from_its_middle_to_the_same_bits(tmp_path, traine
 
 
 def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, checkpoint, monkeypatch, capsys):
-    from s3prl_metaperser.methods import meta_perser_entire
+    from s3prl_metaperser.meta import adjoint
 
     def exhausted(*arguments, **options):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(meta_perser_entire, "outer_gradient", exhausted)
+    monkeypatch.setattr(adjoint, "outer_gradient", exhausted)
     assert launcher.main(command(tmp_path / "exp", checkpoint)) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "Outer step 1, rater C-E4 runs out of memory (CUDA out of memory" in said
@@ -212,7 +212,10 @@ def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, che
     [
         ("s3prl_metaperser.run.scopes._shape", "Loading wavlm_local runs out of memory (CUDA out of memory"),
         ("torch.optim.AdamW.step", "Outer step 1, the optimiser, runs out of memory (CUDA out of memory"),
-        ("s3prl_metaperser.methods.ssl_e.zero_shot_loss", "SSL-E step 2, validation, runs out of memory (CUDA out of"),
+        (
+            "s3prl_metaperser.methods.learner.EntireLearner.loss_on",
+            "SSL-E step 2, validation, runs out of memory",
+        ),
     ],
 )
 def test_out_of_memory_beside_the_gradient_is_one_line_too(
@@ -222,7 +225,7 @@ def test_out_of_memory_beside_the_gradient_is_one_line_too(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(place, exhausted)
-    anew = ("downstream_expert.initrc.lr=3e-5",) if "ssl_e" in place else ()  # an SSL-E that is not in the cache
+    anew = ("downstream_expert.initrc.lr=3e-5",) if "loss_on" in place else ()  # an SSL-E that is not in the cache
     assert launcher.main(command(tmp_path / "exp", checkpoint, options=anew)) == 2
     assert what in capsys.readouterr().err.strip().splitlines()[-1]
 

@@ -30,7 +30,7 @@ from s3prl_metaperser.grid.relevance import nested
 from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
 from s3prl_metaperser.grid.stages import stages as stages_of
 from s3prl_metaperser.methods import SYSTEMS
-from s3prl_metaperser.methods.ssl_e import initialisation_file
+from s3prl_metaperser.methods.initialisation import initialisation_file
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.tasks import TASKS
 
@@ -295,7 +295,7 @@ def test_all_k_share_one_initialisation_and_clipping_makes_another(tmp_path):
         path = write_grid(tmp_path, *options, corpus="iemocap", systems={"finetuned": ["Entire-Zero"]}, shots=[shots])
         (cell,) = expand(read_grid(path))
         learned_from = {"task": "what is learned from"}
-        task = SimpleNamespace(learned_from=learned_from, options=cell.options, seed=1, cache=tmp_path)
+        task = SimpleNamespace(learned_from=learned_from, options=cell.options, seed=1, cache=tmp_path, model="any")
         return cell.initialisation, initialisation_file(task)
 
     assert keys(shots=2) == keys("downstream_expert.evalrc.validation_seeds=1", shots=64)

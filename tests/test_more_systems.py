@@ -20,12 +20,12 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.meta import annealing
-from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, meta_perser
-from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
-from s3prl_metaperser.methods.base import Support, new_head
-from s3prl_metaperser.methods.initialisation import consensus_initialisation
-from s3prl_metaperser.methods.linear_sim import class_centres, embeddings, similarity_probabilities
-from s3prl_metaperser.methods.multi_few import learned_classifier, own_samples, samples_of_a_rater
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, FINETUNED_SYSTEMS, SYSTEMS, facts_of, meta_perser, table2_rows
+from s3prl_metaperser.methods.base import ModelState, Support, new_head
+from s3prl_metaperser.methods.initialisation import initialised
+from s3prl_metaperser.methods.learner import HeadLearner
+from s3prl_metaperser.methods.multi_few import learned_classifiers, own_samples, samples_of_a_rater
+from s3prl_metaperser.methods.similarity import class_centres, similarity_probabilities
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
@@ -36,6 +36,9 @@ from s3prl_metaperser.storage.resources import downstream_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
+ROWS = table2_rows()
+#: Part of the method -> its switch in ``metarc``.
+SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(DEFAULT_SYSTEM).parts.items()}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "adding_a_system.md"
 
 
@@ -63,7 +66,7 @@ def test_linear_sim_is_equation_one_in_the_projectors_output(make):  # noqa: F81
     *_, task = make()
     system, state, _ = trained("Linear-Sim", task)
     episode = task.validation_episodes[0]
-    head = {n: p.detach().double().numpy() for n, p in consensus_initialisation(task).named_parameters()}
+    head = {n: p.detach().double().numpy() for n, p in initialised(task).parameters().items()}
     mixing = np.exp(head["weights"]) / np.exp(head["weights"]).sum()
 
     def embed(x):
@@ -77,7 +80,7 @@ def test_linear_sim_is_equation_one_in_the_projectors_output(make):  # noqa: F81
             centre = members.mean(0)
             scores[:, c] = query @ centre / np.linalg.norm(query, axis=1) / np.linalg.norm(centre)
     expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    found = system.predict(system.adapt(state, episode.support), episode.query)
+    found = system.predict(state, system.adapt(state, episode.support), episode.query)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert (scores == -1.0).all(0).any() or (episode.support.targets > 1 / 9).any(0).all()
 
@@ -121,7 +124,7 @@ def test_the_shipped_rate_of_a_new_classifier_learns_and_that_of_the_whole_model
 
     def left(rate):
         options = overridden(shipped, {"fewrc.classifier_lr": rate})
-        found = learned_classifier(hidden, support, torch.ones(9), options)
+        (found,) = learned_classifiers(hidden[None], [support], torch.ones(9), options)
         return soft_cross_entropy(hidden @ found["classifier.weight"].T + found["classifier.bias"], targets).item()
 
     drawn, fewrc = left(0.0), shipped.downstream_expert.fewrc
@@ -148,7 +151,7 @@ def test_multi_fews_new_classifier_is_logistic_regression_on_the_embedding(make)
     bound = weight.shape[1] ** -0.5
     assert np.abs(weight).max() <= bound
     assert weight.std() > bound / 3
-    x = embeddings({n: p.detach() for n, p in state.parameters().items()}, support.features).double().numpy()
+    x = state.learner.embed(state.parameters(), support.features).double().numpy()
     y, w = support.targets.double().numpy(), task.class_weights.double().numpy()
     for _ in range(5):
         logits = x @ weight.T + bias
@@ -267,7 +270,7 @@ def test_removing_a_switch_changes_exactly_that_part(make, monkeypatch, part):  
     system = SYSTEMS.get("Meta-PerSER")(task.options, task.class_weights)
     start = system.initialise(task)
     *_, state, _ = trained("Meta-PerSER", task)
-    assert (not torch.equal(start.head.projector.weight, consensus_initialisation(task).projector.weight)) == (
+    assert (not torch.equal(start.learner.head.projector.weight, initialised(task).head.projector.weight)) == (
         part == "INI"
     )
     assert all(torch.equal(b.support_rows, b.query_rows) for b in batches) == (part != "CSMT")
@@ -408,24 +411,26 @@ def test_with_f_multi_fews_new_classifier_leaves_the_upstream_untouched(tiny_tas
     state = unpack_state(read_checkpoint(folder / "states-2.ckpt"), system.blank(task), "states-2.ckpt")
     packed = pack_state(state)
     assert packed["Downstream"]["classifier.weight"].shape[:2] == (len(task.raters), 9)
-    before = {name: p.detach().clone() for name, p in state.model.state_dict().items()}
+    model = state.learner.model
+    before = {name: p.detach().clone() for name, p in model.state_dict().items()}
     support = task.validation_episodes[0].support
     predictor = system.adapt(state, support)
     assert untouched(state, predictor, "head.")
-    assert all(torch.equal(before[name], value) for name, value in state.model.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     # the same classifier from the frozen twin's arithmetic, on features that are made one utterance at a time
     with torch.no_grad():
-        pooled = torch.cat([state.model.embed([wave]) for wave in support.features])
+        pooled = torch.cat([model.embed([wave]) for wave in support.features])
     twin = SYSTEMS.get("Multi-Few")(task.options, task.class_weights)
-    alike = twin.adapt(dataclasses.replace(state, model=None), dataclasses.replace(support, features=pooled))
+    alike = twin.adapt(ModelState(HeadLearner(state.learner.head)), dataclasses.replace(support, features=pooled))
     for name in ("classifier.weight", "classifier.bias"):
         torch.testing.assert_close(predictor[f"head.{name}"], alike[name], atol=1e-5, rtol=1e-4)
     similar = FINETUNED_SYSTEMS.get("Entire-Sim")(task.options, task.class_weights)
     own = similar.blank(task)
-    found = similar.predict(similar.adapt(own, support), support.features)
+    found = similar.predict(own, similar.adapt(own, support), support.features)
     frozen = SYSTEMS.get("Linear-Sim")(task.options, task.class_weights)
-    by_twin = frozen.adapt(dataclasses.replace(own, model=None), dataclasses.replace(support, features=pooled))
-    np.testing.assert_allclose(found, frozen.predict(by_twin, pooled), atol=1e-5)
+    head = ModelState(HeadLearner(own.learner.head))
+    by_twin = frozen.adapt(head, dataclasses.replace(support, features=pooled))
+    np.testing.assert_allclose(found, frozen.predict(head, by_twin, pooled), atol=1e-5)
 
 
 # -- the page ------------------------------------------------------------------------------------------------------
@@ -441,26 +446,26 @@ def test_the_pages_system_runs_from_another_package(tmp_path, cache, monkeypatch
     site = tmp_path / "site"
     info = site / "my_emotion_systems-0.1.dist-info"
     info.mkdir(parents=True)
-    (site / "linear_bias.py").write_text(block("python"))
+    (site / "bias_few.py").write_text(block("python"))
     group, name, target = re.search(r'\[project\.entry-points\."(.+?)"\]\n(\S+) = "(.+?)"', block("toml")).groups()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-emotion-systems\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {target}\n")
     monkeypatch.syspath_prepend(str(site))
     with SYSTEMS.read_again():
-        assert SYSTEMS.names()[-1] == "Linear-Bias"
-        assert SYSTEMS.summary("Linear-Bias") == "from my-emotion-systems"
+        assert SYSTEMS.names()[-1] == "Bias-Few"
+        assert SYSTEMS.summary("Bias-Few") == "from my-emotion-systems"
         folder = tmp_path / "exp"
-        assert launcher.main(train_command(folder, "-v", "Linear-Bias")) == 0
+        assert launcher.main(train_command(folder, "-v", "Bias-Few")) == 0
         assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
-        assert result(folder)["cell"]["system"] == "Linear-Bias"
-    sys.modules.pop("linear_bias")
+        assert result(folder)["cell"]["system"] == "Bias-Few"
+    sys.modules.pop("bias_few")
 
 
 def test_only_the_bias_of_the_pages_system_adapts(make, tmp_path):  # noqa: F811
     *_, task = make(fewrc__lr=0.1)
     names: dict = {}
     exec(compile(block("python"), str(PAGE), "exec"), names)
-    system = names["LinearBias"](task.options, task.class_weights)
+    system = names["BiasFew"](task.options, task.class_weights)
     state, support = system.initialise(task), task.validation_episodes[0].support
     adapted = system.adapt(state, support)
     moved = [name for name, p in state.parameters().items() if not torch.equal(p, adapted[name])]

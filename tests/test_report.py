@@ -29,7 +29,7 @@ from s3prl_metaperser.evaluation.metrics import METRICS, Metric, episode_scores,
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Point, Raters, Result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
 from s3prl_metaperser.evaluation.trajectory import decided_classes
-from s3prl_metaperser.methods.ablations import ROWS, SWITCHES
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.report import drawing, paper
 from s3prl_metaperser.report.folder import MANIFEST, publish
@@ -40,6 +40,8 @@ from s3prl_metaperser.report.writers import comma_separated, escape_latex, latex
 
 DRAWS = 20
 NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
+ROWS = table2_rows()
+SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(DEFAULT_SYSTEM).parts.items()}
 SKILL = {"Random": 0.0, "Linear-Few": 0.8, "Linear-Zero": 1.0, "Meta-PerSER": 1.6}
 
 

@@ -79,13 +79,13 @@ def test_no_steps_are_the_state_as_it_is(make, name):  # noqa: F811
     unchanged = {name: value.detach() for name, value in state.parameters().items()}
     weights = system.class_weights.double().numpy()
     for index, episode in enumerate(episodes):
-        probabilities = system.predict(unchanged, episode.query)
+        probabilities = system.predict(state, unchanged, episode.query)
         assert found.loss[index] == pytest.approx(
             class_balanced_loss(probabilities, episode.query_labels.targets, weights)
         )
         assert found.support_loss[index] == pytest.approx(
             class_balanced_loss(
-                system.predict(unchanged, episode.support.features), episode.support.targets.numpy(), weights
+                system.predict(state, unchanged, episode.support.features), episode.support.targets.numpy(), weights
             )
         )
 

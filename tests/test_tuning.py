@@ -19,7 +19,7 @@ from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
 from s3prl_metaperser.methods import tuning as grids
-from s3prl_metaperser.methods.base import ModelState, new_head
+from s3prl_metaperser.methods.base import HeadLearner, ModelState, new_head
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -57,7 +57,7 @@ def task(tmp_path, monkeypatch):
 
 def state_of(task):
     head = new_head(task.options, *task.features.shape[1:], 9, "test")
-    return ModelState(head=head, rates=InnerRates(PARAMETERS, 5, 0.02, learned=True))
+    return ModelState(HeadLearner(head), InnerRates(PARAMETERS, 5, 0.02, learned=True))
 
 
 ADAPTING = {

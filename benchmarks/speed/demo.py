@@ -39,7 +39,7 @@ PARTS = {
     "reading the corpus": ["s3prl_metaperser.corpora:open_corpus", "s3prl_metaperser.run.workspace:make_split"],
     "hashing the audio": ["s3prl_metaperser.upstream.store:audio_hash"],
     "features from the store": ["s3prl_metaperser.run.workspace:Workspace.features"],
-    "initialisation": ["s3prl_metaperser.methods.meta_perser:consensus_initialisation"],
+    "initialisation": ["s3prl_metaperser.methods.meta_perser:initialised"],
     "drawing episodes": ["s3prl_metaperser.protocol.loader:EpisodicDataset.__getitem__"],
     "outer steps": ["s3prl_metaperser.run.training:OuterLoop.update"],
     "validation": ["s3prl_metaperser.s3prl_plugin.runner:validation_loss"],

@@ -30,10 +30,8 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.meta.model import PARAMETERS, Head
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support
-from s3prl_metaperser.methods.linear_few import LinearFew
-from s3prl_metaperser.methods.meta_perser import MetaPerSER
-from s3prl_metaperser.methods.multi_few import MultiFew
+from s3prl_metaperser.methods import SYSTEMS
+from s3prl_metaperser.methods.base import EpisodeData, HeadLearner, ModelState, Support
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loader import LabelTable
 
@@ -58,18 +56,19 @@ def fold(sizes: dict[str, int]) -> tuple[ModelState, list[EpisodeData]]:
         support, query = (torch.randn(n, *shape, generator=generator) for n in (sizes["shots"], sizes["queries"]))
         shown = Support(support, torch.from_numpy(labels(len(support)).targets), seed)
         episodes.append(EpisodeData(shown, query, labels(len(query))))
-    return ModelState(head=head, rates=rates), episodes
+    return ModelState(HeadLearner(head), rates), episodes
 
 
 def systems(steps: int) -> dict[str, Any]:
     """What is measured, by name; ``one by one`` goes through the same code with one episode at a time."""
     options, weights = overridden(Options(), {"evalrc.steps": steps}), torch.ones(CLASSES)
-    loop = MetaPerSER(overridden(options, {"metarc.engine": "loop"}), weights)
-    loop.episodes_at_once = 1
-    found = {"Meta-PerSER, closed form": MetaPerSER(options, weights), "Meta-PerSER, loop, one by one": loop}
-    for kind in (LinearFew, MultiFew):
+    meta = SYSTEMS.get("Meta-PerSER")
+    loop = meta(overridden(options, {"metarc.engine": "loop"}), weights)
+    loop.frozen_at_once = 1
+    found = {"Meta-PerSER, closed form": meta(options, weights), "Meta-PerSER, loop, one by one": loop}
+    for kind in map(SYSTEMS.get, ("Linear-Few", "Multi-Few")):
         alone = kind(options, weights)
-        alone.episodes_at_once = 1
+        alone.frozen_at_once = 1
         found |= {f"{kind.name}, at once": kind(options, weights), f"{kind.name}, one by one": alone}
     return found
 

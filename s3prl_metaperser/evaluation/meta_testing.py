@@ -87,11 +87,13 @@ def _tested(
     except NonFinite as error:
         seeds = ", ".join(str(episode.support.seed) for episode in episodes)
         raise Diverged(f"{system.name} diverges while it adapts to episode {seeds}: {error}") from None
-    return [_scored(system, *pair, support_loss) for pair in zip(predictors, episodes, strict=True)]
+    return [_scored(system, state, *pair, support_loss) for pair in zip(predictors, episodes, strict=True)]
 
 
-def _scored(system: System, predictor: Predictor, episode: EpisodeData, support_loss: bool) -> EpisodeResult:
-    probabilities = system.predict(predictor, episode.query)
+def _scored(
+    system: System, state: ModelState, predictor: Predictor, episode: EpisodeData, support_loss: bool
+) -> EpisodeResult:
+    probabilities = system.predict(state, predictor, episode.query)
     if not np.isfinite(probabilities).all():
         raise Diverged(
             f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
@@ -102,7 +104,7 @@ def _scored(system: System, predictor: Predictor, episode: EpisodeData, support_
     on_support = None
     if support_loss:
         support = episode.support
-        known = system.predict(predictor, support.features)
+        known = system.predict(state, predictor, support.features)
         on_support = class_balanced_loss(known, support.targets.cpu().numpy(), weights)
     return EpisodeResult(
         seed=episode.support.seed,

@@ -20,7 +20,7 @@ from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Results
 from s3prl_metaperser.grid.stages import Stage, stage_of
-from s3prl_metaperser.methods import initialisation, ssl_e
+from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
 from s3prl_metaperser.run.experiment import BEST
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -177,14 +177,11 @@ def arguments(cell: Cell, folder: Path, device: str) -> argparse.Namespace:
 
 def _initialise(cell: Cell, runner: MetaRunner) -> None:
     """Make the initialisation that cells share, under its own lock."""
-    if cell.finetuned:
-        ssl_e.fine_tuned_initialisation(runner.task)
-    else:
-        initialisation.consensus_initialisation(runner.task)
+    initialised(runner.task)
 
 
 def _initialisation_file(cell: Cell, runner: MetaRunner) -> Path:
-    return (ssl_e if cell.finetuned else initialisation).initialisation_file(runner.task)
+    return initialisation_file(runner.task)
 
 
 class _Clock:

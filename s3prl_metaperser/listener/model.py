@@ -20,7 +20,7 @@ from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods import systems
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask, new_head
-from s3prl_metaperser.methods.linear_sim import CENTRES
+from s3prl_metaperser.methods.similarity import CENTRES
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
@@ -61,10 +61,7 @@ class LoadedModel:
         build = find_upstream(self.card, str(folder.path), ckpt, model_config, device)
         weights = torch.tensor(self.card.adaptation.class_weights, dtype=torch.float32, device=device)
         self.system = systems(self.finetuned).get(self.card.system)(self.options, weights)
-        self.state = self.system.blank(self._task(build, weights))
-        for module in (self.state.head, self.state.rates):
-            if module is not None:
-                module.to(device)
+        self.state = self.system.blank(self._task(build, weights)).to(device)
         self.inputs = self._inputs(build, folder.tensors)
         parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE)}
         if self.card.kind == "listener":
@@ -118,7 +115,7 @@ class LoadedModel:
     def predict(self, predictor: Predictor, items: Sequence[Tensor]) -> np.ndarray:
         """Probabilities, float32 [N, C], of N inputs (:meth:`items`)."""
         with self._guarded():
-            return self.system.predict(predictor, self.inputs.together(items))
+            return self.system.predict(self.state, predictor, self.inputs.together(items))
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

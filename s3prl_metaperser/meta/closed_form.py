@@ -91,7 +91,7 @@ class _OuterLoss(torch.autograd.Function):
     @staticmethod
     def forward(context, mixing, projector, bias, classifier, classifier_bias, rates, features, targets, orders, query):
         samples = Samples(features, targets)
-        theta = Theta.shared(mixing, projector, bias, classifier, classifier_bias, samples, room=len(orders))
+        theta = Theta.shared([mixing, projector, bias, classifier, classifier_bias], samples, room=len(orders))
         steps = []
         for number in range(len(orders)):
             steps.append(inner_step(theta, rates[min(number, len(rates) - 1)], samples))
@@ -143,7 +143,7 @@ def adapt_to_predict(
         for start in range(0, episodes, at_once):
             samples = Samples(features[start : start + at_once], targets[start : start + at_once])
             if products:
-                theta = Theta.shared(*(parameters[name] for name in PARAMETERS), samples, room=0)
+                theta = Theta.shared([parameters[name] for name in PARAMETERS], samples, room=0)
                 parts.append(closed_form_adapt.adapted(theta, rates.values, samples, steps))
             else:
                 parts.append(multiplied_out(_stepped(parameters, rates, samples, steps)))
@@ -156,7 +156,7 @@ def adapt_to_predict(
 def _stepped(parameters: Mapping[str, Tensor], rates: InnerRates, samples: Samples, steps: int) -> Theta:
     """theta after ``steps`` steps, folded."""
     room = min(steps, ROOM)
-    theta = Theta.shared(*(parameters[name] for name in PARAMETERS), samples, room=room)
+    theta = Theta.shared([parameters[name] for name in PARAMETERS], samples, room=room)
     for step in range(steps):
         if theta.taken == room:
             theta = theta.folded()

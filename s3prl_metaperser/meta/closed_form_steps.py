@@ -6,6 +6,7 @@ with C=9 rows are fast.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,17 +64,9 @@ class Theta:
     taken: int = 0
 
     @classmethod
-    def shared(
-        cls,
-        mixing: Tensor,
-        projector: Tensor,
-        bias: Tensor,
-        classifier: Tensor,
-        classifier_bias: Tensor,
-        samples: Samples,
-        room: int,
-    ) -> Theta:
-        """theta_0, the same for all raters of ``samples``, with room for so many steps."""
+    def shared(cls, theta: Sequence[Tensor], samples: Samples, room: int) -> Theta:
+        """theta_0, in the order of ``model.PARAMETERS``, the same for all raters, with room for so many steps."""
+        mixing, projector, bias, classifier, classifier_bias = theta
         raters, (classes, hidden) = len(samples.features), classifier.shape
         ups = classifier.new_empty(raters, room * classes, hidden)
         downs = classifier.new_empty(raters, room * classes, projector.shape[1])

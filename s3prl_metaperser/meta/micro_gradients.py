@@ -58,16 +58,16 @@ def gradient_of(
     leaves = leaves_on(theta, wanted)
     total = 0.0
     for index, loss in enumerate(losses):
-        kept = graphs is not None and index >= len(losses) - keep
-        own = leaves_on(theta, theta) if kept else leaves
+        kept = graphs if index >= len(losses) - keep else None
+        own = leaves if kept is None else leaves_on(theta, theta)
         with torch.enable_grad():
             share = loss(own, step)
         total += share.item()
         if not math.isfinite(total):
             raise NonFinite(step, steps, "loss")
-        if kept:
-            graphs.append(Graph(own, with_graph(share, own, wanted)))
-            for name, part in zip(wanted, graphs[-1].gradient, strict=True):
+        if kept is not None:
+            kept.append(Graph(own, with_graph(share, own, wanted)))
+            for name, part in zip(wanted, kept[-1].gradient, strict=True):
                 known = leaves[name].grad  # no more is added in place: those without a graph came first
                 leaves[name].grad = part.detach() if known is None else known + part.detach()
         else:
@@ -149,7 +149,8 @@ def _add_derivative(
     for name, leaf in leaves.items():
         leaf.grad = adjoint[name]
     if moving:
-        torch.autograd.backward(*zip(*moving, strict=True), inputs=list(leaves.values()))
+        derived, factors = zip(*moving, strict=True)
+        torch.autograd.backward(derived, factors, inputs=list(leaves.values()))
     for name, leaf in leaves.items():
         adjoint[name] = _taken(leaf)
 

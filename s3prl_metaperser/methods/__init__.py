@@ -1,28 +1,108 @@
-"""The systems that are compared, one file each, behind one registry. docs/adding_a_system.md shows how to add one."""
+"""The systems that are compared, one class each, behind one table. docs/adding_a_system.md shows how to add one."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from s3prl_metaperser.methods.facts import (
-    CLIPPING,
-    EXPERT,
-    FEW_SHOT,
-    INITIALISATION,
-    META_TRAINING,
-    Facts,
-)
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.methods.facts import CLIPPING, EXPERT, FEW_SHOT, INITIALISATION, META_TRAINING, Facts, Scope
 from s3prl_metaperser.registry import Registry
 
 if TYPE_CHECKING:
     from s3prl_metaperser.methods.base import System
 
-__all__ = ["DEFAULT_SYSTEM", "FINETUNED_SYSTEMS", "SYSTEMS", "Facts", "facts_of", "systems", "table2_rows"]
+__all__ = ["DEFAULT_SYSTEM", "FINETUNED_SYSTEMS", "SYSTEMS", "Facts", "facts_of", "register", "systems", "table2_rows"]
 
 DEFAULT_SYSTEM = "Meta-PerSER"
 
-_HERE = "s3prl_metaperser.methods"
+
+class Systems(Registry["type[System]"]):
+    """The systems of one scope.
+
+    Args:
+        scope: ``frozen`` or ``finetuned``.
+        groups: entry-point groups of other packages' systems; of one name in two groups the first one's counts.
+    """
+
+    def __init__(self, kind: str, scope: Scope, *groups: str):
+        super().__init__(kind, *groups)
+        self.scope = scope
+
+    def get(self, name: str) -> type[System]:
+        """The class behind ``name``, with its name, scope and facts.
+
+        Raises:
+            UserError: the name is unknown here, or the system does not serve this scope.
+        """
+        loaded = super().get(name)
+        facts = self.declared(name) or Facts(scopes=(self.scope,))
+        if self.scope not in facts.scopes:
+            raise UserError(f"{name} does not serve the scope {self.scope}. Its facts name: {', '.join(facts.scopes)}.")
+        content = {"name": name, "scope": self.scope, "facts": facts}
+        return type(loaded.__name__, (loaded,), {**content, "__doc__": loaded.__doc__, "__module__": loaded.__module__})
+
+    def declared(self, name: str) -> Facts | None:
+        """The facts that a system was registered with, or that its class has."""
+        return self._entry(name).facts or super().get(name).facts
+
+    def _add(self, name: str, entry: Any, error: type[Exception]) -> None:
+        known = self._entries.get(name)
+        if known is None or known.package is None or known.package != entry.package:
+            super()._add(name, entry, error)
+
+
+#: An entry of the first group serves both scopes if its class's facts say so, one of the second ``-f`` alone.
+_GROUPS = ("s3prl_metaperser.systems", "s3prl_metaperser.finetuned_systems")
+SYSTEMS = Systems("system", "frozen", _GROUPS[0])
+FINETUNED_SYSTEMS = Systems("system with -f", "finetuned", _GROUPS[1], _GROUPS[0])
+_FACTS: dict[str, Facts] = {}
+
+
+def systems(finetuned: bool) -> Systems:
+    """The systems of a scope: on a frozen upstream, or with ``-f``."""
+    return FINETUNED_SYSTEMS if finetuned else SYSTEMS
+
+
+def register(name: str, target: str, facts: Facts) -> None:
+    """Add a system in the scopes that its facts name; ``target`` is ``package.module:Class``.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    for scope in facts.scopes:
+        systems(scope == "finetuned").register(name, target, facts.summary, facts=facts)
+    _FACTS[name] = facts
+
+
+def facts_of(name: str) -> Facts:
+    """The facts that a system declares; those of another package's system are its class's attribute ``facts``.
+
+    A system that declares none, or is not installed here (as one of another's results may be), is taken to depend on
+    every option; a variant of a known system (``Meta-PerSER:mine``) costs what that system does.
+
+    >>> facts_of("Linear-Few").uses
+    ('downstream_expert.initrc', 'downstream_expert.fewrc')
+    """
+    if name in _FACTS:
+        return _FACTS[name]
+    for registry in (FINETUNED_SYSTEMS, SYSTEMS):
+        if name in registry.names():
+            return registry.declared(name) or Facts()
+    base = name.partition(":")[0]
+    if base != name and base in _FACTS:
+        known = _FACTS[base]
+        return Facts(learns=known.learns, trains=known.trains, adapts_by=known.adapts_by, variant_of=base)
+    return Facts()
+
+
+def table2_rows() -> dict[str, tuple[str, ...]]:
+    """Table 2's rows: system -> the parts that are on in it, in the paper's order."""
+    parts = _META.parts.items()
+    rows = {name: facts for name, facts in _FACTS.items() if facts.variant_of == DEFAULT_SYSTEM}
+    return {name: tuple(part for part, option in parts if facts.fixed[option]) for name, facts in rows.items()}
+
+
 _META = Facts(
     "MAML with CSMT, DA and LSLR (section 2.3)",
     uses=(*INITIALISATION, *META_TRAINING),
@@ -57,103 +137,55 @@ def _row(name: str, summary: str) -> Facts:
     )
 
 
-_zero = Facts("consensus labels, no adaptation (section 2.4)", ("frozen",), INITIALISATION, initialised=True, table1=4)
-_few = Facts(
-    "consensus labels, then K samples (section 2.4)",
-    ("frozen",),
-    (*INITIALISATION, *FEW_SHOT),
-    initialised=True,
-    adapts_by="optimizer",
-    table1=2,
-    guest=True,
+_HERE = "s3prl_metaperser.methods"
+_FROZEN: tuple[Scope, ...] = ("frozen",)
+_ENTIRE: tuple[Scope, ...] = ("finetuned",)
+_zero = Facts(uses=INITIALISATION, initialised=True)
+_few = Facts(uses=(*INITIALISATION, *FEW_SHOT), initialised=True, adapts_by="optimizer")
+
+
+def _twins(target: str, facts: Facts, frozen: tuple[str, str, int], entire: tuple[str, str, int]) -> None:
+    """One class under two names: name, summary and row of Table 1 in each scope."""
+    for scopes, (name, summary, row) in ((_FROZEN, frozen), (_ENTIRE, entire)):
+        guest = facts.guest and scopes == _FROZEN
+        own = dataclasses.replace(facts, scopes=scopes, summary=summary, table1=row, guest=guest)
+        register(name, f"{_HERE}.{target}", own)
+
+
+register(
+    "Random",
+    f"{_HERE}.random_logits:Random",
+    Facts("standard-normal logits: the floor of every table", uses=(), learns=False, colour="#8a8f98", table1=1),
 )
-_sim = dataclasses.replace(_zero, summary="cosine to class centres (section 2.4, eq. 1)", table1=6)
-_entire = ("finetuned",)
-_FACTS = {
-    "Random": Facts(
-        "standard-normal logits: the floor of every table", uses=(), learns=False, colour="#8a8f98", table1=1
-    ),
-    "Linear-Zero": _zero,
-    "Entire-Zero": dataclasses.replace(_zero, summary="SSL-E, no adaptation (section 2.4)", scopes=_entire),
-    "Linear-Few": _few,
-    "Entire-Few": dataclasses.replace(
-        _few, summary="SSL-E, then K samples (section 2.4)", scopes=_entire, table1=3, guest=False
-    ),
-    "Linear-Sim": _sim,
-    "Entire-Sim": dataclasses.replace(_sim, summary="SSL-E, class centres (section 2.4, eq. 1)", scopes=_entire),
-    "Multi-Few": Facts(
+_twins(
+    "few:Zero",
+    _zero,
+    ("Linear-Zero", "consensus labels, no adaptation (section 2.4)", 4),
+    ("Entire-Zero", "SSL-E, no adaptation (section 2.4)", 4),
+)
+_twins(
+    "few:Few",
+    dataclasses.replace(_few, guest=True),
+    ("Linear-Few", "consensus labels, then K samples (section 2.4)", 2),
+    ("Entire-Few", "SSL-E, then K samples (section 2.4)", 3),
+)
+_twins(
+    "similarity:Similarity",
+    _zero,
+    ("Linear-Sim", "cosine to class centres (section 2.4, eq. 1)", 6),
+    ("Entire-Sim", "SSL-E, class centres (section 2.4, eq. 1)", 6),
+)
+register(
+    "Multi-Few",
+    f"{_HERE}.multi_few:MultiFew",
+    Facts(
         "a classifier a rater, at test a new one (section 2.4)",
         uses=(*INITIALISATION, *FEW_SHOT, *CLIPPING),
         trains="batches",
         adapts_by="classifier",
         table1=5,
     ),
-    DEFAULT_SYSTEM: _META,
-    **{f"{DEFAULT_SYSTEM}:{name}": _row(name, summary) for name, summary in _ROWS.items()},
-}
-_FILES = {
-    "frozen": {
-        "Random": "random_logits:Random",
-        "Linear-Zero": "linear_zero:LinearZero",
-        "Linear-Few": "linear_few:LinearFew",
-        "Linear-Sim": "linear_sim:LinearSim",
-        "Multi-Few": "multi_few:MultiFew",
-        DEFAULT_SYSTEM: "meta_perser:MetaPerSER",
-    },
-    "finetuned": {
-        "Random": "random_logits:Random",
-        "Entire-Zero": "entire:EntireZero",
-        "Entire-Few": "entire:EntireFew",
-        "Entire-Sim": "entire_sim:EntireSim",
-        "Multi-Few": "multi_few_entire:MultiFewEntire",
-        DEFAULT_SYSTEM: "meta_perser_entire:MetaPerSEREntire",
-    },
-}
-
-
-def _registry(kind: str, group: str, scope: str, prefix: str) -> Registry[type[System]]:
-    registry: Registry[type[System]] = Registry(kind, group)
-    for name, target in _FILES[scope].items():
-        registry.register(name, f"{_HERE}.{target}", _FACTS[name].summary)
-    for row, summary in _ROWS.items():
-        attribute = prefix + row.upper().replace("+", "_")
-        registry.register(f"{DEFAULT_SYSTEM}:{row}", f"{_HERE}.ablations:{attribute}", summary)
-    return registry
-
-
-SYSTEMS = _registry("system", "s3prl_metaperser.systems", "frozen", "")
-FINETUNED_SYSTEMS = _registry("system with -f", "s3prl_metaperser.finetuned_systems", "finetuned", "ENTIRE_")
-
-
-def systems(finetuned: bool) -> Registry[type[System]]:
-    """The systems of a scope: on a frozen upstream, or with ``-f``."""
-    return FINETUNED_SYSTEMS if finetuned else SYSTEMS
-
-
-def facts_of(name: str) -> Facts:
-    """The facts that a system declares; those of another package's system are its class's attribute ``facts``.
-
-    A system that declares none, or is not installed here (as one of another's results may be), is taken to depend on
-    every option; a variant of a known system (``Meta-PerSER:mine``) costs what that system does.
-
-    >>> facts_of("Linear-Few").uses
-    ('downstream_expert.initrc', 'downstream_expert.fewrc')
-    """
-    if name in _FACTS:
-        return _FACTS[name]
-    for registry in (SYSTEMS, FINETUNED_SYSTEMS):
-        if name in registry.names():
-            return getattr(registry.get(name), "facts", Facts())
-    base = name.partition(":")[0]
-    if base != name and base in _FACTS:
-        return dataclasses.replace(
-            _FACTS[base], uses=None, initialised=False, variant_of=base, colour=None, table1=None
-        )
-    return Facts()
-
-
-def table2_rows() -> dict[str, tuple[str, ...]]:
-    """Table 2's rows: system -> the parts that are on in it, in the paper's order."""
-    parts = _META.parts.items()
-    rows = {name: facts for name, facts in _FACTS.items() if facts.variant_of == DEFAULT_SYSTEM}
-    return {name: tuple(part for part, option in parts if facts.fixed[option]) for name, facts in rows.items()}
+)
+register(DEFAULT_SYSTEM, f"{_HERE}.meta_perser:MetaPerSER", _META)
+for _name, _summary in _ROWS.items():
+    register(f"{DEFAULT_SYSTEM}:{_name}", f"{_HERE}.meta_perser:MetaPerSER", _row(_name, _summary))

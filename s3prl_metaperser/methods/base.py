@@ -2,109 +2,41 @@
 
 from __future__ import annotations
 
-import abc
+import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.meta.model import Head, pooled_logits
+from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.protocol.loader import EpisodeBatch, LabelTable
-from s3prl_metaperser.seeding import torch_generator
+from s3prl_metaperser.methods.facts import EXPERT, Facts, Scope
+from s3prl_metaperser.methods.initialisation import initialised
+from s3prl_metaperser.methods.learner import HeadLearner, Learner, Parameters, new_head, new_learner
+from s3prl_metaperser.methods.task import EpisodeData, Inputs, Support, TrainingTask
+from s3prl_metaperser.methods.tuning import Overrides, grid, overridden
+from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.protocol.loss import weighted_targets
 
-if TYPE_CHECKING:
-    from s3prl_metaperser.upstream.finetuning import FineTunedModel
-    from s3prl_metaperser.upstream.waveforms import Waveforms
+__all__ = [
+    "EpisodeData",
+    "HeadLearner",
+    "Inputs",
+    "Learner",
+    "ModelState",
+    "Predictor",
+    "Support",
+    "System",
+    "TrainingTask",
+    "new_head",
+]
 
-#: Pooled features [K, L, D], or K waveforms.
-Inputs = torch.Tensor | list[torch.Tensor]
-#: What adaptation returns: the head's parameters by name; None where a system has none.
-Predictor = Mapping[str, torch.Tensor] | None
-
-
-@dataclass(frozen=True)
-class Support:
-    """The K labelled samples of one episode.
-
-    Attributes:
-        features: pooled, prepared like those in training, float32 [K, L, D]; with a fine-tuned upstream K waveforms,
-            each float32 [n] at 16 kHz.
-        targets: smoothed label distributions, float32 [K, C].
-        seed: the episode's; the source of whatever a system draws.
-    """
-
-    features: Inputs
-    targets: torch.Tensor
-    seed: int
-
-
-@dataclass(frozen=True)
-class EpisodeData:
-    """One episode of meta-testing, with features.
-
-    Attributes:
-        query: pooled features [Q, L, D], or Q waveforms.
-        query_labels: the rater's labels on them; never shown to a system.
-        support_utterances: ids, K of them.
-    """
-
-    support: Support
-    query: Inputs
-    query_labels: LabelTable
-    support_utterances: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TrainingTask:
-    """Everything that a system may learn from, for one corpus, upstream, scenario and fold.
-
-    Attributes:
-        features: prepared pooled features of the whole corpus, float32 [N, L, D], or its waveforms; labels point into
-            it by row.
-        label_set: what raters may answer; its classes are the order of every class axis.
-        raters: training rater -> labels.
-        consensus: pooled labels of the training raters.
-        class_weights: from the consensus labels, float32 [C].
-        validation: the validation rater's labels; for choosing a step, never for a gradient.
-        validation_episodes: the same rater's meta-testing episodes.
-        cache: folder for what systems share, such as the initialisation.
-        identity: hash of ``made_from``.
-        model: upstream and head, where the upstream is fine-tuned.
-        made_from: all that training under this task depends on, as parts for :mod:`.storage.provenance`.
-        learned_from: the same for an initialisation, which depends on nothing of the test rater.
-    """
-
-    features: torch.Tensor | Waveforms
-    label_set: LabelSet
-    raters: dict[str, LabelTable]
-    consensus: LabelTable
-    class_weights: torch.Tensor
-    validation: LabelTable
-    validation_episodes: tuple[EpisodeData, ...]
-    options: Options
-    seed: int
-    cache: Path
-    identity: str
-    model: FineTunedModel | None = None
-    made_from: Mapping[str, Any] = field(default_factory=dict)
-    learned_from: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """C class names."""
-        return self.label_set.classes
-
-    @property
-    def device(self) -> torch.device:
-        """Where training happens."""
-        return self.class_weights.device
+#: What adaptation returns: tensors by name, the learner's parameters and whatever else the system predicts by.
+Predictor = Mapping[str, torch.Tensor]
 
 
 @dataclass
@@ -112,62 +44,79 @@ class ModelState:
     """What training leaves behind.
 
     Attributes:
-        head: layer weights, projector and classifier.
-        rates: of the inner loop, for systems that have one.
-        model: upstream and head, where the upstream is fine-tuned; ``head`` is its head.
+        learner: the head, or upstream and head; without parameters where a system learns nothing.
+        rates: of the inner loop, for systems that learn or fix some.
     """
 
-    head: Head | None = None
+    learner: Learner = field(default_factory=Learner)
     rates: InnerRates | None = None
-    model: FineTunedModel | None = None
 
     def parameters(self) -> dict[str, torch.Tensor]:
-        """What adapts, by name: the head's parameters, or the whole model's."""
-        if self.model is not None:
-            return self.model.named_adapted()
-        return {} if self.head is None else dict(self.head.named_parameters())
+        """What adapts, by name."""
+        return self.learner.parameters()
+
+    def to(self, device: str | torch.device) -> ModelState:
+        """Move everything, in place."""
+        self.learner.module.to(device)
+        if self.rates is not None:
+            self.rates.to(device)
+        return self
 
 
-class System(abc.ABC):
-    """One row of the tables.
+class System:
+    """One row of the tables, in both scopes. As it stands: the shared initialisation, without adaptation.
+
+    Shapes by letters: A raters in a meta-batch, K support, Q query, C classes, H the projector's size.
 
     Args:
         options: the whole configuration; the system goes by :meth:`options_in_force`.
         class_weights: of the training split, float32 [C].
     """
 
+    #: What is known of it without running it; another package's system declares its own here.
+    facts: Facts | None = None
+    #: Set by the registry: its name and scope there.
     name: str = ""
+    scope: Scope = "frozen"
     #: Whether the K support samples change what is predicted; only such a system can be handed to a listener.
     personalises: bool = True
-    #: Episodes that :meth:`adapt_many` is given at once; their predictors are in memory together.
-    episodes_at_once: int = 1
+    #: Episodes that :meth:`adapt_many` is given at once on a frozen upstream; their predictors are in memory together.
+    frozen_at_once: int = 1
 
     def __init__(self, options: Options, class_weights: torch.Tensor):
         self.options = self.options_in_force(options)
         self.class_weights = class_weights
 
+    # -- what it goes by ---------------------------------------------------------------------------------------
+
     @classmethod
     def options_in_force(cls, options: Options) -> Options:
-        """The configuration that this system runs under, where its definition fixes some of it; else ``options``.
+        """The configuration that this system runs under, where its facts fix some of it; else ``options``.
 
         Runs, checkpoints and results hold these options. Applying it twice is the same as applying it once.
         """
-        return options
+        fixed = cls.facts.fixed if cls.facts else {}
+        return overridden(options, {name.removeprefix(f"{EXPERT}."): value for name, value in fixed.items()})
 
     @property
     def outer_steps(self) -> int:
-        """Training steps after :meth:`initialise`; none by default."""
-        return 0
+        """Training steps after :meth:`initialise`; ``runner.total_steps`` where the facts say that it trains."""
+        return self.options.runner.total_steps if self.facts and self.facts.trains else 0
 
-    def tunable(self) -> list[dict[str, Any]]:
-        """What the protocol ``tuned`` chooses from, on the validation rater; by default nothing.
+    @property
+    def episodes_at_once(self) -> int:
+        """Episodes that :meth:`adapt_many` is given at once; one where the whole upstream adapts."""
+        return self.frozen_at_once if self.scope == "frozen" else 1
+
+    def tunable(self) -> list[Overrides]:
+        """What the protocol ``tuned`` chooses from, on the validation rater: by the facts, or nothing.
 
         Each choice is ``section.option`` of ``downstream_expert`` -> value, such as ``{"evalrc.steps": 25}``, and may
-        name only what :meth:`adapt` and :meth:`predict` go by: the trained state is the same for all of them. A system
-        with ``fewrc``'s optimiser or with inner rates returns :func:`s3prl_metaperser.methods.tuning.grid`, so that
-        all systems have as many choices.
+        name only what :meth:`adapt` and :meth:`predict` go by: the trained state is the same for all of them. All
+        systems with choices have as many.
         """
-        return []
+        kind = self.facts.adapts_by if self.facts else ""
+        return grid(kind, self.scope, self.options) if kind else []
 
     @property
     def adapts_in_steps(self) -> bool:
@@ -180,13 +129,15 @@ class System(abc.ABC):
         other.options = self.options_in_force(options)
         return other
 
-    @abc.abstractmethod
+    # -- training ----------------------------------------------------------------------------------------------
+
     def blank(self, task: TrainingTask) -> ModelState:
         """A state of the right shapes, to load a checkpoint into."""
+        return ModelState(new_learner(task, "blank"))
 
-    @abc.abstractmethod
     def initialise(self, task: TrainingTask) -> ModelState:
         """The state before the first outer step."""
+        return ModelState(initialised(task))
 
     def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
         """The loss of outer step ``step`` (counted from 1), a scalar to be differentiated."""
@@ -198,9 +149,29 @@ class System(abc.ABC):
         loss.backward()
         return loss.item()
 
-    @abc.abstractmethod
+    def rater_by_rater(
+        self, state: ModelState, batch: EpisodeBatch, step: int, gradient: Callable[[int, str], list[float]]
+    ) -> float:
+        """:meth:`outer_gradient` with one rater in memory at a time; raters are shared out over processes.
+
+        Args:
+            gradient: (index, rater) -> what the rater adds to the loss, having added to ``.grad``.
+        """
+        total = 0.0
+        with state.learner.training():
+            for index, rater in parallel.share(batch.raters):
+                with state.learner.explaining(f"Outer step {step}, rater {rater}"):
+                    for value in gradient(index, rater):
+                        total += value
+        rates = [] if state.rates is None else [p for p in state.rates.parameters() if p.requires_grad]
+        parallel.sum_gradients([*state.parameters().values(), *rates])
+        return parallel.sum_value(total)
+
+    # -- meta-testing ------------------------------------------------------------------------------------------
+
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         """Use the K support samples; ``state`` is left as it is."""
+        return self.unadapted(state)
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
         """:meth:`adapt` for several episodes with as many samples each."""
@@ -214,18 +185,25 @@ class System(abc.ABC):
         """How adaptation is computed, for the log and the result."""
         return "autograd"
 
-    def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
+    def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         """Probabilities, float32 [Q, C], of query features [Q, L, D] (or Q waveforms)."""
-        with torch.no_grad():
-            return torch.softmax(pooled_logits(predictor, query), dim=-1).cpu().numpy()
+        with state.learner.explaining(f"{self.name}, predicting {len(query)} utterances,"):
+            return state.learner.probabilities(self._own(state, predictor), query)
 
+    def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
+        """What the classifier sees of K inputs, float32 [K, H], without a graph."""
+        with state.learner.explaining(f"{self.name}, embedding {len(inputs)} utterances,"):
+            return state.learner.embed(self._own(state, predictor), inputs)
 
-def new_head(options: Options, layers: int, features: int, classes: int, *seed: object) -> Head:
-    """A fresh head, drawn from a generator that ``seed`` names."""
-    return Head(
-        layers,
-        features,
-        options.downstream_expert.modelrc.projector_dim,
-        classes,
-        torch_generator("head", *seed),
-    )
+    def losses(self, state: ModelState, support: Support, *seed: object) -> list[MicroLoss]:
+        """The class-balanced loss of the support samples, in parts."""
+        weighted = weighted_targets(support.targets, self.class_weights)
+        return state.learner.losses(support.features, weighted, *seed, support.seed)
+
+    def adapting(self, state: ModelState, support: Support) -> contextlib.AbstractContextManager[None]:
+        """To be around adaptation: says whose it was if memory runs out."""
+        return state.learner.explaining(f"{self.name}, adapting to episode {support.seed},")
+
+    @staticmethod
+    def _own(state: ModelState, predictor: Predictor) -> Parameters:
+        return {name: predictor[name] for name in state.parameters()}

@@ -1,15 +1,17 @@
-"""The consensus initialisation: layer weights and head trained on the training raters' pooled labels.
+"""The initialisation that systems start from: trained on the training raters' pooled (consensus) labels.
 
-This is SSL-E (section 2.3.1) with a frozen upstream. It is trained once for a task, kept in the cache, and shared by
-every system that starts from it.
+With a fine-tuned upstream this is SSL-E (section 2.3.1), upstream and head together; with a frozen one its twin, layer
+weights and head alone. It is trained once for a task, kept in the cache, and shared by every system that starts from
+it. SSL-E's progress is saved, so that an interrupted run resumes to the same bits.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,105 +22,183 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.meta.model import Head
-from s3prl_metaperser.methods.base import TrainingTask, new_head
+from s3prl_metaperser.methods.facts import HELD_OUT
+from s3prl_metaperser.methods.learner import HeadLearner, new_learner
+from s3prl_metaperser.methods.task import TrainingTask
 from s3prl_metaperser.protocol.loader import LabelTable
-from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.seeding import numpy_generator
 from s3prl_metaperser.storage.atomic import replacing
+from s3prl_metaperser.storage.checkpoints import check_bytes, save_checkpoint
 from s3prl_metaperser.storage.provenance import digest, refuse
+from s3prl_metaperser.upstream.memory import ADAPT_LESS
 
-RECIPE = 1
+PROGRESS = "progress.ckpt"
 
 
-def consensus_initialisation(task: TrainingTask) -> Head:
-    """The initialisation of this task, from the cache if it is there.
+@dataclass(frozen=True)
+class Recipe:
+    """How the initialisation of a scope is made.
+
+    Attributes:
+        name: for messages.
+        version: raised whenever the same options would give other numbers.
+        file: its name in the cache; ``{key}`` is of all that it depends on.
+        lock: its lock's name.
+        large: whether gradients are clipped, progress is saved, and a part of the validation rater's labels chooses.
+    """
+
+    name: str
+    version: int
+    file: str
+    lock: str
+    large: bool
+
+
+_FROZEN = Recipe("consensus initialisation", 1, "{key}.safetensors", "{key}.lock", large=False)
+_FINE_TUNED = Recipe("SSL-E", 2, "{key}/ssl-e.safetensors", "{key}/.lock", large=True)
+
+
+def recipe_of(task: TrainingTask) -> Recipe:
+    """The recipe of the task's scope."""
+    return _FROZEN if task.model is None else _FINE_TUNED
+
+
+def initialised(task: TrainingTask) -> HeadLearner:
+    """A learner with the initialisation of this task, which is trained first where the cache has none.
+
+    With a fine-tuned upstream the task's own model is filled.
 
     Raises:
-        UserError: training diverges, or the cached file cannot be read.
+        UserError: training diverges, memory runs out, or a file in the cache cannot be read.
     """
-    path, parts = initialisation_file(task), initialisation_parts(task, RECIPE)
+    learner, recipe, path = new_learner(task, "consensus", task.seed), recipe_of(task), initialisation_file(task)
+    progress = path.parent / PROGRESS if recipe.large else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if path.exists():
-            return _load(path, task, parts)
-        head, record = train_on_consensus(task)
-        record["made_from"] = json.dumps(parts)
-        with replacing(path) as partial:
-            save_file({k: v.detach().contiguous() for k, v in head.state_dict().items()}, partial, metadata=record)
-    return head
+    lock = FileLock(_cached(task, recipe.lock))
+    if parallel.is_leader():
+        lock.acquire()
+    try:
+        if not parallel.gather(path.exists())[0]:
+            tensors, record = train_on_consensus(task, learner, progress)
+            if parallel.is_leader():
+                record["made_from"] = json.dumps(initialisation_parts(task))
+                with replacing(path) as partial:
+                    save_file(tensors, partial, metadata=record)
+        if parallel.is_leader() and progress:  # also where the process that finished was killed before it came here
+            progress.unlink(missing_ok=True)
+        parallel.wait()
+    finally:
+        if parallel.is_leader():
+            lock.release()
+    _load(path, task, learner)
+    return learner
 
 
 def initialisation_file(task: TrainingTask) -> Path:
-    """Where in the cache the initialisation of this task is kept."""
-    return task.cache / "initialisation" / f"{digest(initialisation_parts(task, RECIPE))[:24]}.safetensors"
+    """Where in the cache it is kept; nothing of meta-testing is in the key, so that all K share it."""
+    return _cached(task, recipe_of(task).file)
 
 
-def initialisation_parts(task: TrainingTask, recipe: int, **more: Any) -> dict[str, Any]:
-    """All that an initialisation depends on, as parts for :mod:`.storage.provenance`; nothing of meta-testing."""
-    options = task.options.downstream_expert
-    chosen = {"initrc": dataclasses.asdict(options.initrc), "projector_dim": options.modelrc.projector_dim, **more}
-    return {"recipe": recipe, "seed": task.seed, **chosen, **(task.learned_from or {"task": task.identity})}
+def _cached(task: TrainingTask, name: str) -> Path:
+    return task.cache / "initialisation" / name.format(key=digest(initialisation_parts(task))[:24])
 
 
-def check_made_from(path: Path, metadata: Mapping[str, str] | None, parts: Mapping[str, Any]) -> None:
-    """Refuse a stored initialisation that says it was made from something else.
-
-    Raises:
-        UserError: with the difference.
-    """
-    try:
-        then = json.loads((metadata or {})["made_from"])
-    except (KeyError, ValueError):
-        raise UserError(f"{path} does not say what it was made from. Delete it; it will be trained again.") from None
-    if then != json.loads(json.dumps(parts)):
-        raise refuse(str(path), then, parts, "Delete it; it will be trained again.")
+def initialisation_parts(task: TrainingTask) -> dict[str, Any]:
+    """All that the initialisation depends on, as parts for :mod:`.storage.provenance`; nothing of meta-testing."""
+    options, recipe = task.options.downstream_expert, recipe_of(task)
+    chosen = {"initrc": dataclasses.asdict(options.initrc), "projector_dim": options.modelrc.projector_dim}
+    clipped = {"gradient_clipping": task.options.runner.gradient_clipping} if recipe.large else {}
+    source = task.learned_from or {"task": task.identity}
+    return {"recipe": recipe.version, "seed": task.seed, **chosen, **clipped, **source}
 
 
-def train_on_consensus(task: TrainingTask) -> tuple[Head, dict[str, str]]:
+def train_on_consensus(
+    task: TrainingTask, learner: HeadLearner, progress: Path | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Minimise the class-balanced loss on consensus labels; keep the step that suits the validation rater best.
 
+    Args:
+        learner: trained in place.
+        progress: where to save and resume.
+
     Returns:
-        The head, and what was chosen (``step``, ``validation_loss``), as text.
+        The parameters, on the CPU, and what was chosen (``step``, ``validation_loss``), as text.
     """
-    options = task.options.downstream_expert.initrc
-    layers, features = task.features.shape[1:]
-    head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.device)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    inputs, targets = samples(task, task.consensus)
-    held_out = samples(task, task.validation)
-    order = shuffled_batches(task.seed, len(inputs), options.batch_size)
-    best = (float("inf"), 0, {})
+    options, recipe, parameters = task.options.downstream_expert.initrc, recipe_of(task), learner.parameters()
+    optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, weight_decay=options.weight_decay)
+    held_out = _held_out(task) if recipe.large else task.validation
+    step, best = 0, dict[str, Any](loss=math.inf, step=0, parameters={})
+    if progress is not None and progress.exists():
+        step, best = _resume(progress, parameters, optimizer)
+    order = shuffled_batches(task.seed, len(task.consensus.utterances), options.batch_size, skip=step)
     bar = tqdm(
-        range(1, options.total_steps + 1),
-        desc="consensus initialisation",
+        total=options.total_steps,
+        initial=step,
+        desc=recipe.name,
         dynamic_ncols=True,
-        file=sys.stderr,
+        disable=not parallel.is_leader(),
     )
-    for step in bar:
-        chosen = next(order)
-        loss = soft_cross_entropy(head(inputs[chosen]), targets[chosen])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+    with bar, learner.training():
+        while step < options.total_steps:
+            step += 1
+            value = _step(task, learner, optimizer, next(order).numpy(), step)
+            bar.set_postfix(loss=f"{value:.4f}", best=f"{best['loss']:.4f}@{best['step']}", refresh=False)
+            bar.update()
+            if step % options.eval_step == 0 or step == options.total_steps:
+                best = _better(task, learner, held_out, step, best)
+                if progress is not None and parallel.is_leader():
+                    now = {name: value.detach().cpu() for name, value in parameters.items()}
+                    content = {"step": step, "best": best, "optimizer": optimizer.state_dict(), "parameters": now}
+                    save_checkpoint(progress, content)
+    if not best["parameters"]:
+        raise UserError(f"Training of {recipe.name} diverges: its validation loss is NaN or infinite. Lower initrc.lr.")
+    return best["parameters"], {"step": str(best["step"]), "validation_loss": repr(best["loss"])}
+
+
+def _better(
+    task: TrainingTask, learner: HeadLearner, held_out: LabelTable, step: int, best: dict[str, Any]
+) -> dict[str, Any]:
+    """The better of ``best`` and the learner as it is."""
+    with learner.explaining(f"{recipe_of(task).name} step {step}, validation,"):
+        loss = learner.loss_on(task, held_out)
+    if loss >= best["loss"] or not math.isfinite(loss):
+        return best
+    parameters = {name: p.detach().cpu().clone().contiguous() for name, p in learner.parameters().items()}
+    return {"loss": loss, "step": step, "parameters": parameters}
+
+
+def _step(
+    task: TrainingTask, learner: HeadLearner, optimizer: torch.optim.Optimizer, chosen: np.ndarray, step: int
+) -> float:
+    recipe, parameters = recipe_of(task), learner.parameters()
+    where = f"{recipe.name} step {step}"
+    inputs, weighted = task.samples(task.consensus, chosen)
+    losses = learner.losses(inputs, weighted, "ssl-e", task.seed, step)
+    optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    with learner.explaining(where):
+        for _, loss in parallel.share(losses):
+            share = loss(parameters, 0)
+            share.backward()
+            total += share.item()
+    if recipe.large:
+        parallel.sum_gradients(parameters.values())
+        total = parallel.sum_value(total)
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), task.options.runner.gradient_clipping)
+        if not (math.isfinite(total) and math.isfinite(norm.item())):
+            raise UserError(f"{where} gives a loss of {total} and a gradient norm of {norm}. Lower initrc.lr.")
+    with learner.explaining(f"{where}, the optimiser,", ADAPT_LESS):
         optimizer.step()
-        if step % options.eval_step == 0 or step == options.total_steps:
-            with torch.no_grad():
-                value = soft_cross_entropy(head(held_out[0]), held_out[1]).item()
-            bar.set_postfix(validation=f"{value:.4f}")
-            if value < best[0]:
-                best = (value, step, {k: v.detach().clone() for k, v in head.state_dict().items()})
-    if not best[2]:
-        raise UserError("The consensus initialisation diverges: its validation loss is NaN. Lower initrc.lr.")
-    head.load_state_dict(best[2])
-    return head, {"step": str(best[1]), "validation_loss": repr(best[0])}
+    return total
 
 
-def samples(task: TrainingTask, labels: LabelTable) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features [n, L, D] and weighted targets [n, C] of labelled utterances."""
-    device = task.device
-    targets = torch.from_numpy(labels.targets).to(device)
-    return task.features[torch.from_numpy(labels.rows).to(device)], weighted_targets(targets, task.class_weights)
+def _held_out(task: TrainingTask) -> LabelTable:
+    """Labels of the validation rater: all, or as many as a few episodes have, the same for every K and protocol."""
+    rated = sorted(task.validation.utterances)
+    drawn = numpy_generator("ssl-e held out", task.seed).permutation(len(rated))[:HELD_OUT]
+    return task.validation.select([rated[index] for index in sorted(drawn)])
 
 
 def shuffled_batches(seed: int, size: int, batch: int, skip: int = 0) -> Iterator[torch.Tensor]:
@@ -131,13 +211,46 @@ def shuffled_batches(seed: int, size: int, batch: int, skip: int = 0) -> Iterato
         epoch, first = epoch + 1, 0
 
 
-def _load(path: Path, task: TrainingTask, parts: Mapping[str, Any]) -> Head:
-    layers, features = task.features.shape[1:]
-    head = new_head(task.options, layers, features, len(task.classes), "consensus", task.seed).to(task.device)
+def _resume(
+    path: Path, parameters: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
+) -> tuple[int, dict[str, Any]]:
+    try:
+        check_bytes(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        _fill(parameters, content["parameters"])
+        optimizer.load_state_dict(content["optimizer"])
+        return content["step"], content["best"]
+    except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"Cannot resume from {path} ({reason}). Delete it to restart {_FINE_TUNED.name}.") from None
+
+
+def _load(path: Path, task: TrainingTask, learner: HeadLearner) -> None:
     try:
         with safe_open(path, framework="pt") as file:
-            check_made_from(path, file.metadata(), parts)
-            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no iterator)
+            check_made_from(path, file.metadata(), initialisation_parts(task))
+            parameters = learner.parameters()
+            _fill(parameters, {name: file.get_tensor(name) for name in parameters})
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{path} cannot be used ({error}). Delete it; it will be trained again.") from None
-    return head
+        raise UserError(f"Cannot use {path} ({error}). Delete it, and it will be trained again.") from None
+
+
+def _fill(parameters: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(values[name])
+
+
+def check_made_from(path: Path, metadata: Mapping[str, str] | None, parts: Mapping[str, Any]) -> None:
+    """Refuse a stored initialisation that says it was made from something else.
+
+    Raises:
+        UserError: with the difference.
+    """
+    advice = "Delete it, and it will be trained again."
+    try:
+        stored = json.loads((metadata or {})["made_from"])
+    except (KeyError, ValueError):
+        raise UserError(f"{path} does not say what it was made from. {advice}") from None
+    if stored != json.loads(json.dumps(parts)):
+        raise refuse(str(path), stored, parts, advice)

@@ -1,21 +1,33 @@
-"""Meta-PerSER: an initialisation and inner-loop rates, meta-learned over the training raters (section 2.3)."""
+"""Meta-PerSER: an initialisation and inner-loop rates, meta-learned over the training raters (section 2.3).
+
+On a frozen upstream the inner steps are computed in closed form, or by the reference loop; with ``-f`` the whole model
+starts from SSL-E and the outer gradient comes from the exact adjoint. Table 2's rows are this system with its four
+switches fixed (:func:`s3prl_metaperser.methods.table2_rows`): the first is MAML from a random head, with a support and
+a query set, second-order gradients throughout and one fixed inner rate. Rows two to five are in the order in which the
+paper's prose names the parts; which published row is which part cannot be read from it (the tick marks are lost).
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
-from s3prl_metaperser.meta import closed_form
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta import adjoint, closed_form
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
-from s3prl_metaperser.meta.model import PARAMETERS, pooled_logits
+from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask, new_head
-from s3prl_metaperser.methods.initialisation import consensus_initialisation
-from s3prl_metaperser.methods.tuning import Overrides, grid
+from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask
+from s3prl_metaperser.methods.few import each
+from s3prl_metaperser.methods.initialisation import initialised
+from s3prl_metaperser.methods.learner import HeadLearner, Parameters, new_learner
 from s3prl_metaperser.protocol.loader import EpisodeBatch
-from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.protocol.loss import weighted_targets
+from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping
 
 
 class MetaPerSER(System):
@@ -24,35 +36,23 @@ class MetaPerSER(System):
     ``initialisation`` (INI), ``combined_set`` (CSMT), ``derivative_annealing`` (DA), ``lslr`` (LSLR).
     """
 
-    name = "Meta-PerSER"
-    episodes_at_once = 32
-
-    def tunable(self) -> list[Overrides]:
-        return grid("rates", "frozen", self.options)
-
-    @property
-    def outer_steps(self) -> int:
-        return self.options.runner.total_steps
-
-    def _rates(self) -> InnerRates:
-        metarc = self.options.downstream_expert.metarc
-        return InnerRates(PARAMETERS, metarc.inner_steps, metarc.inner_lr, learned=metarc.lslr)
+    frozen_at_once = 32
 
     def blank(self, task: TrainingTask) -> ModelState:
-        head = new_head(self.options, *task.features.shape[1:], len(task.classes), "blank")
-        return ModelState(head=head, rates=self._rates())
+        return self._with_rates(new_learner(task, "blank"), task)
 
     def initialise(self, task: TrainingTask) -> ModelState:
-        if self.options.downstream_expert.metarc.initialisation:
-            head = consensus_initialisation(task)
-        else:
-            layers, features = task.features.shape[1:]
-            head = new_head(self.options, layers, features, len(task.classes), "meta", task.seed)
-        return ModelState(head=head.to(task.device), rates=self._rates().to(task.device))
+        from_ssl_e = self.options.downstream_expert.metarc.initialisation
+        return self._with_rates(initialised(task) if from_ssl_e else new_learner(task, "meta", task.seed), task)
 
-    def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+    def _with_rates(self, learner: HeadLearner, task: TrainingTask) -> ModelState:
         metarc = self.options.downstream_expert.metarc
-        twice = second_order_steps(
+        rates = InnerRates(list(learner.parameters()), metarc.inner_steps, metarc.inner_lr, learned=metarc.lslr)
+        return ModelState(learner, rates.to(task.device))
+
+    def _second_order(self, step: int) -> list[bool]:
+        metarc = self.options.downstream_expert.metarc
+        return second_order_steps(
             step,
             self.outer_steps,
             metarc.inner_steps,
@@ -60,45 +60,62 @@ class MetaPerSER(System):
             fraction=metarc.annealed_fraction,
             scope=metarc.annealing_scope,
         )
-        by_layer = self.engine(state) == "closed form"
+
+    def engine(self, state: ModelState) -> str:
+        """``adjoint`` for a whole model; for a head ``closed form`` where that is exact, else ``loop``.
+
+        With ``metarc.engine: loop`` always the loop.
+        """
+        if self.scope == "finetuned":
+            return "adjoint"
+        exact = closed_form.applies_to(state.parameters(), _rates(state))
+        return "closed form" if exact and self.options.downstream_expert.metarc.engine == "auto" else "loop"
+
+    # -- training ----------------------------------------------------------------------------------------------
+
+    def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+        """The mean over all raters at once, on pooled features."""
+        by_layer, twice, rates = self.engine(state) == "closed form", self._second_order(step), _rates(state)
         support = self._gather(task, batch.support_rows, batch.support_targets, by_layer)
         query = support
-        if not metarc.combined_set:
+        if not self.options.downstream_expert.metarc.combined_set:
             query = self._gather(task, batch.query_rows, batch.query_targets, by_layer)
         if by_layer:
             other = None if query is support else query
-            return closed_form.outer_loss(state.parameters(), state.rates, *support, twice, other)
+            return closed_form.outer_loss(state.parameters(), rates, *support, twice, other)
+        (inner,), (outer,) = state.learner.losses(*support), state.learner.losses(*query)
         parameters = expand(state.parameters(), len(batch.raters))
-        adapted = adapt(lambda p: _loss(p, *support), parameters, state.rates.at, twice)
-        return _loss(adapted, *query).mean()
+        return outer(adapt(functools.partial(_at_once, inner), parameters, rates.at, twice), 0).mean()
 
-    def engine(self, state: ModelState) -> str:
-        """``closed form`` where it is exact for this head, else (or with ``metarc.engine: loop``) ``loop``."""
-        wanted = self.options.downstream_expert.metarc.engine
-        exact = closed_form.applies_to(state.parameters(), state.rates)
-        return "closed form" if exact and wanted == "auto" else "loop"
+    def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
+        """The gradient of the mean over all raters of the meta-batch."""
+        if self.scope == "frozen":
+            return super().outer_gradient(state, batch, step, task)
+        separate, twice, rates = (
+            not self.options.downstream_expert.metarc.combined_set,
+            self._second_order(step),
+            _rates(state),
+        )
+        parameters, share = state.parameters(), 1 / len(batch.raters)
 
-    def adapt(self, state: ModelState, support: Support) -> Predictor:
-        return self._adapted(state, [support], closed_form.adapt)[0]
-
-    def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
-        """Adaptation to several episodes; in closed form all at once, and theta multiplied out."""
-        return self._adapted(state, supports, closed_form.adapt_to_predict)
-
-    def _adapted(self, state: ModelState, supports: Sequence[Support], in_closed_form: Callable) -> list[Predictor]:
-        targets = [weighted_targets(support.targets, self.class_weights) for support in supports]
-        evalrc = self.options.downstream_expert.evalrc
-        steps, rates = evalrc.steps, state.rates.scaled(evalrc.rate_factor)
-        if self.engine(state) == "closed form":
-            features = torch.stack([support.features.transpose(0, 1) for support in supports]).flatten(2)
-            found = in_closed_form(state.parameters(), rates, features, torch.stack(targets), steps)
-            return [{name: values[index] for name, values in found.items()} for index in range(len(supports))]
-        return [
-            adapt_without_graph(
-                lambda p, x=support.features, t=weighted: _loss(p, x, t), state.parameters(), rates.at, steps
+        def gradient(index: int, rater: str) -> list[float]:
+            support, kept = self._losses(
+                state, task, batch.support_rows[index], batch.support_targets[index], step, rater
             )
-            for support, weighted in zip(supports, targets, strict=True)
-        ]
+            query = None
+            if separate:
+                rows, targets = batch.query_rows[index], batch.query_targets[index]
+                query, _ = self._losses(state, task, rows, targets, step, rater, "query")
+            try:
+                found = adjoint.outer_gradient(parameters, rates, support, twice, query, keep_graphs=kept)
+            except adjoint.NonFinite as error:
+                raise UserError(f"Outer step {step}, rater {rater}: {error} The last checkpoint is kept.") from None
+            _add(parameters, found.parameters, share)
+            if rates.values.requires_grad:
+                _add({"": rates.values}, {"": found.rates}, share)
+            return [found.loss / len(batch.raters)]
+
+        return self.rater_by_rater(state, batch, step, gradient)
 
     def _gather(
         self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, by_layer: bool
@@ -108,16 +125,67 @@ class MetaPerSER(System):
         Filling and scaling of short episodes are in ``targets``; the sample weight is of the unscaled target, whose
         entries sum to one.
         """
-        device = task.device
-        rows, targets = rows.to(device), targets.to(device)
+        rows, targets = rows.to(task.device), targets.to(task.device)
         scale = targets.sum(-1, keepdim=True)
         plain = targets / scale.clamp_min(torch.finfo(targets.dtype).tiny)
-        if by_layer:
-            features = closed_form.gathered(task.features, rows)
-        else:
-            features = task.features[rows]
+        features = closed_form.gathered(task.pooled, rows) if by_layer else task.pooled[rows]
         return features, scale * weighted_targets(plain, self.class_weights)
 
+    def _losses(
+        self, state: ModelState, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, *seed: object
+    ) -> tuple[list[MicroLoss], int]:
+        """One rater's samples, without what filled a short episode up, as micro-batches; and graphs worth keeping."""
+        present = targets.sum(-1) > 0
+        plain = targets[present] / targets[present].sum(-1, keepdim=True)
+        weighted = weighted_targets(plain.to(task.device), self.class_weights)
+        audio = task.waveforms[np.asarray(rows[present])]
+        seconds = self.options.downstream_expert.tunerc.micro_batch_seconds
+        kept = graphs_worth_keeping([len(wave) for wave in audio], seconds)
+        return state.learner.losses(audio, weighted, "meta", task.seed, *seed), kept
 
-def _loss(parameters, features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return soft_cross_entropy(pooled_logits(parameters, features), targets)
+    # -- meta-testing ------------------------------------------------------------------------------------------
+
+    def adapt(self, state: ModelState, support: Support) -> Predictor:
+        if self.scope == "frozen":
+            return self._adapted(state, [support], closed_form.adapt)[0]
+        losses, evalrc = self.losses(state, support, "meta-test"), self.options.downstream_expert.evalrc
+        with self.adapting(state, support):
+            return adjoint.adapt(state.parameters(), _rates(state).scaled(evalrc.rate_factor), losses, evalrc.steps)
+
+    def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
+        """Adaptation to several episodes; in closed form all at once, and theta multiplied out."""
+        if self.scope == "frozen":
+            return self._adapted(state, supports, closed_form.adapt_to_predict)
+        return super().adapt_many(state, supports)
+
+    def _adapted(
+        self, state: ModelState, supports: Sequence[Support], in_closed_form: Callable[..., Parameters]
+    ) -> list[Predictor]:
+        targets = [weighted_targets(support.targets, self.class_weights) for support in supports]
+        evalrc = self.options.downstream_expert.evalrc
+        steps, rates = evalrc.steps, _rates(state).scaled(evalrc.rate_factor)
+        if self.engine(state) == "closed form":
+            features = torch.stack([support.pooled.transpose(0, 1) for support in supports]).flatten(2)
+            return [*each(in_closed_form(state.parameters(), rates, features, torch.stack(targets), steps))]
+        found: list[Predictor] = []
+        for support, weighted in zip(supports, targets, strict=True):
+            (loss,) = state.learner.losses(support.features, weighted)
+            found.append(adapt_without_graph(functools.partial(_at_once, loss), state.parameters(), rates.at, steps))
+        return found
+
+
+def _rates(state: ModelState) -> InnerRates:
+    assert state.rates is not None, "a state of this system has inner rates"
+    return state.rates
+
+
+def _at_once(loss: MicroLoss, parameters: Parameters) -> torch.Tensor:
+    """The loss of a head's samples, which are one batch and the same at each step."""
+    return loss(parameters, 0)
+
+
+def _add(parameters: Parameters, gradients: Parameters, factor: float) -> None:
+    """Add a share of gradients to ``.grad``."""
+    for name, parameter in parameters.items():
+        change = gradients[name].to(parameter.dtype) * factor
+        parameter.grad = change if parameter.grad is None else parameter.grad.add_(change)

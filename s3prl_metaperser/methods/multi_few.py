@@ -8,10 +8,11 @@ from the episode's seed and learned on the K samples with the few-shot optimiser
 What the text leaves open:
 
 - The budget is the consensus initialisation's (``initrc``): as many steps, and its batch size shared out equally among
-  the raters (rounded up to whole samples). Training starts from a fresh head, not from the consensus initialisation.
+  the raters (rounded up to whole samples). Training starts from a fresh head, not from the consensus initialisation,
+  and with ``-f`` from the upstream's checkpoint, not from SSL-E.
 - It is trained in the runner's outer steps, not as a cached initialisation: these already select a step by meta-testing
-  the validation rater, save, and go on after an interruption to the same bits. So ``initrc``'s settings are put into
-  force as the runner's and the outer optimiser's (:func:`trained_like_the_initialisation`).
+  the validation rater, save, and resume to the same bits. So ``initrc``'s settings are put into force as the runner's
+  and the outer optimiser's (:func:`trained_like_the_initialisation`).
 - In meta-testing, "a new classifier" is the last linear layer; the projector belongs to what is shared.
 - It starts from random values, while all other few-shot baselines start from a trained model, and so has a rate of its
   own, ``fewrc.classifier_lr``: at the rate of the whole model (2e-5 with ``-f``) AdamW moves a weight by no more than
@@ -31,60 +32,76 @@ import torch
 from torch import nn
 
 from s3prl_metaperser.config.options import OptimizerOptions, Options
-from s3prl_metaperser.meta.model import Head, pooled_logits
-from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask, new_head
-from s3prl_metaperser.methods.few_shot import optimised
-from s3prl_metaperser.methods.linear_sim import embeddings
-from s3prl_metaperser.methods.tuning import Overrides, grid
+from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
+from s3prl_metaperser.methods.few import each, optimised
+from s3prl_metaperser.methods.learner import HeadLearner, new_head, new_learner
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.seeding import torch_generator
 
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+
 
 class MultiFew(System):
-    """Layer weights and projector shared by the training raters; at meta-test only a new classifier is learned."""
+    """Layer weights and projector, and with ``-f`` the upstream, are shared by the training raters.
 
-    name = "Multi-Few"
-    episodes_at_once = 32
+    At meta-test only a new classifier is learned.
+    """
+
+    frozen_at_once = 32
 
     @classmethod
     def options_in_force(cls, options: Options) -> Options:
         return trained_like_the_initialisation(options)
 
-    @property
-    def outer_steps(self) -> int:
-        return self.options.runner.total_steps
-
-    def tunable(self) -> list[Overrides]:
-        return grid("classifier", "frozen", self.options)
-
     def blank(self, task: TrainingTask) -> ModelState:
-        return ModelState(head=multi_rater_head(task))
+        return ModelState(multi_rater_learner(task))
 
     def initialise(self, task: TrainingTask) -> ModelState:
-        return ModelState(head=multi_rater_head(task).to(task.device))
+        return self.blank(task)
 
     def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+        """The loss of all raters at once, on pooled features."""
         rows, targets = own_samples(batch, samples_of_a_rater(self.options, len(batch.raters)))
         targets = targets.to(task.device)
         present = (targets.sum(-1, keepdim=True) > 0).to(targets)
         share = targets.shape[1] / present.sum(1, keepdim=True)  # a mean over n is then one over those present
-        logits = pooled_logits(state.parameters(), task.features[rows.to(task.device)])
+        logits = state.learner.logits(state.parameters(), task.pooled[rows.to(task.device)])
         return soft_cross_entropy(logits, share * weighted_targets(targets, self.class_weights)).mean()
+
+    def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
+        """The gradient of the mean over all raters' losses."""
+        if self.scope == "frozen":
+            return super().outer_gradient(state, batch, step, task)
+        rows, targets = own_samples(batch, samples_of_a_rater(self.options, len(batch.raters)))
+        parameters, names = state.parameters(), [f"{state.learner.prefix}{name}" for name in CLASSIFIER]
+
+        def gradient(index: int, rater: str) -> list[float]:
+            present, values = targets[index].sum(-1) > 0, []
+            weighted = weighted_targets(targets[index][present].to(task.device), self.class_weights)
+            inputs = task.inputs(np.asarray(rows[index][present]))
+            own = {**parameters, **{name: parameters[name][index] for name in names}}
+            for loss in state.learner.losses(inputs, weighted, "multi-few", task.seed, step, rater):
+                share = loss(own, 0) / len(batch.raters)
+                share.backward()
+                values.append(share.item())
+            return values
+
+        return self.rater_by_rater(state, batch, step, gradient)
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         return self.adapt_many(state, [support])[0]
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
         """Adaptation to several episodes, all at once."""
-        shared = {name: value.detach() for name, value in state.parameters().items()}
-        with torch.no_grad():
-            hidden = torch.stack([embeddings(shared, support.features) for support in supports])
+        shared = self.unadapted(state)
+        with self.adapting(state, supports[0]):
+            hidden = torch.stack([self.embed(state, shared, support.features) for support in supports])
         learned = learned_classifiers(hidden, supports, self.class_weights, self.options)
-        return [{**shared, **classifier} for classifier in learned]
+        return [state.learner.with_head(shared, classifier) for classifier in learned]
 
-    def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
-        return super().predict(with_one_classifier(predictor), query)
+    def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
+        return super().predict(state, with_one_classifier(predictor, state.learner.prefix), query)
 
 
 class RaterClassifiers(nn.Module):
@@ -120,13 +137,13 @@ def trained_like_the_initialisation(options: Options) -> Options:
     )
 
 
-def multi_rater_head(task: TrainingTask) -> Head:
-    """A fresh head with a classifier for each of the task's raters."""
+def multi_rater_learner(task: TrainingTask) -> HeadLearner:
+    """A learner whose fresh head has a classifier for each of the task's raters."""
     layers, features = task.features.shape[1:]
-    head = new_head(task.options, layers, features, len(task.classes), "multi-few", task.seed)
+    head: nn.Module = new_head(task.options, layers, features, len(task.classes), "multi-few", task.seed)
     hidden = task.options.downstream_expert.modelrc.projector_dim
     head.classifier = RaterClassifiers(list(task.raters), hidden, len(task.classes), "multi-few", task.seed)
-    return head
+    return new_learner(task, head=head)
 
 
 def samples_of_a_rater(options: Options, raters: int) -> int:
@@ -163,27 +180,18 @@ def learned_classifiers(
     fewrc = options.downstream_expert.fewrc
     targets = weighted_targets(torch.stack([support.targets for support in supports]), class_weights)
     drawn = [new_classifier(hidden.shape[-1], targets.shape[-1], "meta-test", support.seed) for support in supports]
-    start = {name: torch.stack([one[name] for one in drawn]).to(hidden) for name in drawn[0]}
+    start = {name: torch.stack([one[name] for one in drawn]).to(hidden) for name in CLASSIFIER}
 
-    def loss(parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
+    def loss(parameters: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
+        weight, bias = (parameters[name] for name in CLASSIFIER)
         return soft_cross_entropy(hidden @ weight.transpose(1, 2) + bias[:, None], targets)
 
     steps = options.downstream_expert.evalrc.steps
-    found = optimised(start, loss, fewrc.optimizer, fewrc.classifier_lr, fewrc.weight_decay, steps)
-    return [{name: values[index] for name, values in found.items()} for index in range(len(supports))]
-
-
-def learned_classifier(
-    hidden: torch.Tensor, support: Support, class_weights: torch.Tensor, options: Options
-) -> dict[str, torch.Tensor]:
-    """:func:`learned_classifiers` of one episode, whose embeddings are [K, H]."""
-    return learned_classifiers(hidden[None], [support], class_weights, options)[0]
+    return each(optimised(start, [loss], fewrc.optimizer, fewrc.classifier_lr, fewrc.weight_decay, steps))
 
 
 def with_one_classifier(parameters: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
     """``parameters`` with the mean of stacked classifiers, whose logits are the mean of the raters' logits."""
-    weight, bias = (parameters[f"{prefix}classifier.{name}"] for name in ("weight", "bias"))
-    if weight.dim() == 3:
-        weight, bias = weight.mean(0), bias.mean(0)
-    return {**parameters, f"{prefix}classifier.weight": weight, f"{prefix}classifier.bias": bias}
+    names = [f"{prefix}{name}" for name in CLASSIFIER]
+    stacked = parameters[names[0]].dim() == 3
+    return {**parameters, **{name: parameters[name].mean(0) for name in names if stacked}}

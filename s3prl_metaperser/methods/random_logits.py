@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from s3prl_metaperser.methods.base import ModelState, Support, System, TrainingTask
+from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.seeding import numpy_generator
+
+#: A predictor's only entry: the episode's seed.
+SEED = "seed"
 
 
 class Random(System):
     """Knows nothing and learns nothing; each episode's draws come from its seed."""
 
-    name = "Random"
     personalises = False
 
     def blank(self, task: TrainingTask) -> ModelState:
@@ -21,14 +23,15 @@ class Random(System):
     def initialise(self, task: TrainingTask) -> ModelState:
         return ModelState()
 
-    def adapt(self, state: ModelState, support: Support) -> int:
-        return support.seed
+    def adapt(self, state: ModelState, support: Support) -> Predictor:
+        return {SEED: torch.tensor(support.seed)}
 
-    def unadapted(self, state: ModelState) -> int:
-        return 0
+    def unadapted(self, state: ModelState) -> Predictor:
+        return {SEED: torch.tensor(0)}
 
-    def predict(self, predictor: int, query: torch.Tensor) -> np.ndarray:
-        logits = numpy_generator("random logits", predictor).standard_normal((len(query), len(self.class_weights)))
+    def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
+        generator = numpy_generator("random logits", int(predictor[SEED]))
+        logits = generator.standard_normal((len(query), len(self.class_weights)))
         return random_probabilities(logits)
 
 

@@ -10,6 +10,7 @@ import torch
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import ModelState
+from s3prl_metaperser.methods.learner import EntireLearner, HeadLearner
 
 
 def pack_state(state: ModelState) -> dict[str, Any]:
@@ -18,16 +19,20 @@ def pack_state(state: ModelState) -> dict[str, Any]:
     ``Adapted`` names what adapts, in the order of the inner rates.
     """
     packed: dict[str, Any] = {"Adapted": list(state.parameters())}
-    if state.head is not None:
-        tensors = {name: value.detach().cpu() for name, value in state.head.state_dict().items()}
+    if isinstance(state.learner, HeadLearner):
+        tensors = _on_cpu(state.learner.head)
         weights = tensors.pop("weights")
         packed["Featurizer"] = {"weights": weights} if len(weights) > 1 else {}  # s3prl has none for a single layer
         packed["Downstream"] = tensors
-    if state.model is not None:
-        packed["Upstream"] = {name: value.detach().cpu() for name, value in state.model.upstream.state_dict().items()}
+    if isinstance(state.learner, EntireLearner):
+        packed["Upstream"] = _on_cpu(state.learner.model.upstream)
     if state.rates is not None:
-        packed["InnerRates"] = {"values": state.rates.values.detach().cpu()}
+        packed["InnerRates"] = _on_cpu(state.rates)
     return packed
+
+
+def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu() for name, value in module.state_dict().items()}
 
 
 def state_hash(state: ModelState) -> str:
@@ -52,11 +57,11 @@ def unpack_state(content: dict[str, Any], blank: ModelState, source: str | Path)
         UserError: the shapes or names differ from what the options make.
     """
     try:
-        if blank.head is not None:
+        if isinstance(blank.learner, HeadLearner):
             weights = content["Featurizer"] or {"weights": torch.zeros(1)}
-            blank.head.load_state_dict({**weights, **content["Downstream"]})
-        if blank.model is not None:
-            blank.model.upstream.load_state_dict(content["Upstream"])
+            blank.learner.head.load_state_dict({**weights, **content["Downstream"]})
+        if isinstance(blank.learner, EntireLearner):
+            blank.learner.model.upstream.load_state_dict(content["Upstream"])
         if blank.rates is not None:
             blank.rates.load_state_dict(content["InnerRates"])
     except (KeyError, RuntimeError) as error:

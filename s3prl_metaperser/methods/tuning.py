@@ -43,8 +43,8 @@ def grid(
     """
     expert = options.downstream_expert
     if kind == "rates":
-        first = {"evalrc.rate_factor": expert.evalrc.rate_factor}
-        how = [{"evalrc.rate_factor": factor} for factor in RATE_FACTORS[scope]]
+        first: Overrides = {"evalrc.rate_factor": expert.evalrc.rate_factor}
+        how: list[Overrides] = [{"evalrc.rate_factor": factor} for factor in RATE_FACTORS[scope]]
     else:
         key, choices = ("lr", OPTIMIZERS) if kind == "optimizer" else ("classifier_lr", CLASSIFIERS)
         first = {"fewrc.optimizer": expert.fewrc.optimizer, f"fewrc.{key}": getattr(expert.fewrc, key)}

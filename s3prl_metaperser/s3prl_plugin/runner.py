@@ -234,10 +234,7 @@ class MetaRunner(Runner):
                 raise UserError(f"{source} was trained on other data, and does not say on which. {advice}")
             raise refuse(f"{source} was trained on other data: it", then, self.task.made_from, advice)
         state = unpack_state(self.init_ckpt, self.system.blank(self.task), source)
-        for module in (state.head, state.rates):
-            if module is not None:
-                module.to(self.args.device)
-        return state
+        return state.to(self.args.device)
 
     def _refuse_changed_training(self) -> None:
         """The result's options say how the state was trained, which evaluating does not change."""
@@ -351,7 +348,7 @@ class MetaRunner(Runner):
         if not path.is_file():
             raise UserError(f"-t {path}: no such audio file.")
         state = self._loaded()
-        probabilities = self.system.predict(self.system.unadapted(state), self.scope.read(path))[0]
+        probabilities = self.system.predict(state, self.system.unadapted(state), self.scope.read(path))[0]
         label_set = self.workspace.corpus.label_set
         rows = zip(label_set.classes, probabilities.tolist(), label_set.decide(probabilities), strict=True)
         for name, value, chosen in sorted(rows, key=lambda row: -row[1]):

@@ -99,9 +99,10 @@ def _select(outputs: dict[str, Any], selection: str) -> Tensor:
 
 def _rate(upstream: nn.Module, selection: str) -> float:
     """Samples a frame. s3prl's runner refuses an upstream that does not tell."""
-    if not hasattr(upstream, "get_downsample_rates"):
+    rates: Callable[[str], float] | None = getattr(upstream, "get_downsample_rates", None)
+    if rates is None:
         raise UserError(f"The upstream {type(upstream).__module__} has no get_downsample_rates, as s3prl requires.")
-    return upstream.get_downsample_rates(selection)
+    return rates(selection)
 
 
 def _as_featurizer_keeps(states: Tensor, samples: int, rate: float) -> Tensor:
@@ -116,7 +117,7 @@ def _as_featurizer_keeps(states: Tensor, samples: int, rate: float) -> Tensor:
 
 
 def _is_kaldi(upstream: nn.Module) -> bool:
-    return type(upstream).__module__ == _KALDI and "kaldi" in upstream.config
+    return type(upstream).__module__ == _KALDI and "kaldi" in getattr(upstream, "config", ())
 
 
 def _is_masked_transformer(upstream: nn.Module) -> bool:
@@ -125,9 +126,9 @@ def _is_masked_transformer(upstream: nn.Module) -> bool:
         return False
     if getattr(upstream, "feature_selection", None) is not None or not getattr(upstream, "apply_padding_mask", True):
         return False
-    model = upstream.model
-    position = getattr(model.encoder, "pos_conv", None)
-    convolutions = [m for m in position.modules() if isinstance(m, nn.Conv1d)] if position is not None else []
+    model: Any = upstream.model  # of s3prl, which has no types
+    position: nn.Module = getattr(model.encoder, "pos_conv", None) or nn.Module()
+    convolutions = [m for m in position.modules() if isinstance(m, nn.Conv1d)]
     return (
         all(type(layer).__name__ == "TransformerSentenceEncoderLayer" for layer in model.encoder.layers)
         and len(convolutions) == 1
@@ -144,7 +145,7 @@ def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
     Yields:
         a list that holds each utterance's number of frames once the upstream has run.
     """
-    model = upstream.model
+    model: Any = upstream.model  # of s3prl, which has no types
     front_end = model.feature_extractor.forward
     frames: list[int] = []
 

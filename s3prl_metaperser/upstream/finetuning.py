@@ -44,11 +44,11 @@ def prepare(upstream: nn.Module, options: Any) -> None:
         parameter.requires_grad_(name in names)
     replace_fused(upstream)
     for module in upstream.modules():
-        if hasattr(module, "feature_grad_mult"):  # s3prl: 0 is no_grad, and other than 0 or 1 has no double backward
-            module.feature_grad_mult = 1.0 if options.train_front_end else 0.0
-        for attribute in ("layerdrop", "encoder_layerdrop"):
-            if isinstance(getattr(module, attribute, None), float):
-                setattr(module, attribute, 0.0)
+        wanted = {"layerdrop": 0.0, "encoder_layerdrop": 0.0}
+        wanted["feature_grad_mult"] = 1.0 if options.train_front_end else 0.0  # 0 is no_grad; else no double backward
+        for attribute, value in wanted.items():
+            if isinstance(getattr(module, attribute, None), int | float):
+                setattr(module, attribute, value)
         config = getattr(module, "config", None)  # Hugging Face's
         for attribute, off in (("layerdrop", 0.0), ("apply_spec_augment", False)):
             if hasattr(config, attribute):

@@ -24,7 +24,8 @@ def group_of(parameter: str) -> str:
     """The group of a parameter, the first that matches: ``layer.3`` for one of transformer layer 3; else ``other``."""
     for group, pattern in GROUPS.items():
         if re.match(pattern, parameter):
-            return f"layer.{_LAYER.match(parameter)[1]}" if group == "layers" else group
+            layer = _LAYER.match(parameter) if group == "layers" else None
+            return f"layer.{layer[1]}" if layer else group
     return "other"
 
 

@@ -37,7 +37,8 @@ class PooledInputs:
         scale: Tensor,
         device: str = "cpu",
     ):
-        self._build, self._upstream = upstream, None
+        self._build = upstream
+        self._upstream: nn.Module | None = None
         self.identity, self.layer = identity, layer
         self.mean, self.scale, self.device = mean, scale, device
 

@@ -22,9 +22,11 @@ is carried on beyond these measurements is named by :func:`basis`.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, load_upstream_config
@@ -226,15 +228,20 @@ def estimate(
         longest: length of the longest one.
         top, train_front_end, bf16, activation_checkpointing: as in :func:`activation_bytes`.
     """
-    options = {
-        **{"second_order": second_order, "top": top, "train_front_end": train_front_end},
-        **{"bf16": bf16, "activation_checkpointing": activation_checkpointing},
-    }
+    activations_of = functools.partial(
+        activation_bytes,
+        shape,
+        second_order=second_order,
+        top=top,
+        train_front_end=train_front_end,
+        bf16=bf16,
+        activation_checkpointing=activation_checkpointing,
+    )
     batch = min(max(micro_batch_seconds, longest), max(shots * longest, longest))
     parameters = shape.parameters(train_front_end, top)
     copy = 4.0 * parameters
-    activations = activation_bytes(shape, batch, longest, **options)
-    everything = activation_bytes(shape, shots * seconds, seconds, **options)
+    activations = activations_of(batch, longest)
+    everything = activations_of(shots * seconds, seconds)
     model = 4.0 * shape.parameters(train_front_end=True)
     unrolled = inner_steps * everything + (2 * inner_steps + 1) * copy
     return Plan(
@@ -255,7 +262,7 @@ def kept_copies(inner_steps: int, second_order: bool = True) -> int:
     return inner_steps - 1 if second_order else inner_steps
 
 
-def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: float) -> int | None:
+def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: Any) -> int | None:
     """The most whole seconds of padded audio in a micro-batch that fit, or None if the longest utterance does not.
 
     Args:

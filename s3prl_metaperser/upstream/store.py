@@ -130,7 +130,7 @@ class PooledStore:
     def missing(self, utterances: Sequence[Utterance], hashes: dict[str, str]) -> list[Utterance]:
         """The utterances whose audio has no features here; each audio content once."""
         self._scan()
-        wanted = {}
+        wanted: dict[str, Utterance] = {}
         for utterance in utterances:
             if hashes[utterance.id] not in self._places:
                 wanted.setdefault(hashes[utterance.id], utterance)

@@ -8,7 +8,7 @@ same weight is composed of elementary operations here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +74,9 @@ def replace_fused(model: nn.Module) -> int:
                 module.register_forward_hook(_Release(hook.name))
                 setattr(module, hook.name, getattr(module, hook.name).detach())
                 count += 1
-        for key, part in list(module._modules.items()):
-            if _is_fused_parametrization(part):
-                module._modules[key] = _Parametrization(part.dim)
+        for name, part in list(module._modules.items()):
+            if part is not None and _is_fused_parametrization(part):
+                module._modules[name] = _Parametrization(cast(int, part.dim))
                 count += 1
     return count
 

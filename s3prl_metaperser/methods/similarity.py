@@ -1,4 +1,4 @@
-"""Linear-Sim: the frozen twin of Entire-Sim, which classifies by proximity to class centres (section 2.4, eq. 1).
+"""Entire-Sim and its frozen twin Linear-Sim: classification by proximity to class centres (section 2.4, eq. 1).
 
 Nothing is trained on the K samples. For each class the embeddings of its support samples are averaged to a centre; a
 query sample's probabilities are the softmax, over all classes, of its cosine similarities to the centres, without a
@@ -6,60 +6,41 @@ temperature. They are ticked where they exceed 1/C, as everywhere.
 
 What the text leaves open:
 
-- The embedding is what the classifier of the consensus initialisation sees: the projector's output for the pooled
+- The embedding is what the classifier of the initialisation (SSL-E) sees: the projector's output for the pooled
   features.
 - A sample belongs to every class that its label ticks (``> 1/C``), and counts in full in each of these centres.
 - A class without a support sample has no centre. Its similarity is -1, the least that a cosine can be. Leaving it out
   of the softmax would give it a probability of zero, whose loss is infinite, and would raise all other classes for no
   better reason than that K is small; equation 1, too, sums over all emotions.
-- Before any support sample is seen (``-m inference``) the consensus initialisation's own classifier predicts.
+- Before any support sample is seen (``-m inference``) the initialisation's own classifier predicts.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from s3prl_metaperser.meta.model import pooled_logits
-from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support
-from s3prl_metaperser.methods.linear_zero import LinearZero
+from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System
 from s3prl_metaperser.protocol.labels import binarise
 
 #: A predictor's entry for the centres, [C, H]; a class without one has a row of NaN.
 CENTRES = "centres"
 
 
-class LinearSim(LinearZero):
-    """Cosine similarity to the support samples' class centres, in the embedding of the consensus initialisation."""
-
-    name = "Linear-Sim"
-    personalises = True
+class Similarity(System):
+    """Cosine similarity to the support samples' class centres; no parameter adapts."""
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
-        predictor = super().adapt(state, support)
-        with torch.no_grad():
-            hidden = embeddings(predictor, support.features)
-        return {**predictor, CENTRES: class_centres(hidden, support.targets)}
+        parameters = self.unadapted(state)
+        hidden = self.embed(state, parameters, support.features)
+        return {**parameters, CENTRES: class_centres(hidden, support.targets)}
 
-    def predict(self, predictor: Predictor, query: Inputs) -> np.ndarray:
+    def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         if CENTRES not in predictor:
-            return super().predict(predictor, query)
-        with torch.no_grad():
-            return similarity_probabilities(embeddings(predictor, query), predictor[CENTRES]).cpu().numpy()
-
-
-def embeddings(parameters: Mapping[str, torch.Tensor], pooled: torch.Tensor) -> torch.Tensor:
-    """What the classifier sees of pooled features: [K, L, D] -> [K, H]."""
-    return pooled_logits({**parameters, **identity_classifier(parameters["projector.bias"])}, pooled)
-
-
-def identity_classifier(projected: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A classifier that returns its inputs, so that logits are embeddings; ``projected`` is any tensor [H]."""
-    weight = torch.eye(len(projected), dtype=projected.dtype, device=projected.device)
-    return {"classifier.weight": weight, "classifier.bias": torch.zeros_like(projected)}
+            return super().predict(state, predictor, query)
+        hidden = self.embed(state, predictor, query)
+        return similarity_probabilities(hidden, predictor[CENTRES]).cpu().numpy()
 
 
 def class_centres(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
