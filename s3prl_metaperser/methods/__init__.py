@@ -36,7 +36,7 @@ class Systems(Registry["type[System]"]):
             UserError: the name is unknown here, or the system does not serve this scope.
         """
         loaded = super().get(name)
-        facts = self.declared(name) or Facts(scopes=(self.scope,))
+        facts = self.declared(name) or Facts(scopes=(self._group_of(name),))
         if self.scope not in facts.scopes:
             raise UserError(f"{name} does not serve the scope {self.scope}. Its facts name: {', '.join(facts.scopes)}.")
         content = {"name": name, "scope": self.scope, "facts": facts}
@@ -45,6 +45,11 @@ class Systems(Registry["type[System]"]):
     def declared(self, name: str) -> Facts | None:
         """The facts that a system was registered with, or that its class has."""
         return self._entry(name).facts or super().get(name).facts
+
+    def _group_of(self, name: str) -> Scope:
+        """The scope of the group that a system comes from, for a class that declares none."""
+        frozen = SYSTEMS._entry(name) if name in SYSTEMS.names() else None
+        return "frozen" if frozen and frozen.target == self._entry(name).target else self.scope
 
     def _add(self, name: str, entry: Any, error: type[Exception]) -> None:
         known = self._entries.get(name)
