@@ -75,7 +75,7 @@ class Fit:
                 before, after = (metric.shown(values[metric.name]) for values in (self.unadapted, self.adapted))
                 low, mean, high = (metric.shown(getattr(span, part), "+") for part in ("low", "mean", "high"))
                 less = "" if metric.higher_is_better else " (less is better)"
-                rows.append(FitRow(metric.title, before, after, f"{mean} [{low}, {high}]{less}"))
+                rows.append(FitRow(metric.heading, before, after, f"{mean} [{low}, {high}]{less}"))
         loss, adapted = self.unadapted["loss"], self.adapted["loss"]
         return [*rows, FitRow("loss", f"{loss:.3f}", f"{adapted:.3f}", f"{adapted - loss:+.3f} (less is better)")]
 
@@ -94,18 +94,18 @@ class Fit:
         return "\n".join(lines)
 
     def warning(self) -> list[str]:
-        """In words, where adaptation does not pay on these clips; else nothing."""
+        """What to say where adaptation does not pay on these clips; else nothing."""
         if self.adapted["loss"] <= self.unadapted["loss"]:
             return []
         return [
             "On clips that it had not seen, the adapted model fits this listener worse than the one that is not "
             f"adapted (loss {self.adapted['loss']:.3f} against {self.unadapted['loss']:.3f}): label more clips, or "
-            "predict with the model itself."
+            "predict with the base model."
         ]
 
 
 def default_folds(clips: int, finetuned: bool) -> int:
-    """One clip at a time where adaptation is quick; with a fine-tuned upstream four parts. 0 where nothing is left."""
+    """One clip at a time where adaptation is quick; with a fine-tuned upstream four folds. 0 where nothing is left."""
     if clips < 2:
         return 0
     return min(clips, 4) if finetuned else (clips if clips <= 64 else 16)
@@ -124,7 +124,7 @@ def leave_out(
         model: not adapted.
         items: of K clips.
         labels: the answer to each.
-        folds: parts, from 2 to K; 0 for none; by default :func:`default_folds`.
+        folds: from 2 to K; 0 for none; by default :func:`default_folds`.
         progress: show a bar.
     """
     folds = default_folds(len(items), model.finetuned) if folds is None else min(folds, len(items))
@@ -133,7 +133,7 @@ def leave_out(
     order = numpy_generator("leave out", len(items), folds).permutation(len(items))
     parts = [np.sort(order[start::folds]) for start in range(folds)]
     targets, found = model.targets(labels), np.empty((len(items), len(model.classes)), dtype=np.float32)
-    with tqdm(total=folds, desc="leave-out", disable=not progress, unit="fold", dynamic_ncols=True) as bar:
+    with tqdm(total=folds, desc="cross-validation", disable=not progress, unit="fold", dynamic_ncols=True) as bar:
         for size in sorted({len(part) for part in parts}):  # what is adapted at once has one K
             alike = [part for part in parts if len(part) == size]
             for group in [alike] if not model.finetuned else [[part] for part in alike]:
@@ -143,33 +143,23 @@ def leave_out(
                     found[part] = model.predict(predictor, [items[i] for i in part])
                 bar.update(len(group))
     before = model.predict(model.predictor, items)
-    counts = labels.counts
+    smoothing, names = model.card.adaptation.smoothing, [str(index) for index in range(len(items))]
+    after, base = (Scored(names, p, labels.counts, model.label_set, smoothing) for p in (found, before))
     return Fit(
         clips=len(items),
         folds=folds,
         label_set=model.label_set,
-        adapted=_scores(model, found, counts, targets),
-        unadapted=_scores(model, before, counts, targets),
-        difference=_difference(model, found, before, counts),
+        adapted=_scores(model, after, targets),
+        unadapted=_scores(model, base, targets),
+        difference=paired_intervals({"": [after]}, {"": [base]}, DRAWS),
         probabilities=found,
     )
 
 
-def _scores(model: LoadedModel, found: np.ndarray, counts: np.ndarray, targets: torch.Tensor) -> dict[str, float]:
+def _scores(model: LoadedModel, scored: Scored, targets: torch.Tensor) -> dict[str, float]:
     weights = model.system.class_weights.detach().cpu().double().numpy()
+    found = scored.probabilities
     return {
-        **episode_scores(found, counts, model.label_set, _smoothing(model)),
+        **episode_scores(found, scored.counts, scored.label_set, scored.smoothing),
         "loss": class_balanced_loss(found, targets.cpu().numpy(), weights),
     }
-
-
-def _smoothing(model: LoadedModel) -> float:
-    return model.card.adaptation.smoothing
-
-
-def _difference(model: LoadedModel, found: np.ndarray, before: np.ndarray, counts: np.ndarray) -> dict[str, Interval]:
-    names = [str(index) for index in range(len(counts))]
-    one, other = (
-        {"": [Scored(names, values, counts, model.label_set, _smoothing(model))]} for values in (found, before)
-    )
-    return paired_intervals(one, other, DRAWS)
