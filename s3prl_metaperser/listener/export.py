@@ -179,7 +179,7 @@ def _metrics(result: Result) -> dict[str, Any]:
     """The metrics with their 95 % intervals, and on what: one rater that nothing was learned from."""
     cell, counts = result.cell, result.counts
     return {
-        **{name: dict(vars(span)) for name, span in result.metrics.items()},
+        **{name: span.as_json() for name, span in result.metrics.items()},
         "raters": 1,
         "scenario": cell.scenario,
         "fold": cell.fold,
