@@ -410,7 +410,7 @@ def test_what_the_runner_says_is_in_the_cells_log_and_not_on_the_screen(tmp_path
     assert main(["run", str(grid), "--device", "cpu"]) == 0
     said = capsys.readouterr()
     log = next((tmp_path / "results").rglob(LOG)).read_text()
-    assert "[MetaPerSER] Linear-Few is trained in" in log
+    assert "[MetaPerSER] Trained Linear-Few in" in log
     assert "macro-F1" in log
     assert "\r" not in log
     assert "[MetaPerSER]" not in said.err + said.out

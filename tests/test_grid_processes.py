@@ -51,7 +51,7 @@ def undisturbed(tmp_path_factory):
 
 def trainings(results: Path) -> dict[str, int]:
     """Cell -> how often it was trained to its end."""
-    return {str(log.parent): log.read_text().count(" is trained in ") for log in results.rglob(LOG)}
+    return {str(log.parent): log.read_text().count("Trained ") for log in results.rglob(LOG)}
 
 
 def test_two_runs_at_once_share_the_cells_and_make_what_they_share_once(tmp_path, undisturbed):

@@ -216,8 +216,8 @@ def test_an_option_changed_on_resuming_is_in_the_log(changed):
     more = f"{where},,config.runner.total_steps=13,,config.optimizer.lr=0.0"
     assert launcher.main(["-m", "train", "-e", str(folder / "exp"), "-o", more]) == 0
     log = (folder / "exp/log.log").read_text()
-    assert "From step 12 on: optimizer.lr 9e-05 -> 0.0" in log
-    assert "From step 12 on: runner.total_steps 12 -> 13" in log
+    assert "Options changed at step 12: optimizer.lr 9e-05 -> 0.0" in log
+    assert "Options changed at step 12: runner.total_steps 12 -> 13" in log
 
 
 # ------------------------------------------------------------------ what a stored thing says of itself

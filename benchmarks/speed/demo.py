@@ -42,13 +42,13 @@ PARTS = {
     "initialisation": ["s3prl_metaperser.methods.meta_perser:initialised"],
     "drawing episodes": ["s3prl_metaperser.protocol.loader:EpisodicDataset.__getitem__"],
     "outer steps": ["s3prl_metaperser.run.training:OuterLoop.update"],
-    "validation": ["s3prl_metaperser.s3prl_plugin.runner:validation_loss"],
+    "validation": ["s3prl_metaperser.run.training:validation_loss"],
     "checkpoints and logs": [
         "s3prl_metaperser.run.experiment:Experiment.save",
         "s3prl_metaperser.run.experiment:Experiment.log",
     ],
-    "meta-testing": ["s3prl_metaperser.s3prl_plugin.runner:meta_test"],
-    "metrics and intervals": ["s3prl_metaperser.s3prl_plugin.runner:Result.of"],
+    "meta-testing": ["s3prl_metaperser.run.testing:meta_test"],
+    "metrics and intervals": ["s3prl_metaperser.run.testing:Result.of"],
 }
 
 

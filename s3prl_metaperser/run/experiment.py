@@ -1,22 +1,29 @@
-"""The experiment folder, as s3prl lays it out: log.log, TensorBoard events, states-<step>.ckpt, dev-best.ckpt."""
+"""The experiment folder, laid out as s3prl does: log.log, TensorBoard events, states-<step>.ckpt, dev-best.ckpt."""
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import yaml
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.methods.base import ModelState
 from s3prl_metaperser.methods.state import pack_state
-from s3prl_metaperser.run.training import OuterLoop
 from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.storage.disk import clear_leftovers, writing
 from s3prl_metaperser.storage.events import Events
 from s3prl_metaperser.storage.paths import new_previous, steps_of
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.run.training import OuterLoop
 
 BEST = "dev-best.ckpt"
 #: The best so far before anything was evaluated.
@@ -61,21 +68,21 @@ class Experiment:
             self._events.close()
             self._events = None
 
-    def go_on_after(self, checkpoint: Path, step: int, best: Mapping[str, Any], *, changed: bool) -> dict[str, Any]:
-        """Make the folder one of a training that has done ``step`` steps and goes on.
+    def resume_after(self, checkpoint: Path, step: int, best: Mapping[str, Any], *, changed: bool) -> dict[str, Any]:
+        """Make the folder that of a training that has done ``step`` steps and resumes.
 
         What a killed process left half-written is removed, and checkpoints of later steps are put aside: this training
         will make its own. ``dev-best.ckpt`` is a file of its own and may be of a later step than the checkpoint, where
-        the process was killed between two of them. It becomes again the one that the checkpoint speaks of. Where that
-        is gone, the same training will come by the later one again; one with other options chooses among its own steps.
+        the process was killed between writing the two. It becomes again the one that the checkpoint names. Where that
+        is gone, the same training will reach the later one again; one with other options selects from its own steps.
 
         Args:
-            checkpoint: what is gone on from.
-            best: what it says is the best so far.
+            checkpoint: what is resumed.
+            best: the best step so far, as it says.
             changed: whether options were changed.
 
         Returns:
-            The best so far to go on with.
+            The best step so far to resume with.
         """
         best = dict(best)
         if parallel.is_leader():
@@ -98,7 +105,7 @@ class Experiment:
             return best
         self._put_aside([path] if there is not None else [])
         if best != NOTHING:
-            say(f"the best so far, of step {best['step']}, is gone: {path.name} is chosen from the steps that come")
+            say(f"{path.name} (step {best['step']}) is missing; it will be reselected from the remaining steps")
         return dict(NOTHING)
 
     def _put_aside(self, paths: list[Path]) -> None:
@@ -140,6 +147,14 @@ class Experiment:
         if parallel.is_leader():
             for _, path in steps_of(self.folder)[:-keep]:
                 path.unlink()
+
+
+def write_yaml(folder: Path, args: argparse.Namespace, config: Mapping[str, Any]) -> None:
+    """``args_<time>.yaml`` and ``config_<time>.yaml``, as s3prl does."""
+    clear_leftovers(folder)
+    tag = time.strftime("%Y-%m-%d-%H-%M-%S")
+    for name, content in (("args", vars(args)), ("config", config)):
+        write_text(folder / f"{name}_{tag}.yaml", yaml.safe_dump(dict(content), sort_keys=False))
 
 
 def _of_itself(content: Mapping[str, Any]) -> dict[str, Any] | None:

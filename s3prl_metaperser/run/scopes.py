@@ -6,7 +6,6 @@ is the same for both.
 
 from __future__ import annotations
 
-import argparse
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from s3prl_metaperser.config.options import Options, TuningOptions
 from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, new_head
+from s3prl_metaperser.methods.facts import Scope as ScopeName
+from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Prepared, Workspace, say
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.batching import hidden_states
@@ -28,6 +29,8 @@ from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.store import FeatureIdentity
 from s3prl_metaperser.upstream.waveforms import RATE, Waveforms
 
+#: Makes the upstream, once.
+Build = Callable[[], nn.Module]
 #: Seconds; enough for a frame of any upstream.
 SHORTEST_CROP = 0.1
 
@@ -45,7 +48,7 @@ class Scope:
         model: upstream and head, where the upstream is fine-tuned.
     """
 
-    name: str
+    name: ScopeName
     identity: FeatureIdentity
     prepared: Prepared
     read: Callable[[Path], Inputs]
@@ -53,117 +56,130 @@ class Scope:
     model: FineTunedModel | None = None
 
 
-def open_scope(args: argparse.Namespace, options: Options, workspace: Workspace) -> Scope:
+def open_scope(cell: CellOptions, options: Options, workspace: Workspace) -> Scope:
     """The scope that ``-f`` chooses.
 
     Args:
-        args: the launcher's arguments.
+        cell: upstream, scope, seed and device.
 
     Raises:
         UserError: the upstream, its weights or its features cannot be had, or nothing of it can be fine-tuned.
     """
-    build = functools.cache(lambda: _build(args))
-    if args.upstream_refresh:
+    given = cell.upstream
+    build = functools.cache(lambda: _build(cell))
+    if given.refresh:
         build()  # downloads anew, so that the hash is of what will be used
     identity = FeatureIdentity(
-        upstream=args.upstream,
-        checkpoint=checkpoint_hash(args.upstream, ckpt=args.upstream_ckpt, model_config=args.upstream_model_config),
-        selection=args.upstream_feature_selection,
-        normalize=args.upstream_feature_normalize and args.upstream_layer_selection is None,  # as in s3prl
+        upstream=given.name,
+        checkpoint=checkpoint_hash(given.name, ckpt=given.checkpoint, model_config=given.model_config),
+        selection=given.selection,
+        normalize=given.normalize and given.layer is None,  # as in s3prl
         dtype=options.downstream_expert.modelrc.feature_dtype,
         precision="bfloat16" if options.downstream_expert.modelrc.bf16 else "float32",
     )
-    return (_finetuned if args.upstream_trainable else _frozen)(args, options, workspace, identity, build)
+    return (_finetuned if given.finetuned else _frozen)(cell, options, workspace, identity, build)
 
 
-def _build(args: argparse.Namespace) -> nn.Module:
+def _build(cell: CellOptions) -> nn.Module:
     return build_upstream(
-        args.upstream,
-        ckpt=args.upstream_ckpt,
-        model_config=args.upstream_model_config,
-        refresh=args.upstream_refresh,
-        device=args.device,
+        cell.upstream.name,
+        ckpt=cell.upstream.checkpoint,
+        model_config=cell.upstream.model_config,
+        refresh=cell.upstream.refresh,
+        device=cell.device,
     )
 
 
-def _has_weights(args: argparse.Namespace) -> bool:
-    return bool(args.upstream_ckpt or checkpoint_urls(args.upstream))
+def _has_weights(upstream: UpstreamOptions) -> bool:
+    return bool(upstream.checkpoint or checkpoint_urls(upstream.name))
 
 
-def _frozen(args, options: Options, workspace: Workspace, identity: FeatureIdentity, build) -> Scope:
+def _frozen(
+    cell: CellOptions, options: Options, workspace: Workspace, identity: FeatureIdentity, build: Build
+) -> Scope:
     """Pooled features from the store; what is missing is made, and only then is the upstream loaded."""
     needed = not workspace.features_exist(identity)
     if not needed:
-        say(f"features of {args.upstream} exist; the upstream is not loaded")
+        say(f"features of {cell.upstream.name} exist; the upstream is not loaded")
     features = workspace.features(identity, build)
-    if features.carry_nothing() or removes_the_mean(args.upstream, args.upstream_model_config):
+    if features.carry_nothing() or removes_the_mean(cell.upstream.name, cell.upstream.model_config):
         say(
-            f"WARNING: the pooled features of {args.upstream} carry nothing: this upstream normalises each "
+            f"WARNING: the pooled features of {cell.upstream.name} carry nothing: this upstream normalises each "
             "utterance to zero mean over time, so that nothing of it is left after mean pooling. "
             "Use -u fbank_no_cmvn instead."
         )
-    layer = args.upstream_layer_selection
-    prepared = workspace.prepare(features, learned=_has_weights(args), layer=layer)
+    layer = cell.upstream.layer
+    prepared = workspace.prepare(features, learned=_has_weights(cell.upstream), layer=layer)
     if prepared.standardized:
         say("pooled features are standardised with the training split's statistics (modelrc.standardize)")
 
-    inputs = PooledInputs(build, identity, layer, prepared.mean, prepared.scale, args.device)
+    inputs = PooledInputs(build, identity, layer, prepared.mean, prepared.scale, cell.device)
 
     def read(path: Path) -> torch.Tensor:
         return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
 
-    rate = build().get_downsample_rates(identity.selection) if needed else 0
+    rate = _rate(build(), identity.selection) if needed else 0
     return Scope("frozen", identity, prepared, read, rate)
 
 
-def _finetuned(args, options: Options, workspace: Workspace, identity: FeatureIdentity, build) -> Scope:
+def _finetuned(
+    cell: CellOptions, options: Options, workspace: Workspace, identity: FeatureIdentity, build: Build
+) -> Scope:
     """Waveforms, and upstream and head as one model."""
-    if not _has_weights(args):
+    if not _has_weights(cell.upstream):
         raise UserError(
-            f"-u {args.upstream} has no learned weights to fine-tune. Leave out -f, or take e.g. wavlm_base."
+            f"-u {cell.upstream.name} has no learned weights to fine-tune. Leave out -f, or take e.g. wavlm_base."
         )
     if options.downstream_expert.modelrc.standardize is True:
         raise UserError("modelrc.standardize: true needs a frozen upstream. Leave out -f, or set it to auto.")
-    tunerc, layer = options.downstream_expert.tunerc, args.upstream_layer_selection
-    _check_tuning(tunerc, args)
+    tunerc, layer = options.downstream_expert.tunerc, cell.upstream.layer
+    _check_tuning(tunerc, cell)
     with explaining_memory(
-        f"Loading {args.upstream}", f"{args.device} has too little free: use another, or a smaller upstream."
+        f"Loading {cell.upstream.name}", f"{cell.device} has too little free: use another, or a smaller upstream."
     ):
         upstream = build()
-        layers, size = _shape(upstream, identity.selection, args.device)
+        layers, size = _shape(upstream, identity.selection, cell.device)
     if layer is not None and not -layers <= layer < layers:
         raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {layers - 1}.")
     shape = (layers if layer is None else 1, size)
-    head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(args.seed))
-    head = head.to(args.device)
+    head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(cell.seed))
+    head = head.to(cell.device)
     model = FineTunedModel(upstream, head, tunerc, identity.selection, layer, identity.normalize)
     adapted = model.named_adapted()
+    numbers = sum(p.numel() for p in adapted.values())
     say(
-        f"{args.upstream} is fine-tuned: {sum(p.numel() for p in adapted.values()):,} parameters in {len(adapted)} "
-        f"tensors adapt (tunerc.adapt: {tunerc.adapt}), {sum(p.numel() for p in model.parameters()):,} in all"
+        f"{cell.upstream.name} is fine-tuned: {numbers:,} parameters in {len(adapted)} tensors "
+        f"adapt (tunerc.adapt: {tunerc.adapt}), {sum(p.numel() for p in model.parameters()):,} in all"
     )
-    waves = Waveforms(workspace.utterances, tunerc.longest_seconds, shape, args.device)
+    waves = Waveforms(workspace.utterances, tunerc.longest_seconds, shape, cell.device)
     if waves.cropped:
         say(f"{waves.cropped} utterance(s) are longer than {tunerc.longest_seconds} s and are cropped to that")
     rows = {u.id: row for row, u in enumerate(workspace.utterances)}
     prepared = Prepared(waves, rows, torch.zeros(shape), torch.ones(shape), standardized=False)
 
-    inputs = WaveInputs(tunerc.longest_seconds, args.device)
+    inputs = WaveInputs(tunerc.longest_seconds, cell.device)
 
     def read(path: Path) -> list[torch.Tensor]:
         return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
 
-    return Scope("finetuned", identity, prepared, read, upstream.get_downsample_rates(identity.selection), model)
+    return Scope("finetuned", identity, prepared, read, _rate(upstream, identity.selection), model)
 
 
-def _check_tuning(tunerc: TuningOptions, args: argparse.Namespace) -> None:
+def _rate(upstream: nn.Module, selection: str) -> int:
+    """Samples in one frame, as s3prl's upstreams say it."""
+    rates = upstream.get_downsample_rates
+    assert callable(rates)
+    return rates(selection)
+
+
+def _check_tuning(tunerc: TuningOptions, cell: CellOptions) -> None:
     if tunerc.longest_seconds < SHORTEST_CROP:
         raise UserError(
             f"Bad value {tunerc.longest_seconds} for tunerc.longest_seconds, to which utterances are cropped: expected "
             f"at least {SHORTEST_CROP} (seconds)."
         )
-    if tunerc.bf16 and not args.device.startswith("cuda"):
-        if args.mode == "train":
+    if tunerc.bf16 and not cell.device.startswith("cuda"):
+        if cell.trains:
             raise UserError("tunerc.bf16: true is for a GPU: on a CPU all is computed in float32. Leave it out.")
         say("tunerc.bf16 is for a GPU: on this CPU all is computed in float32")
 

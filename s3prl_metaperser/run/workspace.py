@@ -257,9 +257,10 @@ class Workspace:
         split = self.split
         learned = {rating.utterance for rating in (*split.train, *split.validation)}
         audio = {utterance: value[:16] for utterance, value in self.audio_hashes.items()}
-        shared = {
+        identity_of_labels = self.corpus.label_set.identity
+        shared: dict[str, Any] = {
             "classes": list(self.corpus.classes),
-            **({"label set": self.corpus.label_set.identity} if self.corpus.label_set.identity else {}),
+            **({"label set": identity_of_labels} if identity_of_labels else {}),
             "upstream": dataclasses.asdict(identity),
             "features": {
                 "shape": list(prepared.values.shape[1:]),

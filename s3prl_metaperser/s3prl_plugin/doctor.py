@@ -168,12 +168,13 @@ def _torchaudio() -> Iterator[Finding]:
 def _patched() -> Iterator[Finding]:
     """What :mod:`.compat` had to patch, and whether s3prl's runner can be imported then."""
     from s3prl_metaperser.s3prl_stack import compat, stand_ins
+    from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
 
     compat.apply()
     import huggingface_hub
     import torchaudio
 
-    runner = importlib.import_module("s3prl.downstream.runner")
+    importlib.import_module("s3prl.downstream.runner")
     patched = []
     if getattr(torchaudio, "info", None) is stand_ins.soundfile_info:
         patched.append("torchaudio without info and with a load that needs torchcodec: soundfile does both")
@@ -183,9 +184,7 @@ def _patched() -> Iterator[Finding]:
     if gone:
         patched.append(f"huggingface_hub without {' and '.join(gone)}: s3prl's runner imports them")
     patched.append("torch.load: no file is unpickled that holds more than tensors and plain data")
-    detail = (
-        f"{version('s3prl')}; its runner imports ({Path(runner.__file__).parent.parent}). Patched: {'; '.join(patched)}"
-    )
+    detail = f"{version('s3prl')}; its runner imports ({s3prl_folder()}). Patched: {'; '.join(patched)}"
     yield Finding("s3prl", "works", detail)
 
 

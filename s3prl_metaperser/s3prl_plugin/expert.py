@@ -66,6 +66,8 @@ class DownstreamExpert(nn.Module):
         self.projector = linear(upstream_dim, hidden, generator)
         self.classifier = linear(hidden, len(self.workspace.corpus.classes), generator)
         class_weights = torch.from_numpy(self.workspace.class_weights()).float()
+        self.class_weights: torch.Tensor
+        self.best_score: torch.Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("best_score", torch.full((1,), float("inf")), persistent=False)
 
@@ -97,7 +99,7 @@ class DownstreamExpert(nn.Module):
         data = self.options.downstream_expert.datarc
         if split == "train":
             metarc = self.options.downstream_expert.metarc
-            dataset = EpisodicDataset(
+            training = EpisodicDataset(
                 self._train_labels,
                 shots=metarc.shots,
                 combined_set=metarc.combined_set,
@@ -106,7 +108,7 @@ class DownstreamExpert(nn.Module):
                 steps=self.steps_per_epoch - skip,
                 audio=self._audio if self.needs_audio else None,
             )
-            return episodic_loader(dataset, data.num_workers)
+            return episodic_loader(training, data.num_workers)
         roles = {"dev": "validation", "test": "test"}
         if split not in roles:
             raise unknown_name("split", split, ["train", *roles])

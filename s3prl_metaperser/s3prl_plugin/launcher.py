@@ -10,13 +10,8 @@ import argparse
 import copy
 import os
 import sys
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import Any
 
 import s3prl_metaperser
 from s3prl_metaperser.config.options import OPEN_SECTIONS, Options, merged
@@ -24,16 +19,13 @@ from s3prl_metaperser.config.override import apply_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, printable, shown
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
-from s3prl_metaperser.run.workspace import Workspace, say
+from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, load_upstream_config
-from s3prl_metaperser.storage.disk import clear_leftovers, system_error
+from s3prl_metaperser.storage.disk import system_error
 from s3prl_metaperser.storage.paths import new_previous, steps_of
 from s3prl_metaperser.storage.resources import shipped_configuration
-
-if TYPE_CHECKING:
-    from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
 
 # What a resumed run takes from its command line and not from the checkpoint: as in s3prl, and whatever would let a
 # checkpoint from elsewhere publish the folder or fetch code.
@@ -51,9 +43,6 @@ KEPT_ON_RESUME = (
     "expdir",
 )
 
-# what s3prl 0.4.18's own code makes torch say at each start; nothing that a user could mend
-NOT_OURS = (".*torch.nn.utils.weight_norm.*is deprecated", "Support for mismatched key_padding_mask and attn_mask")
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run s3prl's command line; returns the exit status."""
@@ -70,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         print(printable(f"[MetaPerSER] error: {problem}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\n[MetaPerSER] interrupted; the last checkpoint is kept, and -a goes on from it", file=sys.stderr)
+        print("\n[MetaPerSER] interrupted; resume from the last checkpoint with -a", file=sys.stderr)
         return 130
 
 
@@ -78,7 +67,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     """One command.
 
     Raises:
-        UserError: whatever the user can mend.
+        UserError: whatever the user can fix.
     """
     past = _past_checkpoint(args)
     downstream = args.downstream
@@ -117,59 +106,35 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
     from s3prl_metaperser import parallel
 
     try:
-        runner = open_runner(args, config)
+        from s3prl_metaperser.run.cell import seed_everything
+        from s3prl_metaperser.run.experiment import write_yaml
+        from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
+
+        seed_everything(args.seed, cudnn=not args.disable_cudnn)
+        runner = MetaRunner(args, config)
+        if args.verbose:
+            say(f"options: {runner.opened.options}")
         if parallel.is_leader():
-            write_yaml(args, runner.config)
-        {"train": runner.train, "evaluate": runner.evaluate, "inference": runner.inference}[args.mode]()
+            write_yaml(Path(args.expdir), args, runner.config)
+        getattr(runner, args.mode)()
     finally:
         parallel.stop()
 
 
 def prepare_process(args: argparse.Namespace) -> None:
-    """Make s3prl fit for this machine's stack, and ``args.device`` one that is there; once or again before each run."""
+    """Make s3prl fit for this machine's packages, and ``args.device`` one that exists."""
+    from s3prl_metaperser import parallel
+    from s3prl_metaperser.run.cell import existing_device, fit_for_this_machine
+    from s3prl_metaperser.s3prl_plugin.registration import register
     from s3prl_metaperser.s3prl_stack import compat
 
-    compat.apply()
-    import torch
-
-    from s3prl_metaperser import parallel
-    from s3prl_metaperser.s3prl_plugin.registration import register
-
-    for message in NOT_OURS:
-        warnings.filterwarnings("ignore", message)
+    fit_for_this_machine()
     register()
-    args.device = _device(args.device, torch)
+    args.device = existing_device(args.device)
     if parallel.wanted():
         args.device = parallel.start(args.backend, args.device)
     if args.cache_dir is not None:
         compat.set_download_dir(args.cache_dir)
-
-
-def open_runner(
-    args: argparse.Namespace, config: dict[str, Any], open_workspace: Callable[[Options], Workspace] = Workspace
-) -> MetaRunner:
-    """The runner of one experiment, whose folder exists, in a process that is prepared.
-
-    Args:
-        open_workspace: how corpus and features are come by; a process with many experiments shares them.
-    """
-    import random
-
-    import numpy as np
-    import torch
-
-    from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
-
-    random.seed(args.seed)
-    np.random.seed(args.seed)
-    torch.manual_seed(args.seed)
-    torch.backends.cudnn.enabled = not args.disable_cudnn
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    runner = MetaRunner(args, config, open_workspace)
-    if args.verbose:
-        say(f"options: {runner.options}")
-    return runner
 
 
 def _past_checkpoint(args: argparse.Namespace) -> Path | None:
@@ -224,8 +189,10 @@ def _resumed(
 
 def _check_argument(key: str, value: Any, past: Path) -> None:
     numbers = ("seed", "upstream_layer_selection", "local_rank")
-    switches = ("upstream_trainable", "upstream_feature_normalize", "upstream_refresh")
-    switches += ("verbose", "disable_cudnn", "auto_resume")
+    switches = (
+        *("upstream_trainable", "upstream_feature_normalize", "upstream_refresh"),
+        *("verbose", "disable_cudnn", "auto_resume"),
+    )
     kind = int if key in numbers else bool if key in switches else str
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise UserError(f"{past}: its argument {key} is {shown(value)}, expected {kind.__name__}. It is damaged.")
@@ -300,28 +267,7 @@ def _make_folder(args: argparse.Namespace, options: Options) -> None:
         aside = new_previous(folder)
         for path in old:
             path.rename(aside / path.name)
-        say(f"{folder} held an earlier experiment; it is now in {aside.name}/ (use -a to go on instead)")
-
-
-def _device(device: str, torch) -> str:
-    try:
-        torch.device(device)
-    except RuntimeError:
-        raise UserError(f"--device {device}: there is no such device. Expected one of cuda, cuda:N, cpu.") from None
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        say("no GPU found: running on the CPU")
-        return "cpu"
-    return device
-
-
-def write_yaml(args: argparse.Namespace, config: dict[str, Any]) -> None:
-    """``args_<time>.yaml`` and ``config_<time>.yaml``, as s3prl does."""
-    from s3prl_metaperser.storage.atomic import write_text
-
-    clear_leftovers(Path(args.expdir))
-    tag = time.strftime("%Y-%m-%d-%H-%M-%S")
-    for name, content in (("args", vars(args)), ("config", config)):
-        write_text(Path(args.expdir) / f"{name}_{tag}.yaml", yaml.safe_dump(content, sort_keys=False))
+        say(f"Moved the earlier experiment in {folder} to {aside.name}/ (use -a to resume it instead)")
 
 
 if __name__ == "__main__":

@@ -46,5 +46,5 @@ def _handing_over(mode: str, stock):
         config = merged(read_yaml(shipped_configuration(self.args.upstream_trainable)), self.config)
         return getattr(MetaRunner(self.args, config), mode)(*args, **kwargs)
 
-    method.hands_over = True
+    vars(method)["hands_over"] = True
     return method

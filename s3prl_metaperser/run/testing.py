@@ -1,0 +1,148 @@
+"""From a trained state to its result, and to the classes of one audio file."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from s3prl_metaperser import parallel
+from s3prl_metaperser.config.options import training_options
+from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Tuned
+from s3prl_metaperser.evaluation.selection import select
+from s3prl_metaperser.evaluation.trajectory import trajectory
+from s3prl_metaperser.methods.base import ModelState, System
+from s3prl_metaperser.methods.state import state_hash
+from s3prl_metaperser.run.cell import Checkpoint, OpenCell
+from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.storage.provenance import differences
+
+#: Split -> whose episodes.
+ROLES = {"test": "test", "dev": "validation"}
+
+
+def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test") -> Result:
+    """Meta-test the fold's test rater (``test``) or validation rater (``dev``), and write the result file.
+
+    Raises:
+        UserError: an unknown split; no checkpoint, or one of another system, other data or other training options.
+    """
+    if split not in ROLES:
+        raise unknown_name("split", split, ROLES)
+    if checkpoint is None:
+        raise UserError("Nothing to evaluate: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
+    state, task = opened.load(checkpoint), opened.task
+    if checkpoint.resumed:
+        _refuse_changed_training(opened, checkpoint)
+    parameters = state_hash(state)
+    system, tuned = _tuned(opened, state)  # before anything of the test rater is read
+    episodes = opened.workspace.episodes(ROLES[split])
+    on_device = dataclasses.replace(opened.scope.prepared, values=task.features)
+    data = opened.workspace.episode_data(episodes, on_device, ROLES[split])
+    if note := episodes.shrink_note():
+        say(note)
+    begun = time.perf_counter()
+    tested = meta_test(system, state, data, progress=f"meta-testing {episodes.rater}")
+    seconds = time.perf_counter() - begun
+    evalrc, folds = system.options.downstream_expert.evalrc, opened.workspace.split
+    result = Result.of(
+        task=opened.cell.task,
+        cell=dataclasses.replace(_cell(opened, split), steps=evalrc.steps),
+        label_set=task.label_set,
+        raters=Raters(episodes.rater, folds.validation_rater, tuple(folds.train_raters)),
+        asked=episodes,
+        tested=tested,
+        hashes={
+            "corpus": opened.workspace.corpus.fingerprint(),
+            "task": task.identity,
+            "features": opened.scope.identity.key,
+            "upstream_checkpoint": opened.scope.identity.checkpoint,
+            "parameters": parameters,
+        },
+        options=opened.options.as_config(),
+        selected_step=checkpoint.step,
+        engine=opened.system.engine(state),
+        seconds=seconds,
+        draws=evalrc.interval_draws,
+        tuned=tuned,
+        trajectory=trajectory(system, state, data, evalrc.trajectory, task.label_set),
+    )
+    if parallel.is_leader():
+        _write(opened, result)
+    return result
+
+
+def _write(opened: OpenCell, result: Result) -> None:
+    cell, counts = result.cell, result.counts
+    path = opened.cell.folder / f"result_{cell.split}.json"
+    result.write(path)
+    title = (
+        f"{cell.system}, {cell.upstream} ({cell.scope}), {cell.corpus} {cell.scenario}/{cell.fold}, rater "
+        f"{result.raters.test}: K={counts.shots_used}, Q={counts.queries_used}, {counts.episodes} seeds, "
+        f"{cell.steps} steps"
+    )
+    print(result.table(title), flush=True)
+    for name, span in result.metrics.items():
+        opened.experiment.note(f"{cell.split} {name} at step {result.selected_step}: {span.mean}")
+    say(f"result file: {path}")
+
+
+def _tuned(opened: OpenCell, state: ModelState) -> tuple[System, Tuned | None]:
+    """The system as the protocol wants it, and what the validation rater chose for it."""
+    if opened.options.downstream_expert.evalrc.protocol == "paper":
+        return opened.system, None
+    selection = select(opened.system, state, opened.task)
+    chosen = ", ".join(f"{name}={value}" for name, value in selection.chosen.items()) or "nothing to choose"
+    say(f"protocol tuned: {chosen} (by the validation rater, among {len(selection.losses)} choices)")
+    return selection.system, selection.record(len(opened.task.validation_episodes))
+
+
+def _refuse_changed_training(opened: OpenCell, checkpoint: Checkpoint) -> None:
+    """The result's options say how the state was trained, which evaluating does not change."""
+    stored, current = (training_options(c) for c in (checkpoint.content["Config"], opened.options.as_config()))
+    if found := differences(stored, current):
+        raise UserError(
+            f"{checkpoint.path} was trained with other options (stored -> current: {'; '.join(found)}). "
+            "Evaluating does not train: remove them from -o, or train again."
+        )
+
+
+def _cell(opened: OpenCell, split: str) -> EvaluatedCell:
+    evalrc, folds = opened.options.downstream_expert.evalrc, opened.workspace.split
+    return EvaluatedCell(
+        corpus=opened.workspace.corpus.name,
+        upstream=opened.cell.upstream.name,
+        scope=opened.scope.name,
+        scenario=folds.scenario,
+        fold=folds.fold,
+        system=opened.cell.system,
+        split="test" if split == "test" else "dev",
+        shots=evalrc.shots,
+        queries=evalrc.queries,
+        seeds=tuple(range(evalrc.seeds if split == "test" else evalrc.validation_seeds)),
+        steps=evalrc.steps,
+        protocol=evalrc.protocol,
+        standardized=opened.scope.prepared.standardized,
+        training_seed=opened.cell.seed,
+    )
+
+
+def predict_file(opened: OpenCell, checkpoint: Checkpoint | None, path: Path) -> dict[str, float]:
+    """Print and return the class probabilities of an audio file, before any adaptation.
+
+    The same path as ``metaperser predict`` on the exported experiment, and the same bits.
+    """
+    if checkpoint is None:
+        raise UserError("Nothing to infer with: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
+    if not path.is_file():
+        raise UserError(f"-t {path}: no such audio file.")
+    system, label_set = opened.system, opened.workspace.corpus.label_set
+    state = opened.load(checkpoint)
+    probabilities = system.predict(state, system.unadapted(state), opened.scope.read(path))[0]
+    found = dict(zip(label_set.classes, probabilities.tolist(), strict=True))
+    decided = dict(zip(label_set.classes, label_set.decide(probabilities), strict=True))
+    for name, value in sorted(found.items(), key=lambda item: -item[1]):
+        print(f"{name:<12} {value:.3f}{'  ticked' if decided[name] else ''}")
+    return found
