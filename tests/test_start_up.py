@@ -17,7 +17,7 @@ from s3prl_metaperser.s3prl_plugin import launcher
 GRID = Path(__file__).resolve().parents[1] / "benchmarks" / "smoke.yaml"
 COMMANDS = [
     ["--help"],
-    *[["list", what] for what in ("corpora", "labels", "systems", "tasks", "upstreams")],
+    *[["list", what] for what in ("corpora", "labels", "metrics", "systems", "tasks", "upstreams")],
     ["plan", "wavlm_base"],
     ["plan", "--help"],
     ["status", str(GRID)],

@@ -1,4 +1,4 @@
-"""``metaperser list``: the registered corpora, label sets, systems, tasks and upstreams."""
+"""``metaperser list``: the registered corpora, label sets, metrics, systems, tasks and upstreams."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import importlib
 _SHOWN = {
     "corpora": [("", "corpora:CORPORA")],
     "labels": [("", "corpora.label_sets:LABEL_SETS")],
+    "metrics": [("", "evaluation.metrics:METRICS")],
     "systems": [
         ("frozen upstream:\n", "methods:SYSTEMS"),
         ("fine-tuned upstream (-f):\n", "methods:FINETUNED_SYSTEMS"),
@@ -18,7 +19,7 @@ _SHOWN = {
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("list", help="list corpora, label sets, systems, tasks or upstreams")
+    parser = commands.add_parser("list", help="list corpora, label sets, metrics, systems, tasks or upstreams")
     parser.add_argument("what", choices=[*_SHOWN, "upstreams"])
     parser.set_defaults(run=run)
 
@@ -37,5 +38,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(title, end="")
         width = max(22, *map(len, registry.names()))
         for name in registry.names():
-            print(f"{name:<{width}} {registry.summary(name)}")
+            print(f"{name:<{width}} {registry.summary(name) or getattr(registry.get(name), 'title', '')}")
     return 0
