@@ -1,6 +1,6 @@
 """Linear-Zero, Linear-Few and, with the whole model, Entire-Zero, Entire-Few (section 2.4).
 
-Zero is the consensus initialisation (SSL-E) as it is; Few goes on from it with a conventional optimiser on the K
+Zero is the consensus initialisation (SSL-E) as it is; Few continues with a conventional optimiser on the K
 samples: one batch, ``evalrc.steps`` steps, everything adapts.
 """
 

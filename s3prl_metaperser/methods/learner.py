@@ -1,6 +1,6 @@
 """What learns, in either scope: the head on pooled features, or upstream and head together on waveforms.
 
-A system speaks to a learner alone - parameters, logits, embeddings, losses - and so serves both scopes with one class.
+A system sees only the learner (parameters, logits, embeddings, losses), so that one class serves both scopes.
 """
 
 from __future__ import annotations

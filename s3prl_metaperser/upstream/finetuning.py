@@ -1,4 +1,4 @@
-"""An upstream that adapts as a whole (``-f``): what has to be mended in it, and upstream and head as one model.
+"""An upstream that adapts as a whole (``-f``): what has to be fixed in it, and upstream and head as one model.
 
 Its options (``options`` below; any object with these attributes)::
 

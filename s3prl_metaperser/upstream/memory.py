@@ -1,4 +1,4 @@
-"""Running out of memory, told in words."""
+"""Readable errors for running out of memory."""
 
 from __future__ import annotations
 

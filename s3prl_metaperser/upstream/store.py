@@ -4,7 +4,7 @@ With a frozen upstream and the linear head nothing else is needed (see :mod:`s3p
 belongs to one upstream, checkpoint and preprocessing; inside it, features are found by the SHA-256 of the audio file,
 so that a swapped or changed file can never be matched to old features.
 
-A store is a folder of safetensors shards, each written whole or not at all. Extraction goes on where it stopped, and
+A store is a folder of safetensors shards, each written whole or not at all. Extraction resumes where it stopped, and
 of two processes that want the same store one does the work and the other waits.
 """
 
