@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
-from s3prl_metaperser.s3prl_plugin.launcher import NOT_OURS
+from s3prl_metaperser.run.cell import NOT_OURS
 
 
 def quiet_upstreams() -> None:
