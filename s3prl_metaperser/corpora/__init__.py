@@ -64,6 +64,11 @@ def load_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
 
     Raises:
         UserError: unknown name or option, missing folder, or nothing usable in it.
+
+    Examples:
+        >>> corpus = load_corpus("iemocap", demo)
+        >>> corpus.label_set.kind, len(corpus.classes), len(corpus.utterances)
+        ('multi', 9, 120)
     """
     reader = reader_of(name)
     return reader.read(user_path(root), **reader.checked(name, options))

@@ -33,6 +33,10 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
         UserError: there are no results, a file cannot be read, is not whole or has another schema, there are two files
             for one cell and fold, or files disagree in what one table must share (see :func:`check_compatible`). The
             message names the files and the difference.
+
+    Examples:
+        >>> [str(result.key) for result in load_results(folder)]
+        ['Linear-Zero: demo, fbank_no_cmvn (frozen), seen, K=8, protocol paper']
     """
     if protocol not in (None, *PROTOCOLS):
         raise unknown_name("protocol", str(protocol), PROTOCOLS)

@@ -148,9 +148,9 @@ class Result:
     """One cell's result.
 
     Examples:
-        >>> result = Result.read(path)                      # doctest: +SKIP
-        >>> result.cell.system, result.metrics["macro_f1"].mean  # doctest: +SKIP
-        ('Meta-PerSER', 0.2941)
+        >>> result = Result.read(folder / "result_test.json")
+        >>> result.cell.system, result.counts.episodes, len(result.episodes[0].probabilities)
+        ('Linear-Zero', 3, 24)
     """
 
     schema: Count  # version of this list; 3 and 4 are read

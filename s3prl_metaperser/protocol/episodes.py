@@ -83,6 +83,14 @@ def make_episodes(
 
     Raises:
         UserError: the rater has K ratings or fewer, so that nothing is left to test on.
+
+    Examples:
+        >>> corpus = load_corpus("iemocap", demo)
+        >>> request = dict(corpus=corpus.fingerprint(), scenario="seen", fold="fold1", shots=8, queries=24)
+        >>> ratings = [rating for rating in corpus.ratings if rating.rater == "C-E1"]
+        >>> made = make_episodes(ratings, seeds=range(3), **request)
+        >>> [(len(episode.support), len(episode.query)) for episode in made.episodes]
+        [(8, 24), (8, 24), (8, 24)]
     """
     rater = ratings[0].rater
     rated = sorted(rating.utterance for rating in ratings)

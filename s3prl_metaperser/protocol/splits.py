@@ -76,6 +76,13 @@ def make_split(
 
     Raises:
         UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split.
+
+    Examples:
+        >>> split = make_split(load_corpus("iemocap", demo), scenario="unseen", fold="fold2")
+        >>> split.test_rater, split.validation_rater
+        ('C-E2', 'C-E4')
+        >>> {rating.rater for rating in split.test}
+        {'C-E2'}
     """
     if scenario not in SCENARIOS:
         raise unknown_name("scenario", scenario, SCENARIOS)

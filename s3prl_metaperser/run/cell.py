@@ -179,6 +179,14 @@ def run_cell(
 
     Raises:
         UserError: whatever is at fault; what was reached is kept, and the same call resumes from there.
+
+    Examples:
+        >>> cell = CellOptions(UpstreamOptions("fbank_no_cmvn"), folder, small, system="Linear-Zero")
+        >>> result = run_cell(cell)  # doctest: +ELLIPSIS
+        Linear-Zero, fbank_no_cmvn (frozen), demo seen/fold1, rater C-E1: K=8, Q=24, 3 seeds, 6 steps
+        metric ...
+        >>> result.cell.system, result.counts.shots_used, result == Result.read(folder / "result_test.json")
+        ('Linear-Zero', 8, True)
     """
     from s3prl_metaperser.run.testing import evaluate
     from s3prl_metaperser.run.training import train
