@@ -234,7 +234,7 @@ def test_bf16_is_refused_in_training_on_a_cpu_and_evaluating_there_says_so(tmp_p
     bf16 = ("downstream_expert.tunerc.bf16=true",)
     assert launcher.main(command(tmp_path / "exp", checkpoint, options=bf16)) == 2
     assert "tunerc.bf16: true is for a GPU" in capsys.readouterr().err.strip().splitlines()[-1]
-    made_on_a_gpu = SimpleNamespace(mode="evaluate", device="cpu")
+    made_on_a_gpu = SimpleNamespace(trains=False, device="cpu")
     scopes._check_tuning(TuningOptions(bf16=True), made_on_a_gpu)
     assert "on this CPU all is computed in float32" in capsys.readouterr().err
 
