@@ -136,16 +136,16 @@ def test_a_number_column_or_a_label_column_holds_the_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "cell", "message"),
     [
-        ("ordinal", "11", r"ratings\.csv:2: '11' is not on the scale of rater 'x'\. Expected one number from 1 to 10"),
+        ("ordinal", "11", r"ratings\.csv:2: '11' is not on the scale \(rater 'x'\)\. Expected one number from 1 to 10"),
         ("ordinal", "0.99", "not on the scale"),
         ("ordinal", "nan", "not on the scale"),
         ("ordinal", "happy", "not on the scale"),
         ("ordinal", "3;4", "not on the scale"),
-        ("single", "happy;sad", r"ratings\.csv:2: 2 labels in 'happy;sad' of rater 'x'\..* one label for each rating"),
+        ("single", "happy;sad", r"ratings\.csv:2: 2 labels in 'happy;sad' \(rater 'x'\)\..* one label for each rating"),
         (
             "single",
             "hapy",
-            r"csv:2: unknown label 'hapy' of rater 'x'\. Did you mean 'happy'\?.*anger, disgust",
+            r"csv:2: unknown label 'hapy' \(rater 'x'\)\. Did you mean 'happy'\?.*anger, disgust",
         ),
         ("soft", "calm:0.7;tense:0.4", r"ratings\.csv:2: the shares .* sum to 1\.1"),
         ("soft", "calm:-1;tense:2", r"ratings\.csv:2: bad share in 'calm:-1'"),
@@ -176,6 +176,49 @@ def test_shares_of_what_is_left_out_go_to_the_others(tmp_path):
     assert SHARES.parse("tense").shares == (1.0,)
 
 
+def test_a_share_of_zero_is_no_tick_but_its_label_must_be_known(tmp_path):
+    cell = SHARES.parse("calm:0;tense:1")
+    assert (cell.ticks, cell.shares) == (("tense",), (1.0,))
+    assert SHARES.parse("clam:0;tense:1").unknown == ("clam",)
+
+
+NAMED = """\
+name: quality
+kind: ordinal
+classes: [bad, fair, good]
+levels: [-1, 0, 1]
+spellings: {poor: bad, 99: "-", n/a: "-"}
+merges: {excellent: good}
+"""
+
+
+def test_a_level_may_be_given_by_its_name_or_spelling_and_a_code_for_no_answer_is_left_out(tmp_path):
+    rows = (
+        "a.wav,v,-1",
+        "a.wav,w,Fair",
+        "a.wav,x,poor",
+        "a.wav,y,excellent",
+        "a.wav,z,99",
+        "b.wav,x,n/a",
+        "b.wav,y,.5",
+    )
+    corpus = corpus_of(tmp_path, NAMED, *rows)
+    assert [(r.ticks, r.value) for r in corpus.ratings] == [
+        *((("bad",), -1.0), (("fair",), 0.0), (("bad",), -1.0), (("good",), 1.0)),
+        (("fair",), 0.5),
+    ]
+    assert corpus.merged == {"excellent -> good": 1}
+    assert corpus.dropped["ticks: left out by the label set"] == 2
+    with pytest.raises(
+        UserError, match=r"'awful' is not on the scale \(rater 'x'\)\. Expected one number from -1 to 1"
+    ):
+        corpus_of(tmp_path, NAMED, "a.wav,x,awful")
+    dropping = corpus_of(tmp_path, NAMED + "unknown: drop\n", "a.wav,x,awful", "a.wav,y,0")
+    assert dropping.dropped["ticks: unknown label"] == 1
+    with pytest.raises(UserError, match="'98' is not on the scale"):
+        corpus_of(tmp_path, NAMED + "unknown: drop\n", "a.wav,x,98")
+
+
 # -- definitions ----------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +241,12 @@ def test_shares_of_what_is_left_out_go_to_the_others(tmp_path):
         ("name: x\nkind: single\nclasses: [a, b]\ncolour: red", r"Unknown key colour"),
         ("kind: single\nclasses: [a, b]", "The key name is missing"),
         ("name: x\nkind: multi\nclasses: [a, 'b;c']", "cannot be the name of a class"),
+        ("name: x\nkind: soft\nclasses: [a, 'b:c']", "cannot be the name of a class"),
+        ("name: x\nkind: single\nclasses: [a, b]\nspellings: {a: b}", "'a' .* means 'a' and 'b'"),
+        ("name: x\nkind: single\nclasses: [a b, A-B]", "'A-B' .* means 'a b' and 'A-B'"),
+        ("name: x\nkind: single\nclasses: [a, b]\nmerges: {B: a}", "'B' .* means 'b' and 'B'"),
+        ("name: x\nkind: single\nclasses: [a, Other]", "'other' .* means 'Other' and 'other'"),
+        ("name: x\nkind: ordinal\nlevels: [1]", "at least two, ascending"),
     ],
 )
 def test_a_bad_definition_names_the_key(tmp_path, text, message):

@@ -129,7 +129,7 @@ def test_a_label_outside_the_models_set_is_one_error_that_lists_its_classes(mode
     assert main([*command, "--out", str(tmp_path / "listener")]) == 2
     told = capsys.readouterr().err
     what, hint = message.split(". ", 1)
-    assert f"mine.csv:2: {what} of rater 'listener'. {hint}" in told
+    assert f"mine.csv:2: {what} (rater 'listener'). {hint}" in told
     with pytest.raises(UserError) as caught:
         PersonalizedEmotionRecognizer.load(models[kind]).adapt([clip], [label])
     assert str(caught.value).startswith(f"labels[0]: {message}")

@@ -113,32 +113,46 @@ class LabelSet:
 
     def __post_init__(self) -> None:
         if self.kind == "ordinal" and not self.classes:
-            object.__setattr__(self, "classes", tuple(f"{level:g}" for level in self.levels))
+            object.__setattr__(self, "classes", tuple(f"{level:.12g}" for level in self.levels))
         if faults := list(self._faults()):
-            raise UserError(f"Label set {shown(self.name)}: {'; '.join(faults)}.")
+            raise UserError(f"Label set {shown(self.name)}: {' '.join(faults)}")
 
     def _faults(self) -> Iterable[str]:
         classes = set(self.classes)
         if self.kind not in KINDS:
-            yield f"kind {shown(self.kind)}, expected one of {', '.join(KINDS)}"
-        if len(self.classes) < 2 or len(classes) < len(self.classes):
-            yield "classes must be at least two names, each once"
-        if bad := [name for name in self.classes if not name.strip() or name == LEFT_OUT or ";" in name]:
-            yield f"{shown(bad[0])} cannot be the name of a class"
+            yield f"kind {shown(self.kind)}, expected one of {', '.join(KINDS)}."
+        ascending = list(self.levels) == sorted(set(self.levels)) and all(map(math.isfinite, self.levels))
+        if self.kind == "ordinal" and not (ascending and len(self.levels) == len(self.classes) >= 2):
+            yield "kind ordinal needs levels: a number for each class, at least two, ascending."
+        elif len(self.classes) < 2 or len(classes) < len(self.classes):
+            yield "classes must be at least two names, each once."
+        if self.kind != "ordinal" and self.levels:
+            yield "levels belong to kind ordinal alone."
+        reserved = ";:" if self.kind == "soft" else ";"
+        if bad := [name for name in self.classes if not _plain(name) or any(mark in name for mark in reserved)]:
+            yield f"{shown(bad[0])} cannot be the name of a class."
         if (self.other == "class") != (OTHER in classes):
-            yield f"a class named {OTHER!r} and other: class go together"
+            yield f"a class named {OTHER!r} and other: class go together."
         known = classes | {OTHER, LEFT_OUT}
         if bad := sorted(set(self.merges.values()) - known):
             yield f"merges: {shown(bad[0])} is not a class.{did_you_mean(bad[0], self.classes)}"
-        if both := sorted(classes & set(self.merges)):
-            yield f"merges: {shown(both[0])} is taken in by another class, so take it out of classes"
         if bad := sorted(set(self.spellings.values()) - known - set(self.merges)):
             yield f"spellings: {shown(bad[0])} is not a class.{did_you_mean(bad[0], self.classes)}"
-        ascending = list(self.levels) == sorted(set(self.levels)) and all(map(math.isfinite, self.levels))
-        if self.kind == "ordinal" and (len(self.levels) != len(self.classes) or not ascending):
-            yield "kind ordinal needs levels: a number for each class, ascending"
-        if self.kind != "ordinal" and self.levels:
-            yield "levels belong to kind ordinal alone"
+        if both := sorted(classes & set(self.merges)):
+            yield f"merges: {shown(both[0])} is taken in by another class, so take it out of classes."
+        elif fault := self._ambiguous():
+            yield fault
+
+    def _ambiguous(self) -> str:
+        """Labels that are read alike and mean different classes, of which one could then never be answered."""
+        meant: dict[str, str] = {}
+        own = ((name, name) for name in dict.fromkeys((*self.classes, *self.merges, OTHER)))
+        for label, name in (*own, *self.spellings.items()):
+            number = self.kind == "ordinal" and _number(label) is not None  # is read as a number
+            if not number and meant.setdefault(_plain(label), name) != name:
+                both = f"{shown(meant[_plain(label)])} and {shown(name)}"
+                return f"the label {shown(label)} (any case; _ and - are blanks) means {both}. Rename one."
+        return ""
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -178,7 +192,7 @@ class LabelSet:
 
         ``multi``: labels joined by ``;``; empty parts are nothing, as IEMOCAP ends every label with ``;``. ``single``:
         one label. ``soft``: ``happy:0.7;neutral:0.3``, shares that sum to 1; a label without a number has all of it.
-        ``ordinal``: a number on the scale. A blank cell has no ticks.
+        ``ordinal``: a number on the scale, or the name or spelling of a level. A blank cell has no ticks.
 
         Args:
             lookup: in place of :meth:`lookup`.
@@ -187,17 +201,21 @@ class LabelSet:
             LabelError: a cell that is no label of this kind.
         """
         parts = [part for part in map(str.strip, text.split(";")) if part]
-        if self.kind == "ordinal":
-            return self._number(parts, text)
+        if self.kind == "ordinal" and parts and parts[0] not in self.spellings:
+            value = _number(parts[0]) if len(parts) == 1 else math.nan
+            if value is not None:
+                return self._on_scale(value, text)
         if self.kind == "single" and len(parts) > 1:
             raise LabelError(f"{len(parts)} labels in {shown(text)}", "This label set takes one label for each rating.")
         labels, shares = _shares(parts, text) if self.kind == "soft" else (parts, [1.0] * len(parts))
         found = [(lookup or self.lookup)(label) for label in labels]
-        ticks, given = self.in_order(found), list(zip(labels, found, shares, strict=True))
+        given = list(zip(labels, found, shares, strict=True))
+        ticks = self.in_order(name for _, name, share in given if share)
         kept = [sum(share for _, name, share in given if name == tick) for tick in ticks]
         return Cell(
             ticks,
             shares=tuple(share / sum(kept) for share in kept) if self.kind == "soft" else None,
+            value=self.levels[self._index[ticks[0]]] if self.kind == "ordinal" and ticks else None,
             others=0 if OTHER in self._index else found.count(OTHER),
             left_out=tuple(label for label, name, _ in given if name == LEFT_OUT),
             merged=tuple(
@@ -214,6 +232,8 @@ class LabelSet:
         """
         cell = self.parse(text)
         if cell.unknown and self.unknown == "error":
+            if self.kind == "ordinal":
+                return self._on_scale(math.nan, text)
             label = cell.unknown[0][:60]
             near = did_you_mean(label.lower(), self.known_names()).strip()
             several = "; several are joined by ';'" if self.kind == "multi" else ""
@@ -225,21 +245,12 @@ class LabelSet:
             )
         return cell
 
-    def _number(self, parts: list[str], text: str) -> Cell:
-        if not parts:
-            return Cell(())
+    def _on_scale(self, value: float, text: str) -> Cell:
         low, high = self.levels[0], self.levels[-1]
-        names = dict(zip(self.classes, self.levels, strict=True))
-        try:
-            value = names[parts[0]] if parts[0] in names else float(parts[0])
-        except ValueError:
-            value = math.nan
-        if len(parts) > 1 or not low <= value <= high:
+        if not low <= value <= high:
             raise LabelError(f"{shown(text)} is not on the scale", f"Expected one number from {low:g} to {high:g}.")
-        return Cell((self._nearest(value),), value=value)
-
-    def _nearest(self, value: float) -> str:
-        return self.classes[int(np.abs(np.asarray(self.levels) - value).argmin())]
+        nearest = int(np.abs(np.asarray(self.levels) - value).argmin())
+        return Cell((self.classes[nearest],), value=value)
 
     # -- answers to targets ---------------------------------------------------------------------------------------
 
@@ -376,17 +387,21 @@ def _plain(label: str) -> str:
     return " ".join(label.lower().replace("_", " ").replace("-", " ").split())
 
 
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _shares(parts: list[str], text: str) -> tuple[list[str], list[float]]:
     """Labels and shares of a soft cell, ``label:share`` joined by ``;``."""
     labels, shares = [], []
     for part in parts:
         label, colon, number = part.rpartition(":")
-        try:
-            share = float(number) if colon else 1.0
-        except ValueError:
-            share = math.nan
-        if not 0.0 < share <= 1.0:
-            raise LabelError(f"bad share in {shown(part)}", "Write happy:0.7;neutral:0.3, shares above 0 and up to 1.")
+        share = _number(number) if colon else 1.0
+        if share is None or not 0.0 <= share <= 1.0:
+            raise LabelError(f"bad share in {shown(part)}", "Write happy:0.7;neutral:0.3, shares from 0 to 1.")
         labels.append((label if colon else part).strip())
         shares.append(share)
     if shares and abs(sum(shares) - 1.0) > SHARES_TOLERANCE:

@@ -241,7 +241,7 @@ class _Table:
         try:
             return self.label_set.checked(label)
         except LabelError as fault:
-            what = f"{self.path}:{line}: {fault.what} of rater {rater[:60]!r}. {fault.hint}{self.hint}"
+            what = f"{self.path}:{line}: {fault.what} (rater {rater[:60]!r}). {fault.hint}{self.hint}"
             raise UserError(what) from None
 
     def _count(self, cell: Cell, ratings: int) -> None:
