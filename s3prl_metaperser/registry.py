@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.errors import UserError, shown, unknown_name
 
 T = TypeVar("T")
 F = TypeVar("F")
@@ -35,11 +35,13 @@ class Registry(Generic[T]):
     Args:
         kind: what is registered, in the singular ("corpus"), for messages.
         groups: entry-point groups from which other packages' additions are taken, e.g. ``s3prl_metaperser.corpora``.
+        expected: what another package's object must be, for messages, and the check of its name and itself.
     """
 
-    def __init__(self, kind: str, *groups: str):
+    def __init__(self, kind: str, *groups: str, expected: tuple[str, Callable[[str, Any], bool]] | None = None):
         self.kind = kind
         self.groups = groups
+        self.expected = expected
         self._entries: dict[str, _Entry] = {}
         self._plugins_read = False
 
@@ -93,19 +95,24 @@ class Registry(Generic[T]):
 
         Raises:
             UserError: the name is unknown (the message gives the nearest known one and all of them), or another
-                package's object cannot be imported.
+                package's object cannot be imported or is not what it must be.
         """
         entry = self._entry(name)
         module, _, attribute = entry.target.partition(":")
-        try:
+        if entry.package is None:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            if entry.package is None:
-                raise
+        advice = f"Fix or uninstall {entry.package}."
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except Exception as error:  # importing another package's module can raise anything
             raise UserError(
-                f"The {self.kind} {name!r} cannot be loaded from {entry.target!r} ({error}). Fix or uninstall "
-                f"{entry.package}."
+                f"The {self.kind} {name!r} cannot be loaded from {entry.target!r} ({error}). {advice}"
             ) from error
+        if self.expected and not self.expected[1](name, found):
+            raise UserError(
+                f"The {self.kind} {name!r} ({entry.target}) is {shown(found)}, expected {self.expected[0]}. {advice}"
+            )
+        return found
 
     @contextlib.contextmanager
     def read_again(self) -> Iterator[None]:

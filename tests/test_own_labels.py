@@ -7,6 +7,7 @@ import doctest
 import json
 import os
 import re
+import shutil
 import sys
 import typing
 from pathlib import Path
@@ -72,6 +73,19 @@ def test_a_result_holds_distributions_over_the_corpus_classes_and_what_the_rater
 def test_the_audit_recomputes_every_number_from_the_corpus(results, corpora, capsys, kind):
     assert main(["validate", "--all", str(results[kind]), "--corpus", "ratings_csv", "--root", str(corpora[kind])]) == 0
     assert "3" in capsys.readouterr().out
+
+
+def test_a_label_set_that_an_option_named_is_named_for_the_audit_and_the_report_too(results, corpora, tmp_path, capsys):
+    root, labels = tmp_path / "bare", tmp_path / "six.yaml"
+    shutil.copytree(corpora["single"], root)
+    (root / "labels.yaml").rename(labels)
+    named = ["--corpus", "ratings_csv", "--root", str(root)]
+    checked = ["validate", "--all", str(results["single"]), *named]
+    assert main(checked) == 1
+    assert "has other labels now" in capsys.readouterr().out, "they are read as IEMOCAP's"
+    assert main([*checked, "--labels", str(labels)]) == 0
+    report = ["report", str(results["single"]), "--out", str(tmp_path / "report"), *named, "--labels", str(labels)]
+    assert main(report) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

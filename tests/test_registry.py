@@ -5,9 +5,12 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from s3prl_metaperser import registry
-from s3prl_metaperser.corpora import CORPORA
+from s3prl_metaperser.corpora import CORPORA, LABEL_SETS, load_corpus
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.registry import Registry
+from s3prl_metaperser.tasks import TASKS
 
 
 @pytest.fixture
@@ -83,6 +86,31 @@ def test_another_packages_object_that_cannot_be_loaded_is_one_clear_error(colour
     colours.register("own", "no_such_module:x")
     with pytest.raises(ModuleNotFoundError):
         colours.get("own")
+
+
+@pytest.mark.parametrize("registered", [CORPORA, LABEL_SETS, SYSTEMS, METRICS, TASKS], ids=lambda r: r.kind)
+def test_another_packages_broken_or_wrong_object_is_one_clear_error(registered, tmp_path, monkeypatch):
+    (tmp_path / "unfinished_plugin.py").write_text("def read(:\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    points = [EntryPoint("broken", "unfinished_plugin:read", "g"), EntryPoint("wrong", "string:digits", "g")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    with registered.read_again():
+        with pytest.raises(UserError, match=r"'broken' cannot be loaded from .*invalid syntax.* uninstall another"):
+            registered.get("broken")
+        with pytest.raises(
+            UserError, match=r"'wrong' \(string:digits\) is '0123456789', expected a .* uninstall another"
+        ):
+            registered.get("wrong")
+
+
+def test_a_reader_that_returns_no_corpus_is_one_clear_error(tmp_path, monkeypatch):
+    point = EntryPoint("mine", "copy:copy", "g")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    with (
+        CORPORA.read_again(),
+        pytest.raises(UserError, match=r"reader of corpus 'mine' returned .*, expected a Corpus"),
+    ):
+        load_corpus("mine", tmp_path)
 
 
 def test_facts_are_those_of_the_registration_or_of_the_other_packages_object(monkeypatch):

@@ -14,13 +14,16 @@ def add(commands) -> None:
     parser.add_argument("--protocol", help="paper or tuned, if RESULTS has both")
     parser.add_argument("--corpus", help="the evaluated corpus, for its label statistics (the demo corpus is found)")
     parser.add_argument("--root", help="the corpus's folder")
+    parser.add_argument(
+        "--labels", metavar="NAME|FILE", help="ratings_csv: the label set of datarc.labels, if it was set"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
 
-    corpus = open_evaluated_corpus(arguments.corpus, arguments.root)
+    corpus = open_evaluated_corpus(arguments.corpus, arguments.root, arguments.labels)
     results, out = user_path(arguments.results), user_path(arguments.out)
     written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
     print(f"{written.results} result files; {written.missing} of {written.rows} table rows have no result yet")

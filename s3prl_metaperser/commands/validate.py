@@ -43,6 +43,6 @@ def _results(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.report.write import open_evaluated_corpus
 
-    found = audit(user_path(arguments.all), open_evaluated_corpus(arguments.corpus, arguments.root))
+    found = audit(user_path(arguments.all), open_evaluated_corpus(arguments.corpus, arguments.root, arguments.labels))
     print(printable_json(found.as_json()) if arguments.json else printable(str(found)))
     return found.status

@@ -16,7 +16,7 @@ from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, 
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.corpora.reader import Reader
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.storage.paths import cache_root, user_path
 
@@ -38,7 +38,11 @@ __all__ = [
     "stored_corpus",
 ]
 
-CORPORA: Registry[Reader | Callable[..., Corpus]] = Registry("corpus", "s3prl_metaperser.corpora")
+CORPORA: Registry[Reader | Callable[..., Corpus]] = Registry(
+    "corpus",
+    "s3prl_metaperser.corpora",
+    expected=("a function or a Reader", lambda _, found: callable(found) and not isinstance(found, type)),
+)
 CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:READER", "the IEMOCAP release")
 CORPORA.register("demo", "s3prl_metaperser.demo.reader:READER", "synthetic speech, made on first use")
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:READER", "ratings.csv: file,rater,label")
@@ -71,17 +75,23 @@ def load_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
         ('multi', 9, 120)
     """
     reader = reader_of(name)
-    return reader.read(user_path(root), **reader.checked(name, options))
+    corpus = reader.read(user_path(root), **reader.checked(name, options))
+    if not isinstance(corpus, Corpus):
+        raise UserError(f"The reader of corpus {name!r} returned {shown(corpus)}, expected a Corpus. Fix its package.")
+    return corpus
 
 
-def stored_corpus(name: str, root: str | Path) -> Corpus:
-    """The corpus as it is on disk, whatever options it was made or read with: for its labels alone.
+def stored_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
+    """The corpus as it is on disk, whatever other options it was made or read with: for its labels alone.
 
     Raises:
-        UserError: unknown name, missing folder, or nothing usable in it.
+        UserError: unknown name or option, missing folder, or nothing usable in it.
     """
     reader = reader_of(name)
-    return reader.stored(user_path(root)) if reader.stored is not None else load_corpus(name, root)
+    if reader.stored is None:
+        return load_corpus(name, root, **options)
+    reader.checked(name, options)
+    return reader.stored(user_path(root), **options)
 
 
 def labels_without_audio(name: str, options: Mapping[str, Any]) -> Corpus | None:

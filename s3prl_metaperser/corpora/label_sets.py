@@ -58,7 +58,11 @@ AROUSAL, VALENCE, DOMINANCE = (_scale(f"{name}-1-7", 1, 7) for name in ("arousal
 MOS = _scale("mos-1-5", 1, 5)
 FLUENCY, ACCURACY, PROSODIC = (_scale(f"speechocean762-{name}", 0, 10) for name in ("fluency", "accuracy", "prosodic"))
 
-LABEL_SETS: Registry[LabelSet] = Registry("label set", "s3prl_metaperser.label_sets")
+LABEL_SETS: Registry[LabelSet] = Registry(
+    "label set",
+    "s3prl_metaperser.label_sets",
+    expected=("a LabelSet", lambda _, found: isinstance(found, LabelSet)),
+)
 LABEL_SETS.register("iemocap", "s3prl_metaperser.corpora.iemocap:LABEL_SET", "nine emotions, several may be ticked")
 for _set, _where, _summary in (
     (CREMA_D, "CREMA_D", "six emotions, one a rating"),

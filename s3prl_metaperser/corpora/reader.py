@@ -25,14 +25,14 @@ class Reader:
             that ``datarc`` takes with this corpus.
         home: ``home(cache, options)``: where the corpus is if no root is given, for a reader that makes it on first
             use.
-        stored: ``stored(root)`` reads what is on disk whatever the options were; by default ``read(root)``.
+        stored: ``stored(root)`` reads what is on disk whatever the options were; by default :attr:`read` does.
         labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.
         terms: what its licence asks of who passes on a model that was trained on it.
     """
 
     read: Callable[..., Corpus]
     home: Callable[[Path, Mapping[str, Any]], Path] | None = None
-    stored: Callable[[Path], Corpus] | None = None
+    stored: Callable[..., Corpus] | None = None
     labels_only: Callable[[Mapping[str, Any]], Corpus] | None = None
     terms: str = ""
 

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.registry import Registry
 
 if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
 
-METRICS: Registry[Metric] = Registry("metric", "s3prl_metaperser.metrics")
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "s3prl_metaperser.metrics",
+    expected=("a Metric with this name", lambda name, found: isinstance(found, Metric) and found.name == name),
+)
 
 #: Unit -> (factor for printing, digits after the point, word behind a difference).
 UNITS = {
@@ -170,7 +174,7 @@ class Weighted:
 
 def metrics_for(label_set: LabelSet) -> tuple[Metric, ...]:
     """The metrics that fit a label set, in the order of registration; the first is the primary one."""
-    return tuple(metric for metric in map(_registered, METRICS.names()) if label_set.kind in metric.kinds)
+    return tuple(metric for metric in map(METRICS.get, METRICS.names()) if label_set.kind in metric.kinds)
 
 
 def metric_for(label_set: LabelSet, name: str) -> Metric:
@@ -179,18 +183,10 @@ def metric_for(label_set: LabelSet, name: str) -> Metric:
     Raises:
         UserError: it is unknown, or does not fit the label set.
     """
-    metric = _registered(name)
+    metric = METRICS.get(name)
     if label_set.kind not in metric.kinds:
         known = ", ".join(m.name for m in metrics_for(label_set))
         raise UserError(f"Metric {name!r} does not fit {label_set.kind!r} label sets. Expected one of: {known}.")
-    return metric
-
-
-def _registered(name: str) -> Metric:
-    metric = METRICS.get(name)
-    if not isinstance(metric, Metric) or metric.name != name:
-        what = f"a Metric named {metric.name!r}" if isinstance(metric, Metric) else f"no Metric but {shown(metric)}"
-        raise UserError(f"The entry point of metric {name!r} ({METRICS.module(name)}) is {what}. Fix its package.")
     return metric
 
 

@@ -26,7 +26,7 @@ class Systems(Registry["type[System]"]):
     """
 
     def __init__(self, kind: str, scope: Scope, *groups: str):
-        super().__init__(kind, *groups)
+        super().__init__(kind, *groups, expected=("a System, whose facts are Facts", _is_system))
         self.scope = scope
 
     def get(self, name: str) -> type[System]:
@@ -55,6 +55,12 @@ class Systems(Registry["type[System]"]):
         known = self._entries.get(name)
         if known is None or known.package is None or known.package != entry.package:
             super()._add(name, entry, error)
+
+
+def _is_system(name: str, found: Any) -> bool:
+    from s3prl_metaperser.methods.base import System
+
+    return isinstance(found, type) and issubclass(found, System) and isinstance(found.facts, Facts | None)
 
 
 #: An entry of the first group serves both scopes if its class's facts say so, one of the second ``-f`` alone.

@@ -100,8 +100,8 @@ def write_report(
     return Written(Path(out), len(gathered.results), sum(count for _, count, _ in lacking), rows)
 
 
-def open_evaluated_corpus(name: str | None, root: str | None) -> Corpus | None:
-    """The corpus that ``--corpus`` and ``--root`` name; None where neither is given.
+def open_evaluated_corpus(name: str | None, root: str | None, labels: str | None = None) -> Corpus | None:
+    """The corpus that ``--corpus``, ``--root`` and ``--labels`` name; None where neither of the first two is given.
 
     Raises:
         UserError: only one of them is given, or the corpus cannot be read.
@@ -110,7 +110,7 @@ def open_evaluated_corpus(name: str | None, root: str | None) -> Corpus | None:
         return None
     if name is None or root is None:
         raise UserError("--corpus and --root go together: the corpus that was evaluated, and its folder.")
-    return stored_corpus(name, root)
+    return stored_corpus(name, root, **({} if labels is None else {"labels": labels}))
 
 
 def _part(study: Study) -> _Part:

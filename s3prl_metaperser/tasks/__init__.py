@@ -60,7 +60,9 @@ class Task:
         return getattr(importlib.import_module(module), attribute)(options)
 
 
-TASKS: Registry[Task] = Registry("task", "s3prl_metaperser.tasks")
+TASKS: Registry[Task] = Registry(
+    "task", "s3prl_metaperser.tasks", expected=("a Task", lambda _, found: isinstance(found, Task))
+)
 TASKS.register(
     DEFAULT_TASK,
     f"s3prl_metaperser.tasks.{DEFAULT_TASK}:TASK",
