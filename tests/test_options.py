@@ -13,6 +13,7 @@ from s3prl_metaperser.config.options import (
     training_options,
 )
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage import resources
 from s3prl_metaperser.storage.resources import downstream_folder
 
 
@@ -102,3 +103,10 @@ def test_training_goes_by_these_options_and_by_the_defaults_of_those_that_an_old
     assert found["runner"] == {"total_steps": 7, "gradient_clipping": 1.0, "eval_step": 10}
     assert "engine" not in found["metarc"]
     assert found["metarc"]["shots"] == 32
+
+
+def test_the_configuration_is_found_beside_the_installed_package_wherever_s3prl_is(tmp_path, monkeypatch):
+    ours = tmp_path / "s3prl" / "downstream" / "personalized_emotion"
+    ours.mkdir(parents=True)
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "s3prl_metaperser")
+    assert resources.shipped_configuration(finetuned=False) == ours / "config.yaml"

@@ -157,6 +157,7 @@ TAMPERED = [
     ("probabilities: shape", PAPER, lambda c: first(c)["probabilities"][0].pop(), "episodes[0].probabilities", "does not have the shape [24, 9]"),
     ("metrics of an episode", PAPER, put("episodes", 0, "metrics", "micro_f1", value=lambda v: v + 2e-12), "episodes[0].metrics.micro_f1", "scikit-learn"),
     ("metrics: another prediction", PAPER, flip, "episodes[0].metrics.macro_f1", "scikit-learn computes"),
+    ("metrics: of probabilities", PAPER, put("episodes", 0, "metrics", "nats", value=lambda v: v + 1e-9), "episodes[0].metrics.nats", "the program computes"),
     ("metrics: mean", PAPER, put("metrics", "macro_f1", "mean", value=lambda v: v + 2e-12), "metrics.macro_f1.mean", "the episodes' is"),
     ("metrics: interval", PAPER, put("metrics", "macro_f1", "low", value=0.0), "metrics.macro_f1", "the interval computed again"),
     ("metrics: order", PAPER, put("metrics", "macro_f1", "high", value=0.0), "metrics.macro_f1", "out of order"),
@@ -164,7 +165,7 @@ TAMPERED = [
     ("ticks: none", PAPER, put("episodes", 0, "ticks", 0, value=[0] * 9), "episodes[0].ticks", "has no tick"),
     ("loss", PAPER, put("episodes", 0, "loss", value=lambda v: v * 1.001), "episodes[0].loss", "but the probabilities' is"),
     ("loss below zero", PAPER, put("episodes", 0, "loss", value=-1.0), "episodes[0].loss", "is -1.0"),
-    ("trajectory: metric", PAPER, put("trajectory", 1, "macro_f1", 0, value=0.5), "trajectory[1] of episode 0.macro_f1", "scikit-learn"),
+    ("trajectory: metric", PAPER, put("trajectory", 1, "macro_f1", 0, value=0.5), "trajectory[1] of episode 0.macro_f1", "scikit-learn computes"),
     ("trajectory: steps", PAPER, put("trajectory", 1, "steps", value=99), "trajectory[].steps", "option evalrc.trajectory"),
     ("trajectory: one is gone", PAPER, lambda c: c["trajectory"][1]["predicted"].pop(), "trajectory[1]", "one entry for each episode"),
     ("trajectory: bits", PAPER, put("trajectory", 1, "predicted", 0, 0, value=512), "trajectory[1] of episode 0: predicted", "one number"),
@@ -175,7 +176,9 @@ TAMPERED = [
     ("tuned: no grid", TUNED, put("tuned", "grid", value=None), "tuned.grid", "Bad value None, expected a list"),
     ("pairing: Q", TUNED, put("cell", "queries", value=25), "cell.queries", "with which it is compared"),
     ("pairing: ticks", TUNED, put("episodes", 0, "ticks", 0, value=[1, 1, 1, 1, 1, 1, 1, 1, 2]), "episodes[0].ticks", "differ from"),
-    ("classes", PAPER, lambda c: c["classes"].reverse(), "classes", "what the corpus has"),
+    ("classes", PAPER, lambda c: [part["classes"].reverse() for part in (c, c["label_set"])], "classes", "what the corpus has"),
+    ("label set: classes", PAPER, lambda c: c["classes"].reverse(), "label_set.classes", "differ from classes"),
+    ("label set: another", PAPER, lambda c: c["label_set"]["spellings"].clear(), "label_set", "what the corpus has"),
 ]  # fmt: skip
 
 

@@ -54,8 +54,8 @@ class Audit:
 
     def __str__(self) -> str:
         lines = [str(finding) for finding in self.found]
-        told = f"{len(self.found)} findings" if self.found else "nothing is wrong"
-        lines.append(f"{self.files} result files, {self.checks} checks: {told}")
+        outcome = f"{len(self.found)} findings" if self.found else "nothing is wrong"
+        lines.append(f"{self.files} result files, {self.checks} checks: {outcome}")
         lines.append(f"episodes, labels and losses of {self.with_corpus} of them were held against the corpus")
         lines += [f"not of {count}: {why}" for why, count in self.without_corpus.items()]
         return "\n".join(lines)
@@ -81,7 +81,11 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
     for path in tqdm(paths, desc="results", unit="file", dynamic_ncols=True, disable=len(paths) < 5):
         findings.file = str(path)
         if (result := _read(path, findings)) is not None:
-            answered = check_one(result, findings)
+            try:
+                answered = check_one(result, findings)
+            except UserError as error:  # classes that make no label set
+                findings.check(False, "classes", str(error))
+                continue
             findings.equal(result.cell.split, path.stem.removeprefix("result_"), "cell.split", "the file's name")
             _check_parameters(path, result, findings)
             if (known := corpora.of(result, findings)) is not None and answered:
@@ -104,7 +108,8 @@ def _read(path: Path, findings: Findings) -> Result | None:
     findings.checks += 2
     for keys, text in faults:
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
-        findings.check(False, key, text.replace(f" for {key}", "").removeprefix(f"{key} "))
+        text = text.replace(f" for {key}", "").removeprefix(f"{key} ").removeprefix(f"{key}: ")
+        findings.check(False, key, text)
     return result
 
 

@@ -34,6 +34,8 @@ def check_labels(result: Result, corpus: Corpus, findings: Findings) -> None:
     split, cell, raters = workspace.split, result.cell, result.raters
     ratings = split.test if cell.split == "test" else split.validation
     findings.equal(result.classes, tuple(corpus.classes), "classes", "what the corpus has")
+    if result.label_set is not None:
+        findings.equal(result.label_set, corpus.label_set, "label_set", "what the corpus has")
     findings.equal(raters.test, ratings[0].rater, "raters.test", "the rater of this fold")
     findings.equal(raters.validation, split.validation_rater, "raters.validation", "the one of this fold")
     findings.equal(raters.train, tuple(split.train_raters), "raters.train", "those of this fold")

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.metrics import f1_score, hamming_loss
 
 from s3prl_metaperser.audit.findings import Findings
+from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.result import Point, Result
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList, pool_hash
@@ -167,7 +168,8 @@ def _check_episode(result: Result, index: int, findings: Findings) -> bool:
     rated = findings.check((ticks.sum(1) > 0).all(), f"{at}.ticks", "an utterance has no tick")
     findings.check(episode.loss >= 0, f"{at}.loss", f"is {episode.loss}")
     if rated:
-        _check_metrics(episode.metrics, scores(binarise(probabilities), ticked(ticks)), f"{at}.metrics", findings)
+        smoothing = result.option("datarc", "smoothing", default=0.0)
+        _check_metrics(result, episode.metrics, probabilities, ticks, smoothing, f"{at}.metrics", findings)
     return rated
 
 
@@ -180,8 +182,27 @@ def _check_sessions(result: Result, utterances: Sequence[str], at: str, findings
         findings.check(not others, at, f"{len(others)} utterances are not of {', '.join(sessions)}, e.g. {others[:1]}")
 
 
+def _check_metrics(
+    result: Result,
+    stored: Mapping[str, float],
+    probabilities: np.ndarray,
+    ticks: np.ndarray,
+    smoothing: float,
+    key: str,
+    findings: Findings,
+) -> None:
+    """Metrics are those of the predictions: computed again, and where scikit-learn has them, by it, too."""
+    computed = [("the program", episode_scores(probabilities, ticks, result.answers, smoothing))]
+    if result.answers.kind == "multi":
+        computed.append(("scikit-learn", scores(binarise(probabilities), ticked(ticks))))
+    for by, values in computed:
+        for name in stored.keys() & values.keys():
+            what = f"{stored[name]}, but {by} computes {values[name]} from the predictions"
+            findings.check(abs(stored[name] - values[name]) <= TOLERANCE, f"{key}.{name}", what)
+
+
 def scores(predicted: np.ndarray, present: np.ndarray) -> dict[str, float]:
-    """The metrics by scikit-learn.
+    """The metrics of several ticks by scikit-learn.
 
     Args:
         predicted: bool [Q, C].
@@ -192,13 +213,6 @@ def scores(predicted: np.ndarray, present: np.ndarray) -> dict[str, float]:
         "micro_f1": float(f1_score(present, predicted, average="micro", zero_division=0)),
         "unweighted_accuracy": 1 - float(hamming_loss(present, predicted)),  # classes have the same number of samples
     }
-
-
-def _check_metrics(stored: Mapping[str, float], computed: Mapping[str, float], key: str, findings: Findings) -> None:
-    for name in stored.keys() & computed.keys():
-        off = abs(stored[name] - computed[name])
-        what = f"{stored[name]}, but scikit-learn computes {computed[name]} from the predictions"
-        findings.check(off <= TOLERANCE, f"{key}.{name}", what)
 
 
 def _check_means(result: Result, findings: Findings) -> None:
@@ -244,13 +258,15 @@ def _check_trajectory(result: Result, findings: Findings) -> None:
 
 def _check_point(result: Result, point: Point, key: str, findings: Findings) -> None:
     classes, own = len(result.classes), point.steps == result.cell.steps
+    of_decisions = {metric.name for metric in metrics_for(result.answers) if metric.of_decisions}
     for number, (episode, bits) in enumerate(zip(result.episodes, point.predicted, strict=True)):
         at = f"{key} of episode {number}"
         right = len(bits) == len(episode.query) and all(bit < 1 << classes for bit in bits)
         if findings.check(right, f"{at}: predicted", "does not have one number for each query utterance"):
-            predicted = (np.array(bits)[:, None] >> np.arange(classes) & 1).astype(bool)
+            predicted = (np.array(bits)[:, None] >> np.arange(classes) & 1).astype(np.float64)
             stored = {name: values[number] for name, values in point.metrics.items()}
-            _check_metrics(stored, scores(predicted, ticked(np.array(episode.ticks))), at, findings)
+            decided = {name: value for name, value in stored.items() if name in of_decisions}
+            _check_metrics(result, decided, predicted, np.array(episode.ticks), 0.0, at, findings)
             if own:
                 mine = {name: episode.metrics.get(name) for name in stored}
                 findings.equal(stored, mine, at, "what the cell itself has")

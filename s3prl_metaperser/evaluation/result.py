@@ -385,6 +385,8 @@ _POINT = ("steps", "diverged", "loss", "support_loss", "predicted")
 def _shape_faults(result: Result) -> Iterator[tuple[tuple[Any, ...], str]]:
     if not result.episodes:
         yield ("episodes",), "episodes is empty: nothing was tested."
+    if result.label_set is not None and result.label_set.classes != result.classes:
+        yield ("label_set", "classes"), "label_set.classes differ from classes."
     for index, episode in enumerate(result.episodes):
         queries, classes = len(episode.query), len(result.classes)
         for key, rows in (("probabilities", episode.probabilities), ("ticks", episode.ticks)):

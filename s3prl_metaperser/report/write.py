@@ -136,7 +136,7 @@ def _marginals(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
         name, corpus = next(((name, made) for name, made in found if made is not None), ("", None))
         if corpus is None or corpus.fingerprint() != hashes[name]:
             return []
-    sessions = gathered.option(name, "datarc", "test_sessions", default=("Ses05",))
+    sessions = gathered.option(name, "datarc", "test_sessions", default=corpus.suggested.test_sessions)
     return marginal_tables(corpus, gathered.test_raters(name), tuple(sessions), name)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-
-from s3prl_metaperser.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -27,14 +24,10 @@ def folder(name: str) -> Path:
 
 
 def downstream_folder() -> Path:
-    """The folder ``downstream/personalized_emotion`` that s3prl imports the expert from."""
+    """The folder ``downstream/personalized_emotion`` with the expert: of the checkout, else installed beside this
+    package, which need not be where s3prl is."""
     in_checkout = PACKAGE.parent / "downstream" / "personalized_emotion"
-    if in_checkout.is_dir():
-        return in_checkout
-    found = importlib.util.find_spec("s3prl")
-    if found is None or found.origin is None:
-        raise UserError("s3prl is not installed: pip install s3prl.")
-    return Path(found.origin).resolve().parent / "downstream" / "personalized_emotion"
+    return in_checkout if in_checkout.is_dir() else PACKAGE.parent / "s3prl" / "downstream" / "personalized_emotion"
 
 
 def shipped_configuration(finetuned: bool) -> Path:
