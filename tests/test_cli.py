@@ -29,7 +29,7 @@ def test_demo_corpus_validates_as_iemocap(tmp_path, capsys):
     assert "validate --corpus iemocap" in capsys.readouterr().out
     assert main(["validate", "--corpus", "iemocap", "--root", str(folder), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert set(report) == {"utterances", "speakers", "raters", "dropped", "problems"}
+    assert set(report) == {"utterances", "speakers", "raters", "label_set", "merged", "dropped", "problems"}
     assert report["utterances"] == 20
     assert report["speakers"] == 10
 

@@ -146,12 +146,12 @@ def test_500_damaged_ratings_csv_give_no_traceback_and_no_silent_difference(fold
 
 
 def test_the_check_itself_notices_a_reader_that_keeps_silent(release, folder, monkeypatch):
-    from s3prl_metaperser.corpora import iemocap, labels
+    from s3prl_metaperser.corpora import iemocap
 
     root, path, data = release
     monkeypatch.setattr(iemocap, "_ATTRIBUTES", re.compile("A-.*"))
     assert "are odd and not named" in silent(root, path, data.replace(b"C-F1", b"A-F1", 1))
-    monkeypatch.setattr(labels, "by_code", lambda label: labels.CODES.get(label[:3].lower()))
+    monkeypatch.setattr(iemocap, "by_code", lambda label: iemocap.CODES.get(label[:3].lower()))
     assert "the file says" in silent(root, path, data.replace(b"Neutral; Anger", b"Neutral Anger", 1))
     path.write_bytes(data)
     assert silent_table(folder, b"file,rater,label\na/1.wav,anna,sad\n") is None

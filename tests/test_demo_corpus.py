@@ -294,7 +294,7 @@ def test_a_complete_corpus_of_the_same_settings_is_returned_untouched(corpus_fol
     ("other", "words"),
     [
         ({"seed": 1}, "seed: stored 0, requested 1"),
-        ({"raters": "opposed"}, "raters='paper' there, 'opposed' asked"),
+        ({"raters": "opposed"}, "raters: stored 'paper', requested 'opposed'"),
     ],
 )
 def test_a_corpus_of_other_settings_is_refused(corpus_folder, other, words):
