@@ -84,7 +84,12 @@ def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():
         ({"shots": ["32"]}, "expected a whole number"),
         ({"protocol": "tune"}, "Did you mean 'tuned'"),
         ({"seed": 1.5}, "expected a whole number"),
-        ({"options": {"runner": {"total_step": 1}}}, "Did you mean 'total_steps'"),
+        ({"task": "personalised_emotion"}, r":\d+: Unknown task .*Did you mean 'personalized_emotion'"),
+        ({"parts": [{"task": ["a"]}]}, r":\d+, part 1: Unknown task "),
+        (
+            {"options": {"runner": {"total_step": 1}}},
+            r"yaml: Unknown key options\.runner\.total_step\. Did you mean 'total_",
+        ),
         ({"options": {"optimizer": {"lr": "fast"}}}, r"optimizer\.lr"),
         ({"options": {"downstream_expert": {"datarc": {"fold": "fold2"}}}}, "grid's key 'folds'"),
         ({"parts": [{"shots": [8]}, {"shot": [4]}]}, r":\d+, part 2: Unknown key 'shot'.* Did you mean 'shots'"),

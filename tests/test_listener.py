@@ -240,7 +240,7 @@ def test_a_damaged_or_edited_folder_is_refused(random_folder, tmp_path):
     assert "the file was changed or is damaged" in edited(flip)
     assert "has schema 99" in edited(rewrite(schema=99))
     assert "adaptation.steps is 7, but options say 4" in edited(rewrite(adaptation={"steps": 7}))
-    assert "evalrc.stepz" in edited(rewrite(options={"evalrc": {"stepz": 3}}))
+    assert "card.json: Unknown key options.evalrc.stepz" in edited(rewrite(options={"evalrc": {"stepz": 3}}))
     assert "no card.json" in edited(lambda folder: (folder / "card.json").unlink())
     assert "The key kind is missing" in edited(lambda folder: (folder / "card.json").write_text('{"schema": 1}'))
 

@@ -139,7 +139,7 @@ TAMPERED = [
     ("Q in the counts", PAPER, put("counts", "queries_used", value=25), "counts.queries_used", "expected 1 to Q = 24"),
     ("Q of one episode", PAPER, lambda c: [first(c)[k].pop() for k in ("query", "ticks", "probabilities")], "episodes[0].query: its length", "23"),
     ("an episode is gone", PAPER, lambda c: c["episodes"].pop(), "counts.episodes", "3, but the number of episodes is 2"),
-    ("seeds twice", PAPER, put("cell", "seeds", 1, value=0), "cell.seeds", "a seed is there twice"),
+    ("seeds twice", PAPER, put("cell", "seeds", 1, value=0), "cell.seeds", "a seed is listed twice"),
     ("seeds", PAPER, put("episodes", 1, "seed", value=7), "episodes[].seed", "but cell.seeds is"),
     ("hash", PAPER, put("hashes", "task", value="0"), "hashes.task", "is no SHA-256"),
     ("hash of episodes", PAPER, put("hashes", "episodes", value="0" * 16), "hashes.episodes", "the hash of what is drawn"),

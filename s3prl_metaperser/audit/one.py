@@ -54,7 +54,7 @@ def _check_cell(result: Result, findings: Findings) -> None:
     seeds = result.option("evalrc", "seeds" if cell.split == "test" else "validation_seeds")
     expected = tuple(range(seeds)) if isinstance(seeds, int) and seeds < 10**6 else seeds
     findings.equal(cell.seeds, expected, "cell.seeds", "what the options say")
-    findings.check(len(set(cell.seeds)) == len(cell.seeds), "cell.seeds", "a seed is there twice")
+    findings.check(len(set(cell.seeds)) == len(cell.seeds), "cell.seeds", "a seed is listed twice")
     wanted = result.option("modelrc", "standardize")
     findings.check(
         wanted == "auto" or cell.standardized is wanted,
@@ -65,7 +65,7 @@ def _check_cell(result: Result, findings: Findings) -> None:
         findings.equal(cell.steps, result.option("evalrc", "steps"), "cell.steps", "option evalrc.steps")
     classes = result.classes
     findings.check(
-        len(set(classes)) == len(classes) >= 2, "classes", "a class is there twice, or there are fewer than two"
+        len(set(classes)) == len(classes) >= 2, "classes", "a class is listed twice, or there are fewer than two"
     )
 
 
@@ -158,7 +158,7 @@ def _check_episode(result: Result, index: int, findings: Findings) -> bool:
         findings.equal(
             len(part), size, f"{at}.{name}: its length", f"counts.{'shots' if name == 'support' else 'queries'}_used"
         )
-        findings.check(len(set(part)) == len(part), f"{at}.{name}", "an utterance is there twice")
+        findings.check(len(set(part)) == len(part), f"{at}.{name}", "an utterance is listed twice")
     _check_sessions(result, [*support, *query], at, findings)
     probabilities, ticks = np.array(episode.probabilities), np.array(episode.ticks)
     in_range = bool(((probabilities >= 0) & (probabilities <= 1 + SUM_TOLERANCE)).all())

@@ -219,7 +219,10 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
         base = _base(part.task, scope)
         reader = {"downstream_expert": {"datarc": {"corpus": part.corpus}}}  # whose options may be among those given
         wanted = merged(merged(merged(base, part.options), changed), reader)
-        chosen = Options.from_config(wanted, source=f"{where}: options").as_config()
+        try:
+            chosen = Options.from_config(wanted, source="options").as_config()
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
         defaults, given = dict(flat(Options.from_config(base).as_config())), dict(flat(chosen))
         given |= {
             "downstream_expert.datarc.root": part.root,

@@ -67,7 +67,7 @@ class Part:
     corpus: Annotated[str, one_of(CORPORA.names)]
     upstreams: Annotated[tuple[Upstream, ...], filled, unique]
     systems: Annotated[dict[Scope, Annotated[tuple[str, ...], filled, unique]], filled]
-    task: Annotated[str, one_of(TASKS.names)] = DEFAULT_TASK
+    task: str = DEFAULT_TASK
     root: Filled | None = None
     protocol: Literal["paper", "tuned"] = "paper"
     seed: Whole = SEED
@@ -148,7 +148,10 @@ def read_grid(path: str | Path) -> Grid:
         where = () if file.parts is None else ("parts", number)
         joined = _joined(common, own)
         task = joined.get("task", DEFAULT_TASK)
-        part = _part_of(task) if task in TASKS.names() else Part
+        if task not in TASKS.names():  # before other keys, which go by it
+            line = line_of(path, (*where, "task") if "task" in own else ("task",))
+            raise UserError(f"{_at(path, line, where)}: {unknown_name('task', str(task)[:80], TASKS.names())}")
+        part = _part_of(task)
         known = [*of_file, *(one.name for one in fields(part) if one.init)]
         if unknown := [key for key in joined if key not in known]:
             line = line_of(path, (*where, *unknown) if unknown[0] in own else unknown)

@@ -95,7 +95,7 @@ def open_grid(
         UserError: as these; or an existing corpus cannot be read, or one of the folders is none.
     """
     if root is not None and not user_path(root).exists():
-        raise UserError(f"--root {root}: there is no such folder.")
+        raise UserError(f"--root {root}: no such folder.")
     grid = read_grid(path)
     cells = select(expand(grid, corpus=corpus, root=root, changes=changes), only)
     folder = user_path(results or grid.results)

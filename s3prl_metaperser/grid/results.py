@@ -3,7 +3,7 @@
 A cell's folder is an experiment folder as s3prl lays it out, and besides
 
 - ``cell.json``: the cell's definition; once it is done also the corpus's fingerprint and how long it took,
-- ``cell.log``: what the runner said,
+- ``cell.log``: the output of the run,
 - ``error.json``: why it failed, where it did.
 
 Who works on a cell holds the lock of its place in ``.locks``, which the system takes back from a process that is
@@ -43,8 +43,8 @@ class Standing:
 
     Attributes:
         error: the first line of why it failed.
-        begun: whether a missing cell has a checkpoint to go on from.
-        note: why a result that is there does not count.
+        begun: whether a missing cell has a checkpoint to resume from.
+        note: why an existing result does not count.
     """
 
     state: State
@@ -95,7 +95,7 @@ class Results:
         return Standing("missing", begun=_has_checkpoint(folder), note=self._why_not(cell))
 
     def is_done(self, cell: Cell) -> bool:
-        """Whether the cell's result is there, by this definition, of this corpus, as this version writes it."""
+        """Whether the cell's result exists, by this definition, of this corpus, as this version writes it."""
         folder = self.of(cell)
         return not self._why_not(cell) and (folder / RESULT).is_file() and self._done(folder) is not None
 
@@ -139,7 +139,7 @@ class Results:
         return folder
 
     def finish(self, cell: Cell, record: Mapping[str, Any]) -> None:
-        """Say that the result is there."""
+        """Record that the result exists."""
         write_json(self.of(cell) / CELL, {**_about(cell), "done": {"schema": SCHEMA, **record}})
 
     def fail(self, cell: Cell, error: BaseException) -> str:
@@ -165,7 +165,7 @@ class Results:
         return None if content is None else content.get("done")
 
     def _why_not(self, cell: Cell) -> str:
-        """Why a result that is there does not count; empty where it does or there is none."""
+        """Why an existing result does not count; empty where it does or there is none."""
         folder = self.of(cell)
         content = read_small(folder / CELL)
         if content is None or not (folder / RESULT).is_file():

@@ -37,7 +37,7 @@ class Session:
 
     Args:
         device: the launcher's ``--device``.
-        progress: told what is being done, such as ``SSL-E 40%``.
+        progress: called with what is being done, such as ``SSL-E 40%``.
     """
 
     def __init__(self, device: str = "cuda", progress: Callable[[str], None] = lambda text: None):

@@ -147,7 +147,10 @@ class Card:
             UserError: unknown options, or ``adaptation`` and ``options`` that contradict each other.
         """
         expert = {**self.options, "datarc": {"smoothing": self.adaptation.smoothing}}
-        options = Options.from_config({"downstream_expert": expert}, source=where)
+        try:
+            options = Options.from_config({"downstream_expert": expert}, source="options")
+        except UserError as error:
+            raise UserError(f"{where}: {str(error).replace('options.downstream_expert', 'options')}") from None
         meant = Adaptation.under(options, self.adaptation.class_weights)
         for name, value in dataclasses.asdict(meant).items():
             if (said := getattr(self.adaptation, name)) != value:

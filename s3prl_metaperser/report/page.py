@@ -1,6 +1,6 @@
 """The report as one static HTML page: no network, no script; light and dark; for phones and for print.
 
-What it looks like stands in ``templates/report.html`` and ``templates/report.css``.
+Its look is ``templates/report.html`` and ``templates/report.css``.
 """
 
 from __future__ import annotations

@@ -78,13 +78,13 @@ def _mean(metric: Metric, result: Result) -> Value | Absent:
 
 
 def facts(gathered: Gathered) -> list[tuple[str, str]]:
-    """What was compared, in (name, words)."""
+    """What was compared, as (name, text)."""
 
     def named(key: str) -> str:
         return ", ".join(str(value) for value in dict.fromkeys(getattr(r.cell, key) for r in gathered.results))
 
     seeds = sorted({len(result.cell.seeds) for result in gathered.results})
-    told = [
+    return [
         ("Result files", str(len(gathered.results))),
         ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
         ("Corpus", named("corpus")),
@@ -98,7 +98,6 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         ("Seeds", ", ".join(str(count) for count in seeds)),
         ("Code", _code_note(gathered.results)),
     ]
-    return told
 
 
 _PROTOCOLS = {

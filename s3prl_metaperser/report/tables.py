@@ -125,7 +125,7 @@ class Table:
         return sum(self.lacks(row) for row in self.rows)
 
     def lacks(self, row: Row) -> bool:
-        """Whether a row has no result of ours at all: something is missing, and no number with an interval is there."""
+        """Whether a row has no result of ours: something is missing, and no number has an interval."""
         ours = [cell for column, cell in zip(self.columns, row, strict=True) if column.interval]
         return any(isinstance(cell, Missing) for cell in row) and not any(isinstance(cell, Value) for cell in ours)
 

@@ -157,7 +157,7 @@ def _figure(found: Sequence[Curve], upstream: str, study: Study) -> Drawing:
 
 
 def _caption(found: Sequence[Curve], metric: Metric) -> str:
-    """How to read it, and in words what the curves do, for those who cannot see them."""
+    """How to read it, and a description of the curves for those who cannot see them."""
     ends, best = [], max if metric.higher_is_better else min
     for curve in found:
         means = [span.mean for span in curve.spans[metric.name]]
@@ -172,7 +172,7 @@ def _caption(found: Sequence[Curve], metric: Metric) -> str:
             "Means over seeds, then test raters; bands are 95 % intervals for further raters and utterances. Below, "
             "solid: loss on the query samples; dashed: on the support samples that are adapted to. Each number of "
             "steps is an adaptation of its own. These are test raters: no number of steps may be chosen by them. "
-            f"{headline(metric)} in words: {'; '.join(ends)}.",
+            f"{headline(metric)}: {'; '.join(ends)}.",
             *_left_out(found),
         ]
     )

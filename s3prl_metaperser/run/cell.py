@@ -40,7 +40,7 @@ class Checkpoint:
     """A checkpoint to start from.
 
     Attributes:
-        resumed: whether the experiment goes on from it (``-e``, ``-a``), or takes its parameters alone (``-i``).
+        resumed: whether the experiment resumes from it (``-e``, ``-a``), or takes its parameters alone (``-i``).
     """
 
     path: Path

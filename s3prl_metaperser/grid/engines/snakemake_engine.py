@@ -43,7 +43,7 @@ SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOG, PAGE = "snakemake.log", "report/report.html"
 #: How long a process that was killed just now may take to be gone.
 LOCK_SECONDS = 10.0
-#: How long Snakemake may take to end its jobs when it is told to; on a cluster it asks the scheduler.
+#: How long Snakemake may take to end its jobs when interrupted; on a cluster it asks the scheduler.
 GRACE_SECONDS = 60.0
 RETRIES = 1
 _RUN_ID = re.compile(r"SLURM run ID: (\S+)")
