@@ -45,9 +45,8 @@ from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.tuning import overridden
-from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
-from s3prl_metaperser.run.training import OuterLoop
+from s3prl_metaperser.run.training import OuterLoop, training_batches
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.store import FeatureIdentity
@@ -83,16 +82,7 @@ def measured(results):
 
 def outer_steps(system, task, loop):
     """The runner's batches."""
-    metarc = system.options.downstream_expert.metarc
-    whole = EpisodicDataset(
-        task.raters,
-        shots=metarc.shots,
-        combined_set=metarc.combined_set,
-        seed=task.seed,
-        first_step=1,
-        steps=system.outer_steps,
-    )
-    for batch in episodic_loader(whole):
+    for _, batch in training_batches(system.options, task, 0, system.outer_steps):
         loop.update(batch)
         yield loop.step
 

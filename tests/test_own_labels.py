@@ -70,6 +70,25 @@ def test_a_result_holds_distributions_over_the_corpus_classes_and_what_the_rater
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_inference_on_a_file_marks_what_the_label_set_decides(results, corpora, capsys, kind):
+    label_set, wav = load_corpus("ratings_csv", corpora[kind]).label_set, next(corpora[kind].rglob("*.wav"))
+    for system in ("Linear-Zero", "Meta-PerSER"):
+        assert launcher.main(["-m", "inference", "-t", str(wav), "-e", str(results[kind] / system)]) == 0
+        rows = [line.split(maxsplit=2) for line in capsys.readouterr().out.strip().splitlines()]
+        p = np.array([{row[0]: float(row[1]) for row in rows}[name] for name in label_set.classes])
+        marks = {row[0]: row[2] for row in rows if len(row) > 2}
+        if kind != "ordinal":
+            assert set(marks.values()) <= {"ticked" if kind == "multi" else "chosen"}
+        if kind == "ordinal":
+            ((level, mark),) = marks.items()
+            value = float(mark.removeprefix("nearest to "))
+            assert value == pytest.approx(float(label_set.value(p / p.sum(), 0.05)), abs=0.05)
+            assert abs(float(level) - value) <= 0.5
+        elif kind == "single":
+            assert list(marks) == [rows[0][0]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_audit_recomputes_every_number_from_the_corpus(results, corpora, capsys, kind):
     assert main(["validate", "--all", str(results[kind]), "--corpus", "ratings_csv", "--root", str(corpora[kind])]) == 0
     assert "3" in capsys.readouterr().out

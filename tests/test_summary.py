@@ -249,10 +249,8 @@ def cell(system, scope="frozen", shots=32):
 
 def soft(seed=0, size=200, classes=5):
     generator = np.random.default_rng(seed)
-    return generator.dirichlet(np.ones(classes), size=size), fit.tick_shares(
-        generator.integers(0, 3, size=(size, classes))
-        + np.eye(classes, dtype=int)[generator.integers(classes, size=size)]
-    )
+    ticks = generator.integers(0, 3, size=(size, classes)) + np.eye(classes)[generator.integers(classes, size=size)]
+    return generator.dirichlet(np.ones(classes), size=size), ticks / ticks.sum(1, keepdims=True)
 
 
 def test_brier_score_is_scikit_learns_where_every_utterance_has_one_tick():
@@ -296,7 +294,7 @@ def test_divergence_is_the_mean_of_two_relative_entropies_in_bits():
 
 def test_calibration_pools_a_raters_episodes_and_averages_over_raters():
     raters = {r: scored(r, 0.5) for r in RATERS[:2]}
-    found = fit.calibration(raters)
+    found = fit.average([fit.rater_calibration(episodes) for episodes in raters.values()])
     expected = []
     for episodes in raters.values():
         p, t = (np.concatenate([getattr(e, n) for e in episodes]) for n in ("probabilities", "counts"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -141,11 +142,9 @@ class Corpus:
         """The utterance with this id (``KeyError`` where there is none)."""
         return self._by_id[utterance_id]
 
-    @property
+    @functools.cached_property
     def _by_id(self) -> dict[str, Utterance]:
-        if "_index" not in self.__dict__:
-            object.__setattr__(self, "_index", {u.id: u for u in self.utterances})
-        return self.__dict__["_index"]
+        return {u.id: u for u in self.utterances}
 
     def fingerprint(self) -> str:
         """SHA-256 over label set, utterances (id, speaker, session) and ratings; not over where the files are.

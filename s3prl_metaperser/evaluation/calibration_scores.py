@@ -1,13 +1,13 @@
-"""How well predicted probabilities fit a rater's ticks: Brier score, calibration error, Jensen-Shannon divergence.
+"""How well predicted probabilities fit a rater's answers: Brier score, calibration error, Jensen-Shannon divergence.
 
 The models are trained to predict a distribution over classes, so a prediction is compared with the share of the
-rater's ticks that each class got, t = ticks / number of ticks (without label smoothing). "Calibrated" then means:
-among predictions of p for a class, the class gets a share p of the.counts.
+rater's answer that each class got (of ticks: t = ticks / number of ticks), without label smoothing. "Calibrated" then
+means: among predictions of p for a class, the class gets a share p of the answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,12 +32,6 @@ class Calibration:
     ece: float
     jensen_shannon: float
     bins: int = BINS
-
-
-def tick_shares(ticks: np.ndarray) -> np.ndarray:
-    """Tick counts [..., C] to the share of each class, float64 [..., C]."""
-    ticks = np.asarray(ticks, dtype=np.float64)
-    return ticks / ticks.sum(-1, keepdims=True)
 
 
 def brier_score(probabilities: np.ndarray, shares: np.ndarray) -> float:
@@ -96,15 +90,10 @@ def jensen_shannon_divergence(probabilities: np.ndarray, shares: np.ndarray) -> 
     return float((np.nan_to_num(distance) ** 2).mean())
 
 
-def calibration(raters: Mapping[str, Sequence[Scored]], bins: int = BINS) -> Calibration:
-    """The three scores of each rater's predictions, all episodes pooled, averaged over raters."""
-    return average([rater_calibration(episodes, bins) for episodes in raters.values()])
-
-
 def rater_calibration(episodes: Sequence[Scored], bins: int = BINS) -> Calibration:
     """The three scores of one rater, all episodes pooled: a calibration error of few predictions is mostly noise."""
     probabilities = np.concatenate([np.asarray(e.probabilities, np.float64) for e in episodes])
-    shares = np.concatenate([tick_shares(e.counts) for e in episodes])
+    shares = np.concatenate([e.shares for e in episodes])
     return Calibration(
         brier=brier_score(probabilities, shares),
         ece=expected_calibration_error(probabilities, shares, bins),

@@ -53,6 +53,12 @@ class Scored:
     label_set: LabelSet
     smoothing: float = 0.0
 
+    @property
+    def shares(self) -> np.ndarray:
+        """The share of each class in an answer, float64 [Q, C]."""
+        counts = np.asarray(self.counts, dtype=np.float64)
+        return counts / counts.sum(-1, keepdims=True)
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -142,17 +148,12 @@ def best_possible(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
     """Metric -> what perfect predictions reach on these episodes, for metrics that the answers may keep below their
     bound: macro-F1 counts a class that a rater answers nowhere as zero."""
     perfect = {
-        rater: [dataclasses.replace(e, probabilities=_shares(e), smoothing=0.0) for e in episodes]
+        rater: [dataclasses.replace(e, probabilities=e.shares, smoothing=0.0) for e in episodes]
         for rater, episodes in raters.items()
     }
     label_set = next(iter(raters.values()))[0].label_set
     capped = [metric.name for metric in metrics_for(label_set) if metric.capped]
     return {name: mean for name, mean in mean_scores(perfect).items() if name in capped} if capped else {}
-
-
-def _shares(episode: Scored) -> np.ndarray:
-    counts = np.asarray(episode.counts, dtype=np.float64)
-    return counts / counts.sum(-1, keepdims=True)
 
 
 def intervals(raters: Mapping[str, Sequence[Scored]], draws: int, seed: int = 0) -> dict[str, Interval]:

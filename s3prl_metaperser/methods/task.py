@@ -73,13 +73,11 @@ class EpisodeData:
     Attributes:
         query: pooled features [Q, L, D], or Q waveforms.
         query_labels: the rater's labels on them; never shown to a system.
-        support_utterances: ids, K of them.
     """
 
     support: Support
     query: Inputs
     query_labels: LabelTable
-    support_utterances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

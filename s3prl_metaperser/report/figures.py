@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s3prl_metaperser.evaluation.calibration_scores import BINS, reliability, tick_shares
+from s3prl_metaperser.evaluation.calibration_scores import BINS, reliability
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell
@@ -180,7 +180,7 @@ def _reliability(study: Study, cells: Sequence[Cell], where: str, key: str) -> D
 def reliability_curve(episodes: Sequence[Scored]) -> tuple[np.ndarray, np.ndarray]:
     """Mean prediction and mean tick share of each bin that holds enough predictions, classes pooled."""
     probabilities = np.concatenate([np.asarray(e.probabilities, np.float64) for e in episodes])
-    shares = np.concatenate([tick_shares(e.counts) for e in episodes])
+    shares = np.concatenate([e.shares for e in episodes])
     count, predicted, observed = reliability(probabilities, shares)
     total = count.sum(0)
     kept = total >= FEWEST_IN_BIN

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from s3prl_metaperser.config.options import Options, TuningOptions
-from s3prl_metaperser.corpora.audio import load_audio
+from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, new_head
 from s3prl_metaperser.methods.facts import Scope as ScopeName
@@ -27,7 +27,7 @@ from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.upstream.waveforms import RATE, Waveforms
+from s3prl_metaperser.upstream.waveforms import Waveforms
 
 #: Makes the upstream, once.
 Build = Callable[[], nn.Module]

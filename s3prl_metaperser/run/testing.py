@@ -139,10 +139,13 @@ def predict_file(opened: OpenCell, checkpoint: Checkpoint | None, path: Path) ->
     if not path.is_file():
         raise UserError(f"-t {path}: no such audio file.")
     system, label_set = opened.system, opened.workspace.corpus.label_set
-    state = opened.load(checkpoint)
+    state, smoothing = opened.load(checkpoint), opened.options.downstream_expert.datarc.smoothing
     probabilities = system.predict(state, system.unadapted(state), opened.scope.read(path))[0]
     found = dict(zip(label_set.classes, probabilities.tolist(), strict=True))
-    decided = dict(zip(label_set.classes, label_set.decide(probabilities), strict=True))
+    decided = dict(zip(label_set.classes, label_set.decide(probabilities, smoothing), strict=True))
+    mark = "ticked" if label_set.kind == "multi" else "chosen"
+    if label_set.kind == "ordinal":
+        mark = f"nearest to {label_set.value(probabilities, smoothing):.2f}"
     for name, value in sorted(found.items(), key=lambda item: -item[1]):
-        print(f"{name:<12} {value:.3f}{'  ticked' if decided[name] else ''}")
+        print(f"{name:<12} {value:.3f}{f'  {mark}' if decided[name] else ''}")
     return found

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
+from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
@@ -79,13 +80,13 @@ class OuterLoop:
         return value
 
 
-def training_batches(task: TrainingTask, done: int, total: int) -> Iterator[tuple[int, EpisodeBatch]]:
+def training_batches(options: Options, task: TrainingTask, done: int, total: int) -> Iterator[tuple[int, EpisodeBatch]]:
     """(epoch, batch) of outer steps ``done + 1`` .. ``total``; a batch has one episode of each training rater.
 
     An epoch, s3prl's word, has as many steps as the rater with the most labels has full draws of K. Its loaders begin
     anew in each epoch, so that a run that resumes in the middle of one sees the same batches.
     """
-    metarc, workers = task.options.downstream_expert.metarc, task.options.downstream_expert.datarc.num_workers
+    metarc, workers = options.downstream_expert.metarc, options.downstream_expert.datarc.num_workers
     per_epoch = steps_per_epoch(task.raters, metarc.shots)
     while done < total:
         epoch, skip = divmod(done, per_epoch)
@@ -160,7 +161,7 @@ class _Training:
                 self._validate(0)
                 self._save(0)
             with tqdm(total=self.total, initial=self.done, desc=name, dynamic_ncols=True, disable=quiet) as bar:
-                for epoch, batch in training_batches(self.opened.task, self.done, self.total):
+                for epoch, batch in training_batches(self.opened.options, self.opened.task, self.done, self.total):
                     self._step(epoch, batch, bar)
         finally:
             self.files.close()
@@ -213,18 +214,9 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     state, total = system.initialise(task), system.outer_steps
     if not total:
         return state, 0
-    loop = OuterLoop(system, state, task)
-    metarc, every = system.options.downstream_expert.metarc, system.options.runner.eval_step
-    whole = EpisodicDataset(
-        task.raters,
-        shots=metarc.shots,
-        combined_set=metarc.combined_set,
-        seed=task.seed,
-        first_step=1,
-        steps=total,
-    )
+    loop, every = OuterLoop(system, state, task), system.options.runner.eval_step
     best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
-    for batch in episodic_loader(whole):
+    for _, batch in training_batches(system.options, task, 0, total):
         loop.update(batch)
         if loop.step % every == 0 or loop.step == total:
             value = validation_loss(system, state, task.validation_episodes)

@@ -206,7 +206,7 @@ class Workspace:
             support, query = labels.select(episode.support), labels.select(episode.query)
             targets = torch.from_numpy(support.targets).to(prepared.values.device)
             shown = Support(prepared.values[support.rows], targets, episode.seed)
-            data.append(EpisodeData(shown, prepared.values[query.rows], query, support.utterances))
+            data.append(EpisodeData(shown, prepared.values[query.rows], query))
         return tuple(data)
 
     def task(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,14 @@ from s3prl_metaperser.protocol.loader import (
     EpisodeBatch,
     EpisodicDataset,
     FrozenEpisodeDataset,
+    LabelTable,
     episodic_loader,
     steps_per_epoch,
 )
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.run.testing import ROLES
 from s3prl_metaperser.run.workspace import Workspace
+from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.seeding import torch_generator
 
 CONFIG_FIELDS = ("runner", "optimizer", "downstream_expert")
@@ -60,7 +64,6 @@ class DownstreamExpert(nn.Module):
         self.workspace = workspace or Workspace(self.options)
         self.seed = self.workspace.training_seed(int(kwargs.get("seed", 1337)))
         self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
-        self.needs_audio = True
         hidden = self.options.downstream_expert.modelrc.projector_dim
         generator = torch_generator("expert", self.seed)
         self.projector = linear(upstream_dim, hidden, generator)
@@ -74,18 +77,16 @@ class DownstreamExpert(nn.Module):
     def get_downstream_name(self) -> str:
         """s3prl's name for this run, e.g. ``personalized_emotion_seen_fold1``."""
         split = self.workspace.split
-        return f"personalized_emotion_{split.scenario}_{split.fold}"
+        return f"{DOWNSTREAM}_{split.scenario}_{split.fold}"
 
     @property
     def steps_per_epoch(self) -> int:
         """Outer steps in one epoch of the training loader."""
         return steps_per_epoch(self._train_labels, self.options.downstream_expert.metarc.shots)
 
-    @property
-    def _train_labels(self):
-        if "_labels" not in self.__dict__:
-            self.__dict__["_labels"] = self.workspace.train_labels(self.rows)
-        return self.__dict__["_labels"]
+    @functools.cached_property
+    def _train_labels(self) -> dict[str, LabelTable]:
+        return self.workspace.train_labels(self.rows)
 
     def get_dataloader(self, split: str, epoch: int = 0, skip: int = 0) -> DataLoader:
         """Batches of episodes, each an :class:`EpisodeBatch`, whose first field is s3prl's list of waveforms.
@@ -106,23 +107,20 @@ class DownstreamExpert(nn.Module):
                 seed=self.seed,
                 first_step=epoch * self.steps_per_epoch + skip + 1,
                 steps=self.steps_per_epoch - skip,
-                audio=self._audio if self.needs_audio else None,
+                audio=self._audio,
             )
             return episodic_loader(training, data.num_workers)
-        roles = {"dev": "validation", "test": "test"}
-        if split not in roles:
-            raise unknown_name("split", split, ["train", *roles])
-        role = roles[split]
+        if split not in ROLES:
+            raise unknown_name("split", split, ["train", *ROLES])
+        role = ROLES[split]
         dataset = FrozenEpisodeDataset(
-            self.episodes(split),
-            self.workspace.labels(role, self.rows),
-            audio=self._audio if self.needs_audio else None,
+            self.workspace.episodes(role), self.workspace.labels(role, self.rows), audio=self._audio
         )
         return episodic_loader(dataset, data.num_workers)
 
     def episodes(self, split: str) -> EpisodeList:
         """The frozen episode list of ``dev`` or ``test``."""
-        return self.workspace.episodes({"dev": "validation", "test": "test"}[split])
+        return self.workspace.episodes(ROLES[split])
 
     def _audio(self, utterance: str) -> np.ndarray:
         return load_audio(self.workspace.corpus.utterance(utterance).path)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.upstream.pooling import pool_waveforms
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.upstream.waveforms import RATE
 
 
 class PooledInputs:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.front_end import once
-
-SAMPLE_RATE = 16000
 
 
 def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
@@ -26,7 +25,7 @@ def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
     Returns:
         indices into ``samples``, each once; from the longest to the shortest, the same for the same lengths.
     """
-    limit = seconds * SAMPLE_RATE
+    limit = seconds * RATE
     groups: list[list[int]] = []
     for index in sorted(range(len(samples)), key=lambda i: (-samples[i], i)):
         if groups and samples[groups[-1][0]] * (len(groups[-1]) + 1) <= limit:

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from s3prl_metaperser.corpora.audio import load_audio
+from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.base import Utterance
-
-RATE = 16000
 
 
 class Waveforms:
@@ -47,8 +45,4 @@ class Waveforms:
         return [self._read(int(row)) for row in rows]
 
     def _read(self, row: int) -> torch.Tensor:
-        return self.prepare(torch.from_numpy(load_audio(self.utterances[row].path)))
-
-    def prepare(self, wave: torch.Tensor) -> torch.Tensor:
-        """Crop one waveform, [n] -> [at most longest], and put it on the device."""
-        return wave[: self.longest].to(self.device)
+        return torch.from_numpy(load_audio(self.utterances[row].path))[: self.longest].to(self.device)
