@@ -4,8 +4,10 @@
 
 Compares every ``result_*.json`` below both folders by its place: the cell, classes, raters, counts, each episode
 (support, query, probabilities, ticks), metrics that stand in both, the selected step, the tuned choice and the
-trajectory. Versions, seconds, memory, the schema and the hash of the code are left out.
-The exit status is the number of results that differ (at most 99).
+trajectory. Versions, seconds, memory, the schema and the hash of the code are left out. The tensors of every
+``*.safetensors`` below both (initialisations, exported models) are compared by place as well.
+``benchmarks/reference.sh OUT`` makes such a folder. The exit status is the number of results and files that differ (at
+most 99).
 """
 
 from __future__ import annotations
@@ -16,27 +18,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import load_file
+
 #: Sections that have to be equal where both sides hold them.
 NUMBERS = ("classes", "raters", "counts", "episodes", "metrics", "selected_step", "tuned", "trajectory", "engine")
 #: Hashes of what went in and of the parameters that came out.
 HASHES = ("corpus", "features", "upstream_checkpoint", "parameters", "episodes")
 
 
-def found_below(folder: Path) -> dict[str, Path]:
-    """Place without the hash of the options -> file."""
-    return {
-        str(path.relative_to(folder)): path for path in folder.rglob("result_*.json") if "previous" not in str(path)
-    }
-
-
-def by_cell(files: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """What identifies a cell -> its content; two files of one cell are an error."""
+def by_cell(folder: Path) -> dict[str, dict[str, Any]]:
+    """Top folder and what identifies a cell -> its content; two files of one cell are an error."""
     found: dict[str, dict[str, Any]] = {}
-    for place, path in files.items():
+    for path in sorted(folder.rglob("result_*.json")):
+        place = path.relative_to(folder)
+        if any(part.startswith("previous") for part in place.parts):
+            continue
         content = json.loads(path.read_text(encoding="utf-8"))
-        cell = content["cell"]
         names = ("corpus", "upstream", "scope", "scenario", "fold", "system", "split", "shots", "protocol")
-        key = " ".join(str(cell[name]) for name in names)
+        key = " ".join([place.parts[0], *(str(content["cell"][name]) for name in names)])
         if key in found:
             raise SystemExit(f"{place}: a second result of the cell {key}")
         found[key] = content
@@ -59,6 +59,25 @@ def differences(before: Any, after: Any, where: str) -> list[str]:
     return [] if before == after else [f"{where}: {str(before)[:60]} -> {str(after)[:60]}"]
 
 
+def different_tensors(before: Path, after: Path) -> tuple[int, list[str]]:
+    """How many files of tensors stand in both folders, and those that differ, with what."""
+    files = sorted({str(path.relative_to(before)) for path in before.rglob("*.safetensors")})
+    both = [place for place in files if (after / place).is_file()]
+    wrong = []
+    for place in both:
+        old, new = load_file(before / place), load_file(after / place)
+        names = [name for name in old.keys() | new.keys() if not _equal(old.get(name), new.get(name))]
+        if names:
+            wrong.append(f"{place}: {', '.join(sorted(names)[:3])}")
+    return len(both), wrong
+
+
+def _equal(old: np.ndarray | None, new: np.ndarray | None) -> bool:
+    if old is None or new is None:
+        return False
+    return old.dtype == new.dtype and old.shape == new.shape and old.tobytes() == new.tobytes()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Compare, print, and return how many results differ."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("after", type=Path)
     parser.add_argument("--part", action="store_true", help="AFTER holds only some of the cells: compare those")
     asked = parser.parse_args(arguments)
-    before, after = by_cell(found_below(asked.before)), by_cell(found_below(asked.after))
+    before, after = by_cell(asked.before), by_cell(asked.after)
     if asked.part:
         before = {key: content for key, content in before.items() if key in after}
     if not before:
@@ -93,7 +112,12 @@ def main(arguments: list[str] | None = None) -> int:
         f"{len(before)} results, {probabilities:,} probabilities: {equal} equal to the bit, {wrong} different"
         + (f"; {len(more)} only after: {', '.join(more[:3])}" if more else "")
     )
-    return min(wrong, 99)
+    files, unequal = different_tensors(asked.before, asked.after)
+    for text in unequal:
+        print(f"DIFFERENT {text}")
+    if files:
+        print(f"{files} files of tensors in both: {files - len(unequal)} equal to the bit, {len(unequal)} different")
+    return min(wrong + len(unequal), 99)
 
 
 if __name__ == "__main__":
