@@ -58,6 +58,13 @@ def test_smoothing_is_taken_back_from_a_predicted_number():
     assert abs(TEN.value(smoothed)[0] - 1) > 0.1, "otherwise this test would show nothing"
 
 
+def test_smoothing_that_leaves_nothing_of_an_answer_is_refused():
+    scale = LabelSet("two", "ordinal", levels=(0.0, 1.0))
+    assert scale.value(scale.target(scale.counts(1.0), 0.49), 0.49) == pytest.approx(1)
+    with pytest.raises(UserError, match=r"Bad value 0\.5 for smoothing, expected below 0\.5 with two's classes"):
+        scale.target(scale.counts(1.0), 0.5)
+
+
 def test_decisions_by_kind():
     p = np.array([[0.25, 0.25, 0.2, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1, 0.2, 0.4]])
     assert SIX.decide(p).nonzero()[1].tolist() == [0, 5], "single: the first of the most probable"

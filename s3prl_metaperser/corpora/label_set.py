@@ -281,8 +281,12 @@ class LabelSet:
         """Smoothed distributions of counts, float64 [..., C] -> [..., C].
 
         Raises:
-            UserError: a row without an answer, or bad smoothing.
+            UserError: a row without an answer, or bad smoothing: from ``1 - 1 / C`` on nothing of an answer is left.
         """
+        if smoothing >= (most := 1 - 1 / len(self.classes)):
+            raise UserError(
+                f"Bad value {smoothing!r} for smoothing, expected below {most:.3g} with {self.name}'s classes."
+            )
         totals = np.asarray(counts).sum(-1, keepdims=True)
         if not (totals > 0).all():
             raise UserError("A label needs at least one tick, got none.")

@@ -25,8 +25,8 @@ def register() -> None:
 def hand_over() -> None:
     """Let s3prl's own Runner pass this downstream on to MetaRunner.
 
-    ``python -m s3prl.run_downstream`` makes a plain Runner before it imports the expert. When that is then asked to train,
-    evaluate or infer for this downstream, a MetaRunner with the same arguments does it; all others run as before.
+    ``python -m s3prl.run_downstream`` makes a plain Runner before it imports the expert. When that is then asked to
+    train, evaluate or infer for this downstream, a MetaRunner with the same arguments does; all others run as before.
     """
     from s3prl.downstream.runner import Runner
 

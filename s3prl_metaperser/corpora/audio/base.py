@@ -24,7 +24,7 @@ MOST_SAMPLES = 1 << 29
 REPLACE = "Replace it with an intact copy, or exclude it."
 
 #: The note on a file whose frames no header counts.
-UNCOUNTED = "its length is not stored in it: whether its end is missing cannot be told."
+UNCOUNTED = "its length is not stored in it: a missing end cannot be detected."
 
 
 class BadAudio(UserError):

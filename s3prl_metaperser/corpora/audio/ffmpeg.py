@@ -354,7 +354,7 @@ def _whole_riff(file: BinaryIO, size: int) -> str:
         file.seek(at)
         head = file.read(12).ljust(12, b"\0")
         if head[4:8] in (b"\xff\xff\xff\xff", bytes(4)):
-            return "its length is unknown, as in a stream, so that a missing end cannot be told"
+            return "its length is unknown, as in a stream, so that a missing end cannot be detected"
         if head[:4] != b"RIFF" or (at and head[8:] != b"AVIX"):
             return f"{size - at} bytes lie behind the {at} that the header gives"
         at += 8 + struct.unpack("<I", head[4:8])[0]
