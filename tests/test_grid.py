@@ -32,7 +32,7 @@ from s3prl_metaperser.grid.stages import stages as stages_of
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.initialisation import initialisation_file
 from s3prl_metaperser.s3prl_plugin import launcher
-from s3prl_metaperser.tasks import TASKS
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = REPOSITORY / "benchmarks"
@@ -232,9 +232,9 @@ def test_an_option_added_later_is_part_of_the_identity_only_where_it_differs_fro
         return expand(grid, changes=changes)[0].definition["options"]
 
     assert options()[new] == 1.0
-    recipe, defaults = relevance._recipe()
+    recipe, defaults = relevance._recipe(DEFAULT_TASK)
     older = {**recipe, "options": [name for name in recipe["options"] if name != new]}
-    monkeypatch.setattr(relevance, "_recipe", lambda: (older, defaults))
+    monkeypatch.setattr(relevance, "_recipe", lambda task: (older, defaults))
     assert new not in options()
     assert options(f"{new}=2.0")[new] == 2.0
 

@@ -38,7 +38,6 @@ def test_an_empty_configuration_is_the_shipped_one():
             {"downstream_expert": {"datarc": {"scenaro": "seen"}}},
             r"datarc\.scenaro\. Did you mean 'scenario'",
         ),
-        ({"downstream_expert": {"datarc": {"scenario": "sen"}}}, "Did you mean 'seen'"),
         (
             {"downstream_expert": {"datarc": {"demo": {"raters": "opposite"}}}},
             "Expected one of: paper, identical, opposed",

@@ -117,7 +117,6 @@ OTHER_MEANINGS = {
     "config/options.py": {"demo"},  # the configuration's default corpus
     "evaluation/result.py": {"personalized_emotion"},  # what files of versions without tasks are results of
     "s3prl_plugin/doctor.py": {"demo"},  # the extra of that name
-    "s3prl_plugin/registration.py": {"personalized_emotion"},  # s3prl's -d
     "storage/resources.py": {"personalized_emotion"},  # the folder that s3prl imports
 }
 #: Files that name a corpus, system, metric or task elsewhere. This list may only become shorter: whoever removes the

@@ -10,7 +10,7 @@ import json
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self, get_type_hints
 
 from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
@@ -37,7 +37,7 @@ class DataOptions:
 
     corpus: str = "demo"
     root: str | None = option(None, affects="files")
-    scenario: Literal["seen", "unseen"] = "seen"
+    scenario: str = "seen"  # the task says which there are
     fold: str = "fold1"
     test_raters: tuple[str, ...] | None = None
     exclude_raters: tuple[str, ...] | None = None
@@ -166,20 +166,20 @@ class ExpertOptions:
 
 @dataclass(frozen=True)
 class Options:
-    """The whole configuration file."""
+    """The whole configuration file. A task with options of its own has a subclass, with further sections."""
 
     runner: RunnerOptions = field(default_factory=RunnerOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     downstream_expert: ExpertOptions = field(default_factory=ExpertOptions)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], source: str = "config") -> Options:
+    def from_config(cls, config: Mapping[str, Any], source: str = "config") -> Self:
         """Check a configuration as read from YAML.
 
         Raises:
             UserError: an unknown key (with the nearest known one) or a value of the wrong type or range.
         """
-        return build(cls, _with_reader_options(config, source), source)
+        return build(cls, _with_reader_options(cls, config, source), source)
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""
@@ -197,7 +197,7 @@ class Options:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _with_reader_options(config: Any, source: str) -> Any:
+def _with_reader_options(cls: type[Options], config: Any, source: str) -> Any:
     """The configuration with those keys of ``datarc`` set apart that only the corpus's reader knows.
 
     Raises:
@@ -205,7 +205,8 @@ def _with_reader_options(config: Any, source: str) -> Any:
     """
     expert = config.get("downstream_expert") if isinstance(config, Mapping) else None
     datarc = expert.get("datarc") if isinstance(expert, Mapping) else None
-    common = [f.name for f in dataclasses.fields(DataOptions) if f.name != "reader_options"]
+    of_data = get_type_hints(get_type_hints(cls)["downstream_expert"])["datarc"]
+    common = [f.name for f in dataclasses.fields(of_data) if f.name != "reader_options"]
     if not isinstance(expert, Mapping) or not isinstance(datarc, Mapping) or set(datarc) <= set(common):
         return config
     corpus, where = str(datarc.get("corpus", DataOptions.corpus)), f"{source}.downstream_expert.datarc"

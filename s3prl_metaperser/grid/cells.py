@@ -17,7 +17,7 @@ from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import Grid, Part, Upstream, axes_of, axis_options, check_axes, slug
 from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, options_of_cell, options_of_shared
-from s3prl_metaperser.methods import facts_of
+from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
@@ -46,7 +46,12 @@ class Cell:
     @functools.cached_property
     def options(self) -> Options:
         """The configuration, typed."""
-        return Options.from_config(self.config)
+        return task_of(self.family).options.from_config(self.config)
+
+    @property
+    def facts(self) -> Facts:
+        """What its system declares."""
+        return task_of(self.family).facts_of(self.scope, self.system)
 
     @functools.cached_property
     def definition(self) -> dict[str, Any]:
@@ -57,7 +62,7 @@ class Cell:
             "scope": self.scope,
             "system": self.system,
             "seed": self.seed,
-            "options": options_of_cell(self.scope, self.system, self.config),
+            "options": options_of_cell(self.family, self.scope, self.facts, self.config),
             **({} if self.family == DEFAULT_TASK else {"task": self.family}),
         }
 
@@ -89,7 +94,7 @@ class Cell:
 
     def as_shipped(self) -> bool:
         """Whether all options but the grid's axes are those of the scope's configuration file."""
-        shipped = dict(flat(Options.from_config(_base(self.family, self.scope)).as_config()))
+        shipped = dict(flat(task_of(self.family).options.from_config(_base(self.family, self.scope)).as_config()))
         counted = self.definition["options"].keys() - axis_options(self.family).keys()
         return all(shipped.get(name) == value for name, value in flat(self.config) if name in counted)
 
@@ -115,7 +120,7 @@ class Cell:
     @functools.cached_property
     def initialisation(self) -> str | None:
         """SHA-256 of what the shared initialisation is made from; None for a system that does without."""
-        if not facts_of(self.system).shares_initialisation(self.config):
+        if not self.facts.shares_initialisation(self.config):
             return None
         options = options_of_shared(self.scope, self.config)
         return _hash({**self.definition, "system": "initialisation", "options": options})
@@ -132,7 +137,7 @@ class Cell:
 
     def __str__(self) -> str:
         data = f"{self.corpus}, {self.upstream.label} ({self.scope}), {self.along('data', 'unit')}"
-        return f"{self.system} on {data}, {self.tested}"
+        return ", ".join(filter(None, (f"{self.system} on {data}", self.tested)))
 
 
 def expand(
@@ -214,16 +219,16 @@ def axis_value(cell: Cell, key: str) -> str:
 
 
 def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
-    found = []
+    found, task = [], task_of(part.task)
     for scope, names in part.systems.items():
         base = _base(part.task, scope)
         reader = {"downstream_expert": {"datarc": {"corpus": part.corpus}}}  # whose options may be among those given
         wanted = merged(merged(merged(base, part.options), changed), reader)
         try:
-            chosen = Options.from_config(wanted, source="options").as_config()
+            chosen = task.options_from(wanted, source="options").as_config()
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        defaults, given = dict(flat(Options.from_config(base).as_config())), dict(flat(chosen))
+        defaults, given = dict(flat(task.options.from_config(base).as_config())), dict(flat(chosen))
         given |= {
             "downstream_expert.datarc.root": part.root,
             "downstream_expert.evalrc.protocol": part.protocol,
@@ -232,19 +237,21 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
         for upstream, name, *along in itertools.product(part.upstreams, names, *part.axes.values()):
             axes = dict(zip(part.axes, along, strict=True))
             wanted = given | {options[axis]: value for axis, value in axes.items()}
-            config = _effective(defaults, wanted, scope, name)
+            config = _effective(defaults, wanted, part.task, scope, name)
             common = (part.protocol, part.seed, config, part.task)
             found.append(Cell(part.corpus, upstream, scope, name, axes, *common))
     return found
 
 
-def _effective(defaults: Mapping[str, Any], wanted: Mapping[str, Any], scope: str, system: str) -> dict[str, Any]:
+def _effective(
+    defaults: Mapping[str, Any], wanted: Mapping[str, Any], task: str, scope: str, system: str
+) -> dict[str, Any]:
     """One system's configuration: options that do not matter to it are the defaults, but for where and how fast."""
-    config = nested(wanted)
+    config, facts = nested(wanted), task_of(task).facts_of(scope, system)
     free = options_that_affect("speed", "files")
     return nested(
         {
-            name: value if name in free or matters(name, scope, system, config) else defaults[name]
+            name: value if name in free or matters(name, task, scope, facts, config) else defaults[name]
             for name, value in wanted.items()
         }
     )
@@ -252,8 +259,9 @@ def _effective(defaults: Mapping[str, Any], wanted: Mapping[str, Any], scope: st
 
 @functools.cache
 def _base(task: str, scope: str) -> Mapping[str, Any]:
-    """The configuration file of a task and scope, as the launcher takes it."""
-    return read_yaml(task_of(task).configuration(scope))
+    """The configuration file of a task and scope, as the launcher takes it; empty for a task without one."""
+    path = task_of(task).configuration(scope)
+    return {} if path is None else read_yaml(path)
 
 
 def _change(text: str) -> dict[str, Any]:

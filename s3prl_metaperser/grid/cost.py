@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell
-from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.methods.facts import HELD_OUT
 from s3prl_metaperser.methods.tuning import number_of_choices
 from s3prl_metaperser.s3prl_stack.hub import load_upstream_config
@@ -49,7 +48,7 @@ def initialisation_passes(cell: Cell) -> float:
 
 def passes(cell: Cell, sizes: Sizes) -> float:
     """Training after the initialisation until the best step is known, and meta-testing with the protocol's choices."""
-    facts, expert, runner = facts_of(cell.system), cell.options.downstream_expert, cell.options.runner
+    facts, expert, runner = cell.facts, cell.options.downstream_expert, cell.options.runner
     evalrc, initrc, metarc = expert.evalrc, expert.initrc, expert.metarc
     if not facts.learns:
         return 0.0
@@ -82,7 +81,7 @@ def cell_bytes(cell: Cell, sizes: Sizes) -> int | None:
     parameters = _parameters(cell, sizes)
     if parameters is None:
         return None
-    facts, evalrc = facts_of(cell.system), cell.options.downstream_expert.evalrc
+    facts, evalrc = cell.facts, cell.options.downstream_expert.evalrc
     checkpoint = FLOAT * parameters * facts.learns * (3 if facts.trains else 1)  # with AdamW's two moments
     result = sizes.classes * RESULT_BYTES + len(evalrc.trajectory) * TRAJECTORY_BYTES
     return checkpoint * (1 + cell.options.runner.max_keep) + evalrc.seeds * evalrc.queries * result

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.config.options import Options, flat, options_that_affect
+from s3prl_metaperser.config.options import flat, options_that_affect
 from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.methods import facts_of
-from s3prl_metaperser.methods.facts import EXPERT, below, options_of_initialisation
+from s3prl_metaperser.methods.facts import EXPERT, Facts, below, options_of_initialisation
+from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 #: Raised whenever the same definition would give other numbers.
 RECIPE = 1
@@ -22,11 +22,12 @@ _DATA = f"{EXPERT}.datarc"
 _ALWAYS = (_DATA, f"{EXPERT}.modelrc", f"{EXPERT}.evalrc")
 
 
-def matters(option: str, scope: str, system: str, config: Mapping[str, Any]) -> bool:
+def matters(option: str, task: str, scope: str, facts: Facts, config: Mapping[str, Any]) -> bool:
     """Whether an option can change the numbers of a system's cells.
 
     Args:
         option: such as ``runner.total_steps``.
+        facts: the system's.
         config: the whole configuration.
     """
     if option in options_that_affect("speed", "files"):
@@ -34,18 +35,20 @@ def matters(option: str, scope: str, system: str, config: Mapping[str, Any]) -> 
     reader, dot, _ = option.removeprefix(f"{_DATA}.").partition(".")
     if option.startswith(f"{_DATA}.") and dot and reader != config[EXPERT]["datarc"]["corpus"]:
         return False  # of another corpus's reader
-    return below(option, _ALWAYS) or facts_of(system).matters(option, scope, config)
+    return below(option, _always(task)) or facts.matters(option, scope, config)
 
 
-def options_of_cell(scope: str, system: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def options_of_cell(task: str, scope: str, facts: Facts, config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are part of a cell's identity."""
-    return _counted(config, lambda option: matters(option, scope, system, config))
+    return _counted(task, config, lambda option: matters(option, task, scope, facts, config))
 
 
 def options_of_shared(scope: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that are part of the identity of the initialisation that a scenario and fold share."""
     by = (_DATA, f"{EXPERT}.modelrc", *options_of_initialisation(scope))
-    return _counted(config, lambda option: below(option, by) and matters(option, scope, "", config))
+    return _counted(
+        DEFAULT_TASK, config, lambda option: below(option, by) and matters(option, DEFAULT_TASK, scope, Facts(), config)
+    )
 
 
 def nested(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,9 +63,15 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _counted(config: Mapping[str, Any], counts: Callable[[str], bool]) -> dict[str, Any]:
+@functools.cache
+def _always(task: str) -> tuple[str, ...]:
+    """Options by which every cell of a task goes: the data, the model, how it is tested, and its axes."""
+    return (*_ALWAYS, *(axis.option for axis in task_of(task).axes))
+
+
+def _counted(task: str, config: Mapping[str, Any], counts: Callable[[str], bool]) -> dict[str, Any]:
     """Options that count, as the recipe of their identity has it (recipe.yaml)."""
-    recipe, defaults = _recipe()
+    recipe, defaults = _recipe(task)
     found = {}
     for name, value in flat(config):
         if name in recipe["options"]:
@@ -75,6 +84,6 @@ def _counted(config: Mapping[str, Any], counts: Callable[[str], bool]) -> dict[s
 
 
 @functools.cache
-def _recipe() -> tuple[dict[str, Any], dict[str, Any]]:
-    """``recipe.yaml``, and the default of every option."""
-    return read_yaml(Path(__file__).with_name("recipe.yaml")), dict(flat(Options().as_config()))
+def _recipe(task: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``recipe.yaml``, and the default of every option of a task."""
+    return read_yaml(Path(__file__).with_name("recipe.yaml")), dict(flat(task_of(task).options().as_config()))

@@ -17,18 +17,18 @@ from s3prl_metaperser.corpora import Corpus, open_corpus, reader_options
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Results
-from s3prl_metaperser.grid.stages import Stage, stage_of
+from s3prl_metaperser.grid.stages import Stage, stage_of, stages
 from s3prl_metaperser.run.cell import (
     OpenCell,
     Record,
     existing_device,
     fit_for_this_machine,
-    run_cell,
     seed_everything,
 )
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
+from s3prl_metaperser.tasks import task_of
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures, audio_hash
 
 
@@ -98,15 +98,15 @@ class Session:
         return self._features[1]
 
     def _run(self, cell: Cell, folder: Path) -> dict[str, Any]:
-        record = Record()
-        result = run_cell(options_of(cell, folder, self.device), functools.partial(SharedWorkspace, self), record)
-        assert record.opened is not None
-        for kind in ("features", "initialisation"):
-            if stage := stage_of(cell, kind):
-                self._note(record.opened, stage)
+        record, device = Record(), existing_device(self.device)
+        run_cell = task_of(cell.family).runner()
+        result = run_cell(options_of(cell, folder, device), functools.partial(SharedWorkspace, self), record)
+        for stage in stages([cell]):
+            assert record.opened is not None  # by a task whose cells share stages
+            self._note(record.opened, stage)
         return {
             "corpus": result.hashes.corpus,
-            "device": _device_name(record.opened.cell.device),
+            "device": _device_name(device),
             "outer_steps": record.outer_steps,
             "resumed_at": record.resumed_at,
             "seconds": record.seconds,
@@ -138,9 +138,9 @@ class Session:
 class SharedWorkspace(Workspace):
     """A workspace whose corpus, audio hashes and features are a session's."""
 
-    def __init__(self, session: Session, options: Options):
+    def __init__(self, session: Session, options: Options, **how: Any):
         self._session = session
-        super().__init__(options, session.corpus(options.downstream_expert.datarc))
+        super().__init__(options, session.corpus(options.downstream_expert.datarc), **how)
 
     @functools.cached_property
     def audio_hashes(self) -> dict[str, str]:
@@ -169,6 +169,7 @@ def options_of(cell: Cell, folder: Path, device: str) -> CellOptions:
         system=cell.system,
         seed=cell.seed,
         device=device,
+        task=cell.family,
     )
 
 

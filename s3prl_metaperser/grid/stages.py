@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.results import read_small
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.paths import cache_root
-
-Kind = Literal["features", "initialisation"]
+from s3prl_metaperser.tasks import StageKind, task_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Stage:
         what: a description for messages.
     """
 
-    kind: Kind
+    kind: StageKind
     key: str
     cells: tuple[Cell, ...]
     what: str
@@ -65,21 +64,22 @@ def missing(wanted: Sequence[Stage], fingerprints: Mapping[str, str]) -> list[St
 
 def stages(cells: Sequence[Cell]) -> list[Stage]:
     """The stages of these cells, features first."""
-    found: dict[tuple[Kind, str], list[Cell]] = {}
+    found: dict[tuple[StageKind, str], list[Cell]] = {}
     for cell in cells:
-        found.setdefault(("features", cell.features), []).append(cell)
+        if "features" in task_of(cell.family).stages:
+            found.setdefault(("features", cell.features), []).append(cell)
     for cell in cells:
-        if cell.initialisation is not None:
+        if "initialisation" in task_of(cell.family).stages and cell.initialisation is not None:
             found.setdefault(("initialisation", cell.initialisation), []).append(cell)
     return [Stage(kind, key, tuple(members), _what(kind, members[0])) for (kind, key), members in found.items()]
 
 
-def stage_of(cell: Cell, kind: Kind) -> Stage | None:
+def stage_of(cell: Cell, kind: StageKind) -> Stage | None:
     """The stage of one cell; None for a system that does without."""
     return next((stage for stage in stages([cell]) if stage.kind == kind), None)
 
 
-def _what(kind: Kind, cell: Cell) -> str:
+def _what(kind: StageKind, cell: Cell) -> str:
     where = f"{cell.corpus}, {cell.upstream.label} ({cell.scope})"
     if kind == "features":
         return f"{'checkpoint' if cell.finetuned else 'features'} of {cell.upstream.label} for {cell.corpus}"

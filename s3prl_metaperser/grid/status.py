@@ -55,7 +55,9 @@ def format_status(report: dict[str, Any]) -> str:
     blocks: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for entry in report["cells"]:
         block = f"{entry['corpus']}, {entry['upstream']} ({entry['scope']}), {entry['data']}"
-        blocks.setdefault(block, {}).setdefault(f"{entry['system']}, {entry['tested']}", []).append(entry)
+        blocks.setdefault(block, {}).setdefault(", ".join(filter(None, (entry["system"], entry["tested"]))), []).append(
+            entry
+        )
     for block, rows in blocks.items():
         lines += ["", block]
         lines += [f"  {row:<32} {_folds(entries)}" for row, entries in rows.items()]

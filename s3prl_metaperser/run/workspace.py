@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.config.section import numbers_of
 from s3prl_metaperser.corpora import Corpus, open_corpus
 from s3prl_metaperser.corpora.base import label_hashes
@@ -61,27 +61,38 @@ class Prepared:
     standardized: bool
 
 
+def split_by_rater(corpus: Corpus, data: DataOptions) -> Split:
+    """The scenario and fold that the options name."""
+    return make_split(
+        corpus,
+        scenario=data.scenario,
+        fold=data.fold,
+        test_raters=data.test_raters,
+        exclude_raters=data.exclude_raters,
+        test_sessions=data.test_sessions,
+    )
+
+
 class Workspace:
     """One corpus, scenario and fold.
 
     Args:
         options: the whole configuration.
         corpus: as read; by default the one that the options name.
+        splits: how it is split.
     """
 
-    def __init__(self, options: Options, corpus: Corpus | None = None):
+    def __init__(
+        self,
+        options: Options,
+        corpus: Corpus | None = None,
+        splits: Callable[[Corpus, DataOptions], Split] = split_by_rater,
+    ):
         self.options = options
         data = options.downstream_expert.datarc
         self.cache = cache_root(data.cache_dir)
         self.corpus = open_corpus(data) if corpus is None else corpus
-        self.split: Split = make_split(
-            self.corpus,
-            scenario=data.scenario,
-            fold=data.fold,
-            test_raters=data.test_raters,
-            exclude_raters=data.exclude_raters,
-            test_sessions=data.test_sessions,
-        )
+        self.split = splits(self.corpus, data)
 
     def training_seed(self, seed: int) -> int:
         """The seed of this fold's training: folds that shared one would all err in the same direction."""

@@ -1,6 +1,6 @@
 """The launcher: s3prl's command line, from any directory.
 
-``-d personalized_emotion`` runs here; any other downstream is handed to s3prl's own launcher, on a stack that
+``-d NAME`` with a registered task runs here; any other downstream is handed to s3prl's own launcher, on a stack that
 :mod:`.compat` has made fit for it.
 """
 
@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import s3prl_metaperser
-from s3prl_metaperser.config.options import OPEN_SECTIONS, Options, merged
+from s3prl_metaperser.config.options import OPEN_SECTIONS, Options, flat, merged
 from s3prl_metaperser.config.override import apply_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, printable, shown
-from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, load_upstream_config
 from s3prl_metaperser.storage.disk import system_error
 from s3prl_metaperser.storage.paths import new_previous, steps_of
-from s3prl_metaperser.storage.resources import shipped_configuration
+from s3prl_metaperser.tasks import TASKS, Task, task_of
 
 # What a resumed run takes from its command line and not from the checkpoint: as in s3prl, and whatever would let a
 # checkpoint from elsewhere publish the folder or fetch code.
@@ -77,27 +76,43 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
         downstream = content["Args"].downstream
     elif args.init_ckpt is not None:
         _read(Path(args.init_ckpt))  # s3prl's runner opens it again, and would end in torch's own traceback
-    if downstream != DOWNSTREAM:
+    if downstream not in TASKS.names():
         from s3prl_metaperser.s3prl_plugin.stock import run_stock
 
         run_stock(args, argv, content.get("Args"))
         return 0
-    args.downstream = DOWNSTREAM
+    args.downstream = downstream
     if past is not None:
         args, config = _resumed(args, content, past)
     else:
         config = _read_config(args)
+    task = task_of(downstream)
     if args.override and args.override.lower() != "none":
-        complete = Options.from_config(config).as_config()  # so that -o knows every key
+        complete = task.options_from(config).as_config()  # so that -o knows every key
         apply_override(args.override, args, complete, strict_config=True, open_sections=OPEN_SECTIONS)
         config = complete
-    options = Options.from_config(config)
+    options = task.options_from(config)
     _announce(args, options)
     check_upstream(args.upstream)
     if past is None:
         _make_folder(args, options)
-    start(args, config)
+    if downstream == DOWNSTREAM:
+        start(args, config)
+    else:
+        _run_other(args, options)
     return 0
+
+
+def _run_other(args: argparse.Namespace, options: Options) -> None:
+    """A cell of a task that has no downstream of s3prl's own: trained and evaluated at once, as in a grid."""
+    if args.mode != "train":
+        raise UserError(f"-d {args.downstream} is evaluated when it was trained: use -m train, not -m {args.mode}.")
+    prepare_process(args)
+    from s3prl_metaperser.run.cell import Record
+    from s3prl_metaperser.run.workspace import Workspace
+    from s3prl_metaperser.s3prl_plugin.runner import cell_of
+
+    task_of(args.downstream).runner()(cell_of(args, options), Workspace, Record())
 
 
 def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
@@ -144,7 +159,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
         if folder is None:
             if args.downstream != DOWNSTREAM:
                 return None
-            folder = _default_folder(args, Options.from_config(_overridden(args)))
+            folder = _default_folder(args, task_of(DOWNSTREAM).options_from(_overridden(args)))
         if steps_of(folder):
             args.past_exp = str(folder)
     if not args.past_exp:
@@ -200,7 +215,7 @@ def _check_argument(key: str, value: Any, past: Path) -> None:
 
 def _overridden(args: argparse.Namespace) -> dict[str, Any]:
     """The configuration with ``-o``, on copies; for the default folder's name."""
-    config = Options.from_config(_read_config(args)).as_config()
+    config = _task(args).options_from(_read_config(args)).as_config()
     if args.override and args.override.lower() != "none":
         apply_override(args.override, copy.copy(args), config, strict_config=True, open_sections=OPEN_SECTIONS)
     return config
@@ -209,23 +224,41 @@ def _overridden(args: argparse.Namespace) -> dict[str, Any]:
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     if args.upstream is None:
         raise UserError("Which upstream? Name one by its s3prl hub name, e.g. -u fbank_no_cmvn or -u wavlm_base.")
-    shipped = shipped_configuration(args.upstream_trainable)
+    shipped = _task(args).configuration(_scope(args))
     path = Path(args.config) if args.config else shipped
+    if path is None:
+        return {}
     if not path.is_file():
         raise UserError(f"-c {path}: no such configuration file.")
     config = {} if (content := read_yaml(path)) is None else content
-    Options.from_config(config, source=path.name)
+    _task(args).options_from(config, source=path.name)
     args.config = str(path.resolve())
-    return merged(read_yaml(shipped), config)  # with -f, too: rates that suit a head would ruin a whole model
+    return merged(
+        {} if shipped is None else read_yaml(shipped), config
+    )  # with -f, too: rates that suit a head would ruin a whole model
+
+
+def _task(args: argparse.Namespace) -> Task:
+    return task_of(args.downstream or DOWNSTREAM)
+
+
+def _scope(args: argparse.Namespace) -> str:
+    return "finetuned" if args.upstream_trainable else "frozen"
+
+
+def _along(args: argparse.Namespace, options: Options) -> list[str]:
+    """Which of the task's splits it is: ``seen``, ``fold1``."""
+    found = dict(flat(options.as_config()))
+    return [str(found[axis.option]) for axis in _task(args).axes if axis.role != "test"]
 
 
 def _announce(args: argparse.Namespace, options: Options) -> None:
-    system = args.downstream_variant or DEFAULT_SYSTEM
-    systems(args.upstream_trainable).summary(system)  # an unknown name is an error before anything else is done
-    data = options.downstream_expert.datarc
+    system = args.downstream_variant or _task(args).default_system
+    _task(args).systems(_scope(args)).summary(system)  # an unknown name is an error before anything else is done
+    corpus, along = options.downstream_expert.datarc.corpus, "/".join(_along(args, options))
     say(
         f"s3prl_metaperser {s3prl_metaperser.__version__}: {args.mode} {system}, upstream {args.upstream}, corpus "
-        f"{data.corpus}, {data.scenario}/{data.fold}"
+        f"{corpus}, {along}"
     )
     if args.upstream and (pinned := load_upstream_config(args.upstream)) and pinned.notes:
         say(f"{args.upstream}: {pinned.notes}")
@@ -239,10 +272,11 @@ def _explicit_folder(args: argparse.Namespace) -> Path | None:
 
 def _default_folder(args: argparse.Namespace, options: Options) -> Path:
     """``result/downstream/`` and a name that tells the cell."""
-    data = options.downstream_expert.datarc
-    system = args.downstream_variant or DEFAULT_SYSTEM
+    corpus, system = options.downstream_expert.datarc.corpus, args.downstream_variant or _task(args).default_system
+    other = [] if _task(args).name == DOWNSTREAM else [_task(args).name]
+    finetuned = ["f"] if args.upstream_trainable else []
     return Path("result/downstream") / "-".join(
-        [data.corpus, args.upstream, *(["f"] if args.upstream_trainable else []), data.scenario, data.fold, system]
+        [*other, corpus, args.upstream, *finetuned, *_along(args, options), system]
     )
 
 

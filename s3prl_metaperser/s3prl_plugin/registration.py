@@ -7,8 +7,9 @@ import functools
 from s3prl_metaperser.config.options import merged
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.storage.resources import downstream_folder, shipped_configuration
+from s3prl_metaperser.tasks import DEFAULT_TASK
 
-DOWNSTREAM = "personalized_emotion"
+DOWNSTREAM = DEFAULT_TASK
 MODES = ("train", "evaluate", "inference")
 
 

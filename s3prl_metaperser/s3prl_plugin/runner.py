@@ -18,7 +18,6 @@ from s3prl.downstream.runner import Runner
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.methods import DEFAULT_SYSTEM
 from s3prl_metaperser.methods.base import System, TrainingTask
 from s3prl_metaperser.run.cell import Checkpoint, OpenCell, refuse_several_processes
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
@@ -26,6 +25,7 @@ from s3prl_metaperser.run.testing import evaluate, predict_file
 from s3prl_metaperser.run.training import train
 from s3prl_metaperser.run.workspace import Workspace, say
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
+from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 
 class MetaRunner(Runner):
@@ -99,6 +99,7 @@ class MetaRunner(Runner):
 
 def cell_of(args: argparse.Namespace, options: Options) -> CellOptions:
     """The cell that the launcher's arguments and a configuration describe."""
+    task = args.downstream or DEFAULT_TASK
     upstream = UpstreamOptions(
         name=args.upstream,
         checkpoint=args.upstream_ckpt,
@@ -113,9 +114,10 @@ def cell_of(args: argparse.Namespace, options: Options) -> CellOptions:
         upstream=upstream,
         folder=Path(args.expdir),
         options=options,
-        system=args.downstream_variant or DEFAULT_SYSTEM,
+        system=args.downstream_variant or task_of(task).default_system,
         seed=args.seed,
         device=args.device,
+        task=task,
         trains=args.mode == "train",
         arguments=args,
     )

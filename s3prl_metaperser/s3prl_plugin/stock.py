@@ -8,11 +8,11 @@ from pathlib import Path
 
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
-from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, explain_failure
 from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
 from s3prl_metaperser.storage.paths import steps_of
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS
 
 
 def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespace | None = None) -> None:
@@ -93,11 +93,11 @@ def _downstreams() -> list[str]:
 def _check_downstream(args: argparse.Namespace, fresh: bool) -> None:
     known = _downstreams()
     if args.downstream and args.downstream not in known:
-        raise unknown_name("downstream", args.downstream, [*known, DOWNSTREAM])
+        raise unknown_name("downstream", args.downstream, [*known, *TASKS.names()])
     if not fresh:
         return
     if not args.downstream:
-        raise UserError("Which downstream? Add -d NAME, e.g. -d personalized_emotion.")
+        raise UserError(f"Which downstream? Add -d NAME, e.g. -d {DEFAULT_TASK}.")
     config = Path(args.config or f"./downstream/{args.downstream}/config.yaml")
     if not config.is_file():
         hint = "" if args.config else " s3prl's package brings no configurations: give one with -c FILE."

@@ -7,11 +7,15 @@ here imports torch: what a task runs is named as ``module:attribute`` and import
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from s3prl_metaperser.config.options import Options, flat
+from s3prl_metaperser.config.validator import build
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.methods import Facts, Systems, facts_of
 from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.tasks.axes import Axis
 
@@ -19,9 +23,10 @@ if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
     from s3prl_metaperser.evaluation.result import Result
 
-__all__ = ["DEFAULT_TASK", "TASKS", "Axis", "Task", "task_of"]
+__all__ = ["DEFAULT_TASK", "TASKS", "Axis", "StageKind", "Task", "task_of"]
 
 DEFAULT_TASK = "personalized_emotion"
+StageKind = Literal["features", "initialisation"]
 
 
 @dataclass(frozen=True)
@@ -30,38 +35,81 @@ class Task:
 
     Attributes:
         name: as ``-d``, a grid's ``task`` and result files have it.
-        summary: one line for ``metaperser list tasks``.
+        title: heading of its report.
         unit: what a mean is taken over after the seeds, in the singular: ``rater``, or ``target corpus``. A result's
             ``raters.test`` is one of these, and its fold says which.
         axes: those of its grids besides corpus, upstream, system and protocol; the ways to split are one of them.
-        systems: scope (``frozen``, ``finetuned``) -> the registry of its systems.
+        systems: scope (``frozen``, ``finetuned``) -> the registry of its systems. A system that is registered with
+            :class:`.Facts` is run again only for options that it goes by.
         default_system: what is run where none is named.
-        metrics: label set -> names of the metrics that its results have, the primary one first.
-        sections: of the report, in order; see :data:`.report.write.SECTIONS`.
-        configuration: scope -> the YAML file with its options' defaults.
-        run: ``module:attribute`` of a function (:class:`.CellOptions`) -> :class:`.Result`, which trains a cell,
-            evaluates it, and writes its result file.
+        metrics: label set -> names of the metrics that its report shows, the primary one first.
+        sections: of the report, in order: names of :data:`s3prl_metaperser.report.write.SECTIONS`.
+        run: ``module:attribute`` of a function (:class:`.CellOptions`, ``open_workspace``, :class:`.Record`) ->
+            :class:`.Result`, which trains a cell, evaluates it, and writes its result file; as :func:`.run_cell`.
+        options: all that its cells are run with: :class:`.Options`, or a subclass with further sections.
+        configuration: scope -> the YAML file with the options' defaults; None: those of the dataclass.
+        stages: what its cells share and the grid makes before them, as :class:`.OpenCell` does.
     """
 
     name: str
-    summary: str
+    title: str
     unit: str
     axes: tuple[Axis, ...]
     systems: Callable[[str], Registry[Any]]
     default_system: str
     metrics: Callable[[LabelSet], tuple[str, ...]]
     sections: tuple[str, ...]
-    configuration: Callable[[str], Path]
     run: str
+    options: type[Options] = Options
+    configuration: Callable[[str], Path | None] = lambda scope: None
+    stages: tuple[StageKind, ...] = ()
 
-    def run_cell(self, options: Any) -> Result:
-        """Train and evaluate one cell; imports what the task runs."""
+    def runner(self) -> Callable[..., Result]:
+        """The function that runs a cell; its module is imported here.
+
+        Raises:
+            UserError: there is no such function.
+        """
         module, _, attribute = self.run.partition(":")
-        return getattr(importlib.import_module(module), attribute)(options)
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise UserError(f"The task {self.name!r} cannot be run by {self.run!r} ({error}).") from error
+
+    def options_from(self, config: Mapping[str, Any], source: str = "config") -> Options:
+        """A configuration of this task, checked.
+
+        Raises:
+            UserError: an unknown key or a bad value; also of an option that is one of the task's axes.
+
+        >>> task_of(DEFAULT_TASK).options_from({"downstream_expert": {"datarc": {"scenario": "sen"}}})
+        Traceback (most recent call last):
+            ...
+        s3prl_metaperser.errors.UserError: Bad value 'sen' for config.downstream_expert.datarc.scenario. Did you mean \
+        'seen'? Expected one of: seen, unseen.
+        """
+        options = self.options.from_config(config, source)
+        found = dict(flat(options.as_config()))
+        for axis in self.axes:
+            build(axis.kind, found.get(axis.option), f"{source}.{axis.option}")
+        return options
+
+    def facts_of(self, scope: str, system: str) -> Facts:
+        """What a system of this task declares; nothing where it is not installed here."""
+        registry = self.systems(scope)
+        if isinstance(registry, Systems):
+            return facts_of(system)
+        return (registry.facts(system, Facts) if system in registry.names() else None) or Facts()
+
+
+def _is_task(name: str, found: object) -> bool:
+    return isinstance(found, Task) and found.name == name
 
 
 TASKS: Registry[Task] = Registry(
-    "task", "s3prl_metaperser.tasks", expected=("a Task", lambda _, found: isinstance(found, Task))
+    "task",
+    "s3prl_metaperser.tasks",
+    expected=("a Task of this name", _is_task),
 )
 TASKS.register(
     DEFAULT_TASK,

@@ -13,7 +13,7 @@ from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.protocol.splits import MOST_FOLDS, SCENARIOS
 from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.storage.resources import shipped_configuration
-from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, Task
+from s3prl_metaperser.tasks import DEFAULT_TASK, Task
 from s3prl_metaperser.tasks.axes import Axis
 
 _EXPERT = "downstream_expert"
@@ -49,13 +49,14 @@ def _configuration(scope: str) -> Path:
 
 TASK = Task(
     name=DEFAULT_TASK,
-    summary=TASKS.summary(DEFAULT_TASK),
+    title="Listener-personalised speech emotion recognition",
     unit="rater",
     axes=AXES,
     systems=_systems,
     default_system=DEFAULT_SYSTEM,
     metrics=_metrics,
     sections=("verdicts", "tables", "details", "figures", "marginals", "missing", "origin"),
-    configuration=_configuration,
     run="s3prl_metaperser.run.cell:run_cell",
+    configuration=_configuration,
+    stages=("features", "initialisation"),
 )

@@ -1,0 +1,172 @@
+"""A task of another package (tests/plugin_task_package): one file and one entry point, from grid to report."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from small_demo import overrides, stored, train_command
+from small_grid import results_below
+
+from s3prl_metaperser.cli import main
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, task_of
+
+PLUGIN = Path(__file__).parent / "plugin_task_package"
+NAME, SPEAKERS = "speaker_emotion", ["Ses01F", "Ses01M", "Ses02F"]
+
+
+@pytest.fixture(scope="module")
+def installed():
+    """The package as pip would leave it: on the path, with its dist-info."""
+    with pytest.MonkeyPatch.context() as patch, TASKS.read_again():
+        patch.syspath_prepend(str(PLUGIN))
+        yield
+    sys.modules.pop(NAME, None)
+
+
+@pytest.fixture(scope="module")
+def done(installed, tmp_path_factory):
+    """A grid of this task that has been run, and the folder that it lies in."""
+    folder = tmp_path_factory.mktemp("task")
+    path = write_grid(folder)
+    assert main(["run", str(path), "--device", "cpu"]) == 0
+    return folder
+
+
+def write_grid(folder, **changes) -> Path:
+    content = {
+        "task": NAME,
+        "corpus": "demo",
+        "results": str(folder / "results"),
+        "upstreams": ["fbank_no_cmvn"],
+        "systems": {"frozen": ["Majority", "Logistic"]},
+        "held_out": SPEAKERS,
+        "options": {
+            "downstream_expert": {
+                "datarc": {"demo": {"utterances": 120}},
+                "speakerrc": {"penalty": 300.0},
+                "evalrc": {"interval_draws": 50},
+            }
+        },
+        **changes,
+    }
+    path = folder / "speakers.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_it_is_listed_with_its_package_and_unknown_without(installed, capsys):
+    assert main(["list", "tasks"]) == 0
+    assert f"{NAME:<22} from speaker-emotion" in capsys.readouterr().out
+
+
+def test_a_grid_runs_it_and_writes_results_of_each_speaker(done):
+    found = [Result.read(path) for path in (done / "results").rglob("result_test.json")]
+    wanted = {(system, speaker) for system in ("Majority", "Logistic") for speaker in SPEAKERS}
+    assert {(result.cell.system, result.cell.fold) for result in found} == wanted
+    assert {result.task for result in found} == {NAME}
+    for result in found:
+        assert result.raters.test == result.cell.fold
+        assert result.cell.fold not in result.raters.train
+        np.testing.assert_allclose(np.sum(result.episodes[0].probabilities, 1), 1, atol=1e-9)
+    assert {r.option("speakerrc", "penalty") for r in found if r.cell.system == "Logistic"} == {300.0}
+
+
+def test_learning_from_other_speakers_beats_their_mean_answer(done):
+    losses: dict[str, list[float]] = {}
+    for content in results_below(done / "results").values():
+        losses.setdefault(content["cell"]["system"], []).append(content["metrics"]["nats"]["mean"])
+    assert np.mean(losses["Logistic"]) < np.mean(losses["Majority"])
+
+
+def test_majority_is_the_mean_answer_of_the_other_speakers(done):
+    """Against a loop over the corpus's ratings."""
+    from s3prl_metaperser.corpora import open_corpus
+
+    (content,) = (
+        c for c in results_below(done / "results").values()
+        if (c["cell"]["system"], c["cell"]["fold"]) == ("Majority", "Ses01M")
+    )  # fmt: skip
+    corpus = open_corpus(task_of(NAME).options_from(content["options"]).downstream_expert.datarc)
+    ticks: dict[str, np.ndarray] = {}
+    for rating in corpus.ratings:
+        if corpus.utterance(rating.utterance).speaker != "Ses01M":
+            ticks[rating.utterance] = ticks.get(rating.utterance, 0) + corpus.label_set.counts(rating.answer)
+    expected = np.mean([count / count.sum() for count in ticks.values()], axis=0)
+    np.testing.assert_allclose(content["episodes"][0]["probabilities"][0], expected, atol=1e-12)
+
+
+def test_a_second_run_finds_everything_done_and_the_plan_says_so(done, capsys):
+    path = str(done / "speakers.yaml")
+    assert main(["run", path, "--device", "cpu"]) == 0
+    assert main(["status", path]) == 0
+    assert re.search("6 cells in .*: 6 done", capsys.readouterr().out)
+    assert main(["plan", path]) == 0
+    assert "nothing left to run" in capsys.readouterr().out
+
+
+def test_an_option_of_its_own_runs_only_the_cells_that_go_by_it_again(done, capsys):
+    path = str(done / "speakers.yaml")
+    assert main(["run", path, "--dry-run", "--set", "downstream_expert.speakerrc.penalty=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if "Majority" in line] == ["done"] * 3
+    assert [line.split()[0] for line in lines if "Logistic" in line] == ["run"] * 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"downstream_expert": {"speakerrc": {"penalti": 1}}}}, r"penalti\. Did you mean 'penalty'"),
+        ({"options": {"downstream_expert": {"speakerrc": {"penalty": 0}}}}, "Bad value 0 for .*penalty, expected"),
+        ({"options": {"downstream_expert": {"speakerrc": {"held_out": "x"}}}}, "is an axis of the grid.*'held_out'"),
+        ({"systems": {"frozen": ["Logistik"]}}, "Did you mean 'Logistic'"),
+        ({"folds": ["fold1"]}, "Unknown key 'folds'.*Known keys:.*held_out"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_its_grid_are_named(installed, tmp_path, capsys, changes, message):
+    from s3prl_metaperser.grid.cells import expand
+    from s3prl_metaperser.grid.definition import read_grid
+
+    with pytest.raises(UserError, match=message):
+        expand(read_grid(write_grid(tmp_path, **changes)))
+
+
+def test_an_unknown_speaker_is_named_by_the_cell_that_fails(installed, tmp_path, capsys):
+    path = write_grid(tmp_path, held_out=["Ses09F"], systems={"frozen": ["Majority"]})
+    assert main(["run", str(path), "--device", "cpu"]) == 1
+    assert main(["status", str(path)]) == 1
+    assert "Unknown speaker 'Ses09F'" in capsys.readouterr().out
+
+
+def test_the_launcher_runs_it_too(installed, tmp_path, capsys):
+    command = ["-d", NAME, "-u", "fbank_no_cmvn", "-p", str(tmp_path / "exp"), "--device", "cpu"]
+    options = ["-o", overrides("downstream_expert.speakerrc.held_out=Ses02M", "downstream_expert.speakerrc.penalty=3")]
+    assert launcher.main([*command, *options, "-m", "train"]) == 0
+    content = stored(tmp_path / "exp" / "result_test.json")
+    assert (content["task"], content["cell"]["system"], content["raters"]["test"]) == (NAME, "Logistic", "Ses02M")
+    assert launcher.main([*command, "-m", "evaluate"]) == 2
+    assert "use -m train" in capsys.readouterr().err
+
+
+def test_the_first_task_says_which_scenarios_there_are():
+    with pytest.raises(
+        UserError, match=r"Bad value 'sen' for config.*scenario. Did you mean 'seen'\? Expected one of: seen"
+    ):
+        task_of(DEFAULT_TASK).options_from({"downstream_expert": {"datarc": {"scenario": "sen"}}})
+
+
+def test_the_launcher_refuses_a_scenario_that_the_task_does_not_have(tmp_path, capsys):
+    command = train_command(tmp_path / "exp", options=("downstream_expert.datarc.scenario=sen",))
+    assert launcher.main(command) == 2
+    assert "Did you mean 'seen'" in capsys.readouterr().err
+
+
+def test_it_is_one_file_and_one_entry_point():
+    assert [path.name for path in PLUGIN.glob("*.py")] == [f"{NAME}.py"]
+    points = (PLUGIN / f"{NAME}-0.1.dist-info" / "entry_points.txt").read_text(encoding="utf-8")
+    assert points.count("=") == 1
