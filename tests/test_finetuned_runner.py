@@ -203,18 +203,18 @@ def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, che
     monkeypatch.setattr(adjoint, "outer_gradient", exhausted)
     assert launcher.main(command(tmp_path / "exp", checkpoint)) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "Outer step 1, rater C-E4 runs out of memory (CUDA out of memory" in said
+    assert "Outer step 1, rater C-E4 ran out of memory (CUDA out of memory" in said
     assert "Lower tunerc.micro_batch_seconds" in said
 
 
 @pytest.mark.parametrize(
     ("place", "what"),
     [
-        ("s3prl_metaperser.run.scopes._shape", "Loading wavlm_local runs out of memory (CUDA out of memory"),
-        ("torch.optim.AdamW.step", "Outer step 1, the optimiser, runs out of memory (CUDA out of memory"),
+        ("s3prl_metaperser.run.scopes._shape", "Loading wavlm_local ran out of memory (CUDA out of memory"),
+        ("torch.optim.AdamW.step", "Outer step 1, the optimiser, ran out of memory (CUDA out of memory"),
         (
             "s3prl_metaperser.methods.learner.EntireLearner.loss_on",
-            "SSL-E step 2, validation, runs out of memory",
+            "SSL-E step 2, validation, ran out of memory",
         ),
     ],
 )
@@ -233,10 +233,10 @@ def test_out_of_memory_beside_the_gradient_is_one_line_too(
 def test_bf16_is_refused_in_training_on_a_cpu_and_evaluating_there_says_so(tmp_path, trained, checkpoint, capsys):
     bf16 = ("downstream_expert.tunerc.bf16=true",)
     assert launcher.main(command(tmp_path / "exp", checkpoint, options=bf16)) == 2
-    assert "tunerc.bf16: true is for a GPU" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "tunerc.bf16: true requires a GPU" in capsys.readouterr().err.strip().splitlines()[-1]
     made_on_a_gpu = SimpleNamespace(trains=False, device="cpu")
     scopes._check_tuning(TuningOptions(bf16=True), made_on_a_gpu)
-    assert "on this CPU all is computed in float32" in capsys.readouterr().err
+    assert "on a CPU everything is computed in float32" in capsys.readouterr().err
 
 
 def test_a_crop_that_leaves_no_frame_is_named_as_the_mistake(tmp_path, trained, checkpoint, capsys):

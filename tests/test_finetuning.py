@@ -189,13 +189,13 @@ def test_layers_above_the_selected_one_do_not_adapt(folder):
     names = model.named_adapted()
     assert any(".layers.0." in name for name in names)
     assert not any(".layers.1." in name for name in names)
-    with pytest.raises(UserError, match=r"None of the parameters in adapt: layer\.1 has any effect"):
+    with pytest.raises(UserError, match=r"No parameter in tunerc.adapt: layer\.1 affects"):
         FineTunedModel(tiny_upstream("hubert", folder), head, options(adapt="layer.1"), layer=1)
 
 
 def test_an_upstream_without_parameters_cannot_be_fine_tuned():
     head = Head(1, 80, 5, C, torch.Generator().manual_seed(1))
-    with pytest.raises(UserError, match="Nothing of this upstream can be fine-tuned"):
+    with pytest.raises(UserError, match="This upstream has no parameters to fine-tune"):
         FineTunedModel(build_upstream("fbank_no_cmvn"), head, options())
 
 

@@ -96,7 +96,7 @@ def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():
         ({"options": []}, "expected a mapping"),
         ({"results": " "}, "not empty"),
         ({"upstreams": ["wavlm_local"]}, "needs a checkpoint"),
-        ({"upstreams": [{"name": "fbank_no_cmvn", "ckpt": "nowhere.pt"}]}, "nowhere.pt: there is no such file"),
+        ({"upstreams": [{"name": "fbank_no_cmvn", "ckpt": "nowhere.pt"}]}, "nowhere.pt: file not found"),
     ],
 )
 def test_a_mistake_in_a_grid_is_an_error_that_names_file_and_key(tmp_path, changes, message):

@@ -163,10 +163,10 @@ def empty_folder(folder: Path) -> str:
         ("hubert_custom", None, r"add -k FILE"),
         ("hf_hubert_custom", None, r"add -k FOLDER"),
         ("baseline_local", None, r"add -g FILE"),
-        ("wavlm_local", lambda _: "/nowhere/a.pt", r"/nowhere/a\.pt: there is no such file"),
-        ("wavlm_local", lambda folder: str(folder), r"that is a folder"),
+        ("wavlm_local", lambda _: "/nowhere/a.pt", r"/nowhere/a\.pt: file not found"),
+        ("wavlm_local", lambda folder: str(folder), r"this is a folder"),
         ("wavlm_local", lambda _: "https://a.b/c.pt", r"use -u wavlm_url"),
-        ("wavlm_url", lambda _: "c.pt", r"takes an address.*-u wavlm_local -k c\.pt"),
+        ("wavlm_url", lambda _: "c.pt", r"takes a URL.*-u wavlm_local -k c\.pt"),
         ("wavlm_base", lambda _: "mine.pt", r"would ignore -k mine\.pt.*-u wavlm_local -k mine\.pt"),
         ("hubert_local", raw_fairseq, r"raw\.pt.*task_cfg.*python -m s3prl\.upstream\.hubert\.convert"),
         ("wav2vec2_local", raw_fairseq, r"python -m s3prl\.upstream\.wav2vec2\.convert"),
@@ -178,8 +178,8 @@ def empty_folder(folder: Path) -> str:
         ("wavlm_local", raw_fairseq, r"raw\.pt .*KeyError: 'cfg'"),
         ("wavlm_local", text_file, r"readme\.pt"),
         ("hf_hubert_custom", empty_folder, r"no config\.json and no preprocessor_config\.json"),
-        ("hf_wav2vec2_custom", lambda _: "/nowhere/hf", r"/nowhere/hf: there is no such folder"),
-        ("hf_wav2vec2_custom", text_file, r"there is no such folder"),
+        ("hf_wav2vec2_custom", lambda _: "/nowhere/hf", r"/nowhere/hf: folder not found"),
+        ("hf_wav2vec2_custom", text_file, r"folder not found"),
         ("wavlm_bass", None, r"Did you mean 'wavlm_base'"),
     ],
 )
@@ -203,7 +203,7 @@ def test_a_repository_that_cannot_be_reached_is_an_error_at_once(download_folder
 
 
 def test_one_familys_checkpoint_is_refused_by_another(checkpoints):
-    with pytest.raises(UserError, match=r"-u wavlm_local cannot be built from .*hubert\.pt"):
+    with pytest.raises(UserError, match=r"-u wavlm_local: cannot load .*hubert\.pt"):
         build_upstream("wavlm_local", str(checkpoints["hubert"]))
 
 

@@ -263,8 +263,8 @@ def test_an_initialisation_of_something_else_is_refused_with_the_difference(chan
     for change, told in (
         (json.dumps({**said, "initrc": {**said["initrc"], "lr": 0.7}}), "initrc.lr 0.7 -> 0.001"),
         (json.dumps({**said, "labels": {**said["labels"], "C-E4": "x"}}), "labels of 1 rater changed (C-E4)"),
-        (None, "does not say what it was made from"),
-        ("{", "does not say what it was made from"),
+        (None, "does not record what it was made from"),
+        ("{", "does not record what it was made from"),
     ):
         rewritten(path, made_from=change)
         capsys.readouterr()
@@ -279,8 +279,8 @@ def test_a_feature_shard_of_something_else_is_refused_with_the_difference(change
     for change, told in (
         ({"identity": json.dumps({**identity, "normalize": True})}, "normalize True -> False"),
         ({"identity": json.dumps({**identity, "checkpoint": "0" * 64})}, f"checkpoint {'0' * 12} -> "),
-        ({"identity": json.dumps(identity), "audio": json.dumps(audio[1:])}, "does not say what it was made from"),
-        ({"identity": "?", "audio": json.dumps(audio)}, "does not say what it was made from"),
+        ({"identity": json.dumps(identity), "audio": json.dumps(audio[1:])}, "does not record what it was made from"),
+        ({"identity": "?", "audio": json.dumps(audio)}, "does not record what it was made from"),
     ):
         rewritten(path, **change)
         status, said = evaluated(folder, where, capsys)

@@ -310,11 +310,11 @@ def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeyp
 WRONG = [
     (["-d", "personalised_emotion", "-u", "fbank_no_cmvn", "-m", "train"], "Did you mean 'personalized_emotion'"),
     (["-d", "personalized_emotion", "-u", "wavlm_bas", "-m", "train"], "Did you mean 'wavlm_base"),
-    (["-d", "personalized_emotion", "-m", "train"], "Which upstream"),
+    (["-d", "personalized_emotion", "-m", "train"], "No upstream given"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-v", "Meta-Perse"], "mean 'Meta-PerSER'"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-c", "none.yaml"], "no such configuration"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "evaluate"], "Nothing to evaluate"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "Leave out -f"),
+    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "Remove -f"),
     (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-o", "config.runner.total_step=3"], "steps"),
     (["-m", "evaluate", "-e", "nowhere"], "no such experiment folder"),
     (["-d", "personalized_emotion", "-u", "wavlm_local", "-m", "train"], "-k"),

@@ -176,7 +176,7 @@ def checkpoint(folder: Path, *, config: dict | None = None, **arguments) -> Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hub": "huggingface", "upstream": "evil/code"}, "would run code that it downloads"),
+        ({"hub": "huggingface", "upstream": "evil/code"}, "would run downloaded code"),
         ({"push_to_hf_hub": "True"}, "would publish the folder"),
         ({"downstream": "../evil"}, "Unknown downstream in the checkpoint"),
         ({"downstream": "personalized_emotion", "upstream": ["x"]}, "its argument upstream is"),

@@ -111,7 +111,7 @@ def test_a_shard_of_another_store_is_refused(tmp_path, utterances):
     other.folder.mkdir()
     (shard,) = one.folder.glob("shard-*")
     shard.rename(other.folder / shard.name)
-    with pytest.raises(UserError, match="does not belong here"):
+    with pytest.raises(UserError, match="Move it out of this folder"):
         other.missing(utterances, keys)
 
 
@@ -135,7 +135,7 @@ def test_unreadable_audio_is_named_and_the_rest_is_kept(tmp_path, utterances):
 
 def test_features_that_are_not_finite_name_the_file(tmp_path, utterances):
     store, keys = PooledStore(tmp_path / "store", IDENTITY), hashes(utterances)
-    with pytest.raises(UserError, match=r"u6\.wav: fake gives NaN"):
+    with pytest.raises(UserError, match=r"u6\.wav: fake returned NaN"):
         store.make(
             utterances,
             keys,

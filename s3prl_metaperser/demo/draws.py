@@ -8,6 +8,6 @@ import numpy as np
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
-    """A generator of its own for ``(seed, *names)``, e.g. ``generator(0, "ticks", "C-E1", utterance_id)``."""
+    """The generator of ``(seed, *names)``, e.g. ``generator(0, "ticks", "C-E1", utterance_id)``."""
     digest = hashlib.sha256("\x1f".join([str(seed), *names]).encode()).digest()
     return np.random.default_rng(np.frombuffer(digest, dtype="<u4"))

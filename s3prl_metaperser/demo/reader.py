@@ -46,7 +46,7 @@ def read(
 
 
 def stored(root: Path) -> Corpus:
-    """The demo corpus at ``root``, of whatever settings."""
+    """The demo corpus at ``root``, whatever its settings."""
     return dataclasses.replace(iemocap.read(root), name="demo")
 
 
@@ -77,7 +77,7 @@ def labels_only(options: Mapping[str, Any]) -> Corpus:
 
 
 def _one_at_a_time(root: Path) -> FileLock:
-    """Of several processes that want the same corpus one makes it, and the others wait."""
+    """One process makes the corpus while others that want it wait."""
     root.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(root.with_name(f".{root.name}.lock"))
 

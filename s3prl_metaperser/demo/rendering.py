@@ -23,7 +23,7 @@ def require_parselmouth() -> None:
     """Raise a ``UserError`` that says what to install where the synthesiser is missing."""
     if importlib.util.find_spec("parselmouth") is None:
         raise UserError(
-            "The demo corpus is spoken by Praat's synthesiser, and praat-parselmouth is not installed. "
+            "praat-parselmouth is not installed; it synthesises the demo corpus. "
             "Install it: pip install 's3prl-metaperser[demo]'"
         )
 
@@ -35,7 +35,7 @@ def render_speakers(
     workers: int,
     done: Callable[[int], object],
 ) -> dict[str, int]:
-    """Render every plan in a process of its own, ``workers`` at a time; none is left running on any way out.
+    """Render every plan in its own process, ``workers`` at a time; none survives this call.
 
     Args:
         plans: one list of deliveries per speaker.
@@ -63,7 +63,7 @@ def render_speakers(
                 stderr=subprocess.PIPE,
                 text=True,
                 env=_environment(),
-                cwd=folder,  # "-c" looks there first for modules, and no module lies there
+                cwd=folder,  # "-c" looks for modules there first, and it has none
             )
             running.add(process)
         assert process.stdin is not None
@@ -88,7 +88,7 @@ def render_speakers(
             why = error.splitlines()[-1] if error else f"exit status {process.returncode}"
             if number := reported(why):
                 raise OSError(number, os.strerror(number), str(folder))
-            raise UserError(f"Praat's synthesiser stopped after {written} of {len(plan)} files of a speaker: {why}")
+            raise UserError(f"Praat's synthesiser stopped after {written} of {len(plan)} files of one speaker: {why}")
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(render, plan) for plan in plans if plan]

@@ -1,8 +1,8 @@
 """From arousal, valence and dominance to sound: Praat's built-in synthesiser, then spectrum and loudness.
 
-The synthesiser keeps state from one call to the next inside its process (the flutter of the voice goes on
-where it stopped). So each speaker is rendered in a process of its own, in a fixed order: the bytes are then
-the same whatever ran before and however many processes run at once.
+The synthesiser keeps state between calls within a process (the flutter of the voice continues where it
+stopped). So each speaker is rendered in its own process, in a fixed order: the bytes are then the same
+whatever ran before and however many processes run at once.
 """
 
 from __future__ import annotations

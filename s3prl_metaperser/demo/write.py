@@ -36,11 +36,11 @@ def write_demo_corpus(
     progress: bool = True,
     workers: int = 2,
 ) -> Path:
-    """Write the demo corpus into ``folder``, or find it there.
+    """Write the demo corpus into ``folder`` unless it is there already.
 
     The corpus is made in a folder beside and renamed at the end, so that ``folder`` is complete or absent.
-    Same seed, same bytes, however many workers (on one machine with one version of praat-parselmouth and
-    NumPy).
+    The same seed gives the same bytes, whatever the number of workers (on one machine with one version of
+    praat-parselmouth and NumPy).
 
     Args:
         folder: new, empty, or holding a demo corpus of the same settings.

@@ -22,7 +22,7 @@ class Systems(Registry["type[System]"]):
 
     Args:
         scope: ``frozen`` or ``finetuned``.
-        groups: entry-point groups of other packages' systems; of one name in two groups the first one's counts.
+        groups: entry-point groups of other packages' systems; for a name in two groups the first group counts.
     """
 
     def __init__(self, kind: str, scope: Scope, *groups: str):

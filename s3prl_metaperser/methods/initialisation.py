@@ -232,7 +232,7 @@ def _load(path: Path, task: TrainingTask, learner: HeadLearner) -> None:
             parameters = learner.parameters()
             _fill(parameters, {name: file.get_tensor(name) for name in parameters})
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"Cannot use {path} ({error}). Delete it, and it will be trained again.") from None
+        raise UserError(f"Cannot use {path} ({error}). Delete it to train it again.") from None
 
 
 def _fill(parameters: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
@@ -242,15 +242,15 @@ def _fill(parameters: Mapping[str, torch.Tensor], values: Mapping[str, torch.Ten
 
 
 def check_made_from(path: Path, metadata: Mapping[str, str] | None, parts: Mapping[str, Any]) -> None:
-    """Refuse a stored initialisation that says it was made from something else.
+    """Refuse a stored initialisation that was made from other inputs.
 
     Raises:
         UserError: with the difference.
     """
-    advice = "Delete it, and it will be trained again."
+    advice = "Delete it to train it again."
     try:
         stored = json.loads((metadata or {})["made_from"])
     except (KeyError, ValueError):
-        raise UserError(f"{path} does not say what it was made from. {advice}") from None
+        raise UserError(f"{path} does not record what it was made from. {advice}") from None
     if stored != json.loads(json.dumps(parts)):
         raise refuse(str(path), stored, parts, advice)

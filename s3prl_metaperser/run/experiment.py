@@ -44,7 +44,7 @@ class Experiment:
         self._events: Events | None = None
 
     def note(self, line: str) -> None:
-        """A line in log.log. Of several processes only the leader writes, here and below."""
+        """A line in log.log. Only the leader process writes, here and below."""
         if not parallel.is_leader():
             return
         path = self.folder / "log.log"
@@ -69,15 +69,15 @@ class Experiment:
             self._events = None
 
     def resume_after(self, checkpoint: Path, step: int, best: Mapping[str, Any], *, changed: bool) -> dict[str, Any]:
-        """Make the folder that of a training that has done ``step`` steps and resumes.
+        """Restore the folder to its state after ``step`` steps.
 
-        What a killed process left half-written is removed, and checkpoints of later steps are put aside: this training
-        will make its own. ``dev-best.ckpt`` is a file of its own and may be of a later step than the checkpoint, where
-        the process was killed between writing the two. It becomes again the one that the checkpoint names. Where that
-        is gone, the same training will reach the later one again; one with other options selects from its own steps.
+        Partial files of a killed process are removed, and checkpoints of later steps are moved aside: this training
+        will write its own. ``dev-best.ckpt`` may be of a later step than the checkpoint if the process was killed
+        between writing the two; the one that the checkpoint names is restored. If that is gone, an unchanged training
+        will reach the later one again, and one with changed options selects from its own steps.
 
         Args:
-            checkpoint: what is resumed.
+            checkpoint: the one to resume from.
             best: the best step so far, as it says.
             changed: whether options were changed.
 
@@ -158,13 +158,13 @@ def write_yaml(folder: Path, args: argparse.Namespace, config: Mapping[str, Any]
 
 
 def _of_itself(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the best so far is where it is this very checkpoint."""
+    """A checkpoint's best step if that is the checkpoint itself."""
     best = content.get("Best")
     return best if isinstance(best, dict) and best.get("step") == content.get("Step") else None
 
 
 def _drop_torn_line(log: BinaryIO, longest: int = 1 << 16) -> None:
-    """Remove what a process that was killed, or a full disk, left of a last line: it could pass for a whole one."""
+    """Remove an incomplete last line (killed process, full disk), which could pass for a complete one."""
     size = log.seek(0, os.SEEK_END)
     start = log.seek(max(0, size - longest))
     if not (tail := log.read()).endswith(b"\n"):

@@ -1,7 +1,7 @@
 """What adapts: the head on a frozen upstream's pooled features, or (``-f``) the whole model on waveforms.
 
-Either way a run needs an upstream's identity, inputs by row, and a way to read one more file; the rest of the program
-is the same for both.
+Either way a run needs the upstream's identity, inputs by row, and a way to read another file; all other code is
+shared.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def open_scope(cell: CellOptions, options: Options, workspace: Workspace) -> Sco
         cell: upstream, scope, seed and device.
 
     Raises:
-        UserError: the upstream, its weights or its features cannot be had, or nothing of it can be fine-tuned.
+        UserError: the upstream, its weights or its features are unavailable, or it has nothing to fine-tune.
     """
     given = cell.upstream
     build = functools.cache(lambda: _build(cell))
@@ -104,8 +104,8 @@ def _frozen(
     features = workspace.features(identity, build)
     if features.carry_nothing() or removes_the_mean(cell.upstream.name, cell.upstream.model_config):
         say(
-            f"WARNING: the pooled features of {cell.upstream.name} carry nothing: this upstream normalises each "
-            "utterance to zero mean over time, so that nothing of it is left after mean pooling. "
+            f"WARNING: the pooled features of {cell.upstream.name} carry no information: this upstream normalises "
+            "each utterance to zero mean over time, which leaves nothing after mean pooling. "
             "Use -u fbank_no_cmvn instead."
         )
     layer = cell.upstream.layer
@@ -128,14 +128,15 @@ def _finetuned(
     """Waveforms, and upstream and head as one model."""
     if not _has_weights(cell.upstream):
         raise UserError(
-            f"-u {cell.upstream.name} has no learned weights to fine-tune. Leave out -f, or take e.g. wavlm_base."
+            f"-u {cell.upstream.name} has no learned weights to fine-tune. Remove -f, or use e.g. -u wavlm_base."
         )
     if options.downstream_expert.modelrc.standardize is True:
-        raise UserError("modelrc.standardize: true needs a frozen upstream. Leave out -f, or set it to auto.")
+        raise UserError("modelrc.standardize: true needs a frozen upstream. Remove -f, or set it to auto.")
     tunerc, layer = options.downstream_expert.tunerc, cell.upstream.layer
     _check_tuning(tunerc, cell)
     with explaining_memory(
-        f"Loading {cell.upstream.name}", f"{cell.device} has too little free: use another, or a smaller upstream."
+        f"Loading {cell.upstream.name}",
+        f"{cell.device} has too little free memory: use another, or a smaller upstream.",
     ):
         upstream = build()
         layers, size = _shape(upstream, identity.selection, cell.device)
@@ -149,11 +150,11 @@ def _finetuned(
     numbers = sum(p.numel() for p in adapted.values())
     say(
         f"{cell.upstream.name} is fine-tuned: {numbers:,} parameters in {len(adapted)} tensors "
-        f"adapt (tunerc.adapt: {tunerc.adapt}), {sum(p.numel() for p in model.parameters()):,} in all"
+        f"adapt (tunerc.adapt: {tunerc.adapt}) of {sum(p.numel() for p in model.parameters()):,} in total"
     )
     waves = Waveforms(workspace.utterances, tunerc.longest_seconds, shape, cell.device)
     if waves.cropped:
-        say(f"{waves.cropped} utterance(s) are longer than {tunerc.longest_seconds} s and are cropped to that")
+        say(f"{waves.cropped} utterance(s) are longer than {tunerc.longest_seconds} s and are cropped")
     rows = {u.id: row for row, u in enumerate(workspace.utterances)}
     prepared = Prepared(waves, rows, torch.zeros(shape), torch.ones(shape), standardized=False)
 
@@ -175,13 +176,13 @@ def _rate(upstream: nn.Module, selection: str) -> int:
 def _check_tuning(tunerc: TuningOptions, cell: CellOptions) -> None:
     if tunerc.longest_seconds < SHORTEST_CROP:
         raise UserError(
-            f"Bad value {tunerc.longest_seconds} for tunerc.longest_seconds, to which utterances are cropped: expected "
-            f"at least {SHORTEST_CROP} (seconds)."
+            f"Bad value {tunerc.longest_seconds} for tunerc.longest_seconds, expected at least {SHORTEST_CROP} "
+            "(seconds; longer utterances are cropped)."
         )
     if tunerc.bf16 and not cell.device.startswith("cuda"):
         if cell.trains:
-            raise UserError("tunerc.bf16: true is for a GPU: on a CPU all is computed in float32. Leave it out.")
-        say("tunerc.bf16 is for a GPU: on this CPU all is computed in float32")
+            raise UserError("tunerc.bf16: true requires a GPU; a CPU computes in float32. Remove it.")
+        say("tunerc.bf16 is ignored: on a CPU everything is computed in float32")
 
 
 def _shape(upstream: nn.Module, selection: str, device: str) -> tuple[int, int]:

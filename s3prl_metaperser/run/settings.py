@@ -1,4 +1,4 @@
-"""What one cell is run with, as plain data: no command line is needed to make one."""
+"""The options of one cell as plain data, with or without a command line."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _tuned(opened: OpenCell, state: ModelState) -> tuple[System, Tuned | None]:
         return opened.system, None
     selection = select(opened.system, state, opened.task)
     chosen = ", ".join(f"{name}={value}" for name, value in selection.chosen.items()) or "nothing to choose"
-    say(f"protocol tuned: {chosen} (by the validation rater, among {len(selection.losses)} choices)")
+    say(f"protocol tuned: {chosen} (chosen on the validation rater among {len(selection.losses)} choices)")
     return selection.system, selection.record(len(opened.task.validation_episodes))
 
 
@@ -105,7 +105,7 @@ def _refuse_changed_training(opened: OpenCell, checkpoint: Checkpoint) -> None:
     if found := differences(stored, current):
         raise UserError(
             f"{checkpoint.path} was trained with other options (stored -> current: {'; '.join(found)}). "
-            "Evaluating does not train: remove them from -o, or train again."
+            "Evaluation does not retrain: remove them from -o, or train again."
         )
 
 
@@ -132,7 +132,7 @@ def _cell(opened: OpenCell, split: str) -> EvaluatedCell:
 def predict_file(opened: OpenCell, checkpoint: Checkpoint | None, path: Path) -> dict[str, float]:
     """Print and return the class probabilities of an audio file, before any adaptation.
 
-    The same path as ``metaperser predict`` on the exported experiment, and the same bits.
+    Equal, bit by bit, to ``metaperser predict`` on the exported experiment.
     """
     if checkpoint is None:
         raise UserError("Nothing to infer with: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")

@@ -1,7 +1,7 @@
 """From options to the data that systems work on: corpus, split, features, training task, episodes.
 
-Everything that is made on the way and can be made again is kept below the cache folder: the demo corpus, feature
-stores, episode lists, initialisations.
+Everything that can be recomputed is kept in the cache folder: the demo corpus, feature stores, episode lists,
+initialisations.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Prepared:
         scale: what was divided by, [L, D]; ones where nothing was.
         standardized: whether statistics of the training split were applied.
 
-    With a fine-tuned upstream ``values`` are the corpus's waveforms, and nothing is subtracted or divided by.
+    With a fine-tuned upstream ``values`` are the corpus's waveforms, without standardisation.
     """
 
     values: torch.Tensor | Waveforms
@@ -262,8 +262,8 @@ class Workspace:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a checkpoint depends on, and what an initialisation does, as parts for :mod:`.storage.provenance`.
 
-        An initialisation knows nothing of the test rater and of utterances that are for testing alone. A checkpoint
-        has been chosen by episodes that are drawn by the whole corpus.
+        An initialisation depends on nothing of the test rater or of utterances used only for testing. A checkpoint
+        was selected on episodes drawn from the whole corpus.
         """
         split = self.split
         learned = {rating.utterance for rating in (*split.train, *split.validation)}
@@ -304,7 +304,7 @@ class Workspace:
         return made_from, learned_from
 
     def describe(self) -> list[str]:
-        """What will be done with which data, a line each."""
+        """The corpus and split in use, one line each."""
         split, corpus = self.split, self.corpus
         lines = [
             f"corpus {corpus.name}: {len(corpus.utterances)} utterances, {len(corpus.ratings)} ratings, "
@@ -323,6 +323,6 @@ class Workspace:
 
 
 def say(line: str) -> None:
-    """One of the project's own lines, on stderr like s3prl's; of several processes only the first speaks."""
+    """Print a line of the project on stderr, like s3prl; only the first process prints."""
     if os.environ.get("RANK", "0") == "0":
         print(printable(f"[MetaPerSER] {line}"), file=sys.stderr, flush=True)

@@ -25,19 +25,19 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
     add(
         "-v",
         "--downstream_variant",
-        help="variant of the task; of personalized_emotion: the system [Meta-PerSER] (`metaperser list systems`)",
+        help="variant of the task; for personalized_emotion the system [Meta-PerSER] (`metaperser list systems`)",
     )
     add(
         "-c",
         "--config",
-        help="YAML file of the experiment [downstream/NAME/config.yaml; personalized_emotion with -f: "
-        "config_finetuned.yaml]; of personalized_emotion: what it leaves out is as there",
+        help="configuration file (YAML) [downstream/NAME/config.yaml; personalized_emotion with -f: "
+        "config_finetuned.yaml]; for personalized_emotion, keys it omits keep their defaults",
     )
     add(
         "-o",
         "--override",
         help='change arguments and configuration: -o "config.optimizer.lr=1e-4,,args.seed=7"; '
-        "stronger than everything else",
+        "overrides everything else",
     )
     add(
         "-t",
@@ -51,21 +51,16 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
 
 def _add_upstream(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--hub", default="torch", choices=["torch", "huggingface"], help="where the upstream's code is from")
+    add("--hub", default="torch", choices=["torch", "huggingface"], help="source of the upstream's code [%(default)s]")
     add(
         "-u",
         "--upstream",
         help="name of the upstream, e.g. wavlm_base, hubert_base, wav2vec2_base_960 or fbank_no_cmvn; names "
-        "that end in _local, _url or _custom need -k. `metaperser list upstreams` prints them all",
+        "that end in _local, _url or _custom need -k (`metaperser list upstreams` shows all names)",
     )
-    add(
-        "-k",
-        "--upstream_ckpt",
-        metavar="CKPT",
-        help="checkpoint file, folder or address, where one is needed",
-    )
-    add("-g", "--upstream_model_config", metavar="FILE", help="upstream's configuration, where one is needed")
-    add("-r", "--upstream_refresh", action="store_true", help="download again what is in the cache")
+    add("-k", "--upstream_ckpt", metavar="CKPT", help="checkpoint file, folder or URL, for upstreams that need one")
+    add("-g", "--upstream_model_config", metavar="FILE", help="configuration file, for upstreams that need one")
+    add("-r", "--upstream_refresh", action="store_true", help="download the checkpoint again, even if it is cached")
     add("-f", "--upstream_trainable", action="store_true", help="fine-tune the upstream")
     add(
         "-s",
@@ -74,14 +69,8 @@ def _add_upstream(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="which of the upstream's outputs to use [%(default)s: all layers]",
     )
-    add(
-        "-l",
-        "--upstream_layer_selection",
-        type=int,
-        metavar="INDEX",
-        help="use this layer of the output alone",
-    )
-    add("--upstream_feature_normalize", action="store_true", help="normalise each frame of each layer")
+    add("-l", "--upstream_layer_selection", type=int, metavar="INDEX", help="use only this layer of the output")
+    add("--upstream_feature_normalize", action="store_true", help="layer-normalise each frame of each layer")
     add("--upstream_model_name", default="model.pt", metavar="FILE", help="model file, for --hub huggingface")
     add("--upstream_revision", metavar="COMMIT", help="revision of the repository, for --hub huggingface")
 
@@ -99,13 +88,13 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--seed", default=1337, type=int, help="seed of the run [%(default)s]")
     add("--device", default="cuda", help="cuda or cpu [%(default)s; cpu where there is no CUDA]")
-    add("--cache_dir", metavar="FOLDER", help="torch.hub's folder")
+    add("--cache_dir", metavar="FOLDER", help="cache folder for downloads (torch.hub and s3prl)")
     add("--verbose", action="store_true", help="print more about the model")
-    add("--disable_cudnn", action="store_true", help="do without cuDNN")
-    add("--backend", default="nccl", help="of torch.distributed [%(default)s]")
-    add("--local_rank", type=int, metavar="RANK", help="set by torch.distributed's launcher")
+    add("--disable_cudnn", action="store_true", help="disable cuDNN")
+    add("--backend", default="nccl", help="torch.distributed backend [%(default)s]")
+    add("--local_rank", type=int, metavar="RANK", help="local process rank (set by torch.distributed's launcher)")
 
 
 def is_wanted(value: object) -> bool:
-    """Whether what follows ``--push_to_hf_hub`` means yes; to s3prl any text does, ``False`` too."""
+    """Whether the value of ``--push_to_hf_hub`` means yes; s3prl accepts any text, even ``False``."""
     return bool(value) and str(value).lower() not in ("false", "no", "none", "0")

@@ -1,7 +1,7 @@
 """The launcher: s3prl's command line, from any directory.
 
-``-d NAME`` with a registered task runs here; any other downstream is handed to s3prl's own launcher, on a stack that
-:mod:`.compat` has made fit for it.
+``-d NAME`` with a registered task runs here; any other downstream runs in s3prl's own launcher, on a stack patched by
+:mod:`.compat`.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
     if ours and args.mode != "train" and best.is_file() and _read(best)["Args"].downstream == DOWNSTREAM:
         return best
     if not states:
-        raise UserError(f"-e {path}: the folder has no states-*.ckpt. Train first, or name another folder.")
+        raise UserError(f"-e {path}: the folder has no states-*.ckpt. Train first, or choose another folder.")
     return states[-1][1]
 
 
@@ -188,7 +188,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _resumed(
     args: argparse.Namespace, content: dict[str, Any], past: Path
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
-    """Arguments and configuration of a past experiment; its folder is where the checkpoint lies, or what -p names."""
+    """Arguments and configuration of a past experiment; its folder is the checkpoint's, or ``-p``."""
     merged = argparse.Namespace(**vars(args))
     for key, value in vars(content["Args"]).items():
         if key not in KEPT_ON_RESUME and key in vars(args):
@@ -210,7 +210,7 @@ def _check_argument(key: str, value: Any, past: Path) -> None:
     )
     kind = int if key in numbers else bool if key in switches else str
     if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise UserError(f"{past}: its argument {key} is {shown(value)}, expected {kind.__name__}. It is damaged.")
+        raise UserError(f"{past} is damaged: its argument {key} is {shown(value)}, expected {kind.__name__}.")
 
 
 def _overridden(args: argparse.Namespace) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _overridden(args: argparse.Namespace) -> dict[str, Any]:
 
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     if args.upstream is None:
-        raise UserError("Which upstream? Name one by its s3prl hub name, e.g. -u fbank_no_cmvn or -u wavlm_base.")
+        raise UserError("No upstream given. Add -u NAME from s3prl's hub, e.g. -u fbank_no_cmvn or -u wavlm_base.")
     shipped = _task(args).configuration(_scope(args))
     path = Path(args.config) if args.config else shipped
     if path is None:
@@ -271,7 +271,7 @@ def _explicit_folder(args: argparse.Namespace) -> Path | None:
 
 
 def _default_folder(args: argparse.Namespace, options: Options) -> Path:
-    """``result/downstream/`` and a name that tells the cell."""
+    """``result/downstream/`` and a name that identifies the cell."""
     corpus, system = options.downstream_expert.datarc.corpus, args.downstream_variant or _task(args).default_system
     other = [] if _task(args).name == DOWNSTREAM else [_task(args).name]
     finetuned = ["f"] if args.upstream_trainable else []
@@ -281,13 +281,13 @@ def _default_folder(args: argparse.Namespace, options: Options) -> Path:
 
 
 def _make_folder(args: argparse.Namespace, options: Options) -> None:
-    """The experiment folder; what an earlier experiment left in it is moved aside, never overwritten."""
+    """Create the experiment folder; files of an earlier experiment are moved aside, never overwritten."""
     folder = _explicit_folder(args) or _default_folder(args, options)
     args.expdir = str(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror}); name another with -p.") from None
+        raise UserError(f"Cannot create {folder} ({error.strerror}). Choose another folder with -p.") from None
     for key in ("upstream_ckpt", "upstream_model_config"):
         value = getattr(args, key)
         if value and os.path.exists(value):

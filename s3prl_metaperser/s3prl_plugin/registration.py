@@ -1,4 +1,4 @@
-"""How s3prl comes to know ``-d personalized_emotion``."""
+"""Registers ``-d personalized_emotion`` with s3prl."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def register() -> None:
 
 
 def hand_over() -> None:
-    """Let s3prl's own Runner pass this downstream on to MetaRunner.
+    """Make s3prl's own Runner delegate this downstream to MetaRunner.
 
-    ``python -m s3prl.run_downstream`` makes a plain Runner before it imports the expert. When that is then asked to
-    train, evaluate or infer for this downstream, a MetaRunner with the same arguments does; all others run as before.
+    ``python -m s3prl.run_downstream`` creates a plain Runner before it imports the expert. Its train, evaluate and
+    inference then call a MetaRunner with the same arguments; other downstreams are unaffected.
     """
     from s3prl.downstream.runner import Runner
 

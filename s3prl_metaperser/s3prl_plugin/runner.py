@@ -1,7 +1,7 @@
 """MetaRunner: s3prl's Runner for listener-personalised emotion recognition, a thin seam to :mod:`s3prl_metaperser.run`.
 
-It keeps s3prl's command line, experiment folder, checkpoints and switches, and replaces what a few-shot system needs
-otherwise: the upstream is loaded only when features are missing, training runs over raters' episodes, and evaluation
+It keeps s3prl's command line, experiment folder, checkpoints and switches, and replaces what a few-shot system does
+differently: the upstream is loaded only when features are missing, training runs over raters' episodes, and evaluation
 adapts to the test rater before it predicts.
 """
 
@@ -34,7 +34,7 @@ class MetaRunner(Runner):
     Args:
         args: the launcher's arguments (see :mod:`s3prl_metaperser.s3prl_plugin.arguments`).
         config: the configuration, as read from YAML.
-        open_workspace: how corpus and features are come by.
+        open_workspace: loads corpus and features.
     """
 
     def __init__(
@@ -43,11 +43,10 @@ class MetaRunner(Runner):
         config: dict[str, Any],
         open_workspace: Callable[[Options], Workspace] = Workspace,
     ):
-        # s3prl's own constructor loads an upstream and frames' heads, which no cell needs
+        # s3prl's own constructor loads an upstream and a frame-level head, which no cell needs
         if getattr(args, "hub", "torch") == "huggingface":
             raise UserError(
-                "--hub huggingface runs code that it downloads. Use -u hf_hubert_custom or hf_wav2vec2_custom, -k "
-                "FOLDER."
+                "--hub huggingface would run downloaded code. Use -u hf_hubert_custom or hf_wav2vec2_custom, -k FOLDER."
             )
         self.args = args
         cell = cell_of(args, Options.from_config(config))

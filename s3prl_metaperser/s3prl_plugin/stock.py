@@ -18,16 +18,16 @@ from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS
 def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespace | None = None) -> None:
     """Run one of s3prl's own downstreams as ``python -m s3prl.run_downstream`` would.
 
-    ``--device cuda`` becomes ``cpu`` where there is no CUDA. ``sys.argv`` is as before afterwards.
+    ``--device cuda`` becomes ``cpu`` where there is no CUDA. ``sys.argv`` is restored afterwards.
 
     Args:
         args: the command line, parsed by :func:`s3prl_metaperser.s3prl_plugin.arguments.build_parser`.
         argv: the same command line unparsed, without the program's name.
-        past: the arguments in the checkpoint that is resumed from; read here where they are not given.
+        past: the arguments in the checkpoint that is resumed from; read here if None.
 
     Raises:
         UserError: unknown downstream or upstream, no configuration, a failed download, or a checkpoint that would
-            have code downloaded or the folder published without being asked for that.
+            download and run code or publish the folder without the user's request.
     """
     fresh = not args.past_exp and not (args.auto_resume and _has_checkpoints(args))
     _check_downstream(args, fresh)
@@ -66,7 +66,7 @@ def _has_checkpoints(args: argparse.Namespace) -> bool:
 
 
 def _check_past(args: argparse.Namespace, past: argparse.Namespace | None) -> None:
-    """s3prl takes nearly all arguments from the checkpoint; some of them are for a person to give."""
+    """s3prl takes nearly all arguments from the checkpoint; some must come from the user."""
     if past is None:
         from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
@@ -79,9 +79,9 @@ def _check_past(args: argparse.Namespace, past: argparse.Namespace | None) -> No
         value = getattr(past, key, None)
         wanted = value == refused if refused else is_wanted(value)
         if wanted and getattr(args, key) != value:
-            what = "would run code that it downloads" if refused else "would publish the folder"
+            what = "would run downloaded code" if refused else "would publish the folder"
             raise UserError(
-                f"The checkpoint was made with --{key} {shown(value)} and {what}. If that is what you want, add "
+                f"The checkpoint was made with --{key} {shown(value)} and {what}. To allow that, add "
                 f"--{key} {value} to this command."
             )
 
@@ -97,8 +97,8 @@ def _check_downstream(args: argparse.Namespace, fresh: bool) -> None:
     if not fresh:
         return
     if not args.downstream:
-        raise UserError(f"Which downstream? Add -d NAME, e.g. -d {DEFAULT_TASK}.")
+        raise UserError(f"No downstream given. Add -d NAME, e.g. -d {DEFAULT_TASK}.")
     config = Path(args.config or f"./downstream/{args.downstream}/config.yaml")
     if not config.is_file():
-        hint = "" if args.config else " s3prl's package brings no configurations: give one with -c FILE."
-        raise UserError(f"There is no configuration {config}.{hint}")
+        hint = "" if args.config else " The s3prl package contains no configurations: pass one with -c FILE."
+        raise UserError(f"Configuration {config} does not exist.{hint}")

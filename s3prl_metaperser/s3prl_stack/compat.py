@@ -7,8 +7,8 @@
   since then: all get a replacement, ``load`` and ``info`` one by soundfile.
 - huggingface_hub: ``HfFolder`` and ``Repository`` do not exist since 1.0; s3prl's runner imports them at its top.
 - torch refuses the ``argparse.Namespace`` in s3prl's own checkpoints, which is allowed here. Some of s3prl's loaders
-  call ``torch.load(..., weights_only=False)``, which runs whatever code a file contains: no such call is granted in
-  this process and those it starts.
+  call ``torch.load(..., weights_only=False)``, which runs whatever code a file contains: this is disabled in
+  this process and its children.
 - transformers fetches and runs attention kernels that a model's configuration names: switched off.
 - s3prl evaluates text from checkpoints and configurations: see :mod:`s3prl_metaperser.s3prl_stack.guards`.
 - ``Runner.evaluate`` on a CPU in a machine with CUDA enters ``torch.cuda.device("cpu")``, a ValueError: CUDA is hidden
@@ -82,7 +82,7 @@ def _patch_torch() -> None:
     try:
         import torch
     except ModuleNotFoundError:
-        raise UserError("torch is not installed. Type: pip install torch torchaudio") from None
+        raise UserError("torch is not installed. Run: pip install torch torchaudio") from None
     torch.serialization.add_safe_globals([argparse.Namespace])
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torch's own switch; processes started from here have it, too
@@ -109,7 +109,7 @@ def _import_torchaudio() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torchaudio":
             raise
-        raise UserError("torchaudio is not installed. Type: pip install torchaudio") from None
+        raise UserError("torchaudio is not installed. Run: pip install torchaudio") from None
     except (OSError, RuntimeError, ImportError) as error:
         first = error
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:

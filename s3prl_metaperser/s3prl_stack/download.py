@@ -26,15 +26,15 @@ class DownloadFailed(UserError):
         self.url = url
         self.path = Path(path)
         super().__init__(
-            f"Could not download {url} ({reason}). Download it on another machine and put it, under exactly this name, "
-            f"where s3prl looks for it: {self.path} ."
+            f"Could not download {url} ({reason}). Download it on another machine and save it under exactly the "
+            f"name that s3prl expects: {self.path} ."
         )
 
 
 def fetch(path: str | Path, url: str, refresh: bool = False, new_enough_secs: float = 2.0) -> None:
     """Make ``path`` the content of ``url``, unless the file exists.
 
-    The same arguments and meaning as s3prl's own download function, which this takes the place of. A file
+    Same arguments and meaning as s3prl's own download function, which this replaces. A file
     younger than ``new_enough_secs`` is not refreshed again (several processes may ask at once).
 
     Raises:

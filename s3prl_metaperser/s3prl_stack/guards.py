@@ -2,8 +2,8 @@
 
 s3prl evaluates text that comes out of files: layer sizes in a checkpoint (``-k``), a feature type in a model
 configuration (``-g``), a model's name in a downstream's configuration (``-c``, or ``-e``). In each of s3prl's modules
-:mod:`.compat` puts :func:`look_up` in the place of ``eval``, :data:`PICKLE` in that of ``pickle`` and
-:data:`YAML` in that of ``yaml``; nothing of s3prl is edited.
+:mod:`.compat` replaces ``eval`` by :func:`look_up`, ``pickle`` by :data:`PICKLE` and ``yaml`` by :data:`YAML`; s3prl's
+files are not edited.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def look_up(expression: str, globals: Mapping[str, Any] | None = None, locals: M
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, MemoryError) as e:
         raise _refused(expression, f"{type(e).__name__}: {e}") from None
     if not _harmless(value):
-        raise _refused(expression, "it names something that is not s3prl's to call")
+        raise _refused(expression, "it refers to something outside s3prl")
     return value
 
 
@@ -95,14 +95,14 @@ class _Reader:
     def _unaryop(self, node: ast.UnaryOp) -> Any:
         value = self.value(node.operand)
         if not isinstance(node.op, ast.USub | ast.UAdd) or not isinstance(value, int | float):
-            raise ValueError("only numbers have a sign")
+            raise ValueError("a sign is allowed only before a number")
         return -value if isinstance(node.op, ast.USub) else value
 
     def _binop(self, node: ast.BinOp) -> Any:
         pair = self.value(node.left), self.value(node.right)
         operate = {ast.Add: operator.add, ast.Mult: operator.mul}.get(type(node.op))
         if operate is None or not all(isinstance(value, list | tuple | int | float) for value in pair):
-            raise ValueError("only + and * of numbers and lists")
+            raise ValueError("only + and * of numbers and lists are allowed")
         for many, times in (pair, pair[::-1]) if operate is operator.mul else ():
             if isinstance(many, list | tuple) and isinstance(times, int) and len(many) * times > LONGEST:
                 raise ValueError(f"more than {LONGEST} items")
@@ -145,8 +145,8 @@ class _PlainUnpickler(pickle.Unpickler):
         if name in plain.get(module, ()) or (module in ("pathlib", "pathlib._local") and name in paths):
             return super().find_class(module, name)
         raise UserError(
-            f"A pickle asks for {shown(f'{module}.{name}')}. Pickles that hold more than plain data are not opened, as "
-            "they can run code. Delete the file if it is a cache."
+            f"A pickle refers to {shown(f'{module}.{name}')}. Pickles with more than plain data can run code and are "
+            "not opened. Delete the file if it is a cache."
         )
 
 

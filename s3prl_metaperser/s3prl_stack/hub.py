@@ -59,8 +59,7 @@ def build_upstream(
 ) -> torch.nn.Module:
     """Construct an upstream through s3prl's hub, as s3prl's own runner does.
 
-    The state of torch's random generator is the same afterwards as before. Nothing in a checkpoint is
-    executed.
+    torch's random state is unchanged. Nothing in a checkpoint is executed.
 
     Args:
         name: its name in the hub.
@@ -93,7 +92,7 @@ def build_upstream(
 
 
 def explain_failure(error: Exception, name: str, ckpt: str | None) -> Exception:
-    """What to tell the user of an ``error`` met while upstream ``name`` was constructed from ``ckpt``.
+    """The error to show for an ``error`` raised while upstream ``name`` was constructed from ``ckpt``.
 
     Returns:
         a UserError, or ``error`` itself where neither the input nor the machine is at fault.
@@ -101,23 +100,23 @@ def explain_failure(error: Exception, name: str, ckpt: str | None) -> Exception:
     if isinstance(error, DownloadFailed):
         return with_local_way(error, name)
     if isinstance(error, ModuleNotFoundError):
-        return UserError(f"-u {name} needs the Python package {error.name!r}. Type: pip install {error.name}")
+        return UserError(f"-u {name} needs the Python package {error.name!r}. Run: pip install {error.name}")
     if isinstance(error, UserError) or not isinstance(error, _LOADING_ERRORS):
         return error
     urls = checkpoint_urls(name)
     if not ckpt and not urls:
         return error
     file = ckpt or str(download_folder() / download_name(urls[0]))
-    message = f"-u {name} cannot be built from {file} ({_first_line(error)})."
+    message = f"-u {name}: cannot load {file} ({_first_line(error)})."
     if isinstance(error, pickle.UnpicklingError):
-        message += " It holds more than tensors and plain data; such files are not opened, as they can run code."
+        message += " It contains more than tensors and plain data; such files are not opened, as they can run code."
     convert = s3prl_folder().joinpath(*hub_index()[name].module.split(".")[1:-1], "convert.py")
     if urls:
         message += " If it is damaged, download it again with -r."
     elif convert.is_file():
         module = hub_index()[name].module.replace("hubconf", "convert")
         message += (
-            " If it is a raw fairseq checkpoint, convert it first where fairseq is installed: "
+            " If it is a raw fairseq checkpoint, first convert it on a machine with fairseq: "
             f"python -m {module} {file} --output_dir FOLDER"
         )
     return UserError(message)
@@ -132,7 +131,7 @@ def checkpoint_hash(name: str, ckpt: str | None = None, model_config: str | None
     """A SHA-256 that says which upstream this is, to be kept with the features it made.
 
     For an upstream that is one checkpoint file this is the file's own SHA-256 (what ``sha256sum`` prints); a
-    file that s3prl would download is downloaded if it is not there. For a Hugging Face folder, an upstream
+    file that s3prl would download is downloaded if it is missing. For a Hugging Face folder, an upstream
     with a model configuration, or one without learned weights it covers every file by name and content, and
     s3prl's version.
 
@@ -152,7 +151,7 @@ def checkpoint_hash(name: str, ckpt: str | None = None, model_config: str | None
 def removes_the_mean(name: str, model_config: str | None = None) -> bool:
     """Whether this upstream's settings normalise every utterance to zero mean over time (``cmvn``).
 
-    After that nothing is left for mean pooling, but for what the frames cut at the end leave by accident.
+    Mean pooling then leaves nothing but a residue of the frames cut at the end.
     """
     for path in [Path(model_config)] if model_config else bundled_configs(name):
         settings = read_yaml(path)

@@ -70,7 +70,7 @@ class HubEntry:
 
     @property
     def needs(self) -> str | None:
-        """``"ckpt"``, ``"model_config"`` or None: what the user has to give for this upstream to exist."""
+        """``"ckpt"``, ``"model_config"`` or None: the option that this upstream requires."""
         if "model_config" in self.required and "ckpt" not in self.required:
             return "model_config"
         if self.name.endswith(("_local", "_url", "_custom")) or "ckpt" in self.required:
@@ -86,7 +86,7 @@ def s3prl_folder() -> Path:
     """
     spec = importlib.util.find_spec("s3prl")
     if spec is None or not spec.submodule_search_locations:
-        raise UserError('s3prl is not installed. Type: pip install "s3prl>=0.4.17,<0.5"')
+        raise UserError('s3prl is not installed. Run: pip install "s3prl>=0.4.17,<0.5"')
     return Path(next(iter(spec.submodule_search_locations)))
 
 

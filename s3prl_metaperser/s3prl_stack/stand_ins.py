@@ -1,4 +1,4 @@
-"""Stand-ins for what newer torchaudio and huggingface_hub lack; :mod:`.compat` uses them."""
+"""Replacements for what newer torchaudio and huggingface_hub lack, for :mod:`.compat`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gone(what: str, needs: str) -> Callable[..., Any]:
     """A function that raises a UserError: the installed stack lacks ``what``."""
 
     def function(*_: Any, **__: Any) -> Any:
-        raise UserError(f"{what} is not part of the installed stack; what asked for it needs {needs}.")
+        raise UserError(f"{what} is missing from the installed packages; this feature needs {needs}.")
 
     return function
 

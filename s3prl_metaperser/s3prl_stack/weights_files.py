@@ -37,15 +37,15 @@ def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
     """
     entry = hub_index()[name]
     if model_config and not Path(model_config).is_file():
-        raise UserError(f"-g {model_config}: there is no such file.")
+        raise UserError(f"-g {model_config}: file not found.")
     if entry.needs == "model_config" and not model_config:
         raise UserError(f"-u {name} needs a configuration: add -g FILE (a YAML file as in s3prl's upstream/baseline).")
     if entry.needs != "ckpt":
         if ckpt and checkpoint_urls(name):
             way = local_way(name, ckpt)
-            raise UserError(f"-u {name} downloads a checkpoint of its own and would ignore -k {ckpt}.{way}")
+            raise UserError(f"-u {name} downloads its own checkpoint and would ignore -k {ckpt}.{way}")
         if ckpt and not is_address(ckpt) and not Path(ckpt).exists():
-            raise UserError(f"-k {ckpt}: there is no such file.")
+            raise UserError(f"-k {ckpt}: file not found.")
     elif not ckpt:
         what = "FOLDER (made by save_pretrained) or a repository's name" if name.startswith("hf_") else "FILE"
         raise UserError(f"-u {name} needs a checkpoint: add -k {what}.")
@@ -53,11 +53,11 @@ def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
         check_pretrained_folder(ckpt)
     elif is_address(ckpt):
         if name.endswith("_local") and f"{name.removesuffix('_local')}_custom" not in hub_index():
-            raise UserError(f"-u {name} takes a file, not the address {ckpt}; use -u {name[:-5]}url.")
+            raise UserError(f"-u {name} takes a file, not the URL {ckpt}; use -u {name[:-5]}url.")
     elif name.endswith("_url"):
-        raise UserError(f"-u {name} takes an address, not {ckpt}.{local_way(name, ckpt)}")
+        raise UserError(f"-u {name} takes a URL, not {ckpt}.{local_way(name, ckpt)}")
     elif not Path(ckpt).is_file():
-        kind = "that is a folder, not a checkpoint file" if Path(ckpt).is_dir() else "there is no such file"
+        kind = "this is a folder, not a checkpoint file" if Path(ckpt).is_dir() else "file not found"
         raise UserError(f"-k {ckpt}: {kind}.")
 
 
@@ -77,9 +77,9 @@ def _shared_letters(one: str, other: str) -> int:
 
 
 def local_way(name: str, file: str = "FILE") -> str:
-    """`` To load a file of your own: -u wavlm_local -k FILE.``, or nothing for a family without that."""
+    """`` To load your own file: -u wavlm_local -k FILE.``, or nothing for a family without that."""
     local = local_name(name)
-    return f" To load a file of your own: -u {local} -k {file}." if local else ""
+    return f" To load your own file: -u {local} -k {file}." if local else ""
 
 
 def check_pretrained_folder(ckpt: str) -> None:
@@ -94,7 +94,7 @@ def check_pretrained_folder(ckpt: str) -> None:
     folder = Path(ckpt)
     if not folder.is_dir():
         if folder.exists() or not _REPOSITORY.match(ckpt):
-            raise UserError(f"-k {ckpt}: there is no such folder. It should be one made by save_pretrained.")
+            raise UserError(f"-k {ckpt}: folder not found. Give one written by save_pretrained.")
         return
     missing = [file for file in _SETTINGS if not (folder / file).is_file()]
     if missing:
@@ -154,7 +154,7 @@ def pretrained_folder(ckpt: str) -> str:
 
 def _unreachable(ckpt: str, url: str, reason: str) -> UserError:
     return UserError(
-        f"-k {ckpt}: there is no such folder, and {url} cannot be read ({reason}). Give a folder that holds "
+        f"-k {ckpt}: folder not found, and {url} cannot be read ({reason}). Give a folder that contains "
         "the model and its feature extractor, both written by save_pretrained."
     )
 

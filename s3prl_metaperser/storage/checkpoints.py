@@ -12,7 +12,7 @@ import torch
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
 
-#: Raised whenever an older version could misread a checkpoint. The first ones do not say theirs; they read as 1.
+#: Raised whenever an older version could misread a checkpoint. The first ones lack it and are read as 1.
 FORMAT = 1
 
 
@@ -50,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def check_bytes(path: Path) -> None:
-    """Raise a ValueError where a checkpoint's bytes are not those that were written: torch itself does not look."""
+    """Raise a ValueError if a checkpoint's bytes are corrupted, which torch itself does not check."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             if (damaged := file.testzip()) is not None:

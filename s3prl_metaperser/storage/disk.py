@@ -26,7 +26,7 @@ _FREE_SPACE = (
 _PERMISSIONS = "Fix the permissions of {folder}, or choose another location."
 _LIMIT = "The limit on a file's size (ulimit -f) is too low, or the file system has one. Raise it."
 _OTHER = "Choose another location, or fix this one."
-#: What a disk may answer, and what to do then.
+#: Error number -> what to do.
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE_SPACE),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMISSIONS),
@@ -54,7 +54,7 @@ class CannotWrite(UserError):
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Whatever the disk refuses in this block is an error that names ``path`` and says what to do.
+    """Turn write errors of the disk in this block into one that names ``path`` and says what to do.
 
     Raises:
         CannotWrite: in place of an OSError of the disk, or of what torch and safetensors make of one.
@@ -143,7 +143,7 @@ def clear_leftovers(folder: Path, pattern: str = ".*.part") -> list[Path]:
 
 
 def _claimed(beside: Path, folder: bool) -> tuple[int, Path]:
-    """Something new that is locked; made again where another process cleared it away before it was."""
+    """A new locked file or folder; created again if another process cleared it away before it was locked."""
     while True:
         path = beside.with_name(f".{beside.name}.{secrets.token_hex(4)}.part")
         if folder:
@@ -151,7 +151,7 @@ def _claimed(beside: Path, folder: bool) -> tuple[int, Path]:
         try:
             handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileNotFoundError:
-            if not folder:  # there is no folder to put it in
+            if not folder:  # the parent folder does not exist
                 raise
             continue
         if _lock(handle) is not False and _is_at(handle, path):

@@ -1,7 +1,7 @@
 """TensorBoard's events, written in the process's own thread and at once.
 
-tensorboardX's SummaryWriter hands them to a thread: the last two minutes are lost where the process is killed, and
-where the disk is full the thread dies alone and the process waits for it for ever.
+tensorboardX's SummaryWriter uses a thread: a killed process loses the last two minutes, and on a full disk the thread
+dies and the process waits for it forever.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Events:
     """A new event file in a folder.
 
     Args:
-        first_step: of the first value. TensorBoard then hides values of earlier files from there on: they are of a
-            process that was killed, and of steps that are done again.
+        first_step: the first value's step. TensorBoard hides values of earlier files from this step on: they come
+            from a killed process, and those steps are repeated.
     """
 
     def __init__(self, folder: Path, first_step: int):

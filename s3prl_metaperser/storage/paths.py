@@ -15,7 +15,7 @@ def user_path(text: str | Path) -> Path:
     """A path as a user writes it, with ``~`` and ``~name`` written out.
 
     Raises:
-        UserError: there is no such user.
+        UserError: the user does not exist.
     """
     try:
         return Path(text).expanduser()

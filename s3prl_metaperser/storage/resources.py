@@ -1,4 +1,4 @@
-"""Where the project's own data files lie, in a checkout and after an install alike."""
+"""Locations of the project's own data files, in a checkout and in an installation."""
 
 from __future__ import annotations
 

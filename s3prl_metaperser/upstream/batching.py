@@ -1,10 +1,10 @@
-"""Hidden states of several utterances at once that are those of each utterance alone.
+"""Hidden states of a batch of utterances, equal to those of each utterance alone.
 
 s3prl pads a batch to its longest waveform, and padding changes the other utterances' hidden states: the
 convolutional front-end of the Base models normalises over time, padding included, and the frame mask of WavLM
-and HuBERT keeps one frame too few or too many. So for these models the front-end runs utterance by utterance
-(a quarter to a third of the work) and the mask is made from the frames that came out; the transformer, which
-is exact under a right mask, runs on the batch. Everything else runs one utterance at a time.
+and HuBERT keeps one frame too few or too many. For these models the front-end therefore runs utterance by
+utterance (a quarter to a third of the work) and the mask is built from its actual output; the transformer,
+which is exact under a correct mask, runs on the batch. Everything else runs one utterance at a time.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _run(upstream: nn.Module, wavs: list[Tensor]) -> dict[str, Any]:
             raise
         raise UserError(
             f"An utterance of {shortest} samples ({shortest / 16:.1f} ms at 16 kHz) is too short for this "
-            f"upstream ({type(error).__name__}: {error}). Leave it out."
+            f"upstream ({type(error).__name__}: {error}). Exclude it."
         ) from error
 
 
@@ -98,10 +98,10 @@ def _select(outputs: dict[str, Any], selection: str) -> Tensor:
 
 
 def _rate(upstream: nn.Module, selection: str) -> float:
-    """Samples a frame. s3prl's runner refuses an upstream that does not tell."""
+    """Samples per frame, which s3prl requires an upstream to define."""
     rates: Callable[[str], float] | None = getattr(upstream, "get_downsample_rates", None)
     if rates is None:
-        raise UserError(f"The upstream {type(upstream).__module__} has no get_downsample_rates, as s3prl requires.")
+        raise UserError(f"The upstream {type(upstream).__module__} lacks get_downsample_rates, which s3prl requires.")
     return rates(selection)
 
 
@@ -110,8 +110,8 @@ def _as_featurizer_keeps(states: Tensor, samples: int, rate: float) -> Tensor:
     frames = round(samples / rate)
     if abs(states.shape[1] - frames) >= _TOLERATED_FRAMES:
         raise UserError(
-            f"The upstream made {states.shape[1]} frames of {samples} samples; at its rate of {rate} samples "
-            f"a frame these are {frames}. Features and labels would not fit."
+            f"The upstream returned {states.shape[1]} frames for {samples} samples, but its rate of {rate} samples "
+            f"per frame gives {frames}: features and labels would not be aligned."
         )
     return states[:, :frames]
 
@@ -121,7 +121,7 @@ def _is_kaldi(upstream: nn.Module) -> bool:
 
 
 def _is_masked_transformer(upstream: nn.Module) -> bool:
-    """s3prl's own experts, and nothing in them that sees padded frames behind the mask's back."""
+    """Whether it is one of s3prl's own experts in which nothing bypasses the padding mask."""
     if type(upstream).__module__ not in _TRANSFORMERS or type(upstream).__name__ != "UpstreamExpert":
         return False
     if getattr(upstream, "feature_selection", None) is not None or not getattr(upstream, "apply_padding_mask", True):
@@ -140,7 +140,7 @@ def _is_masked_transformer(upstream: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
-    """Within the block, a batch of utterances of these lengths goes exactly through ``upstream``.
+    """Within the block, ``upstream`` is exact on a batch of utterances of these lengths.
 
     Yields:
         a list that holds each utterance's number of frames once the upstream has run.
@@ -167,7 +167,7 @@ def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def _mel_banks_once() -> Iterator[None]:
-    """Within the block torchaudio's mel filters, the same for every utterance, are not computed for each of them."""
+    """Within the block torchaudio's mel filters, equal for all utterances, are computed once."""
     from torchaudio.compliance import kaldi
 
     global _mel_banks

@@ -1,11 +1,11 @@
-"""An upstream that adapts as a whole (``-f``): what has to be fixed in it, and upstream and head as one model.
+"""Fine-tuning a whole upstream (``-f``): preparing it, and upstream and head as one model.
 
 Its options (``options`` below; any object with these attributes)::
 
     adapt: str = "all"               all, top:N or names of groups (:mod:`s3prl_metaperser.upstream.groups`)
     train_front_end: bool = False    the convolutions over the waveform; s3prl freezes them, too
     micro_batch_seconds: float = 20  padded audio in one forward pass (:func:`.micro_batches.micro_batches`)
-    longest_seconds: float = 15      of an utterance; the rest is cut off (:mod:`s3prl_metaperser.upstream.waveforms`)
+    longest_seconds: float = 15      longer utterances are cropped (:mod:`s3prl_metaperser.upstream.waveforms`)
     bf16: bool = False               autocast to bfloat16, on CUDA only
     activation_checkpointing: bool = False   (:mod:`s3prl_metaperser.upstream.recompute`)
     dropout: bool = False            the checkpoint's own dropout rates, with masks that a seed repeats
@@ -30,7 +30,7 @@ from s3prl_metaperser.upstream.weight_norm import replace_fused
 
 
 def prepare(upstream: nn.Module, options: Any) -> None:
-    """Make an s3prl upstream fit for fine-tuning and for second derivatives, in place; its state dict's keys stay.
+    """Prepare an s3prl upstream for fine-tuning and second derivatives, in place; its state dict keeps its keys.
 
     Weight norm is composed of elementary operations; layerdrop and SpecAugment are off; the convolutional front-end
     runs without a graph unless it is trained; only parameters that ``options.adapt`` names require a gradient; the
@@ -61,11 +61,11 @@ def prepare(upstream: nn.Module, options: Any) -> None:
 class FineTunedModel(nn.Module):
     """Upstream and head as one model from waveforms to logits.
 
-    The upstream is prepared (:func:`prepare`); then parameters that the logits do not depend on (of pre-training
-    alone, or above the selected layer) are found by one backward pass of a second of noise, and excluded.
+    The upstream is prepared (:func:`prepare`); then parameters that the logits do not depend on (used only in
+    pre-training, or above the selected layer) are found by one backward pass on a second of noise, and excluded.
 
-    In training mode with ``options.dropout`` the upstream's dropout is on; otherwise it is always off, whatever mode
-    the upstream was put into from outside.
+    In training mode with ``options.dropout`` the upstream's dropout is on; otherwise it is always off, whatever
+    the upstream's own mode.
 
     Args:
         upstream: from s3prl's hub.
@@ -76,7 +76,7 @@ class FineTunedModel(nn.Module):
         normalize: layer norm of each frame (``--upstream_feature_normalize``).
 
     Raises:
-        UserError: nothing of the upstream would adapt.
+        UserError: no parameter of the upstream would adapt.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class FineTunedModel(nn.Module):
     def _exclude_unused(self) -> None:
         parameters = [p for p in self.upstream.parameters() if p.requires_grad]
         if not parameters:
-            raise UserError("Nothing of this upstream can be fine-tuned. Leave out -f, or choose another `adapt`.")
+            raise UserError("This upstream has no parameters to fine-tune. Remove -f, or choose another tunerc.adapt.")
         example = next(self.head.parameters())
         noise = torch.randn(16000, generator=torch.Generator().manual_seed(0)).to(example)
         with torch.enable_grad():
@@ -164,8 +164,8 @@ class FineTunedModel(nn.Module):
             parameter.requires_grad_(gradient is not None)
         if all(gradient is None for gradient in gradients):
             raise UserError(
-                f"None of the parameters in adapt: {self.options.adapt} has any effect on the selected features. "
-                "Choose others, or other features (-s, -l)."
+                f"No parameter in tunerc.adapt: {self.options.adapt} affects the selected features. "
+                "Choose other parameters or other features (-s, -l)."
             )
 
 

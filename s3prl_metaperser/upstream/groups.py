@@ -66,10 +66,10 @@ def adapting(upstream: nn.Module, adapt: str, train_front_end: bool) -> set[str]
         chosen = [group.strip() for group in adapt.split(",")]
         for group in chosen:
             if group not in known:
-                alone = ["all", "top:N"] if len(chosen) == 1 else []  # these are no part of a list
+                alone = ["all", "top:N"] if len(chosen) == 1 else []  # neither can stand in a list
                 raise unknown_name("group of parameters", group, [*alone, *known])
         if "front_end" in chosen and not train_front_end:
-            raise UserError(f"adapt: {adapt} names the front-end, which is frozen. Set train_front_end: true as well.")
+            raise UserError(f"adapt: {adapt} names the front-end, which is frozen. Also set train_front_end: true.")
     names = {name for group in chosen for name in known[group]}
     return names | set(known.get("front_end", ()) if train_front_end else ())
 

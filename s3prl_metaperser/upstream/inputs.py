@@ -1,7 +1,6 @@
-"""From waveforms to what a model takes, for clips that are in no corpus: one path for ``-m inference`` and listeners.
+"""From waveforms to model inputs, for clips outside a corpus: one path for ``-m inference`` and listeners.
 
-What comes out for a clip is, to the bit, what the store and the workspace make of the same audio in a corpus, on the
-same kind of device.
+A clip's input equals, bit by bit, that of the same audio in a corpus on the same kind of device.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ class PooledInputs:
     """For a frozen upstream: pooled features, layer-selected and standardised.
 
     Args:
-        upstream: builds the upstream; called at the first clip, and then no more.
-        identity: what the features are made of.
+        upstream: builds the upstream; called once, at the first clip.
+        identity: what the features are computed from.
         layer: s3prl's ``-l``.
         mean: what is subtracted, [L, D].
         scale: what is divided by, [L, D].
@@ -52,7 +51,7 @@ class PooledInputs:
             list(waves),
             selection=identity.selection,
             normalize=identity.normalize,
-            # a CPU has no use for bfloat16: what a GPU rounded is computed there without rounding
+            # a CPU gains nothing from bfloat16: it computes exactly what a GPU rounded
             bf16=identity.precision == "bfloat16" and str(self.device).startswith("cuda"),
         )
         return [self._prepared(features) for features in pooled]
@@ -71,7 +70,7 @@ class WaveInputs:
     """For a fine-tuned upstream: the waveforms themselves, cropped to their beginning.
 
     Args:
-        longest_seconds: of a clip; the rest is cut off.
+        longest_seconds: longer clips are cropped.
         device: where they go.
     """
 

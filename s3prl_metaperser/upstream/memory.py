@@ -13,11 +13,11 @@ _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "b
 
 
 _LOWER = (
-    "Lower tunerc.micro_batch_seconds first, then tunerc.longest_seconds or metarc.inner_steps; `metaperser plan` says "
-    "what fits. The last checkpoint is kept."
+    "Lower tunerc.micro_batch_seconds first, then tunerc.longest_seconds or metarc.inner_steps; `metaperser plan` "
+    "shows what fits. The last checkpoint is kept."
 )
-#: Where the micro-batch is not what takes the memory.
-ADAPT_LESS = "Adapt fewer layers (tunerc.adapt: top:N); `metaperser plan` says what fits. The last checkpoint is kept."
+#: For steps whose memory does not depend on the micro-batch.
+ADAPT_LESS = "Adapt fewer layers (tunerc.adapt: top:N); `metaperser plan` shows what fits. The last checkpoint is kept."
 
 
 @contextlib.contextmanager
@@ -34,4 +34,4 @@ def explaining_memory(where: str, advice: str = _LOWER) -> Iterator[None]:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in text for sign in _SIGNS):
             raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{where} runs out of memory ({first}). {advice}") from error
+        raise UserError(f"{where} ran out of memory ({first}). {advice}") from error

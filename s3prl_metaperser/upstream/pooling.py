@@ -55,9 +55,9 @@ def device_of(upstream: nn.Module) -> torch.device:
 def pooler(
     upstream: nn.Module, *, selection: str, normalize: bool, bf16: bool = False
 ) -> Callable[[list[torch.Tensor], list[Utterance]], list[torch.Tensor]]:
-    """:func:`pool_waveforms` for the store; an utterance that the upstream cannot take is named in the error.
+    """:func:`pool_waveforms` for the store; an utterance that the upstream cannot process is named in the error.
 
-    With ``bf16`` the first call computes in float32, too, and says how far apart the two are.
+    With ``bf16`` the first call computes in float32, too, and prints the difference.
 
     Raises:
         UserError: ``bf16`` on a CPU.
@@ -65,7 +65,7 @@ def pooler(
     upstream.eval()
     if bf16 and device_of(upstream).type == "cpu":
         raise UserError(
-            "modelrc.bf16: true is for a GPU: on a CPU features in bfloat16 are less exact and no faster. Leave it out."
+            "modelrc.bf16: true requires a GPU: on a CPU, bfloat16 features are less exact and no faster. Remove it."
         )
     pooled = functools.partial(pool_waveforms, upstream, selection=selection, normalize=normalize)
     compute = saying_the_error(functools.partial(pooled, bf16=True), pooled) if bf16 else pooled
@@ -84,7 +84,7 @@ def pooler(
 
 
 def saying_the_error(rough: Pool, exact: Pool) -> Pool:
-    """``rough``, which at its first call is held against ``exact``; the difference is printed."""
+    """``rough``; its first call is compared with ``exact``, and the difference is printed."""
     first = True
 
     def pool(waves: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -94,8 +94,8 @@ def saying_the_error(rough: Pool, exact: Pool) -> Pool:
             first = False
             apart = bf16_error(found, exact(waves))
             print(
-                f"[MetaPerSER] bfloat16: on the first {len(waves)} utterance(s) features are {100 * apart:.2f} % "
-                "from float32's, in the layer where they differ most",
+                f"[MetaPerSER] bfloat16: on the first {len(waves)} utterance(s) features differ from float32 by "
+                f"{100 * apart:.2f} % (in the layer with the largest difference)",
                 file=sys.stderr,
             )
         return found

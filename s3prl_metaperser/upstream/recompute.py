@@ -1,8 +1,8 @@
-"""Activation checkpointing that is right while other parameters stand in for a model's own.
+"""Activation checkpointing that stays correct under ``functional_call``.
 
-``torch.utils.checkpoint`` runs a layer again during the backward pass. Within ``functional_call`` the layer's own
-parameters are back by then, and the gradient is silently of another model. Here the parameters that stand in at the
-time of the forward pass are handed to the checkpointed function, and it puts them in again.
+``torch.utils.checkpoint`` runs a layer again during the backward pass. By then ``functional_call`` has restored
+the layer's own parameters, and the gradient is silently that of another model. Here the parameters used in the forward
+pass are passed to the checkpointed function, which uses them again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The pooled feature store: each utterance's time-mean of every layer, [L, D], made once and kept.
+"""The pooled feature store: each utterance's time-mean of every layer, [L, D], computed once and kept.
 
 With a frozen upstream and the linear head nothing else is needed (see :mod:`s3prl_metaperser.meta.model`). A store
-belongs to one upstream, checkpoint and preprocessing; inside it, features are found by the SHA-256 of the audio file,
-so that a swapped or changed file can never be matched to old features.
+belongs to one upstream, checkpoint and preprocessing; inside it, features are keyed by the SHA-256 of the audio file,
+so that a swapped or changed file never matches old features.
 
 A store is a folder of safetensors shards, each written whole or not at all. Extraction resumes where it stopped, and
 of two processes that want the same store one does the work and the other waits.
@@ -39,13 +39,13 @@ SAMPLE_RATE = 16000
 SHARD_SIZE = 128
 #: The longest utterance of a batch over its shortest: padding is exact, but work all the same.
 PADDING = 1.1
-#: Below this spread over utterances, in the upstream's own units, pooled features carry nothing (CMVN leaves 3e-8).
+#: Below this spread over utterances, in the upstream's units, pooled features carry no information (CMVN leaves 3e-8).
 NOTHING = 1e-5
 
 
 @dataclass(frozen=True)
 class FeatureIdentity:
-    """What features are made of.
+    """What features are computed from.
 
     Attributes:
         upstream: s3prl hub name.
@@ -71,7 +71,7 @@ class FeatureIdentity:
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
 
     def described(self) -> dict[str, Any]:
-        """As plain JSON values; the usual precision goes without saying, so that older stores remain what they were."""
+        """As plain JSON values; the default precision is omitted, so that older stores keep their key."""
         said = asdict(self)
         if self.precision == "float32":
             del said["precision"]
@@ -118,7 +118,7 @@ class PooledStore:
 
     Args:
         root: folder of all stores; this one is ``root/<upstream>-<key>``.
-        identity: what the features are made of.
+        identity: what the features are computed from.
     """
 
     def __init__(self, root: Path, identity: FeatureIdentity):
@@ -143,18 +143,18 @@ class PooledStore:
         pool: Callable[[list[torch.Tensor], list[Utterance]], list[torch.Tensor]],
         batch_size: int = 1,
     ) -> int:
-        """Make what is missing, with a progress bar.
+        """Compute what is missing, with a progress bar.
 
         Args:
             pool: waveforms, each float32 [n] at 16 kHz, and their utterances -> pooled features, each [L, D].
             batch_size: the most utterances in one call of ``pool``; none of them is much longer than another.
 
         Returns:
-            How many utterances were made.
+            How many utterances were computed.
 
         Raises:
-            UserError: audio that cannot be read or features that are not finite; every file at fault is named.
-                What was made before is kept.
+            UserError: audio that cannot be read or features that are not finite; every such file is named.
+                Features computed before are kept.
         """
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ class PooledStore:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                print(f"[MetaPerSER] another process is making {self.folder.name}; waiting for it", file=sys.stderr)
+                print(f"[MetaPerSER] another process is computing {self.folder.name}; waiting for it", file=sys.stderr)
                 lock.acquire()
         try:
             clear_leftovers(self.folder)
@@ -189,7 +189,7 @@ class PooledStore:
                 more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
                 raise UserError(
                     f"{len(failed)} of {len(todo)} audio files have no features:\n  {shown}{more}\n"
-                    "Mend or remove them (and their ratings); `metaperser validate` lists them all."
+                    "Fix or remove them (and their ratings); `metaperser validate` lists them all."
                 )
             return len(todo)
         finally:
@@ -219,7 +219,7 @@ class PooledStore:
         return PooledFeatures({u.id: row for row, u in enumerate(utterances)}, values)
 
     def _pool(self, batch, pool, failed):
-        """Utterances with their pooled features; what cannot be had is added to ``failed``."""
+        """Utterances with their pooled features; failures are added to ``failed``."""
         waves, readable = [], []
         for utterance, wave in batch:
             if isinstance(wave, UserError):
@@ -233,7 +233,7 @@ class PooledStore:
             if torch.isfinite(pooled).all():
                 yield utterance, pooled
             else:
-                failed.append(f"{utterance.path}: {self.identity.upstream} gives NaN or infinity for it")
+                failed.append(f"{utterance.path}: {self.identity.upstream} returned NaN or infinity")
 
     def _write(self, shard: list[tuple[str, torch.Tensor]]) -> None:
         audio = [key for key, _ in shard]
@@ -259,9 +259,9 @@ class PooledStore:
             rows = shard.get_slice("features").get_shape()[0] if "features" in shard.keys() else -1  # noqa: SIM118
         identity, audio = _listed(metadata, "identity"), _listed(metadata, "audio")
         if not isinstance(identity, dict) or not isinstance(audio, list) or len(audio) != rows:
-            raise UserError(f"{path} does not say what it was made from. Delete it; its features will be made again.")
+            raise UserError(f"{path} does not record what it was made from. Delete it to compute its features again.")
         if identity != self.identity.described():
-            raise refuse(str(path), identity, self.identity.described(), "It does not belong here; move it away.")
+            raise refuse(str(path), identity, self.identity.described(), "Move it out of this folder.")
         return audio
 
 
@@ -291,4 +291,4 @@ def _opened(path: Path):
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Delete it; its features will be made again.") from None
+        raise UserError(f"Cannot read {path} ({error}). Delete it to compute its features again.") from None

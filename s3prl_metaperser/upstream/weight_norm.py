@@ -1,9 +1,9 @@
 """Weight norm that may be differentiated twice.
 
 The positional convolution of wav2vec 2.0, HuBERT and WavLM is weight-normalised by ``torch._weight_norm``, whose double
-backward is wrong (torch 2.8 to 2.13, dim 0 and last; ``gradgradcheck`` fails). A second-order gradient that passes
-through it is off by 4e-5 to 7e-4, and two reverse-mode computations agree with each other on the wrong value. So the
-same weight is composed of elementary operations here.
+backward is wrong (torch 2.8 to 2.13, dim 0 and last; ``gradgradcheck`` fails). A second-order gradient through it is
+off by 4e-5 to 7e-4, and two reverse-mode computations agree on the wrong value. Here the same weight is composed of
+elementary operations.
 """
 
 from __future__ import annotations
