@@ -562,6 +562,8 @@ def test_predict_takes_folders_and_patterns_and_counts_what_it_cannot_read(rando
     (tmp_path / "clips" / "notes.txt").write_text("no audio")
     (tmp_path / "clips" / ".hidden.wav").write_bytes(b"")
     names = [str(tmp_path / "clips"), str(tmp_path / "clips" / "**" / "clip1.wav"), str(tmp_path / "*.flac")]
+    assert main(["predict", str(random_folder), *names, "--out", str(tmp_path)]) == 2
+    assert "is a folder. Name a file." in capsys.readouterr().err
     assert main(["predict", str(random_folder), *names, "--csv", "--out", str(tmp_path / "found.csv")]) == 1
     said = capsys.readouterr().err
     assert "broken.wav: the audio" in said or "broken.wav: truncated" in said

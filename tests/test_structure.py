@@ -164,17 +164,17 @@ def test_nobody_but_its_class_looks_into_a_result_file():
     assert set(found) <= {"evaluation/result.py"}, found
 
 
-def test_templates_style_sheets_and_scripts_are_package_data():
+def test_what_is_no_python_file_is_package_data():
     setup = configparser.ConfigParser()
     setup.read(PACKAGE.parent / "setup.cfg")
-    data = dict(setup["options.package_data"])
-    for path in PACKAGE.glob("**/*"):
-        if path.suffix in {".html", ".css", ".js", ".jinja", ".svg"} or path.name == "py.typed":
-            room, *inside = path.relative_to(PACKAGE).parts
-            packages = {"s3prl_metaperser": "/".join((room, *inside)), f"s3prl_metaperser.{room}": "/".join(inside)}
-            patterns = [(name, each) for name, given in data.items() for each in given.split()]
-            fits = (fnmatch(packages[name], each) for name, each in patterns if name in packages)
-            assert any(fits), f"{path.relative_to(PACKAGE)} is not in setup.cfg's package_data"
+    patterns = {name: given.split() for name, given in setup["options.package_data"].items()}
+    files = [p for p in PACKAGE.glob("**/*") if p.is_file() and p.suffix != ".py" and "__pycache__" not in p.parts]
+    assert {"page.html", "report.css", "recipe.yaml", "Snakefile"} <= {path.name for path in files}
+    for path in files:
+        parts = path.relative_to(PACKAGE).parts
+        packages = {".".join((PACKAGE.name, *parts[:n])): "/".join(parts[n:]) for n in range(len(parts))}
+        fits = (fnmatch(inside, each) for name, inside in packages.items() for each in patterns.get(name, ()))
+        assert any(fits), f"{path.relative_to(PACKAGE)} is not in setup.cfg's package_data"
 
 
 def test_every_room_is_installed():

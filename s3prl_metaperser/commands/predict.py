@@ -24,11 +24,13 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.errors import printable
+    from s3prl_metaperser.errors import UserError, printable
     from s3prl_metaperser.listener.files import predict_files
     from s3prl_metaperser.listener.shell import load, quiet_upstreams
     from s3prl_metaperser.storage.atomic import write_text
 
+    if arguments.out and user_path(arguments.out).is_dir():  # before hours of predictions
+        raise UserError(f"--out {arguments.out} is a folder. Name a file.")
     quiet_upstreams()
     found = predict_files(load(arguments), arguments.files, batch_size=arguments.batch_size)
     text = found.as_csv() if arguments.csv else found.as_json() if arguments.json else found.as_text()
