@@ -13,7 +13,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import Metric, metric_for, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, Resampled, Scored, estimates, resample
-from s3prl_metaperser.methods import facts_of
+from s3prl_metaperser.methods import zero_shot_of
 
 if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
@@ -181,7 +181,7 @@ def _pairs(setting: Setting, names: list[str], against: str | None) -> list[tupl
     if against is None:
         return list(itertools.combinations(names, 2))
     if against == "zero-shot":
-        references = {name: facts_of(name).zero_shot.get(setting.scope) for name in names}
+        references = {name: zero_shot_of(name, setting.scope) for name in names}
     else:
         references = dict.fromkeys(names, against)
     return [(name, reference) for name, reference in references.items() if name != reference and reference in names]

@@ -14,7 +14,7 @@ from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, resample, resampled_intervals
-from s3prl_metaperser.methods import facts_of
+from s3prl_metaperser.methods import zero_shot_of
 
 __all__ = [
     "Calibration",
@@ -96,7 +96,7 @@ def summarise_all(
     """:func:`summarise` for every cell, with the zero-shot system of its own setting where there is one."""
 
     def twin(cell: Cell) -> Mapping[str, Sequence[Scored]] | None:
-        name = facts_of(cell.system).zero_shot.get(cell.scope, "")
+        name = zero_shot_of(cell.system, cell.scope) or ""
         return cells.get(replace(cell, system=name))
 
     return {cell: summarise(raters, twin(cell), draws=draws, bins=bins, seed=seed) for cell, raters in cells.items()}

@@ -12,7 +12,17 @@ from s3prl_metaperser.registry import Registry
 if TYPE_CHECKING:
     from s3prl_metaperser.methods.base import System
 
-__all__ = ["DEFAULT_SYSTEM", "FINETUNED_SYSTEMS", "SYSTEMS", "Facts", "facts_of", "register", "systems", "table2_rows"]
+__all__ = [
+    "DEFAULT_SYSTEM",
+    "FINETUNED_SYSTEMS",
+    "SYSTEMS",
+    "Facts",
+    "facts_of",
+    "register",
+    "systems",
+    "table2_rows",
+    "zero_shot_of",
+]
 
 DEFAULT_SYSTEM = "Meta-PerSER"
 
@@ -68,6 +78,8 @@ _GROUPS = ("s3prl_metaperser.systems", "s3prl_metaperser.finetuned_systems")
 SYSTEMS = Systems("system", "frozen", _GROUPS[0])
 FINETUNED_SYSTEMS = Systems("system with -f", "finetuned", _GROUPS[1], _GROUPS[0])
 _FACTS: dict[str, Facts] = {}
+#: Scope -> the system that uses no sample of the rater.
+_ZERO_SHOT = {"frozen": "Linear-Zero", "finetuned": "Entire-Zero"}
 
 
 def systems(finetuned: bool) -> Systems:
@@ -105,6 +117,16 @@ def facts_of(name: str) -> Facts:
         known = _FACTS[base]
         return Facts(learns=known.learns, trains=known.trains, adapts_by=known.adapts_by, variant_of=base)
     return Facts()
+
+
+def zero_shot_of(name: str, scope: str) -> str | None:
+    """The system without a sample of the rater, against which a system's adaptation is measured in a scope.
+
+    >>> zero_shot_of("Meta-PerSER", "frozen")
+    'Linear-Zero'
+    """
+    declared = facts_of(name).zero_shot
+    return (_ZERO_SHOT if declared is None else declared).get(scope)
 
 
 def table2_rows() -> dict[str, tuple[str, ...]]:

@@ -24,9 +24,6 @@ FINE_TUNING = (f"{EXPERT}.tunerc",)
 #: Utterances of the validation rater that choose SSL-E's step; their forward passes are what choosing costs.
 HELD_OUT = 320
 
-#: Scope -> the system that uses no sample of the rater, against which adaptation is measured.
-ZERO_SHOT: Mapping[str, str] = {"frozen": "Linear-Zero", "finetuned": "Entire-Zero"}
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -44,7 +41,8 @@ class Facts:
             ``episodes`` (outer steps through inner steps).
         adapts_by: what ``evalrc.steps`` adapts, and so the protocol ``tuned`` chooses: nothing; ``classifier`` (on
             fixed embeddings, at ``fewrc.classifier_lr``); everything, by an ``optimizer`` or at meta-learned ``rates``.
-        zero_shot: scope -> the system whose numbers show what adapting to a rater gains.
+        zero_shot: scope -> the system whose numbers show what adapting to a rater gains; None: the one that every
+            system of the scope is held against (:func:`.zero_shot_of`).
         colour: in figures; None: the next free one.
         table1: its place among the rows of Table 1; None: after the paper's rows, by name.
         guest: whether it stands among fine-tuned systems although its upstream is always frozen (Table 1).
@@ -60,7 +58,7 @@ class Facts:
     learns: bool = True
     trains: Literal["", "batches", "episodes"] = ""
     adapts_by: Literal["", "classifier", "optimizer", "rates"] = ""
-    zero_shot: Mapping[str, str] = field(default_factory=lambda: ZERO_SHOT)
+    zero_shot: Mapping[str, str] | None = None
     colour: str | None = None
     table1: int | None = None
     guest: bool = False

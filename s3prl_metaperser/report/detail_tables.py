@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
-from s3prl_metaperser.methods import facts_of, table2_rows
+from s3prl_metaperser.methods import table2_rows, zero_shot_of
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.gathered import BLOCK, META, PLACE, Study, headline, is_ablation, units, value
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
@@ -121,7 +121,7 @@ def rater_table(study: Study) -> Table:
             row.append(value(metric, numbers.per_rater[rater].get(metric.name)) if tested else MISSING)
         worst, share = numbers.worst.get(metric.name), (numbers.improved or {}).get(metric.name)
         row.append(ABSENT if worst is None else Value(metric.scale * worst[1], note=worst[0], decimals=metric.decimals))
-        comparable = share is not None and cell.system != facts_of(cell.system).zero_shot.get(cell.scope)
+        comparable = share is not None and cell.system != zero_shot_of(cell.system, cell.scope)
         row.append(Value(100 * share, decimals=0) if comparable and share is not None else ABSENT)
         rows.append(row)
     return study.table(
