@@ -15,6 +15,7 @@ from tiny_models import (
     C,
     D,
     L,
+    frame_logits,
     in_float64,
     options,
     tiny_model,
@@ -28,7 +29,7 @@ from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import outer_gradient
-from s3prl_metaperser.meta.model import Head, frame_logits
+from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.s3prl_stack.hub import build_upstream

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from tiny_models import frame_logits
 
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.meta.annealing import second_order_steps
 from s3prl_metaperser.meta.inner_loop import adapt, adapt_without_graph, expand
-from s3prl_metaperser.meta.model import PARAMETERS, Head, frame_logits, pooled_logits
+from s3prl_metaperser.meta.model import PARAMETERS, Head, pooled_logits
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.protocol.loss import class_balanced_weights, soft_cross_entropy, weighted_targets
 

@@ -9,7 +9,7 @@ from synthetic import synthetic_corpus
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.evaluation.meta_testing import Diverged, meta_test
 from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.initialisation import initialised, train_on_consensus
@@ -201,6 +201,14 @@ def test_divergence_is_one_clear_error(make):
     *_, task = make(metarc__inner_lr=1e30)
     with pytest.raises(UserError, match=r"Lower metarc\.inner_lr"):
         trained("Meta-PerSER", task)
+
+
+@pytest.mark.parametrize(("name", "option"), [("Linear-Few", "lr"), ("Multi-Few", "classifier_lr")])
+def test_divergence_names_the_option_by_which_the_system_adapts(make, name, option):
+    *_, task = make(**{f"fewrc__{option}": 1e36})
+    system = SYSTEMS.get(name)(task.options, task.class_weights)
+    with pytest.raises(Diverged, match=rf"{name} diverges while it adapts to episode 0.* Lower fewrc\.{option}\."):
+        meta_test(system, system.initialise(task), task.validation_episodes)
 
 
 def test_the_engine_is_chosen_by_itself_and_changes_nothing_but_time(make):

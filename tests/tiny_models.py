@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,26 @@ def waveforms(lengths=LENGTHS, dtype: torch.dtype = torch.float32, seed: int = 0
 def weighted(samples: int = len(LENGTHS), dtype: torch.dtype = torch.float32, seed: int = 2) -> torch.Tensor:
     """Positive targets, [K, C]."""
     return torch.rand(samples, C, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def frame_logits(
+    parameters: Mapping[str, torch.Tensor], frames: torch.Tensor, lengths: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Logits from frames, in the order in which s3prl computes them: sum, project, then masked mean.
+
+    Args:
+        frames: padded hidden states, [K, L, T, D].
+        lengths: valid frames of each utterance, int [K]; all by default.
+
+    Returns:
+        [K, C].
+    """
+    mixing = torch.softmax(parameters["weights"], dim=-1)
+    mixed = torch.einsum("l,kltd->ktd", mixing, frames)
+    projected = mixed @ parameters["projector.weight"].T + parameters["projector.bias"]
+    if lengths is None:
+        pooled = projected.mean(1)
+    else:
+        mask = torch.arange(frames.shape[2], device=frames.device)[None] < lengths[:, None]
+        pooled = (projected * mask[..., None]).sum(1) / lengths[:, None]
+    return pooled @ parameters["classifier.weight"].T + parameters["classifier.bias"]

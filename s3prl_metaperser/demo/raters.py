@@ -86,10 +86,6 @@ class RaterModel:
     speaker: str | None = None
     permutation: tuple[int, ...] | None = None
 
-    def tick_marginals(self, prior: np.ndarray) -> np.ndarray:
-        """Expected share of each class among all ticks, [C], given how often each emotion is intended [C]."""
-        return tick_share(self.table, self.tick_rate, prior)
-
     def draw(self, intended: int, rng: np.random.Generator) -> tuple[int, ...]:
         """One class by the table and, with probability ``tick_rate - 1``, a second one that differs."""
         row = self.table[intended]
@@ -103,7 +99,12 @@ class RaterModel:
 
 
 def tick_share(table: np.ndarray, tick_rate: float, prior: np.ndarray) -> np.ndarray:
-    """Expected share of each class among all ticks [C]; a second tick never repeats the first."""
+    """Expected share of each class among all ticks [C]; a second tick never repeats the first.
+
+    Args:
+        table: [C, C], as a model has it.
+        prior: how often each emotion is intended, [C].
+    """
     second = np.einsum("ea,ec,ea->ec", table, table, 1 / (1 - table)) - table**2 / (1 - table)
     return prior @ (table + (tick_rate - 1) * second) / tick_rate
 

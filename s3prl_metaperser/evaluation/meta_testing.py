@@ -97,8 +97,7 @@ def _scored(
     if not np.isfinite(probabilities).all():
         raise Diverged(
             f"{system.name} diverges while it adapts to episode {episode.support.seed}: its predictions are NaN. "
-            "Lower metarc.inner_lr (Meta-PerSER), fewrc.lr (Linear-Few, Entire-Few) or fewrc.classifier_lr "
-            "(Multi-Few), or train with more steps."
+            f"{system.if_it_diverges}"
         )
     labels, weights = episode.query_labels, system.class_weights.detach().cpu().double().numpy()
     on_support = None

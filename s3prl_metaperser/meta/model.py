@@ -53,29 +53,6 @@ def pooled_logits(parameters: Mapping[str, torch.Tensor], pooled: torch.Tensor) 
     return projected @ parameters["classifier.weight"].transpose(-1, -2) + _row(parameters["classifier.bias"])
 
 
-def frame_logits(
-    parameters: Mapping[str, torch.Tensor], frames: torch.Tensor, lengths: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Logits from frames, in the order in which s3prl computes them: sum, project, then masked mean.
-
-    Args:
-        frames: padded hidden states, [K, L, T, D].
-        lengths: valid frames of each utterance, int [K]; all by default.
-
-    Returns:
-        [K, C].
-    """
-    mixing = torch.softmax(parameters["weights"], dim=-1)
-    mixed = torch.einsum("l,kltd->ktd", mixing, frames)
-    projected = mixed @ parameters["projector.weight"].T + parameters["projector.bias"]
-    if lengths is None:
-        pooled = projected.mean(1)
-    else:
-        mask = torch.arange(frames.shape[2], device=frames.device)[None] < lengths[:, None]
-        pooled = (projected * mask[..., None]).sum(1) / lengths[:, None]
-    return pooled @ parameters["classifier.weight"].T + parameters["classifier.bias"]
-
-
 def _row(bias: torch.Tensor) -> torch.Tensor:
     """[..., H] -> [..., 1, H], so that it is added to each of K samples."""
     return bias.unsqueeze(-2)

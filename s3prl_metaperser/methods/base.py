@@ -18,7 +18,7 @@ from s3prl_metaperser.methods.facts import EXPERT, Facts, Scope
 from s3prl_metaperser.methods.initialisation import initialised
 from s3prl_metaperser.methods.learner import HeadLearner, Learner, Parameters, new_head, new_learner
 from s3prl_metaperser.methods.task import EpisodeData, Inputs, Support, TrainingTask
-from s3prl_metaperser.methods.tuning import Overrides, grid, overridden
+from s3prl_metaperser.methods.tuning import RATES, Overrides, grid, overridden
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.protocol.loss import weighted_targets
 
@@ -117,6 +117,12 @@ class System:
         """
         kind = self.facts.adapts_by if self.facts else ""
         return grid(kind, self.scope, self.options) if kind else []
+
+    @property
+    def if_it_diverges(self) -> str:
+        """Which option to lower where predictions are not finite."""
+        kind = self.facts.adapts_by if self.facts else ""
+        return f"Lower {RATES[kind]}." if kind else "Lower the rate at which it is trained."
 
     @property
     def adapts_in_steps(self) -> bool:

@@ -27,6 +27,8 @@ CLASSIFIERS = {
     "frozen": OPTIMIZERS["frozen"],
     "finetuned": (("AdamW", 1e-3), ("AdamW", 3e-3), ("AdamW", 1e-2), ("SGD", 3e-1)),
 }
+#: What a system adapts by -> the option that says how far a step goes.
+RATES = {"rates": "metarc.inner_lr", "optimizer": "fewrc.lr", "classifier": "fewrc.classifier_lr"}
 RATE_FACTORS = {"frozen": (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), "finetuned": (0.5, 1.0, 2.0, 4.0)}
 
 
@@ -46,9 +48,10 @@ def grid(
         first: Overrides = {"evalrc.rate_factor": expert.evalrc.rate_factor}
         how: list[Overrides] = [{"evalrc.rate_factor": factor} for factor in RATE_FACTORS[scope]]
     else:
-        key, choices = ("lr", OPTIMIZERS) if kind == "optimizer" else ("classifier_lr", CLASSIFIERS)
-        first = {"fewrc.optimizer": expert.fewrc.optimizer, f"fewrc.{key}": getattr(expert.fewrc, key)}
-        how = [{"fewrc.optimizer": name, f"fewrc.{key}": rate} for name, rate in choices[scope]]
+        option, choices = RATES[kind], OPTIMIZERS if kind == "optimizer" else CLASSIFIERS
+        own = getattr(expert.fewrc, option.removeprefix("fewrc."))
+        first = {"fewrc.optimizer": expert.fewrc.optimizer, option: own}
+        how = [{"fewrc.optimizer": name, option: rate} for name, rate in choices[scope]]
     found = [{**one, "evalrc.steps": steps} for one, steps in itertools.product(how, STEPS[scope])]
     configured = {**first, "evalrc.steps": expert.evalrc.steps}
     return found if configured in found else [configured, *found]

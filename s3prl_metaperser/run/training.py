@@ -168,7 +168,7 @@ class _Training:
         if not math.isfinite(self.best["loss"]):
             raise UserError(
                 f"No step of {name} could be meta-tested on the validation rater: adaptation diverges. "
-                "Lower metarc.inner_lr or fewrc.lr."
+                f"{self.system.if_it_diverges}"
             )
         folder, seconds = self.files.folder, time.perf_counter() - self.opened.started
         say(f"Trained {name} in {seconds:.1f} s. Output in {folder}:")
@@ -224,6 +224,6 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
                 best = (value, loop.step, copy.deepcopy(state))
     if best[2] is None:
         raise UserError(
-            f"No step of {system.name} could be meta-tested on the validation rater. Lower metarc.inner_lr."
+            f"No step of {system.name} could be meta-tested on the validation rater. {system.if_it_diverges}"
         )
     return best[2], best[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,11 @@ from s3prl.downstream.runner import Runner
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.methods.base import System, TrainingTask
 from s3prl_metaperser.run.cell import Checkpoint, OpenCell, refuse_several_processes
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.testing import evaluate, predict_file
 from s3prl_metaperser.run.training import train
-from s3prl_metaperser.run.workspace import Workspace, say
+from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
@@ -34,15 +32,9 @@ class MetaRunner(Runner):
     Args:
         args: the launcher's arguments (see :mod:`s3prl_metaperser.s3prl_plugin.arguments`).
         config: the configuration, as read from YAML.
-        open_workspace: loads corpus and features.
     """
 
-    def __init__(
-        self,
-        args: argparse.Namespace,
-        config: dict[str, Any],
-        open_workspace: Callable[[Options], Workspace] = Workspace,
-    ):
+    def __init__(self, args: argparse.Namespace, config: dict[str, Any]):
         # s3prl's own constructor loads an upstream and a frame-level head, which no cell needs
         if getattr(args, "hub", "torch") == "huggingface":
             raise UserError(
@@ -54,18 +46,8 @@ class MetaRunner(Runner):
         self.past = None
         if args.init_ckpt:
             self.past = Checkpoint.read(Path(args.init_ckpt), resumed=bool(args.past_exp))
-        self.opened = OpenCell(cell, open_workspace)
+        self.opened = OpenCell(cell)
         self.config = self.opened.options.as_config()
-
-    @property
-    def system(self) -> System:
-        """The cell's system."""
-        return self.opened.system
-
-    @property
-    def task(self) -> TrainingTask:
-        """The cell's training task."""
-        return self.opened.task
 
     def train(self) -> None:
         """Meta-train, or resume from a checkpoint; keep the step that suits the validation rater best."""
