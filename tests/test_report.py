@@ -628,7 +628,7 @@ SIX = LabelSet("six", "single", ("anger", "disgust", "fear", "happy", "neutral",
 SCALE = LabelSet("fluency", "ordinal", tuple(map(str, range(11))), levels=tuple(map(float, range(11))))
 
 
-def write_own(folder, label_set, *, constant=()):
+def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2):
     """Results of a corpus of one's own: four raters, two systems, one K."""
     size = len(label_set.classes)
     for system, skill in (("Linear-Zero", 0.2), ("Meta-PerSER", 0.5)):
@@ -646,10 +646,12 @@ def write_own(folder, label_set, *, constant=()):
                 counts = np.stack([pool[u] for u in chosen])
                 p = skill * counts + (1 - skill) * draw.dirichlet(np.ones(size), size=16)
                 query = tuple(f"clip{u:02d}" for u in chosen)
-                made.append(Episode(seed, ("s0", "s1"), query))
+                made.append(Episode(seed, tuple(f"s{number}" for number in range(shots)), query))
                 results.append(EpisodeResult(seed, query, p, counts, 1.0))
             expert = Options().downstream_expert
-            data = dataclasses.replace(expert.datarc, corpus="own", fold=f"fold{fold}", smoothing=0.0)
+            data = dataclasses.replace(
+                expert.datarc, corpus="own", scenario=scenario, fold=f"fold{fold}", smoothing=0.0
+            )
             options = dataclasses.replace(Options(), downstream_expert=dataclasses.replace(expert, datarc=data))
             predicted = tuple(tuple(decided_classes(r.probabilities, label_set)) for r in results)
             scores = [episode_scores(r.probabilities, r.ticks, label_set) for r in results]
@@ -659,11 +661,11 @@ def write_own(folder, label_set, *, constant=()):
                     corpus="own",
                     upstream="fbank_no_cmvn",
                     scope="frozen",
-                    scenario="seen",
+                    scenario=scenario,
                     fold=f"fold{fold}",
                     system=system,
                     split="test",
-                    shots=2,
+                    shots=shots,
                     queries=16,
                     seeds=(0, 1),
                     steps=5,
@@ -673,7 +675,7 @@ def write_own(folder, label_set, *, constant=()):
                 ),
                 label_set=label_set,
                 raters=Raters(rater, {"ann": "bob", "bob": "cem", "cem": "dee", "dee": "ann"}[rater], ()),
-                asked=EpisodeList("c" * 64, "seen", "fold", rater, "p", 2, 16, tuple(made)),
+                asked=EpisodeList("c" * 64, scenario, "fold", rater, "p", shots, 16, tuple(made)),
                 tested=results,
                 hashes={"corpus": "c" * 64, "task": "t", "features": "f", "upstream_checkpoint": "none"},
                 options=dataclasses.asdict(options),
@@ -682,7 +684,11 @@ def write_own(folder, label_set, *, constant=()):
                 seconds=1.0,
                 draws=2,
                 trajectory=(Point(5, None, by_metric, (1.0, 1.0), (1.0, 1.0), predicted),),
-            ).write(Path(folder) / f"{system}-{rater}" / "result_test.json")
+            ).write(
+                Path(folder)
+                / f"{system}-{rater}{f'-{scenario}' * (scenario != 'seen')}{f'-{shots}' * (shots != 2)}"
+                / "result_test.json"
+            )
 
 
 @pytest.mark.parametrize("label_set", [SIX, SCALE], ids=lambda s: s.kind)
@@ -734,6 +740,17 @@ def test_episodes_without_a_value_are_counted_beside_the_number(tmp_path):
     assert "ccc" not in stored["metrics"]
     assert "ccc" not in stored["episodes"][0]["metrics"]
     assert stored["metrics"]["mae"].keys() == {"mean", "low", "high"}
+
+
+def test_figures_leave_out_a_metric_where_no_episode_defines_it(tmp_path):
+    everybody = ("ann", "bob", "cem", "dee")
+    for shots in (2, 4):
+        write_own(tmp_path / "in", SCALE, shots=shots)
+        write_own(tmp_path / "in", SCALE, shots=shots, scenario="unseen", constant=everybody)
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    drawn = {path.stem.split("_fbank")[0] for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert drawn == {"adaptation", "k_curves", "raters_seen", "raters_unseen", "reliability_seen", "reliability_unseen"}
+    assert "MAE" in (tmp_path / "out" / "figures" / "adaptation_fbank_no_cmvn.svg").read_text(encoding="utf-8")
 
 
 def test_the_note_below_table_1_says_what_perfect_predictions_reach(results, report):

@@ -99,8 +99,9 @@ def _k_curves(study: Study, upstream: str) -> list[Drawing]:
 
 
 def _curve(axis: Axes, study: Study, cells: Sequence[Cell], metric: Metric, colour: str, marker: str) -> Line2D:
-    found = [(cell.shots, study.summary(cell).intervals.get(metric.name)) for cell in cells]
-    shots, spans = zip(*((k, span) for k, span in found if span is not None), strict=True)
+    everything = {cell.shots: study.summary(cell).intervals for cell in cells}
+    shots = [k for k, intervals in everything.items() if metric.name in intervals]
+    spans = [everything[k][metric.name] for k in shots]
     mean, low, high = ([metric.scale * getattr(span, name) for span in spans] for name in ("mean", "low", "high"))
     axis.fill_between(shots, low, high, color=colour, alpha=0.18, lw=0)
     (line,) = axis.plot(shots, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.6)

@@ -110,12 +110,14 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
 
 
 def trajectory_figures(found: Sequence[Curve], study: Study) -> list[Drawing]:
-    """One figure for each upstream: the primary metric and losses over steps, a column for each scenario."""
+    """One figure for each upstream: losses and the first metric that all curves have, a column for each scenario."""
     drawn = []
     with style():
         for upstream in dict.fromkeys(curve.cell.upstream for curve in found):
-            mine = [curve for curve in found if curve.cell.upstream == upstream and curve.metrics]
-            drawn.append(_figure(mine, upstream, study))
+            mine = [curve for curve in found if curve.cell.upstream == upstream]
+            shared = [metric for metric in study.metrics if all(metric in curve.metrics for curve in mine)]
+            if shared:
+                drawn.append(_figure(mine, shared[0], upstream, study))
     return drawn
 
 
@@ -123,10 +125,10 @@ def _metrics(found: Sequence[Curve]) -> list[Metric]:
     return list(dict.fromkeys(metric for curve in found for metric in curve.metrics))
 
 
-def _figure(found: Sequence[Curve], upstream: str, study: Study) -> Drawing:
+def _figure(found: Sequence[Curve], metric: Metric, upstream: str, study: Study) -> Drawing:
     scenarios = sorted({curve.cell.scenario for curve in found})
     systems = list(dict.fromkeys(curve.cell.system for curve in found))
-    metric, shades = _metrics(found)[0], colours(systems)
+    shades = colours(systems)
     shown: dict[str, Line2D] = {}
     figure, axes = new_figure(2, len(scenarios), 6.6, sharex=True, sharey="row")
     for column, scenario in enumerate(scenarios):
