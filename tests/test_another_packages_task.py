@@ -1,6 +1,8 @@
 """A task of another package (tests/plugin_task_package): one file and one entry point, from grid to report."""
 
+import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -170,3 +172,46 @@ def test_it_is_one_file_and_one_entry_point():
     assert [path.name for path in PLUGIN.glob("*.py")] == [f"{NAME}.py"]
     points = (PLUGIN / f"{NAME}-0.1.dist-info" / "entry_points.txt").read_text(encoding="utf-8")
     assert points.count("=") == 1
+
+
+@pytest.fixture(scope="module")
+def report(done):
+    assert main(["report", str(done / "results"), "--out", str(done / "report")]) == 0
+    return done / "report"
+
+
+def table(report, pattern) -> list[list[str]]:
+    (path,) = (report / "tables").glob(pattern)
+    return [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_report_has_the_sections_metrics_and_unit_that_the_task_names(report):
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<(?:section|details) [^>]*id="([^"]+)"', page) == [
+        "verdicts", "tables-demo-frozen", "hardest", "origin",
+    ]  # fmt: skip
+    assert "Speaker-independent emotion recognition: results" in page
+    assert "Is Logistic better than the other systems?" in page
+    assert "Means over seeds, then test speakers" in page
+    assert "rater" not in re.sub("<[^>]+>", "", page.split("</style>")[-1])
+    header, *rows = table(report, "table1*.csv")
+    assert {name for name in ("nats", "Brier", "macro-F1") if any(name in cell for cell in header)} == {"nats", "Brier"}
+    assert {row[2] for row in rows} == {"Logistic", "Majority"}
+
+
+def test_results_of_two_tasks_in_one_folder_are_two_parts_of_a_report(done, tmp_path):
+    """A result of the first task, made up from one of the other's."""
+    (path, *_) = sorted((done / "results").rglob("result_test.json"))
+    content = stored(path)
+    del content["options"]["downstream_expert"]["speakerrc"]
+    other = {**content, "task": DEFAULT_TASK, "cell": {**content["cell"], "system": "Linear-Zero", "scenario": "seen"}}
+    shutil.copytree(done / "results", tmp_path / "results")
+    (tmp_path / "results" / "other").mkdir()
+    (tmp_path / "results" / "other" / "result_test.json").write_text(json.dumps(other))
+    assert main(["report", str(tmp_path / "results"), "--out", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for task in (NAME, DEFAULT_TASK):
+        title = task_of(task).title
+        assert f'id="verdicts_{task}"' in page
+        assert f"{title}: What can be told apart" in page
+        assert list((tmp_path / "report" / "tables").glob(f"table1_{task}*.csv"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,25 @@ PROTOCOLS = ("paper", "tuned")
 
 #: Options that may differ between the folds of one cell.
 FREE_OPTIONS = {"downstream_expert.datarc.fold", *options_that_affect("summary", "speed", "files")}
+
+
+def load_by_task(
+    folder: Path, protocol: str | None, free_options: Callable[[str], Collection[str]]
+) -> dict[str, list[Result]]:
+    """Task -> its results, as :func:`load_results`, which takes those of one task.
+
+    Args:
+        free_options: task -> options that may differ between the folds of one cell.
+
+    Raises:
+        UserError: as there.
+    """
+    by_task: dict[str, list[Result]] = {}
+    for result in _read(folder, protocol):
+        by_task.setdefault(result.task, []).append(result)
+    for task, results in by_task.items():
+        check_compatible(results, free_options(task))
+    return {task: _in_order(results) for task, results in by_task.items()}
 
 
 def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
@@ -38,6 +57,12 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
         >>> [str(result.key) for result in load_results(folder)]
         ['Linear-Zero: demo, fbank_no_cmvn (frozen), seen, K=8, protocol paper']
     """
+    results = _read(folder, protocol)
+    check_compatible(results)
+    return _in_order(results)
+
+
+def _read(folder: Path, protocol: str | None) -> list[Result]:
     if protocol not in (None, *PROTOCOLS):
         raise unknown_name("protocol", str(protocol), PROTOCOLS)
     if not Path(folder).is_dir():
@@ -47,7 +72,10 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
     if not results:
         kind = "" if protocol is None else f" of protocol {protocol}"
         raise UserError(f"{folder} holds no {RESULT}{kind}. Run -m evaluate first, or name another folder.")
-    check_compatible(results)
+    return results
+
+
+def _in_order(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda result: (result.key, result.cell.fold))
 
 
@@ -59,7 +87,7 @@ def group(results: Iterable[Result]) -> dict[Cell, dict[str, list[Scored]]]:
     return cells
 
 
-def check_compatible(results: Sequence[Result]) -> None:
+def check_compatible(results: Sequence[Result], free_options: Collection[str] = FREE_OPTIONS) -> None:
     """Refuse results that one report must not mix.
 
     All results share the task and the protocol; those of one corpus its labels (hash) and classes; those of one corpus
@@ -97,7 +125,7 @@ def check_compatible(results: Sequence[Result]) -> None:
     for first, other in pairs(results, lambda r: r.key):
         one, two = dict(flat(first.options)), dict(flat(other.options))
         for name in sorted(one.keys() | two.keys()):
-            if name not in FREE_OPTIONS and one.get(name) != two.get(name):
+            if name not in free_options and one.get(name) != two.get(name):
                 hint = "The folds of one cell need the same options: run one of them again."
                 raise UserError(_different(first, other, f"option {name}", one.get(name), two.get(name), hint))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, average, rater_calibration
-from s3prl_metaperser.evaluation.collect import group, load_results
+from s3prl_metaperser.evaluation.collect import group, load_by_task, load_results
 from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
@@ -25,6 +25,7 @@ __all__ = [
     "compare",
     "compare_all",
     "group",
+    "load_by_task",
     "load_results",
     "summarise",
     "summarise_all",

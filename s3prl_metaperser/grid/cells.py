@@ -11,12 +11,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3prl_metaperser.config.options import Options, flat, merged, options_that_affect
+from s3prl_metaperser.config.options import Options, flat, merged
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import Grid, Part, Upstream, axes_of, axis_options, check_axes, slug
-from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, options_of_cell, options_of_shared
+from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, not_for_numbers, options_of_cell, options_of_shared
 from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
@@ -248,7 +248,7 @@ def _effective(
 ) -> dict[str, Any]:
     """One system's configuration: options that do not matter to it are the defaults, but for where and how fast."""
     config, facts = nested(wanted), task_of(task).facts_of(scope, system)
-    free = options_that_affect("speed", "files")
+    free = not_for_numbers(task)
     return nested(
         {
             name: value if name in free or matters(name, task, scope, facts, config) else defaults[name]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.config.options import flat, options_that_affect
+from s3prl_metaperser.config.options import flat
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.methods.facts import EXPERT, Facts, below, options_of_initialisation
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
@@ -30,7 +30,7 @@ def matters(option: str, task: str, scope: str, facts: Facts, config: Mapping[st
         facts: the system's.
         config: the whole configuration.
     """
-    if option in options_that_affect("speed", "files"):
+    if option in not_for_numbers(task):
         return False
     reader, dot, _ = option.removeprefix(f"{_DATA}.").partition(".")
     if option.startswith(f"{_DATA}.") and dot and reader != config[EXPERT]["datarc"]["corpus"]:
@@ -61,6 +61,12 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(step, {})
         section[key] = value
     return config
+
+
+@functools.cache
+def not_for_numbers(task: str) -> frozenset[str]:
+    """Options that say how fast a cell runs, or where its files are."""
+    return task_of(task).options_that_affect("speed", "files")
 
 
 @functools.cache

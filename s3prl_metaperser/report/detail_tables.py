@@ -11,7 +11,7 @@ from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
 from s3prl_metaperser.methods import table2_rows, zero_shot_of
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.gathered import BLOCK, META, PLACE, Study, headline, is_ablation, units, value
+from s3prl_metaperser.report.gathered import BLOCK, PLACE, Study, headline, is_ablation, k_of, units, value
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.tables import Cell as TableCell
 
@@ -48,8 +48,9 @@ def questions(study: Study) -> list[Question]:
     systems = {cell: raters for cell, raters in mine.items() if not is_ablation(cell.system)}
     parts = {cell: raters for cell, raters in mine.items() if is_ablation(cell.system)}
     chosen = {"systems": systems, "parts": parts}
+    method = study.everything.task.default_system
     against = {
-        "method": META,
+        "method": method,
         "zero-shot": "zero-shot",
         "first part": next(name for name, on in table2_rows().items() if len(on) == 1),
     }
@@ -59,8 +60,9 @@ def questions(study: Study) -> list[Question]:
         if spec.against == "method":
             cells = {**cells, **_guests(study)}
         if comparisons := compare_all(cells, against[spec.against], draws=study.everything.draws):
-            title = spec.title.format(method=META)
-            found.append(Question(key, title, comparisons, study.metrics[0]))
+            title = spec.title.format(method=method, unit=study.unit)
+            shown = [comparison for comparison in comparisons if comparison.metric in study.metrics]
+            found.append(Question(key, title, shown, study.metrics[0]))
     return found
 
 
@@ -95,14 +97,14 @@ def comparison_table(question: Question, study: Study) -> Table:
     return study.table(
         question.key,
         question.title,
-        "Differences (of percent in points) on the same episodes of the same raters, with the 95 % interval of each "
-        "comparison alone and at the level of Holm's procedure; p alone and after Holm's correction over the "
+        f"Differences (of percent in points) on the same episodes of the same {study.units}, with the 95 % interval "
+        "of each comparison alone and at the level of Holm's procedure; p alone and after Holm's correction over the "
         "comparisons of one setting and metric. “Told apart”: the corrected p is below 0.05.",
         (
             *BLOCK,
             *map(Column, ("metric", "difference of")),
             *(Column(name, interval=True) for name in ("difference", "corrected")),
-            *map(Column, ("p", "p (Holm)", "raters", "told apart")),
+            *map(Column, ("p", "p (Holm)", study.units, "told apart")),
         ),
         rows,
         grouped=3,
@@ -110,7 +112,7 @@ def comparison_table(question: Question, study: Study) -> Table:
 
 
 def rater_table(study: Study) -> Table:
-    """The primary metric of every test rater, the worst one, and how many gain over zero-shot."""
+    """The primary metric of every test rater (or other unit), the worst one, and how many gain over zero-shot."""
     raters, metric = study.test_raters, study.metrics[0]
     rows = []
     for cell in study.main_cells:
@@ -126,10 +128,10 @@ def rater_table(study: Study) -> Table:
         rows.append(row)
     return study.table(
         "raters",
-        f"{headline(metric)} of each test rater, K={study.shots}",
-        f"{units([metric])} Means over seeds, with 95 % intervals for further utterances of this rater. Last "
-        "column: share of raters whose mean is better than that of the zero-shot system.",
-        (*PLACE, *(Column(name, interval=True) for name in (*raters, "worst rater")), Column("% improved")),
+        f"{headline(metric)} of each test {study.unit}{k_of(study)}",
+        f"{units([metric])} Means over seeds, with 95 % intervals for further utterances of this {study.unit}. "
+        f"Last column: share of {study.units} whose mean is better than that of the zero-shot system.",
+        (*PLACE, *(Column(name, interval=True) for name in (*raters, f"worst {study.unit}")), Column("% improved")),
         rows,
     )
 
@@ -143,17 +145,17 @@ def calibration_table(study: Study) -> Table:
         rows.append((cell.scenario, cell.upstream, cell.system, *numbers))
     return study.table(
         "calibration",
-        f"Calibration and soft labels, K={study.shots}",
-        "Lower is better; means over test raters. Brier score over all classes (0 to 2), class-wise expected "
-        "calibration error (0 to 1), and Jensen-Shannon divergence to the shares of the rater's answers in bits "
-        "(0 to 1).",
+        f"Calibration and soft labels{k_of(study)}",
+        f"Lower is better; means over test {study.units}. Brier score over all classes (0 to 2), class-wise expected "
+        f"calibration error (0 to 1), and Jensen-Shannon divergence to the shares of the {study.unit}'s answers in "
+        "bits (0 to 1).",
         (*PLACE, *map(Column, ("Brier", "ECE", "Jensen-Shannon"))),
         rows,
     )
 
 
 def _where(setting: Setting) -> str:
-    return f"{setting.scenario} data, {setting.upstream}, K={setting.shots}"
+    return f"{setting.scenario} data, {setting.upstream}" + (f", K={setting.shots}" if setting.shots else "")
 
 
 def missing_cells(tables: Sequence[Table]) -> list[tuple[Table, int, int]]:

@@ -24,7 +24,7 @@ from s3prl_metaperser.report.drawing import (
     slug,
     style,
 )
-from s3prl_metaperser.report.gathered import META, Study, headline, is_ablation
+from s3prl_metaperser.report.gathered import META, Study, headline, is_ablation, k_of
 from s3prl_metaperser.report.tables import Value
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def figures(study: Study) -> list[Drawing]:
         for scenario, upstream in study.blocks:
             cells = [c for c in study.main_cells if (c.scenario, c.upstream) == (scenario, upstream)]
             if cells:
-                where = f"{scenario} data, {upstream}, K={study.shots} ({study})"
+                where = f"{scenario} data, {upstream}{k_of(study)} ({study})"
                 metric = study.metrics[0]
                 drawn.append(_rater_bars(study, cells, metric, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
                 drawn.append(_reliability(study, cells, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
@@ -92,8 +92,9 @@ def _k_curves(study: Study, upstream: str) -> list[Drawing]:
     legend_below(figure, shown.values(), shown)
     title = f"Scores by number of support samples: {upstream} ({study})"
     caption = (
-        "Means over seeds, then test raters; bands are 95 % intervals for further raters and utterances. Bands of two "
-        "systems that overlap do not say that the systems cannot be told apart: the paired comparisons do."
+        f"Means over seeds, then test {study.units}; bands are 95 % intervals for further {study.units} and "
+        "utterances. Bands of two systems that overlap do not say that the systems cannot be told apart: "
+        "the paired comparisons do."
     )
     return [finished(figure, f"k_curves_{slug(upstream)}{study.suffix}", title, caption)]
 
@@ -148,9 +149,9 @@ def _rater_bars(study: Study, cells: Sequence[Cell], metric: Metric, where: str,
     axis.grid(False, axis="y")
     axis.set_xlabel(metric.heading)
     legend_below(figure, handles, [cell.system for cell in cells])
-    means = "means over seeds; whiskers are 95 % intervals for further utterances of the same rater."
+    means = f"means over seeds; whiskers are 95 % intervals for further utterances of the same {study.unit}."
     caption = f"{headline(metric)}, {means}"
-    return finished(figure, f"raters_{key}", f"Each test rater: {where}", caption)
+    return finished(figure, f"raters_{key}", f"Each test {study.unit}: {where}", caption)
 
 
 def _reliability(study: Study, cells: Sequence[Cell], where: str, key: str) -> Drawing:
@@ -169,11 +170,11 @@ def _reliability(study: Study, cells: Sequence[Cell], where: str, key: str) -> D
     axis.set_ylim(0, 1)
     axis.set_aspect("equal")
     axis.set_xlabel("predicted probability of a class")
-    axis.set_ylabel(f"share of the rater's {answers(study, cells[0])}")
+    axis.set_ylabel(f"share of the {study.unit}'s {answers(study, cells[0])}")
     legend_below(figure, handles, [cell.system for cell in cells])
     caption = (
-        f"All classes, raters and seeds pooled in {BINS} bins; bins of fewer than {FEWEST_IN_BIN} predictions are left "
-        "out. On the dashed line predictions mean what they say; below it they are too high."
+        f"All classes, {study.units} and seeds pooled in {BINS} bins; bins of fewer than {FEWEST_IN_BIN} predictions "
+        "are left out. On the dashed line predictions mean what they say; below it they are too high."
     )
     return finished(figure, f"reliability_{key}", f"Reliability: {where}", caption)
 

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.evaluation.metrics import Metric
+from s3prl_metaperser.evaluation.metrics import Metric, metric_for
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
-from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_results, summarise_all
+from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_by_task, summarise_all
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Row, Table, Value
+from s3prl_metaperser.tasks import Task, task_of
 
 META = DEFAULT_SYSTEM
 #: Part of the method -> the option that switches it on.
@@ -30,16 +31,25 @@ class Gathered:
     """Results, read and summarised.
 
     Attributes:
+        task: what they are results of.
         results: as read from the files.
         cells: cell -> test rater -> episodes.
         summaries: cell -> its numbers.
         draws: bootstrap draws.
+        suffix: of file names and anchors, where the report has other tasks, too.
     """
 
+    task: Task
     results: Sequence[Result]
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]]
     summaries: Mapping[Cell, Summary]
     draws: int
+    suffix: str = ""
+
+    def metrics(self, cell: Cell) -> tuple[Metric, ...]:
+        """Those that the task reports of the cell's label set; the first is that of verdicts."""
+        label_set = next(iter(self.cells[cell].values()))[0].label_set
+        return tuple(metric_for(label_set, name) for name in self.task.metrics(label_set))
 
     @property
     def protocol(self) -> str:
@@ -54,7 +64,9 @@ class Gathered:
         """
         found = sorted({(cell.corpus, cell.scope) for cell in self.cells})
         own = [(corpus, scope) for corpus, scope in found if scope != "frozen" or not self.only_guests(corpus)]
-        return [Study(self, *names, suffix="_".join(("", *names)) if len(own) > 1 else "") for names in own]
+        return [
+            Study(self, *names, suffix=self.suffix + ("_".join(("", *names)) if len(own) > 1 else "")) for names in own
+        ]
 
     def only_guests(self, corpus: str) -> bool:
         """Whether all frozen cells of a corpus stand in the tables of its fine-tuned ones."""
@@ -72,7 +84,7 @@ class Gathered:
         if set(tested.values()) <= set(paper.test_raters()):
             return paper.test_raters()
         validated = {result.raters.validation for result in mine}
-        return [tested[fold] for fold in sorted(tested)] + sorted(validated - set(tested.values()))
+        return [tested[fold] for fold in sorted(tested)] + sorted(validated - {*tested.values(), ""})
 
     def option(self, corpus: str, *path: str, default: Any = None) -> Any:
         """An option below ``downstream_expert`` in the first result of a corpus."""
@@ -115,7 +127,7 @@ class Study:
     @property
     def complete(self) -> bool:
         """Whether its tables have every row and number of the paper's."""
-        return paper.has_its_rows(self.corpus)
+        return paper.spec().task == self.everything.task.name and paper.has_its_rows(self.corpus)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -127,7 +139,17 @@ class Study:
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics of the corpus's label set; the first is that of verdicts and of tables with room for one."""
-        return self.everything.summaries[self.cells[0]].metrics
+        return self.everything.metrics(self.cells[0])
+
+    @property
+    def unit(self) -> str:
+        """What a mean is taken over: ``rater``."""
+        return self.everything.task.unit
+
+    @property
+    def units(self) -> str:
+        """The same in the plural."""
+        return self.everything.task.units
 
     @cached_property
     def shots(self) -> int:
@@ -223,18 +245,22 @@ class Study:
 
     def _lacking(self, tested: int) -> str:
         expected = len(self.test_raters)
-        return f"{tested} of {expected} raters" if tested < expected else ""
+        return f"{tested} of {expected} {self.units}" if tested < expected else ""
 
 
-def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> Gathered:
-    """Read every result below ``folder`` and compute its numbers.
+def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> list[Gathered]:
+    """Read every result below ``folder`` and compute its numbers, task by task.
 
     Raises:
-        UserError: no results, or results that do not go together.
+        UserError: no results, results that do not go together, or those of a task that is not installed.
     """
-    results = load_results(folder, protocol)
-    cells = group(results)
-    return Gathered(results, cells, summarise_all(cells, draws=draws), draws)
+    found = []
+    by_task = load_by_task(folder, protocol, lambda name: task_of(name).free_options())
+    for name, results in by_task.items():
+        task, cells = task_of(name), group(results)
+        suffix = f"_{name}" if len(by_task) > 1 else ""
+        found.append(Gathered(task, results, cells, summarise_all(cells, draws=draws), draws, suffix))
+    return found
 
 
 def is_ablation(system: str) -> bool:
@@ -271,6 +297,11 @@ def units(metrics: Sequence[Metric]) -> str:
         direction = "higher is better" if metric.higher_is_better else "lower is better"
         found.setdefault(", ".join(filter(None, (unit, direction))), []).append(metric.title)
     return "; ".join(f"{', '.join(titles)}: {words}" for words, titles in found.items()) + "."
+
+
+def k_of(study: Study) -> str:
+    """``, K=32`` at the end of a title; nothing where there are no support samples."""
+    return f", K={study.shots}" if study.shots else ""
 
 
 def headline(metric: Metric) -> str:

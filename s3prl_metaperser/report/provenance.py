@@ -11,10 +11,8 @@ from s3prl_metaperser.evaluation.result import Counts, Result
 from s3prl_metaperser.report.gathered import Gathered
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
 
-_FILE_COLUMNS = (
-    *("file", "corpus", "scope", "upstream", "scenario", "fold", "rater", "system"),
-    *("K", "Q", "seeds", "step", "engine"),
-)
+_BEFORE = ("file", "corpus", "scope", "upstream", "scenario", "fold")
+_AFTER = ("system", "K", "Q", "seeds", "step", "engine")
 
 
 def provenance_table(gathered: Gathered) -> Table:
@@ -30,7 +28,7 @@ def provenance_table(gathered: Gathered) -> Table:
             counts[package, version] += 1
     rows = tuple((what, value, str(count)) for (what, value), count in sorted(counts.items()))
     return Table(
-        key="provenance",
+        key=f"provenance{gathered.suffix}",
         title="Hashes and versions",
         caption="What the numbers depend on, as the result files say it, and how many files say so.",
         columns=(Column("what"), Column("value"), Column("files")),
@@ -40,7 +38,7 @@ def provenance_table(gathered: Gathered) -> Table:
 
 def files_table(gathered: Gathered, folder: Path) -> Table:
     """One line a result file, with the primary metric of its corpus's label set."""
-    primary = list(dict.fromkeys(summary.metrics[0] for summary in gathered.summaries.values()))
+    primary = list(dict.fromkeys(gathered.metrics(cell)[0] for cell in gathered.cells))
     rows = []
     for result in gathered.results:
         cell, counts = result.cell, result.counts
@@ -63,11 +61,13 @@ def files_table(gathered: Gathered, folder: Path) -> Table:
             )
         )
     return Table(
-        key="files",
+        key=f"files{gathered.suffix}",
         title="Result files",
         caption="Everything that this report was made from. K, Q and seeds as used (asked for, where it differs); "
-        "step: the outer step that the validation rater chose.",
-        columns=tuple(Column(name) for name in (*_FILE_COLUMNS, *(metric.title for metric in primary))),
+        "step: the outer step that validation chose.",
+        columns=tuple(
+            Column(name) for name in (*_BEFORE, gathered.task.unit, *_AFTER, *(metric.title for metric in primary))
+        ),
         rows=tuple(rows),
     )
 
@@ -92,7 +92,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         ("Scope", named("scope")),
         ("Scenario", named("scenario")),
         ("Systems", named("system")),
-        ("Test raters", ", ".join(sorted({result.raters.test for result in gathered.results}))),
+        (f"Test {gathered.task.units}", ", ".join(sorted({result.raters.test for result in gathered.results}))),
         ("Support samples K", named("shots")),
         ("Query samples Q", named("queries") + _shrunk_note(gathered.results)),
         ("Seeds", ", ".join(str(count) for count in seeds)),
@@ -102,7 +102,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
 
 _PROTOCOLS = {
     "paper": "paper: the paper's settings for every system",
-    "tuned": "tuned: optimiser, rate and steps of every system chosen on the validation rater alone",
+    "tuned": "tuned: optimiser, rate and steps of every system chosen by validation alone",
 }
 
 

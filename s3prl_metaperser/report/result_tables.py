@@ -15,7 +15,7 @@ from s3prl_metaperser.report.paper import TableSpec
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table
 from s3prl_metaperser.report.tables import Cell as TableCell
 
-INTERVALS = "Means over seeds, then test raters, with 95 % intervals for further raters and utterances."
+INTERVALS = "Means over seeds, then test {units}, with 95 % intervals for further {units} and utterances."
 
 
 class Line(NamedTuple):
@@ -51,7 +51,12 @@ def result_table(key: str, spec: TableSpec, study: Study) -> Table:
                 row.append(paper.number(spec, metric.name, **place) if same_shots else ABSENT)
         rows.append(row)
     title = spec.title.format(shots=study.shots, method=META)
-    captions = (spec.about, units(study.metrics), INTERVALS, _beside(study) if study.complete else "")
+    captions = (
+        spec.about,
+        units(study.metrics),
+        INTERVALS.format(units=study.units),
+        _beside(study) if study.complete else "",
+    )
     return study.table(
         key,
         f"{spec.name}: {title}" if study.complete else title[0].upper() + title[1:],
@@ -198,6 +203,6 @@ def _caps(study: Study, lines: list[Line]) -> Iterator[str]:
         reached = [f"{metric.shown(b[metric.name])} ({scenario})" for scenario, b in best.items() if metric.name in b]
         if reached:
             yield (
-                f"Perfect predictions reach {metric.title} {', '.join(reached)}: a class that a rater gives to none of "
-                "an episode's query utterances counts as zero."
+                f"Perfect predictions reach {metric.title} {', '.join(reached)}: a class that a {study.unit} gives to "
+                "none of an episode's query utterances counts as zero."
             )

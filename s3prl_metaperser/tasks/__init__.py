@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from s3prl_metaperser.config.options import Options, flat
+from s3prl_metaperser.config.section import Affects, kinds_of
 from s3prl_metaperser.config.validator import build
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods import Facts, Systems, facts_of
@@ -43,12 +44,15 @@ class Task:
             :class:`.Facts` is run again only for options that it goes by.
         default_system: what is run where none is named.
         metrics: label set -> names of the metrics that its report shows, the primary one first.
-        sections: of the report, in order: names of :data:`s3prl_metaperser.report.write.SECTIONS`.
+        sections: of the report, in order: names of :mod:`s3prl_metaperser.report.sections` (``tables``), or
+            ``module:attribute`` of a function (:class:`~.report.gathered.Gathered`) -> a list of
+            :class:`~.report.page.Section`.
         run: ``module:attribute`` of a function (:class:`.CellOptions`, ``open_workspace``, :class:`.Record`) ->
             :class:`.Result`, which trains a cell, evaluates it, and writes its result file; as :func:`.run_cell`.
         options: all that its cells are run with: :class:`.Options`, or a subclass with further sections.
         configuration: scope -> the YAML file with the options' defaults; None: those of the dataclass.
         stages: what its cells share and the grid makes before them, as :class:`.OpenCell` does.
+        plural: of the unit, where it is not the unit with an s.
     """
 
     name: str
@@ -63,6 +67,12 @@ class Task:
     options: type[Options] = Options
     configuration: Callable[[str], Path | None] = lambda scope: None
     stages: tuple[StageKind, ...] = ()
+    plural: str = ""
+
+    @property
+    def units(self) -> str:
+        """The unit in the plural: ``raters``, ``target corpora``."""
+        return self.plural or f"{self.unit}s"
 
     def runner(self) -> Callable[..., Result]:
         """The function that runs a cell; its module is imported here.
@@ -93,6 +103,15 @@ class Task:
         for axis in self.axes:
             build(axis.kind, found.get(axis.option), f"{source}.{axis.option}")
         return options
+
+    def options_that_affect(self, *kinds: Affects) -> frozenset[str]:
+        """Names such as ``runner.threads`` of all options that can change what ``kinds`` say."""
+        return frozenset(name for name, affects in kinds_of(self.options) if affects in kinds)
+
+    def free_options(self) -> frozenset[str]:
+        """Options that may differ between the results of one number in a table: which unit is tested, and how fast."""
+        units = {axis.option for axis in self.axes if axis.role == "unit"}
+        return self.options_that_affect("summary", "speed", "files") | units
 
     def facts_of(self, scope: str, system: str) -> Facts:
         """What a system of this task declares; nothing where it is not installed here."""
