@@ -1,5 +1,6 @@
 """A task of another package (tests/plugin_task_package): one file and one entry point, from grid to report."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -15,10 +16,12 @@ from small_grid import results_below
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.report.sections import OF_PARTS, SECTIONS
 from s3prl_metaperser.s3prl_plugin import launcher
-from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, task_of
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, Task, task_of
 
 PLUGIN = Path(__file__).parent / "plugin_task_package"
+PAGE = PLUGIN.parents[1] / "docs" / "adding_a_task.md"
 NAME, SPEAKERS = "speaker_emotion", ["Ses01F", "Ses01M", "Ses02F"]
 
 
@@ -40,26 +43,28 @@ def done(installed, tmp_path_factory):
     return folder
 
 
+def blocks(language: str) -> list[str]:
+    """The page's examples in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def write_grid(folder, **changes) -> Path:
-    content = {
-        "task": NAME,
-        "corpus": "demo",
-        "results": str(folder / "results"),
-        "upstreams": ["fbank_no_cmvn"],
-        "systems": {"frozen": ["Majority", "Logistic"]},
-        "held_out": SPEAKERS,
-        "options": {
-            "downstream_expert": {
-                "datarc": {"demo": {"utterances": 120}},
-                "speakerrc": {"penalty": 300.0},
-                "evalrc": {"interval_draws": 50},
-            }
-        },
-        **changes,
-    }
+    """The page's grid."""
+    (grid,) = map(yaml.safe_load, blocks("yaml"))
     path = folder / "speakers.yaml"
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump({**grid, "results": str(folder / "results"), **changes}))
     return path
+
+
+def test_the_page_shows_the_file_that_is_run_here_and_names_every_field():
+    source = (PLUGIN / f"{NAME}.py").read_text(encoding="utf-8")
+    assert len(blocks("python")) > 5
+    assert [block for block in blocks("python") if block not in source] == []
+    page = PAGE.read_text(encoding="utf-8")
+    assert [f.name for f in dataclasses.fields(Task) if f"`{f.name}`" not in page] == []
+    for section in (*OF_PARTS, *SECTIONS):
+        assert f"`{section}`" in page
+    assert (PLUGIN / f"{NAME}-0.1.dist-info" / "entry_points.txt").read_text().split()[-1] in page
 
 
 def test_it_is_listed_with_its_package_and_unknown_without(installed, capsys):
