@@ -44,7 +44,7 @@ def by_cell(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def differences(before: Any, after: Any, where: str) -> list[str]:
-    """Paths of values that differ; of dictionaries, keys that both have are compared."""
+    """Paths of values that differ; dictionaries are compared on their common keys."""
     if isinstance(before, dict) and isinstance(after, dict):
         missing = [f"{where}.{key} is gone" for key in before.keys() - after.keys()]
         return missing + [

@@ -6,7 +6,7 @@
     python benchmarks/statistics_size.py --training once    # one training for all repeats: only the test data vary
 
 Each repeat takes other utterances from a large demo corpus whose raters are identical, lets the raters tick anew,
-trains both copies on all five folds and tests them on the same episodes. Nothing tells the copies apart but chance, so
+trains both copies on all five folds and tests them on the same episodes. The copies differ only by chance, so
 a test at 5 % must reject in 5 % of the repeats. The interval of one copy's mean must cover, in 95 % of them, the mean
 over all repeats. With ``--training once`` the copies are trained on other utterances than are tested on, and differ by
 what they happen to differ; the mean difference over all repeats is then what its interval must not miss.

@@ -52,7 +52,7 @@ def test_a_mended_stack_says_what_was_mended():
 
     detail = found("s3prl").detail
     assert "its runner imports" in detail
-    assert ("torchaudio without info" in detail) == (
+    assert ("torchaudio.info is missing" in detail) == (
         torchaudio.info.__module__ == "s3prl_metaperser.s3prl_stack.stand_ins"
     )
 
@@ -62,7 +62,7 @@ def test_a_package_that_is_missing_or_too_old_is_broken_with_the_fix(monkeypatch
     monkeypatch.setattr(doctor, "requires", lambda name: wanted)
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert 'BROKEN nowhere-to-be-found: is not installed\n       -> pip install "nowhere-to-be-found>=1"' in said
+    assert 'BROKEN nowhere-to-be-found: not installed\n       -> pip install "nowhere-to-be-found>=1"' in said
     assert "BROKEN torch: " in said
     assert 'pip install "torch>=99"' in said
     assert "no-such-extra" not in said
@@ -96,7 +96,7 @@ def test_a_cache_that_cannot_be_written_is_broken(monkeypatch, tmp_path):
     monkeypatch.setenv("METAPERSER_CACHE", str(tmp_path / "file" / "cache"))
     cache = found("cache")
     assert cache.state == "broken"
-    assert cache.fix == "Choose another place: METAPERSER_CACHE or datarc.cache_dir."
+    assert cache.fix == "Choose another location: METAPERSER_CACHE or datarc.cache_dir."
 
 
 def test_little_room_and_missing_extras_are_notes(monkeypatch):

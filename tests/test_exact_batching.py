@@ -8,7 +8,7 @@ from random_checkpoints import UPSTREAM, make_checkpoint
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
-from s3prl_metaperser.upstream.batching import hidden_states, supports_exact_batching
+from s3prl_metaperser.upstream.batching import hidden_states, is_masked_transformer
 
 pytestmark = [
     # s3prl's WavLM hands torch a boolean and a float mask
@@ -86,11 +86,11 @@ def test_naive_batching_is_not_exact(upstreams):
 
 
 def test_which_upstreams_share_batches(upstreams, tmp_path):
-    expected = {model: model not in ("mel", "hf_hubert") for model in MODELS}
-    assert {model: supports_exact_batching(upstreams[model]) for model in MODELS} == expected
+    expected = {model: model.startswith(("wavlm", "hubert", "wav2vec2")) for model in MODELS}
+    assert {model: is_masked_transformer(upstreams[model]) for model in MODELS} == expected
     deep = make_checkpoint("wav2vec2", tmp_path / "deep.pt", pos_conv_depth=2)
-    assert not supports_exact_batching(build_upstream("wav2vec2_local", str(deep)))
-    assert not supports_exact_batching(torch.nn.Linear(1, 1))
+    assert not is_masked_transformer(build_upstream("wav2vec2_local", str(deep)))
+    assert not is_masked_transformer(torch.nn.Linear(1, 1))
 
 
 def test_a_conformer_is_exact_one_by_one(tmp_path):
@@ -98,7 +98,7 @@ def test_a_conformer_is_exact_one_by_one(tmp_path):
         "wav2vec2", tmp_path / "c.pt", layer_type="conformer", attn_type="espnet", pos_enc_type="rel_pos"
     )
     upstream, wavs = build_upstream("wav2vec2_local", str(file)).eval(), waveforms([16000, 9000])
-    assert not supports_exact_batching(upstream)
+    assert not is_masked_transformer(upstream)
     with torch.no_grad():
         states = hidden_states(upstream, wavs)
         assert torch.equal(states[1], alone_in_s3prl(upstream, wavs[1]))
@@ -174,7 +174,7 @@ def test_an_unknown_output_names_the_known_ones(upstreams):
 
 
 def test_frames_that_do_not_fit_the_rate_are_refused():
-    with pytest.raises(UserError, match="21 frames of 1000 samples"):
+    with pytest.raises(UserError, match="21 frames for 1000 samples"):
         hidden_states(_Toy(extra_frames=10), waveforms([1000]))
 
 

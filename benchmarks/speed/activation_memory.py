@@ -63,7 +63,7 @@ def measured(kind: str, shape: dict[str, int], utterances: int, seconds: float, 
     with torch.no_grad():
         loss(parameters, 0)
     rates = InnerRates(list(parameters), 1, 1e-3, learned=False)
-    with subject.peak_memory(subject.device_of(model)) as first_order:  # at the second, the first's gradient is there
+    with subject.peak_memory(subject.device_of(model)) as first_order:  # the second one also holds the first's gradient
         outer_gradient(parameters, rates, [loss, loss], [])
     with subject.peak_memory(subject.device_of(model)) as second_order:
         outer_gradient(parameters, rates, [loss], [True])

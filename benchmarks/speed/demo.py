@@ -136,7 +136,7 @@ def job(folder: Path, options: list[str], cache: Path) -> dict[str, float]:
 
 
 def measure(rounds: int, options: list[str], cache: Path) -> dict[str, Any]:
-    """Rounds of the job, and its parts; with no rounds the job that makes what is missing is all there is."""
+    """Rounds of the job, and its parts; with no rounds only the job that makes what is missing."""
     seconds: dict[str, list[dict[str, float]]] = {"first": [], "again": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "demo"

@@ -38,7 +38,7 @@ OUT_OF_MEMORY = "out of memory"
 
 
 def prepared(setting: dict[str, Any], shots: int) -> tuple[Any, list]:
-    """The model and its losses, each called once, so that what is made at a first call is there."""
+    """The model and its losses, each called once, so that first-call caches are filled."""
     available(list(ENGINES))
     options = {"bf16": setting["precision"] == "bf16"}
     model = subject.finetuned_model(setting["upstream"], setting["size"], setting["device"], **options)

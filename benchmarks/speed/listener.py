@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""One listener's time: adapting to K clips whose features are there, and predicting beside the upstream alone.
+"""One listener's time: adapting to K clips with cached features, and predicting beside the upstream alone.
 
     python benchmarks/speed/listener.py [--json FILE]
     python benchmarks/speed/listener.py --tiny                          # seconds: does it run?
@@ -51,7 +51,7 @@ def write_audio(folder: Path, count: int, shortest: float, longest: float) -> li
 
 
 def measure_adaptation(recognizer: PersonalizedEmotionRecognizer, threads: int, count: int) -> dict[str, float]:
-    """Median seconds of adapting to K=32 clips whose features are there, with 50 steps, by both clocks."""
+    """Median seconds of adapting to K=32 clips with cached features, with 50 steps, by both clocks."""
     said = recognizer.card["upstream"]
     generator = torch.Generator().manual_seed(0)
     items = list(torch.randn(SHOTS, said["layers"], said["features"], generator=generator))

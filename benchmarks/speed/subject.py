@@ -120,7 +120,7 @@ def _status(key: str) -> int:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """The machine in words, without its name."""
+    """A description of the machine, without its name."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {cores} cores"
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}

@@ -58,7 +58,7 @@ _SHARED_TICK_RATE = 1.05
 
 # Variant opposed: where the others say one class of a pair, these raters say the other one. Two patterns,
 # so that no two external raters oppose alike: then the consensus of the others holds next to nothing of a
-# permuted rater's own words, while a self-rater with the same pattern is there to learn from.
+# permuted rater's own words, while a self-rater with the same pattern can be learned from.
 _SWAPS = (
     (("frustrated", "excited"), ("angry", "happy"), ("sad", "surprise"), ("neutral", "fear")),
     (("frustrated", "neutral"), ("angry", "excited"), ("sad", "happy"), ("disgust", "fear")),
@@ -110,7 +110,7 @@ def tick_share(table: np.ndarray, tick_rate: float, prior: np.ndarray) -> np.nda
 
 
 def kernel(weights: tuple[float, float, float], lean: float) -> np.ndarray:
-    """How near each class (columns) lies to what a rater hears of each emotion (rows): [C, C], positive.
+    """Similarity of each class (columns) to what a rater hears of each emotion (rows): [C, C], positive.
 
     ``exp(-sharpness * sum_d w_d (avd_c - heard_e)_d^2)``, where the valence heard is the intended one plus
     ``lean`` times the arousal above the middle of the scale.

@@ -17,7 +17,7 @@ from s3prl_metaperser.grid.cells import Cell, axis_value, only_keys
 from s3prl_metaperser.grid.definition import slug
 from s3prl_metaperser.grid.results import Results
 from s3prl_metaperser.grid.stages import Stage, missing, stages
-from s3prl_metaperser.upstream.memory_plan import SHOTS, Shape, estimate, shape_of
+from s3prl_metaperser.upstream.memory_plan import Setting, Shape, estimate, shape_of
 
 Kind = Literal["features", "initialisation", "system"]
 KINDS: tuple[Kind, ...] = ("features", "initialisation", "system")
@@ -139,7 +139,7 @@ def _memory_mb(cell: Cell, on_gpu: bool) -> int:
     plan = estimate(
         shape,
         tunerc.micro_batch_seconds,
-        shots=max(metarc.shots, SHOTS),
+        shots=max(metarc.shots, Setting().shots),
         inner_steps=metarc.inner_steps,
         longest=tunerc.longest_seconds,
         train_front_end=tunerc.train_front_end,

@@ -1,4 +1,4 @@
-"""What a system is: how its initialisation is trained, and how the K support samples are used."""
+"""The base class of systems: how the initialisation is trained, and how the K support samples are used."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = [
     "new_head",
 ]
 
-#: What adaptation returns: tensors by name, the learner's parameters and whatever else the system predicts by.
+#: What adaptation returns: tensors by name, the learner's parameters and anything else that prediction needs.
 Predictor = Mapping[str, torch.Tensor]
 
 
 @dataclass
 class ModelState:
-    """What training leaves behind.
+    """The result of training.
 
     Attributes:
         learner: the head, or upstream and head; without parameters where a system learns nothing.
@@ -64,16 +64,16 @@ class ModelState:
 
 
 class System:
-    """One row of the tables, in both scopes. As it stands: the shared initialisation, without adaptation.
+    """One row of the tables, in both scopes. This base class is the shared initialisation without adaptation.
 
     Shapes by letters: A raters in a meta-batch, K support, Q query, C classes, H the projector's size.
 
     Args:
-        options: the whole configuration; the system goes by :meth:`options_in_force`.
+        options: the whole configuration; the system uses :meth:`options_in_force` of it.
         class_weights: of the training split, float32 [C].
     """
 
-    #: What is known of it without running it; another package's system declares its own here.
+    #: Known without running it; another package's system declares its own here.
     facts: Facts | None = None
     #: Set by the registry: its name and scope there.
     name: str = ""
@@ -87,11 +87,11 @@ class System:
         self.options = self.options_in_force(options)
         self.class_weights = class_weights
 
-    # -- what it goes by ---------------------------------------------------------------------------------------
+    # -- options -----------------------------------------------------------------------------------------------
 
     @classmethod
     def options_in_force(cls, options: Options) -> Options:
-        """The configuration that this system runs under, where its facts fix some of it; else ``options``.
+        """The configuration with the options that this system's facts fix.
 
         Runs, checkpoints and results hold these options. Applying it twice is the same as applying it once.
         """
@@ -112,7 +112,7 @@ class System:
         """What the protocol ``tuned`` chooses from, on the validation rater: by the facts, or nothing.
 
         Each choice is ``section.option`` of ``downstream_expert`` -> value, such as ``{"evalrc.steps": 25}``, and may
-        name only what :meth:`adapt` and :meth:`predict` go by: the trained state is the same for all of them. All
+        name only what :meth:`adapt` and :meth:`predict` use: the trained state is the same for all of them. All
         systems with choices have as many.
         """
         kind = self.facts.adapts_by if self.facts else ""
@@ -126,7 +126,7 @@ class System:
 
     @property
     def adapts_in_steps(self) -> bool:
-        """Whether adaptation goes by ``evalrc.steps``, so that it can be looked at after fewer or more of them."""
+        """Whether ``evalrc.steps`` controls adaptation, so that it can be evaluated after fewer or more steps."""
         return any("evalrc.steps" in choice for choice in self.tunable())
 
     def under(self, options: Options) -> System:
@@ -161,7 +161,7 @@ class System:
         """:meth:`outer_gradient` with one rater in memory at a time; raters are shared out over processes.
 
         Args:
-            gradient: (index, rater) -> what the rater adds to the loss, having added to ``.grad``.
+            gradient: (index, rater) -> the rater's shares of the loss; adds their gradient to ``.grad``.
         """
         total = 0.0
         with state.learner.training():
@@ -176,7 +176,7 @@ class System:
     # -- meta-testing ------------------------------------------------------------------------------------------
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
-        """Use the K support samples; ``state`` is left as it is."""
+        """Use the K support samples; ``state`` is not modified."""
         return self.unadapted(state)
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
@@ -207,7 +207,7 @@ class System:
         return state.learner.losses(support.features, weighted, *seed, support.seed)
 
     def adapting(self, state: ModelState, support: Support) -> contextlib.AbstractContextManager[None]:
-        """To be around adaptation: says whose it was if memory runs out."""
+        """Context of an adaptation: names the episode if memory runs out."""
         return state.learner.explaining(f"{self.name}, adapting to episode {support.seed},")
 
     @staticmethod

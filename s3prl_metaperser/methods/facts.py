@@ -1,4 +1,4 @@
-"""What is known of a system without running it: which options can change its numbers, what it costs, how it is shown.
+"""Facts about a system, known without running it: the options that affect its numbers, its cost, how it is shown.
 
 The grid, the plan and the report ask :func:`s3prl_metaperser.methods.facts_of`; none of them knows a system by name.
 Nothing here imports torch.
@@ -27,14 +27,14 @@ HELD_OUT = 320
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about one system. The defaults are what is safe to assume of a system that declares nothing.
+    """Facts about one system. The defaults are safe for a system that declares nothing.
 
     Attributes:
         summary: one line for ``metaperser list systems``.
         scopes: where it can be run: ``frozen``, ``finetuned`` (``-f``).
         uses: options that can change its numbers, besides ``datarc``, ``modelrc`` and ``evalrc``; an option, or a
-            section with all its options. None: any option can. In the scope ``finetuned`` what fine-tuning goes by
-            is added.
+            section with all its options. None: any option can. In the scope ``finetuned`` the options of
+            fine-tuning are added.
         initialised: whether it starts from the initialisation that cells share; or the option that says so.
         learns: whether it has parameters and runs the upstream.
         trains: what follows the initialisation: nothing; ``batches`` (``initrc``'s number of batches, in outer steps);
@@ -47,7 +47,7 @@ class Facts:
         table1: its place among the rows of Table 1; None: after the paper's rows, by name.
         guest: whether it stands among fine-tuned systems although its upstream is always frozen (Table 1).
         parts: part of the method -> the option that switches it on (Table 2).
-        fixed: option -> the value that this system gives it whatever the configuration says.
+        fixed: option -> this system's value, which overrides the configuration.
         variant_of: the system that this one is with some options fixed.
     """
 
@@ -98,7 +98,7 @@ class Facts:
 
 
 def options_of_initialisation(scope: str) -> tuple[str, ...]:
-    """Options that the shared initialisation goes by, besides ``datarc`` and ``modelrc``."""
+    """Options that the shared initialisation depends on, besides ``datarc`` and ``modelrc``."""
     return INITIALISATION + (CLIPPING + FINE_TUNING if scope == "finetuned" else ())
 
 

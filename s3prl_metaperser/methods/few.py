@@ -62,10 +62,10 @@ def optimised(
 ) -> dict[str, torch.Tensor]:
     """The parameters after so many steps of a conventional optimiser, each on one batch.
 
-    SGD, Adam and AdamW work on every number by itself, so that one of them over A episodes is A of them.
+    SGD, Adam and AdamW work elementwise, so that one optimiser over A episodes equals A optimisers.
 
     Args:
-        start: for A episodes at once each tensor with a leading axis A; left as it is.
+        start: for A episodes at once each tensor with a leading axis A; not modified.
         losses: the batch in parts: (parameters, step) -> a scalar, or [A], episode a's from its own parameters alone.
         optimizer: a class of ``torch.optim``.
         decay: weight decay.

@@ -160,7 +160,7 @@ def train_on_consensus(
 def _better(
     task: TrainingTask, learner: HeadLearner, held_out: LabelTable, step: int, best: dict[str, Any]
 ) -> dict[str, Any]:
-    """The better of ``best`` and the learner as it is."""
+    """The better of ``best`` and the current learner."""
     with learner.explaining(f"{recipe_of(task).name} step {step}, validation,"):
         loss = learner.loss_on(task, held_out)
     if loss >= best["loss"] or not math.isfinite(loss):

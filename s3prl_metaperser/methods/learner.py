@@ -53,7 +53,7 @@ class Learner:
 
         Args:
             weighted: :func:`.weighted_targets`, [K, C].
-            seed: what this adaptation is named by; the source of dropout masks.
+            seed: identifies this adaptation; seeds its dropout masks.
         """
         raise NotImplementedError("This system has no model")
 
@@ -63,7 +63,7 @@ class Learner:
         yield
 
     def explaining(self, where: str, *advice: str) -> contextlib.AbstractContextManager[None]:
-        """Memory that runs out in the block is explained, where an upstream is at work."""
+        """Explain running out of memory in the block, if an upstream runs in it."""
         return contextlib.nullcontext()
 
     def embed(self, parameters: Parameters, inputs: Inputs) -> torch.Tensor:
@@ -107,7 +107,7 @@ class HeadLearner(Learner):
         return [lambda parameters, step: soft_cross_entropy(self.logits(parameters, inputs), weighted)]
 
     def loss_on(self, task: TrainingTask, labels: LabelTable) -> float:
-        """Class-balanced loss as it is, over labelled utterances; what the initialisation's step is chosen by."""
+        """Class-balanced loss over labelled utterances, which selects the initialisation's step."""
         inputs, weighted = task.samples(labels)
         with torch.no_grad():
             return soft_cross_entropy(self.logits(self.parameters(), inputs), weighted).item()
@@ -177,7 +177,7 @@ def new_learner(task: TrainingTask, *seed: object, head: nn.Module | None = None
     """An untrained learner of the task's shapes, on its device.
 
     Args:
-        seed: names the generator of a fresh head; with a fine-tuned upstream the task's model is taken as it is.
+        seed: names the generator of a fresh head; with a fine-tuned upstream the task's model is used unchanged.
         head: in place of that head; the task's model keeps its own.
     """
     if task.model is None:

@@ -11,7 +11,7 @@ What the text leaves open:
 - A sample belongs to every class that its label ticks (``> 1/C``), and counts in full in each of these centres.
 - A class without a support sample has no centre. Its similarity is -1, the least that a cosine can be. Leaving it out
   of the softmax would give it a probability of zero, whose loss is infinite, and would raise all other classes for no
-  better reason than that K is small; equation 1, too, sums over all emotions.
+  better reason than that K is small; equation 1 also sums over all emotions.
 - Before any support sample is seen (``-m inference``) the initialisation's own classifier predicts.
 """
 
@@ -58,11 +58,11 @@ def class_centres(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def similarity_probabilities(hidden: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """Equation 1: the softmax over classes of cosine similarities, which are -1 where there is no centre.
+    """Equation 1: the softmax over classes of cosine similarities, which are -1 for missing centres.
 
     Args:
         hidden: embeddings, [Q, H].
-        centres: [C, H]; NaN where there is none.
+        centres: [C, H]; NaN where missing.
 
     Returns:
         float32 [Q, C].

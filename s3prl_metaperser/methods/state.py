@@ -36,7 +36,7 @@ def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def state_hash(state: ModelState) -> str:
-    """SHA-256 over a state's tensors, by name: which parameters a result is of, wherever their checkpoint lies."""
+    """SHA-256 over a state's tensors, by name: identifies a result's parameters wherever their checkpoint is."""
     return packed_hash(pack_state(state))
 
 

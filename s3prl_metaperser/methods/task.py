@@ -1,4 +1,4 @@
-"""What a system is given: samples with labels, episodes, and the task that it may learn from."""
+"""The inputs of a system: labelled samples, episodes, and the task that it may learn from."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Support:
         features: pooled, prepared like those in training, float32 [K, L, D]; with a fine-tuned upstream K waveforms,
             each float32 [n] at 16 kHz.
         targets: smoothed label distributions, float32 [K, C].
-        seed: the episode's; the source of whatever a system draws.
+        seed: the episode's; seeds everything that a system draws.
     """
 
     features: Inputs

@@ -1,4 +1,4 @@
-"""The grid of the protocol ``tuned``: what may be chosen for a rater that is not the test rater (docs/protocols.md).
+"""The grid of the protocol ``tuned``, chosen on a rater that is not the test rater (docs/protocols.md).
 
 Every system that adapts gets as many choices as any other of its scope, among the same numbers of steps. One that uses
 an optimiser chooses the optimiser and its learning rate; one with inner rates, which took the place of both in
@@ -41,7 +41,7 @@ def grid(
         kind: ``optimizer``: ``fewrc.optimizer`` with ``fewrc.lr``; ``classifier``: the same with
             ``fewrc.classifier_lr``; ``rates``: ``evalrc.rate_factor``; all with ``evalrc.steps``.
         scope: 24 choices in ``frozen``, 8 in ``finetuned``, where one costs much more.
-        options: what the configuration says is a choice, too, where the grid does not hold it.
+        options: the configured values are added as a choice if the grid lacks them.
     """
     expert = options.downstream_expert
     if kind == "rates":

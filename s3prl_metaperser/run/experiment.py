@@ -94,16 +94,16 @@ class Experiment:
 
     def _restored(self, checkpoint: Path, step: int, best: dict[str, Any], changed: bool) -> dict[str, Any]:
         path = self.folder / BEST
-        there = read_checkpoint(path) if path.is_file() else None
-        if (NOTHING if there is None else there.get("Best")) == best:
+        stored = read_checkpoint(path) if path.is_file() else None
+        if (NOTHING if stored is None else stored.get("Best")) == best:
             return best
         for other in (checkpoint, checkpoint.with_name(BEST), checkpoint.with_name(f"states-{best['step']}.ckpt")):
             if other.is_file() and (content := read_checkpoint(other)).get("Best") == best == _of_itself(content):
                 save_checkpoint(path, content)
                 return best
-        if there is not None and int(there["Step"]) > step and not changed:
+        if stored is not None and int(stored["Step"]) > step and not changed:
             return best
-        self._put_aside([path] if there is not None else [])
+        self._put_aside([path] if stored is not None else [])
         if best != NOTHING:
             say(f"{path.name} (step {best['step']}) is missing; it will be reselected from the remaining steps")
         return dict(NOTHING)

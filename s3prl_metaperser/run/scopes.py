@@ -20,7 +20,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, new_head
 from s3prl_metaperser.methods.facts import Scope as ScopeName
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
-from s3prl_metaperser.run.workspace import Prepared, Workspace, say
+from s3prl_metaperser.run.workspace import Prepared, Workspace, check_layer, say
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
@@ -43,17 +43,19 @@ class Scope:
         name: ``frozen`` or ``finetuned``.
         identity: which upstream and checkpoint it is.
         prepared: inputs by row.
-        read: the inputs of one audio file, as ``prepared.values[[row]]`` gives them for a row.
-        rate: samples in one frame of the upstream; 0 where the upstream was not needed.
+        inputs: from waveforms to model inputs, for audio outside the corpus.
         model: upstream and head, where the upstream is fine-tuned.
     """
 
     name: ScopeName
     identity: FeatureIdentity
     prepared: Prepared
-    read: Callable[[Path], Inputs]
-    rate: int = 0
+    inputs: PooledInputs | WaveInputs
     model: FineTunedModel | None = None
+
+    def read(self, path: Path) -> Inputs:
+        """The inputs of one audio file, equal to ``prepared.values[[row]]`` of a row with the same audio."""
+        return self.inputs.together(self.inputs.each([torch.from_numpy(load_audio(path))]))
 
 
 def open_scope(cell: CellOptions, options: Options, workspace: Workspace) -> Scope:
@@ -98,8 +100,7 @@ def _frozen(
     cell: CellOptions, options: Options, workspace: Workspace, identity: FeatureIdentity, build: Build
 ) -> Scope:
     """Pooled features from the store; what is missing is made, and only then is the upstream loaded."""
-    needed = not workspace.features_exist(identity)
-    if not needed:
+    if workspace.features_exist(identity):
         say(f"features of {cell.upstream.name} exist; the upstream is not loaded")
     features = workspace.features(identity, build)
     if features.carry_nothing() or removes_the_mean(cell.upstream.name, cell.upstream.model_config):
@@ -114,12 +115,7 @@ def _frozen(
         say("pooled features are standardised with the training split's statistics (modelrc.standardize)")
 
     inputs = PooledInputs(build, identity, layer, prepared.mean, prepared.scale, cell.device)
-
-    def read(path: Path) -> torch.Tensor:
-        return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
-
-    rate = _rate(build(), identity.selection) if needed else 0
-    return Scope("frozen", identity, prepared, read, rate)
+    return Scope("frozen", identity, prepared, inputs)
 
 
 def _finetuned(
@@ -140,8 +136,7 @@ def _finetuned(
     ):
         upstream = build()
         layers, size = _shape(upstream, identity.selection, cell.device)
-    if layer is not None and not -layers <= layer < layers:
-        raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {layers - 1}.")
+    check_layer(layer, layers)
     shape = (layers if layer is None else 1, size)
     head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(cell.seed))
     head = head.to(cell.device)
@@ -157,20 +152,7 @@ def _finetuned(
         say(f"{waves.cropped} utterance(s) are longer than {tunerc.longest_seconds} s and are cropped")
     rows = {u.id: row for row, u in enumerate(workspace.utterances)}
     prepared = Prepared(waves, rows, torch.zeros(shape), torch.ones(shape), standardized=False)
-
-    inputs = WaveInputs(tunerc.longest_seconds, cell.device)
-
-    def read(path: Path) -> list[torch.Tensor]:
-        return inputs.together(inputs.each([torch.from_numpy(load_audio(path))]))
-
-    return Scope("finetuned", identity, prepared, read, _rate(upstream, identity.selection), model)
-
-
-def _rate(upstream: nn.Module, selection: str) -> int:
-    """Samples in one frame, as s3prl's upstreams say it."""
-    rates = upstream.get_downsample_rates
-    assert callable(rates)
-    return rates(selection)
+    return Scope("finetuned", identity, prepared, WaveInputs(tunerc.longest_seconds, cell.device), model)
 
 
 def _check_tuning(tunerc: TuningOptions, cell: CellOptions) -> None:

@@ -11,7 +11,7 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.evaluation.result import FIRST_TASK
 from s3prl_metaperser.methods import DEFAULT_SYSTEM
 
-#: Arguments of s3prl's launcher that a cell does not set, as they are without a command line.
+#: Defaults of s3prl's launcher arguments that a cell does not set.
 _UNSET: dict[str, Any] = {
     **dict.fromkeys(("config", "override", "past_exp", "init_ckpt", "upstream_revision", "expname", "hf_hub_org")),
     **dict.fromkeys(("cache_dir", "local_rank")),
@@ -29,7 +29,7 @@ class UpstreamOptions:
         checkpoint: file, folder or address, where one is needed [``-k``].
         model_config: file, where one is needed [``-g``].
         selection: which of its outputs to use [``-s``].
-        layer: use this layer of the output alone [``-l``].
+        layer: use only this layer of the output [``-l``].
         normalize: normalise each frame of each layer [``--upstream_feature_normalize``].
         finetuned: whether the whole model adapts [``-f``].
         refresh: download again what is in the cache [``-r``].
@@ -54,7 +54,7 @@ class CellOptions:
         seed: of the run; each scenario and fold makes a training seed of its own from it.
         device: ``cuda``, ``cuda:N`` or ``cpu``.
         trains: whether it is trained, and not only evaluated from a checkpoint.
-        arguments: the launcher's, for checkpoints; made from the other attributes where there was no command line.
+        arguments: the launcher's, for checkpoints; derived from the other attributes without a command line.
     """
 
     upstream: UpstreamOptions

@@ -83,8 +83,8 @@ class OuterLoop:
 def training_batches(options: Options, task: TrainingTask, done: int, total: int) -> Iterator[tuple[int, EpisodeBatch]]:
     """(epoch, batch) of outer steps ``done + 1`` .. ``total``; a batch has one episode of each training rater.
 
-    An epoch, s3prl's word, has as many steps as the rater with the most labels has full draws of K. Its loaders begin
-    anew in each epoch, so that a run that resumes in the middle of one sees the same batches.
+    An epoch (s3prl's term) has as many steps as the rater with the most labels has full draws of K. Each epoch has new
+    loaders, so that a run that resumes within one sees the same batches.
     """
     metarc, workers = options.downstream_expert.metarc, options.downstream_expert.datarc.num_workers
     per_epoch = steps_per_epoch(task.raters, metarc.shots)
@@ -206,7 +206,7 @@ class _Training:
 
 
 def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
-    """Train a system in memory: the same steps and the same selection as the runner's, without files.
+    """Train a system in memory: the runner's steps and selection, without files.
 
     Returns:
         The state of the step with the lowest validation loss, and that step (0 where there is nothing to choose).

@@ -148,11 +148,8 @@ class Workspace:
         import torch
 
         values = features.values
+        check_layer(layer, values.shape[1])
         if layer is not None:
-            if not -values.shape[1] <= layer < values.shape[1]:
-                raise UserError(
-                    f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {values.shape[1] - 1}."
-                )
             values = values[:, [layer]]
         mean, scale = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
         wanted = self.options.downstream_expert.modelrc.standardize
@@ -320,6 +317,12 @@ class Workspace:
             if rated < shots:
                 lines.append(f"rater {rater} has {rated} ratings, fewer than K={shots}: its episodes hold {rated}")
         return lines + list(split.notes)
+
+
+def check_layer(layer: int | None, layers: int) -> None:
+    """Raise a UserError if an upstream with so many layers has no such one (``-l``)."""
+    if layer is not None and not -layers <= layer < layers:
+        raise UserError(f"Layer {layer} (-l) does not exist: the upstream has layers 0 to {layers - 1}.")
 
 
 def say(line: str) -> None:

@@ -87,7 +87,7 @@ def _add_experiment(group: argparse._ArgumentGroup) -> None:
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--seed", default=1337, type=int, help="seed of the run [%(default)s]")
-    add("--device", default="cuda", help="cuda or cpu [%(default)s; cpu where there is no CUDA]")
+    add("--device", default="cuda", help="cuda or cpu [%(default)s; cpu without CUDA]")
     add("--cache_dir", metavar="FOLDER", help="cache folder for downloads (torch.hub and s3prl)")
     add("--verbose", action="store_true", help="print more about the model")
     add("--disable_cudnn", action="store_true", help="disable cuDNN")

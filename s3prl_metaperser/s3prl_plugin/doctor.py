@@ -23,26 +23,27 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.paths import cache_root
 
 PACKAGE = "s3prl-metaperser"
-#: extra -> (the module that it brings, what needs it)
+REINSTALL = f"pip install --force-reinstall -c constraints.txt {PACKAGE}"
+#: extra -> (its module, what needs it)
 EXTRAS = {
     "demo": ("parselmouth", "demo corpus"),
     "report": ("matplotlib", "report"),
     "listener": ("pandas", "predictions as a DataFrame"),
     "grid": ("snakemake", "grids through Snakemake"),
 }
-#: Less than this is little for features and checkpoints, in bytes.
+#: Free space below which there is a note, in bytes.
 LITTLE = 2 * 10**9
 WORDS = {"works": "works ", "note": "note  ", "broken": "BROKEN"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The outcome of one check.
 
     Attributes:
         state: ``works``, ``note`` (worth knowing; nothing is wrong) or ``broken``.
         detail: what was found.
-        fix: what to do; empty where there is nothing to do.
+        fix: what to do; may be empty.
     """
 
     name: str
@@ -55,21 +56,10 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; what fails on the way is a finding, never an exception."""
+    """Run every check; a check that fails is a finding, never an exception."""
     found = []
-    for look in (
-        _python,
-        _packages,
-        _torch,
-        _torchaudio,
-        _patched,
-        _hub,
-        _features,
-        _devices,
-        _threads,
-        _disk,
-        _extras,
-    ):
+    looks = (_python, _packages, _torch, _torchaudio, _patched, _hub, _features, _devices, _threads, _disk, _extras)
+    for look in looks:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             found += _guarded(look)
@@ -87,9 +77,9 @@ def as_json(found: list[Finding]) -> dict[str, Any]:
 
 
 def as_text(found: list[Finding]) -> str:
-    """A line each, and what to do."""
+    """One line per finding, and what to do."""
     broken = sum(finding.state == "broken" for finding in found)
-    last = f"{broken} of {len(found)} are broken" if broken else f"all {len(found)} are fine; no network was used"
+    last = f"{broken} of {len(found)} checks failed" if broken else f"all {len(found)} passed; no network was used"
     return "\n".join([f"s3prl_metaperser {s3prl_metaperser.__version__}", *map(str, found), last])
 
 
@@ -102,12 +92,13 @@ def _guarded(look: Callable[[], Iterator[Finding]]) -> list[Finding]:
         found.append(Finding(look.__name__.strip("_"), "broken", str(error)))
     except Exception as error:
         text = " ".join(str(error).split())[:200]
-        found.append(Finding(look.__name__.strip("_"), "broken", f"{type(error).__name__}: {text}", _reinstall()))
+        found.append(Finding(look.__name__.strip("_"), "broken", f"{type(error).__name__}: {text}", REINSTALL))
     return found
 
 
-def _reinstall() -> str:
-    return f"pip install --force-reinstall -c constraints.txt {PACKAGE}"
+def _checked(name: str, fine: bool, detail: str, fix: str = REINSTALL) -> Finding:
+    """``works``, or ``broken`` with the fix."""
+    return Finding(name, "works", detail) if fine else Finding(name, "broken", detail, fix)
 
 
 # ------------------------------------------------------------------ packages
@@ -115,12 +106,11 @@ def _reinstall() -> str:
 
 def _python() -> Iterator[Finding]:
     text = f"{platform.python_version()}, {platform.platform()}"
-    old = sys.version_info < (3, 11)
-    yield Finding("Python", "broken" if old else "works", text, "Use Python 3.11 or newer." if old else "")
+    yield _checked("Python", sys.version_info >= (3, 11), text, "Use Python 3.11 or newer.")
 
 
 def _packages() -> Iterator[Finding]:
-    """Everything that setup.cfg asks for, with its version."""
+    """The versions of all requirements in setup.cfg."""
     from packaging.requirements import Requirement
 
     try:
@@ -133,14 +123,14 @@ def _packages() -> Iterator[Finding]:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            there = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            yield Finding(requirement.name, "broken", "is not installed", f'pip install "{requirement}"')
+            yield Finding(requirement.name, "broken", "not installed", f'pip install "{requirement}"')
             continue
-        if requirement.specifier.contains(there, prereleases=True):
-            right.append(f"{requirement.name} {there}")
+        if requirement.specifier.contains(installed, prereleases=True):
+            right.append(f"{requirement.name} {installed}")
         else:
-            detail = f"{there}, but {requirement.specifier} is needed"
+            detail = f"{installed} is installed, but {requirement.specifier} is required"
             yield Finding(requirement.name, "broken", detail, f'pip install "{requirement}"')
     yield Finding("packages", "works", ", ".join(right))
 
@@ -149,7 +139,7 @@ def _torch() -> Iterator[Finding]:
     import torch
 
     found = float((torch.ones(3, requires_grad=True) ** 2).sum().detach())
-    yield Finding("torch", "works" if found == 3 else "broken", torch.__version__, "" if found == 3 else _reinstall())
+    yield _checked("torch", found == 3, torch.__version__)
 
 
 def _torchaudio() -> Iterator[Finding]:
@@ -161,12 +151,11 @@ def _torchaudio() -> Iterator[Finding]:
 
     waves = torch.sin(torch.arange(1600) / 8)[None]
     shape = tuple(torchaudio.compliance.kaldi.fbank(waves, num_mel_bins=80).shape)
-    fine = shape == (8, 80)
-    yield Finding("torchaudio", "works" if fine else "broken", torchaudio.__version__, "" if fine else _reinstall())
+    yield _checked("torchaudio", shape == (8, 80), torchaudio.__version__)
 
 
 def _patched() -> Iterator[Finding]:
-    """What :mod:`.compat` had to patch, and whether s3prl's runner can be imported then."""
+    """What :mod:`.compat` patched, and whether s3prl's runner can be imported."""
     from s3prl_metaperser.s3prl_stack import compat, stand_ins
     from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
 
@@ -177,13 +166,13 @@ def _patched() -> Iterator[Finding]:
     importlib.import_module("s3prl.downstream.runner")
     patched = []
     if getattr(torchaudio, "info", None) is stand_ins.soundfile_info:
-        patched.append("torchaudio without info and with a load that needs torchcodec: soundfile does both")
+        patched.append("torchaudio.info is missing and torchaudio.load needs torchcodec: both use soundfile")
     if getattr(sys.modules.get("torchaudio.sox_effects"), "__file__", None) is None:
-        patched.append("torchaudio without sox_effects: s3prl imports it, nothing here uses it")
+        patched.append("torchaudio.sox_effects is missing: a stub, since s3prl imports it")
     gone = [n for n in ("HfFolder", "Repository") if getattr(huggingface_hub, n).__module__ == compat.__name__]
     if gone:
-        patched.append(f"huggingface_hub without {' and '.join(gone)}: s3prl's runner imports them")
-    patched.append("torch.load: no file is unpickled that holds more than tensors and plain data")
+        patched.append(f"huggingface_hub.{' and '.join(gone)} missing: stubs, since s3prl's runner imports them")
+    patched.append("torch.load: loads only tensors and plain data")
     detail = f"{version('s3prl')}; its runner imports ({s3prl_folder()}). Patched: {'; '.join(patched)}"
     yield Finding("s3prl", "works", detail)
 
@@ -195,16 +184,13 @@ def _hub() -> Iterator[Finding]:
     from s3prl_metaperser.s3prl_stack.hub_index import checkpoint_urls, download_folder, download_name, upstream_names
 
     names = upstream_names()
-    yield Finding(
-        "upstreams", "works" if names else "broken", f"{len(names)} in s3prl's hub", "" if names else _reinstall()
-    )
+    yield _checked("upstreams", bool(names), f"{len(names)} in s3prl's hub")
     for name in ("wavlm_base", "hubert_base", "wav2vec2_base_960"):
         files = [download_folder() / download_name(url) for url in checkpoint_urls(name)]
-        there = [file for file in files if file.is_file()]
-        if there:
-            yield Finding(name, "works", f"its checkpoint is here: {there[0]}")
+        if stored := next((file for file in files if file.is_file()), None):
+            yield Finding(name, "works", f"downloaded: {stored}")
         else:
-            yield Finding(name, "note", f"is not downloaded; -u {name} fetches it, or looks for {files[0]}")
+            yield Finding(name, "note", f"not downloaded yet; -u {name} downloads it to {files[0]}")
 
 
 def _features() -> Iterator[Finding]:
@@ -219,9 +205,7 @@ def _features() -> Iterator[Finding]:
         (states,) = hidden_states(upstream, [torch.sin(torch.arange(16000) / 8)], "hidden_states")
     fine = bool(torch.isfinite(states).all()) and float(states.std()) > 0
     shape = " x ".join(map(str, states.shape))
-    yield Finding(
-        "features", "works" if fine else "broken", f"fbank_no_cmvn of one second: {shape}", "" if fine else _reinstall()
-    )
+    yield _checked("features", fine, f"fbank_no_cmvn of one second: {shape}")
 
 
 # ------------------------------------------------------------------ the machine
@@ -237,7 +221,7 @@ def _devices() -> Iterator[Finding]:
             yield Finding(f"cuda:{index}", "works", f"{torch.cuda.get_device_name(index)}, {memory / 1e9:.0f} GB")
     else:
         why = "torch is built without CUDA" if torch.version.cuda is None else "no GPU or no driver is found"
-        yield Finding("CUDA", "note", f"{why}: runs are on the CPU. The frozen scope needs no more; -f is slow on it.")
+        yield Finding("CUDA", "note", f"{why}: the CPU is used, which suits frozen upstreams; -f is slow on it")
     if torch.backends.mps.is_available():
         yield Finding("MPS", "note", "available but not used: s3prl's upstreams are untested on it")
 
@@ -246,33 +230,33 @@ def _threads() -> Iterator[Finding]:
     import torch
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    takes = f"torch would take {torch.get_num_threads()}, a run takes runner.threads (1)"
+    takes = f"torch's default is {torch.get_num_threads()} threads, a run uses runner.threads (1)"
     yield Finding("cores", "works", f"{usable} usable of {os.cpu_count()}; {takes}")
 
 
 def _disk() -> Iterator[Finding]:
     places = {"cache": (cache_root(), "METAPERSER_CACHE or datarc.cache_dir"), "here": (Path.cwd(), "-p")}
     for name, (folder, setting) in places.items():
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(there).free
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(existing).free
         text = f"{folder}, {free / 1e9:.1f} GB free"
         try:
-            with tempfile.TemporaryFile(dir=there) as file:
+            with tempfile.TemporaryFile(dir=existing) as file:
                 file.write(b"0" * 4096)
         except OSError as error:
             yield Finding(
-                name, "broken", f"{folder} cannot be written ({error.strerror})", f"Choose another place: {setting}."
+                name, "broken", f"cannot write {folder} ({error.strerror})", f"Choose another location: {setting}."
             )
             continue
-        little = free < LITTLE
-        yield Finding(
-            name, "note" if little else "works", text, f"Little room; {setting} chooses another." if little else ""
-        )
+        if free < LITTLE:
+            yield Finding(name, "note", text, f"Little space left. Choose another location: {setting}.")
+        else:
+            yield Finding(name, "works", text)
 
 
 def _extras() -> Iterator[Finding]:
     for extra, (module, use) in EXTRAS.items():
         if importlib.util.find_spec(module) is None:
-            yield Finding(module, "note", f"is not installed: no {use}", f"pip install '{PACKAGE}[{extra}]'")
+            yield Finding(module, "note", f"not installed; needed for: {use}", f"pip install '{PACKAGE}[{extra}]'")
         else:
-            yield Finding(module, "works", f"installed: {use}")
+            yield Finding(module, "works", f"installed, for: {use}")

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
 def _run_other(args: argparse.Namespace, options: Options) -> None:
     """A cell of a task that has no downstream of s3prl's own: trained and evaluated at once, as in a grid."""
     if args.mode != "train":
-        raise UserError(f"-d {args.downstream} is evaluated when it was trained: use -m train, not -m {args.mode}.")
+        raise UserError(f"-d {args.downstream} is evaluated right after training: use -m train, not -m {args.mode}.")
     prepare_process(args)
     from s3prl_metaperser.run.cell import Record
     from s3prl_metaperser.run.workspace import Workspace
@@ -233,9 +233,8 @@ def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     config = {} if (content := read_yaml(path)) is None else content
     _task(args).options_from(config, source=path.name)
     args.config = str(path.resolve())
-    return merged(
-        {} if shipped is None else read_yaml(shipped), config
-    )  # with -f, too: rates that suit a head would ruin a whole model
+    # with -f as well: rates that suit a head would ruin a whole model
+    return merged({} if shipped is None else read_yaml(shipped), config)
 
 
 def _task(args: argparse.Namespace) -> Task:

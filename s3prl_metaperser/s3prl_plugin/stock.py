@@ -18,7 +18,7 @@ from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS
 def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespace | None = None) -> None:
     """Run one of s3prl's own downstreams as ``python -m s3prl.run_downstream`` would.
 
-    ``--device cuda`` becomes ``cpu`` where there is no CUDA. ``sys.argv`` is restored afterwards.
+    ``--device cuda`` becomes ``cpu`` without CUDA. ``sys.argv`` is restored afterwards.
 
     Args:
         args: the command line, parsed by :func:`s3prl_metaperser.s3prl_plugin.arguments.build_parser`.

@@ -85,7 +85,7 @@ def _patch_torch() -> None:
         raise UserError("torch is not installed. Run: pip install torch torchaudio") from None
     torch.serialization.add_safe_globals([argparse.Namespace])
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torch's own switch; processes started from here have it, too
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # torch's own switch; child processes inherit it
     os.environ["USE_HUB_KERNELS"] = "NO"
 
 

@@ -165,7 +165,7 @@ def _stand_in(real: types.ModuleType, **changes: Any) -> types.ModuleType:
     return module
 
 
-#: ``pickle`` that loads plain data alone.
+#: ``pickle`` that loads only plain data.
 PICKLE = _stand_in(pickle, load=_load, loads=_loads, Unpickler=_PlainUnpickler, _Unpickler=_PlainUnpickler)
 
 
@@ -178,7 +178,7 @@ def _load_yaml(stream: Any, Loader: Any = None) -> Any:
     return parse_yaml(text, getattr(stream, "name", "YAML text"))
 
 
-#: ``yaml`` that loads plain data alone, and no key twice.
+#: ``yaml`` that loads only plain data and refuses duplicate keys.
 YAML = _stand_in(yaml, **dict.fromkeys(("load", "full_load", "unsafe_load", "safe_load"), _load_yaml))
 
 

@@ -130,7 +130,7 @@ def check_upstream(name: str) -> None:
 
 
 def load_upstream_config(name: str) -> UpstreamConfig | None:
-    """What ``upstream_configs/NAME.yaml`` says; None if there is no such file.
+    """The content of ``upstream_configs/NAME.yaml``; None if it does not exist.
 
     Raises:
         UserError: an unknown or missing key, or a wrong value; the message names file, line and key.

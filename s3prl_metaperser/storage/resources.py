@@ -15,8 +15,8 @@ _INSTALLED = {
 
 
 def folder(name: str) -> Path:
-    """The folder ``upstream_configs``, ``benchmarks/paper`` or ``benchmarks/profiles``, from the checkout if there is
-    one."""
+    """The folder ``upstream_configs``, ``benchmarks/paper`` or ``benchmarks/profiles``, from the checkout if it
+    exists."""
     in_checkout = PACKAGE.parent / name
     if (PACKAGE.parent / "setup.cfg").is_file() and in_checkout.is_dir():
         return in_checkout

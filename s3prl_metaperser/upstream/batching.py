@@ -28,17 +28,6 @@ _MISSING = object()
 _mel_banks: Callable | None = None
 
 
-def supports_exact_batching(upstream: nn.Module) -> bool:
-    """Whether utterances of any lengths may share a batch of :func:`hidden_states` to some advantage or at no
-    cost.
-
-    True for s3prl's WavLM, HuBERT and wav2vec 2.0 with transformer layers (not conformers, whose convolutions
-    see the padding) and for its Kaldi features without learned weights. For all others, Hugging Face's models
-    among them, :func:`hidden_states` gives the same exact results one utterance at a time.
-    """
-    return _is_kaldi(upstream) or _is_masked_transformer(upstream)
-
-
 def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hidden_states") -> list[Tensor]:
     """The selected features of each utterance, equal to those of a batch of that utterance alone.
 
@@ -59,7 +48,7 @@ def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hid
         UserError: the upstream has no such output, its frames do not fit its rate, or an utterance is too
             short.
     """
-    if len(wavs) > 1 and _is_masked_transformer(upstream):
+    if len(wavs) > 1 and is_masked_transformer(upstream):
         with _exact(upstream, [len(wav) for wav in wavs]) as frames:
             layers = _select(_run(upstream, wavs), selection)
         alone = [layers[:, index, :count] for index, count in enumerate(frames)]
@@ -120,8 +109,12 @@ def _is_kaldi(upstream: nn.Module) -> bool:
     return type(upstream).__module__ == _KALDI and "kaldi" in getattr(upstream, "config", ())
 
 
-def _is_masked_transformer(upstream: nn.Module) -> bool:
-    """Whether it is one of s3prl's own experts in which nothing bypasses the padding mask."""
+def is_masked_transformer(upstream: nn.Module) -> bool:
+    """Whether it is one of s3prl's own experts in which nothing bypasses the padding mask.
+
+    True for WavLM, HuBERT and wav2vec 2.0 with transformer layers; not for conformers, whose convolutions see the
+    padding, nor for Hugging Face's models.
+    """
     if type(upstream).__module__ not in _TRANSFORMERS or type(upstream).__name__ != "UpstreamExpert":
         return False
     if getattr(upstream, "feature_selection", None) is not None or not getattr(upstream, "apply_padding_mask", True):
@@ -159,9 +152,9 @@ def _exact(upstream: nn.Module, samples: list[int]) -> Iterator[list[int]]:
         return torch.arange(features.shape[1], device=features.device)[None] >= counts[:, None]
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(model.feature_extractor, "forward", forward))
+        stack.enter_context(replaced(model.feature_extractor, "forward", forward))
         if hasattr(model, "forward_padding_mask") and not type(upstream).__module__.endswith("wav2vec2.expert"):
-            stack.enter_context(_replaced(model, "forward_padding_mask", forward_padding_mask))
+            stack.enter_context(replaced(model, "forward_padding_mask", forward_padding_mask))
         yield frames
 
 
@@ -173,12 +166,12 @@ def _mel_banks_once() -> Iterator[None]:
     global _mel_banks
     if _mel_banks is None:
         _mel_banks = functools.lru_cache(maxsize=8)(kaldi.get_mel_banks)
-    with _replaced(kaldi, "get_mel_banks", _mel_banks):
+    with replaced(kaldi, "get_mel_banks", _mel_banks):
         yield
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """``owner.name`` is ``value`` within the block, on this object alone."""
     before = vars(owner).get(name, _MISSING)
     object.__setattr__(owner, name, value)

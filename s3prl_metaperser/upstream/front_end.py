@@ -1,4 +1,4 @@
-"""A frozen convolutional front-end runs once for each utterance, however often the layers above it do."""
+"""Run a frozen convolutional front-end once per utterance and reuse its outputs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from s3prl_metaperser.upstream.batching import _replaced as replaced
+from s3prl_metaperser.upstream.batching import replaced
 
 
 @contextlib.contextmanager
 def once(upstream: nn.Module, outputs: list[Tensor]) -> Iterator[None]:
-    """Within the block, the front-end's outputs are those in ``outputs``; where there are none yet, it fills them.
+    """Within the block, reuse the front-end outputs in ``outputs``; missing ones are computed and stored.
 
-    The same waveforms must go through the upstream each time. Nothing happens if the front-end is trained, or is not
-    where s3prl's wavlm, hubert and wav2vec2 and Hugging Face's models have it. Kept: 512 numbers a frame, 0.1 MB for
-    a second of audio, against a quarter to a third of the forward pass.
+    The same waveforms must go through the upstream each time. Has no effect if the front-end is trained, or is not
+    where s3prl's wavlm, hubert and wav2vec2 and Hugging Face's models have it. It stores 512 numbers a frame, 0.1 MB
+    per second of audio, and saves a quarter to a third of the forward pass.
     """
     front_end = getattr(getattr(upstream, "model", None), "feature_extractor", None)
     if not isinstance(front_end, nn.Module) or any(p.requires_grad for p in front_end.parameters()):

@@ -7,8 +7,8 @@ With P the adapting parameters and S inner steps, all second-order, rates learne
     1 P                 the outer gradient that the raters of a meta-batch add up to
     (S - 1) P           theta_s, kept from the inner steps for the adjoint steps (S P, the g_s, if all are first-order)
     3 P                 copies in an adjoint step: lambda as it was and as it becomes, and shares of H (eta * lambda)
-                        that wait for others to be added to them; of a single micro-batch, whose graph is kept, its
-                        gradient in place of one of them (2 P if all steps are first-order)
+                        that wait for others to be added to them; with a single micro-batch, whose graph is kept,
+                        its gradient replaces one of them (2 P if all steps are first-order)
     activations         of one micro-batch in a Hessian-vector product (in a gradient, if all steps are first-order)
 
 The activations of F frames (50 a second, padding included) in utterances of T frames are, in numbers of 4 bytes::
@@ -17,12 +17,11 @@ The activations of F frames (50 a second, padding included) in utterances of T f
 
 The constants are a least-squares fit to what ``benchmarks/speed/activation_memory.py`` measured (CPU, fp32, 8 and 16
 seconds of audio, 2 to 12 blocks of Base's width and half of it), which they meet within 5 %, WavLM's within 10 %. What
-is carried on beyond these measurements is named by :func:`basis`.
+is extrapolated beyond these measurements is named by :func:`basis`.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 from dataclasses import dataclass
@@ -33,34 +32,59 @@ from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, load_upstream
 
 FRAMES_PER_SECOND = 50
 GIGABYTES = (16, 32, 80)
-#: The setting that the shipped plans are for: the paper's K, the defaults of metarc and of fine-tuning.
-SHOTS, INNER_STEPS, MEAN_SECONDS, LONGEST_SECONDS = 32, 5, 4.5, 15.0
-#: Not to be had: CUDA's own context and kernels in bytes, and a share for what an allocator loses to fragmentation.
+#: Not available: CUDA's own context and kernels in bytes, and the share that an allocator loses to fragmentation.
 CONTEXT_BYTES, FRAGMENTATION = 0.6e9, 0.1
 
 _PROJECTOR, _CLASSES, _CONV, _POSITION, _GROUPS = 256, 9, 512, 128, 16
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How an upstream is fine-tuned; the defaults are the paper's K and those of metarc and tunerc.
+
+    Attributes:
+        shots: K, support utterances; they are the outer loss's samples, too.
+        inner_steps: S, all differentiated twice, or none (``second_order=False``).
+        seconds: mean length of an utterance.
+        longest: length of the longest one.
+        top: how many blocks adapt, the only ones whose activations are kept; all by default.
+        train_front_end: the convolutions over the waveform keep their activations, too, and so does every block.
+        bf16: autocast to bfloat16.
+        activation_checkpointing: transformer layers run again in the backward pass.
+        second_order: Hessian-vector products by reverse-over-reverse; otherwise gradients.
+    """
+
+    shots: int = 32
+    inner_steps: int = 5
+    seconds: float = 4.5
+    longest: float = 15.0
+    top: int | None = None
+    train_front_end: bool = False
+    bf16: bool = False
+    activation_checkpointing: bool = False
+    second_order: bool = True
+
+
+@dataclass(frozen=True)
 class _Constants:
-    """Numbers of 4 bytes kept for each frame; see the module's docstring."""
+    """Numbers of 4 bytes kept for each frame (see the module's docstring), and the share that options leave of them.
+
+    ``position_bias`` is WavLM's gated one, [T, T] of each head and block. Autocast keeps both the float32 and the
+    bfloat16 of much; a Hessian-vector product holds the graphs of recomputed layers all the same.
+    """
 
     linear: float
     ffn: float
     attention: float
     outside: float
     front_end: float
+    position_bias: float
+    bf16: float
+    checkpointed: float
 
 
-_FIRST_ORDER = _Constants(linear=12.8, ffn=1.6, attention=1.0, outside=8.8, front_end=190e3)
-_SECOND_ORDER = _Constants(linear=15.6, ffn=4.2, attention=4.8, outside=36.0, front_end=360e3)
-# (first order, second order): WavLM's gated position bias, [T, T] of each head and block; and what options leave
-_POSITION_BIAS = (0.75, 1.0)
-_BF16 = (1.0, 0.9)  # autocast keeps both the float32 and the bfloat16 of much
-_CHECKPOINTED = (0.4, 0.93)  # a Hessian-vector product holds the recomputed layers' graphs all the same
-#: (S, bytes of the adjoint, of the unrolled graph): measured peaks of an outer step above the loaded model,
-#: wav2vec 2.0 Base, K = 4 utterances of 2 s (``benchmarks/speed/finetuned_step.py``)
-MEASURED_PEAKS = ((1, 1.761e9, 1.779e9), (2, 2.123e9, 3.117e9))
+_FIRST_ORDER = _Constants(12.8, 1.6, 1.0, 8.8, 190e3, position_bias=0.75, bf16=1.0, checkpointed=0.4)
+_SECOND_ORDER = _Constants(15.6, 4.2, 4.8, 36.0, 360e3, position_bias=1.0, bf16=0.9, checkpointed=0.93)
 
 
 @dataclass(frozen=True)
@@ -87,12 +111,12 @@ class Shape:
 
     @property
     def front_end_parameters(self) -> int:
-        """Of the convolutions over the waveform, with Base's one group norm or Large's layer norms and biases."""
+        """Parameters of the front-end, with Base's one group norm or Large's layer norms and biases."""
         weights = _CONV * 10 + _CONV * _CONV * (3 * 4 + 2 * 2)
         return weights + (2 * _CONV if self.blocks <= 12 else 7 * 3 * _CONV)
 
     def parameters(self, train_front_end: bool = False, top: int | None = None) -> int:
-        """P, upstream and head (9 classes); parts that only pre-training uses are not among them.
+        """P, upstream and head (9 classes), without parts that only pre-training uses.
 
         Args:
             top: ``tunerc.adapt: top:N``, the last N blocks and the head; by default all.
@@ -116,13 +140,13 @@ def shape_of(upstream: str) -> Shape:
     """The shape behind a hub name, from ``upstream_configs/`` or from the name of a published model.
 
     Raises:
-        UserError: the hub has no such name, nothing of it could be fine-tuned, or its size is not known from its name.
+        UserError: the hub has no such name, it has no learned weights, or its size is not known from its name.
     """
     check_upstream(upstream)
     config = load_upstream_config(upstream)
     family = re.match(r"(wavlm|hubert|wav2vec2)(?![a-z0-9])", upstream)
     if config and not config.learned:
-        raise UserError(f"{upstream} has no learned weights: there is nothing to fine-tune and nothing to plan.")
+        raise UserError(f"{upstream} has no learned weights, so there is nothing to fine-tune.")
     if family and config:
         return Shape(family[1], config.layers - 1, config.dim)
     if family and re.fullmatch(r"\w+?(_base\w*)?", upstream) and (upstream == family[1] or "_base" in upstream):
@@ -141,14 +165,14 @@ class Plan:
 
     Attributes:
         parameters: P, their number.
-        model: the model itself, with what of it does not adapt.
+        model: the model itself, including parts that do not adapt.
         optimizer: AdamW's moments.
         outer_gradient: summed over raters.
         kept: from inner to adjoint steps (:func:`s3prl_metaperser.meta.adjoint.kept_bytes`).
         working: copies of the parameters that the adjoint step works on.
         activations: of the largest micro-batch.
-        micro_batch_seconds: padded audio in it; an utterance that is longer is one by itself.
-        unrolled: total of the textbook's graph over all inner steps, for comparison.
+        micro_batch_seconds: padded audio in it; a longer utterance is a micro-batch of its own.
+        unrolled: total with the textbook's graph over all inner steps, for comparison.
     """
 
     parameters: int
@@ -163,95 +187,54 @@ class Plan:
 
     @property
     def total(self) -> float:
-        """All of it, without what the device's runtime takes for itself."""
+        """Sum of all parts, without the device's runtime."""
         return self.model + self.optimizer + self.outer_gradient + self.kept + self.working + self.activations
 
 
-def activation_bytes(
-    shape: Shape,
-    seconds: float,
-    longest: float,
-    *,
-    second_order: bool = True,
-    top: int | None = None,
-    train_front_end: bool = False,
-    bf16: bool = False,
-    activation_checkpointing: bool = False,
-) -> float:
+def activation_bytes(shape: Shape, seconds: float, longest: float, /, **setting: Any) -> float:
     """Activations of one micro-batch at their peak.
 
     Args:
         seconds: padded audio.
-        longest: seconds of each utterance in it, which attention is quadratic in.
-        second_order: a Hessian-vector product by reverse-over-reverse; otherwise a gradient.
-        top: how many blocks adapt, of which alone activations are kept; all by default.
-        train_front_end: the convolutions over the waveform keep theirs, too, and with them every block.
-        bf16: autocast to bfloat16.
-        activation_checkpointing: transformer layers run again in the backward pass.
+        longest: seconds of each utterance in it, in which attention is quadratic.
+        setting: fields of :class:`Setting`.
     """
-    constants = _SECOND_ORDER if second_order else _FIRST_ORDER
+    how = Setting(**setting)
+    constants = _SECOND_ORDER if how.second_order else _FIRST_ORDER
     frames, length = seconds * FRAMES_PER_SECOND, min(longest, seconds) * FRAMES_PER_SECOND
-    attention = constants.attention
-    if shape.family == "wavlm":
-        attention += _POSITION_BIAS[second_order]
+    attention = constants.attention + (constants.position_bias if shape.family == "wavlm" else 0)
     block = constants.linear * shape.dim + constants.ffn * shape.ffn + attention * shape.heads * length
-    blocks = shape.blocks if top is None or train_front_end else top
+    blocks = shape.blocks if how.top is None or how.train_front_end else how.top
     number = frames * (blocks * block + constants.outside * shape.dim)
-    if activation_checkpointing:
-        number *= _CHECKPOINTED[second_order]
-    if bf16:
-        number *= _BF16[second_order]
-    return 4 * (number + (frames * constants.front_end if train_front_end else 0))
+    if how.activation_checkpointing:
+        number *= constants.checkpointed
+    if how.bf16:
+        number *= constants.bf16
+    return 4 * (number + (frames * constants.front_end if how.train_front_end else 0))
 
 
-def estimate(
-    shape: Shape,
-    micro_batch_seconds: float,
-    *,
-    shots: int = SHOTS,
-    inner_steps: int = INNER_STEPS,
-    seconds: float = MEAN_SECONDS,
-    longest: float = LONGEST_SECONDS,
-    second_order: bool = True,
-    top: int | None = None,
-    train_front_end: bool = False,
-    bf16: bool = False,
-    activation_checkpointing: bool = False,
-) -> Plan:
+def estimate(shape: Shape, micro_batch_seconds: float, **setting: Any) -> Plan:
     """Peak memory of one rater's exact outer step.
 
     Args:
         micro_batch_seconds: padded audio in a micro-batch.
-        shots: K, support utterances; they are the outer loss's samples, too.
-        inner_steps: S, all differentiated twice, or none (``second_order=False``).
-        seconds: mean length of an utterance.
-        longest: length of the longest one.
-        top, train_front_end, bf16, activation_checkpointing: as in :func:`activation_bytes`.
+        setting: fields of :class:`Setting`.
     """
-    activations_of = functools.partial(
-        activation_bytes,
-        shape,
-        second_order=second_order,
-        top=top,
-        train_front_end=train_front_end,
-        bf16=bf16,
-        activation_checkpointing=activation_checkpointing,
-    )
-    batch = min(max(micro_batch_seconds, longest), max(shots * longest, longest))
-    parameters = shape.parameters(train_front_end, top)
+    how = Setting(**setting)
+    batch = min(max(micro_batch_seconds, how.longest), max(how.shots * how.longest, how.longest))
+    parameters = shape.parameters(how.train_front_end, how.top)
     copy = 4.0 * parameters
-    activations = activations_of(batch, longest)
-    everything = activations_of(shots * seconds, seconds)
+    everything = activation_bytes(shape, how.shots * how.seconds, how.seconds, **setting)
     model = 4.0 * shape.parameters(train_front_end=True)
-    unrolled = inner_steps * everything + (2 * inner_steps + 1) * copy
+    unrolled = how.inner_steps * everything + (2 * how.inner_steps + 1) * copy
     return Plan(
         parameters=parameters,
-        model=model * (1.5 if bf16 else 1),
+        model=model * (1.5 if how.bf16 else 1),
         optimizer=2 * copy,
         outer_gradient=copy,
-        kept=kept_copies(inner_steps, second_order) * copy,
-        working=(3 if second_order else 2) * copy,
-        activations=activations,
+        kept=kept_copies(how.inner_steps, how.second_order) * copy,
+        working=(3 if how.second_order else 2) * copy,
+        activations=activation_bytes(shape, batch, how.longest, **setting),
         micro_batch_seconds=batch,
         unrolled=model + 3 * copy + unrolled,
     )
@@ -266,12 +249,11 @@ def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: Any) -> i
     """The most whole seconds of padded audio in a micro-batch that fit, or None if the longest utterance does not.
 
     Args:
-        gigabytes: of the device, of 1e9 bytes; ``CONTEXT_BYTES`` and ``FRAGMENTATION`` are taken off.
-        setting: as for :func:`estimate`. More than all K utterances at their longest is never asked for.
+        gigabytes: the device's, of 1e9 bytes; ``CONTEXT_BYTES`` and ``FRAGMENTATION`` are subtracted.
+        setting: fields of :class:`Setting`. The result is at most all K utterances at their longest.
     """
-    usable = gigabytes * 1e9 * (1 - FRAGMENTATION) - CONTEXT_BYTES
-    longest = setting.get("longest", LONGEST_SECONDS)
-    low, high = math.ceil(longest), math.ceil(setting.get("shots", SHOTS) * longest)
+    usable, how = gigabytes * 1e9 * (1 - FRAGMENTATION) - CONTEXT_BYTES, Setting(**setting)
+    low, high = math.ceil(how.longest), math.ceil(how.shots * how.longest)
     if estimate(shape, low, **setting).total > usable:
         return None
     while low < high:
@@ -281,14 +263,11 @@ def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: Any) -> i
 
 
 def basis(shape: Shape) -> str:
-    """In words: what of a plan was measured, and what is extrapolated."""
+    """Which parts of a plan are measured, and which are extrapolated."""
     measured = (
         "measured on a CPU in fp32 with random weights: the peak of whole outer steps at Base size, S = 1 and 2, and "
         "activations in micro-batches of 8 and 16 s; extrapolated from there: longer micro-batches, more inner steps, "
         "other devices"
     )
-    return (
-        measured
-        if shape.dim == 768 and shape.blocks == 12
-        else f"extrapolated from Base to Large size, which was {measured}"
-    )
+    base = shape.dim == 768 and shape.blocks == 12
+    return measured if base else f"extrapolated from Base to Large size, which was {measured}"

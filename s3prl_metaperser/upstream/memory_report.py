@@ -1,4 +1,4 @@
-"""What ``metaperser plan UPSTREAM`` prints: the memory plan in gigabytes and words."""
+"""What ``metaperser plan UPSTREAM`` prints: the memory plan as text or plain data."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream import memory_plan
+from s3prl_metaperser.upstream.memory_plan import Setting, activation_bytes
 
 _PARTS = {
-    "model": "the model",
+    "model": "model",
     "optimizer": "AdamW's moments",
     "outer_gradient": "outer gradient, summed over raters",
     "kept": "kept from the inner steps",
@@ -29,64 +30,60 @@ def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setti
     Args:
         upstream: a hub name.
         gigabytes: sizes of devices; 16, 32 and 80 by default.
-        setting: ``shots``, ``inner_steps``, ``seconds``, ``longest``, ``top``, ``train_front_end``, ``bf16``,
-            ``activation_checkpointing`` of :func:`.memory_plan.estimate`.
+        setting: fields of :class:`.memory_plan.Setting`.
 
     Returns:
         ``upstream``, ``parameters``, ``setting``, ``basis``; ``activations_per_second`` of audio in bytes, of a
         ``gradient`` and a ``hessian_vector_product``; ``plans``, one for each device: ``gigabytes``,
         ``micro_batch_seconds`` (None: it does not fit), ``micro_batches``, and the bytes of every part of
-        :class:`.memory_plan.Plan`, its ``total`` and ``unrolled`` (of the largest micro-batch that fits, or of
-        the longest utterance by itself).
+        :class:`.memory_plan.Plan`, its ``total`` and ``unrolled`` (for the largest micro-batch that fits, or
+        the longest utterance alone).
 
     Raises:
         UserError: as :func:`.memory_plan.shape_of`; the longest utterance is shorter than the mean; or ``top`` names
             more layers than there are.
     """
     shape = memory_plan.shape_of(upstream)
-    known = {
-        **{"shots": memory_plan.SHOTS, "inner_steps": memory_plan.INNER_STEPS},
-        **{"seconds": memory_plan.MEAN_SECONDS, "longest": memory_plan.LONGEST_SECONDS, "top": None},
-        **dict.fromkeys(_SWITCHES, False),
-    } | setting
-    if known["top"] is not None and known["top"] > shape.blocks:
-        raise UserError(f"{upstream} has {shape.blocks} layers; of these the top {known['top']} cannot adapt.")
-    if known["longest"] < known["seconds"]:
+    known = Setting(**setting)
+    if known.top is not None and known.top > shape.blocks:
+        raise UserError(f"{upstream} has {shape.blocks} layers; cannot adapt the top {known.top}.")
+    if known.longest < known.seconds:
         if "longest" in setting:
             raise UserError(
-                f"The longest utterance ({known['longest']:g} s) is shorter than the mean ({known['seconds']:g} s)."
+                f"The longest utterance ({known.longest:g} s) is shorter than the mean ({known.seconds:g} s)."
             )
-        known["longest"] = known["seconds"]
+        known = dataclasses.replace(known, longest=known.seconds)
+    how = dataclasses.asdict(known)
     plans = []
     for size in gigabytes or memory_plan.GIGABYTES:
-        fitting = memory_plan.micro_batch_seconds_for(size, shape, **known)
-        plan = memory_plan.estimate(shape, fitting or known["longest"], **known)
-        per_batch = max(int((fitting or 1) // known["seconds"]), 1)
+        fitting = memory_plan.micro_batch_seconds_for(size, shape, **how)
+        plan = memory_plan.estimate(shape, fitting or known.longest, **how)
+        per_batch = max(int((fitting or 1) // known.seconds), 1)
         plans.append(
             {
                 **{"gigabytes": size, "micro_batch_seconds": fitting},
-                "micro_batches": math.ceil(known["shots"] / per_batch) if fitting else None,
+                "micro_batches": math.ceil(known.shots / per_batch) if fitting else None,
                 "bytes": {**{part: round(getattr(plan, part)) for part in _PARTS}, "total": round(plan.total)},
                 "unrolled": round(plan.unrolled),
             }
         )
-    length, how = known["seconds"], {name: known[name] for name in ("top", *_SWITCHES)}
+    del how["second_order"]  # always exact here
     return {
         "upstream": upstream,
         "shape": dataclasses.asdict(shape),
-        "parameters": shape.parameters(known["train_front_end"], known["top"]),
-        "setting": known,
+        "parameters": shape.parameters(known.train_front_end, known.top),
+        "setting": how,
         "activations_per_second": {
-            kind: round(memory_plan.activation_bytes(shape, length, length, second_order=twice, **how) / length)
+            kind: round(activation_bytes(shape, *[known.seconds] * 2, second_order=twice, **how) / known.seconds)
             for kind, twice in (("gradient", False), ("hessian_vector_product", True))
         },
         "plans": plans,
-        "basis": memory_plan.basis(shape) + _of_options(known),
+        "basis": memory_plan.basis(shape) + _of_options(how),
     }
 
 
 def _of_options(setting: dict[str, Any]) -> str:
-    """What of the plan no measurement of a whole outer step stands behind."""
+    """Options under which no whole outer step was measured."""
     named = [name.replace("_", " ") for name in _SWITCHES if setting[name]]
     named += [f"the top {setting['top']} layers alone"] if setting["top"] is not None else []
     return f"; computed, and not measured in a whole step: {', '.join(named)}" if named else ""
@@ -107,9 +104,9 @@ def format_plan(report: dict[str, Any]) -> str:
         f"{activations['hessian_vector_product'] / 1e6:.0f} MB in a Hessian-vector product "
         f"(utterances of {setting['seconds']:g} s)",
         "",
-        f"{'GB, on a device of':<38}" + "".join(f"{plan['gigabytes']:>8g}" for plan in report["plans"]),
+        f"{'GB on a device of':<38}" + "".join(f"{plan['gigabytes']:>8g}" for plan in report["plans"]),
     ]
-    rows = {**_PARTS, "total": "in all"}
+    rows = {**_PARTS, "total": "total"}
     for part, title in rows.items():
         lines.append(f"{title:<38}" + "".join(f"{plan['bytes'][part] / 1e9:>8.1f}" for plan in report["plans"]))
     seconds = [plan["micro_batch_seconds"] for plan in report["plans"]]
@@ -118,12 +115,12 @@ def format_plan(report: dict[str, Any]) -> str:
     lines.append(f"{'micro-batches for K utterances':<38}" + "".join(f"{b or '-':>8}" for b in batches))
     lines.append("")
     lines.append(
-        f"A tenth and {memory_plan.CONTEXT_BYTES / 1e9:g} GB of each device are left for the runtime. The graph of all "
+        f"10 % and {memory_plan.CONTEXT_BYTES / 1e9:g} GB of each device are left to its runtime. The graph of all "
         f"inner steps at once would take {report['plans'][0]['unrolled'] / 1e9:.0f} GB."
     )
     if None in seconds:
         lines.append(
-            "none: the longest utterance does not fit by itself. Lower tunerc.longest_seconds or metarc.inner_steps, "
+            "none: the longest utterance alone does not fit. Lower tunerc.longest_seconds or metarc.inner_steps, "
             "or adapt fewer layers (tunerc.adapt: top:N, here --top N)."
         )
     lines.append(f"Basis: {report['basis']}.")

@@ -1,4 +1,4 @@
-"""Utterances in batches of bounded size, and the losses on them that the meta-gradient is made of."""
+"""Micro-batches of bounded size, and their losses, which make up the meta-gradient."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
 def graphs_worth_keeping(samples: Sequence[int], seconds: float) -> int:
     """For :func:`s3prl_metaperser.meta.adjoint.outer_gradient`: 1 if all is one micro-batch with room to spare, else 0.
 
-    A single micro-batch's graph saves a forward and a backward pass of the adjoint's first step. It lies beside the
-    outer loss's graph, which makes 1.4 times the activations of a Hessian-vector product
-    (``benchmarks/speed/results/``), so that only two thirds of ``seconds`` may be in it.
+    Keeping a single micro-batch's graph saves a forward and a backward pass of the adjoint's first step. Together with
+    the outer loss's graph it takes 1.4 times the activations of a Hessian-vector product
+    (``benchmarks/speed/results/``), so it may hold only two thirds of ``seconds``.
     """
     return int(len(micro_batches(samples, seconds / 1.5)) == 1)
 
@@ -51,14 +51,14 @@ def micro_losses(
     """Losses of K utterances as micro-batches (:data:`s3prl_metaperser.meta.micro_gradients.MicroLoss`).
 
     Their sum is the class-balanced soft cross-entropy's mean over the K utterances. With dropout on, the masks depend
-    on ``seed``, the inner step and the micro-batch alone, so that a second call sees the same ones. A frozen front-end
-    runs at the first call only; what it made is kept as long as the losses are.
+    only on ``seed``, the inner step and the micro-batch, so that a second call sees the same ones. A frozen front-end
+    runs only at the first call; its outputs are kept as long as the losses.
 
     Args:
         wavs: K waveforms, each [n] at 16 kHz, on any device.
         weighted_targets: :func:`s3prl_metaperser.protocol.loss.weighted_targets`, [K, C].
         seconds: padded audio in one micro-batch.
-        seed: what this adaptation is named by, such as outer step and rater.
+        seed: identifies this adaptation, e.g. outer step and rater.
     """
 
     def share(group: list[int], number: int) -> Callable[[Mapping[str, Tensor], int], Tensor]:
@@ -80,7 +80,7 @@ def micro_losses(
 
 @contextlib.contextmanager
 def _drawn_from(model: FineTunedModel, device: torch.device, *names: object) -> Iterator[None]:
-    """Dropout masks come from generators that ``names`` seed; the global ones are afterwards as they were."""
+    """Dropout masks come from generators seeded by ``names``; the global state is restored."""
     if not (model.training and model.options.dropout):
         yield
         return

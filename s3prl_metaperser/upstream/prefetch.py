@@ -1,4 +1,4 @@
-"""Work done ahead by a few threads, handed out in order: audio is decoded while the upstream computes."""
+"""Work done ahead in a few threads, returned in order: audio is decoded while the upstream computes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from s3prl_metaperser.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: More threads than this gain nothing: decoding is a small part of the work.
+#: More threads gain nothing: decoding is a small part of the work.
 MOST_THREADS = 4
-#: Items that one thread takes at a time, so that handing over costs little beside small items.
+#: Items that one thread takes at a time, so that overhead is small even for small items.
 BLOCK = 8
 
 
@@ -29,13 +29,13 @@ def cores() -> int:
 def prefetched(
     work: Callable[[Item], Result], items: Sequence[Item], ahead: int
 ) -> Iterator[Iterator[tuple[Item, Result | UserError]]]:
-    """Within the block, each item with ``work(item)``, in order, begun at least ``ahead`` items before it is asked for.
+    """Within the block, each item with ``work(item)``, in order, started at least ``ahead`` items in advance.
 
-    A UserError of an item is handed out in the place of its result; any other exception is raised there. When the block
-    is left, by an interrupt too, what has not begun is dropped.
+    A UserError of an item takes the place of its result; any other exception is raised there. On leaving the block,
+    also by an interrupt, pending work is cancelled.
 
     Args:
-        work: runs in other threads; what it is given and returns must bear that.
+        work: runs in other threads, so it must be thread-safe.
     """
     pool = ThreadPoolExecutor(max(1, min(MOST_THREADS, cores())), "prefetch")
     try:

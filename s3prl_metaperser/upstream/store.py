@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from s3prl_metaperser.corpora.audio import load_audio
+from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
@@ -35,7 +35,6 @@ from s3prl_metaperser.storage.provenance import refuse
 from s3prl_metaperser.upstream.prefetch import prefetched
 
 RECIPE = 1  # raised whenever the same input would give other features
-SAMPLE_RATE = 16000
 SHARD_SIZE = 128
 #: The longest utterance of a batch over its shortest: padding is exact, but work all the same.
 PADDING = 1.1
@@ -61,7 +60,7 @@ class FeatureIdentity:
     selection: str = "hidden_states"
     normalize: bool = False
     dtype: str = "float32"
-    sample_rate: int = SAMPLE_RATE
+    sample_rate: int = RATE
     recipe: int = RECIPE
     precision: str = "float32"
 

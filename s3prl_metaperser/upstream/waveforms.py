@@ -1,4 +1,4 @@
-"""A corpus's waveforms, read when they are asked for."""
+"""A corpus's waveforms, read on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from s3prl_metaperser.corpora.base import Utterance
 
 
 class Waveforms:
-    """Stands where pooled features stand otherwise: indexing by rows gives waveforms.
+    """Takes the place of pooled features: indexing by rows gives waveforms.
 
     Args:
         utterances: N of them; their order is the order of rows.

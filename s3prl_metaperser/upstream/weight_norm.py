@@ -81,11 +81,5 @@ def replace_fused(model: nn.Module) -> int:
     return count
 
 
-def fused(model: nn.Module) -> list[str]:
-    """Names of the modules whose weight norm is still torch's own."""
-    hooked = [n for n, m in model.named_modules() if any(type(h) is WeightNorm for h in m._forward_pre_hooks.values())]
-    return hooked + [name for name, module in model.named_modules() if _is_fused_parametrization(module)]
-
-
 def _is_fused_parametrization(module: Any) -> bool:
     return type(module).__name__ == "_WeightNorm" and type(module).__module__ == "torch.nn.utils.parametrizations"
