@@ -36,9 +36,9 @@ from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel, double_backward_attention, prepare
 from s3prl_metaperser.upstream.groups import adapting, groups
+from s3prl_metaperser.upstream.inputs import Waveforms
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 from s3prl_metaperser.upstream.recompute import recomputed
-from s3prl_metaperser.upstream.waveforms import Waveforms
 from s3prl_metaperser.upstream.weight_norm import composite_weight_norm, replace_fused
 
 KINDS = tuple(UPSTREAM)

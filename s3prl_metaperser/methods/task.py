@@ -17,7 +17,7 @@ from s3prl_metaperser.protocol.loss import weighted_targets
 
 if TYPE_CHECKING:
     from s3prl_metaperser.upstream.finetuning import FineTunedModel
-    from s3prl_metaperser.upstream.waveforms import Waveforms
+    from s3prl_metaperser.upstream.inputs import Waveforms
 
 #: Pooled features [K, L, D], or K waveforms.
 Inputs = torch.Tensor | list[torch.Tensor]

@@ -24,10 +24,9 @@ from s3prl_metaperser.run.workspace import Prepared, Workspace, check_layer, say
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
+from s3prl_metaperser.upstream.inputs import PooledInputs, Waveforms, WaveInputs
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.store import FeatureIdentity
-from s3prl_metaperser.upstream.waveforms import Waveforms
 
 #: Makes the upstream, once.
 Build = Callable[[], nn.Module]

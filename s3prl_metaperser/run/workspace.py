@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from s3prl_metaperser.methods.base import EpisodeData, TrainingTask
     from s3prl_metaperser.protocol.loader import LabelTable
     from s3prl_metaperser.upstream.finetuning import FineTunedModel
+    from s3prl_metaperser.upstream.inputs import Waveforms
     from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
-    from s3prl_metaperser.upstream.waveforms import Waveforms
 
 #: Utterances in one forward pass where ``modelrc.batch_size`` leaves it open; on a CPU one is fastest.
 GPU_BATCH = 16

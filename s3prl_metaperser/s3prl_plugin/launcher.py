@@ -86,12 +86,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
         args, config = _resumed(args, content, past)
     else:
         config = _read_config(args)
-    task = task_of(downstream)
-    if args.override and args.override.lower() != "none":
-        complete = task.options_from(config).as_config()  # so that -o knows every key
-        apply_override(args.override, args, complete, strict_config=True, open_sections=OPEN_SECTIONS)
-        config = complete
-    options = task.options_from(config)
+    config = _overridden(args, config)
+    options = _task(args).options_from(config)
     _announce(args, options)
     check_upstream(args.upstream)
     if past is None:
@@ -159,7 +155,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
         if folder is None:
             if args.downstream != DOWNSTREAM:
                 return None
-            folder = _default_folder(args, task_of(DOWNSTREAM).options_from(_overridden(args)))
+            folder = _default_folder(args, _task(args).options_from(_overridden(copy.copy(args), _read_config(args))))
         if steps_of(folder):
             args.past_exp = str(folder)
     if not args.past_exp:
@@ -213,12 +209,12 @@ def _check_argument(key: str, value: Any, past: Path) -> None:
         raise UserError(f"{past} is damaged: its argument {key} is {shown(value)}, expected {kind.__name__}.")
 
 
-def _overridden(args: argparse.Namespace) -> dict[str, Any]:
-    """The configuration with ``-o``, on copies; for the default folder's name."""
-    config = _task(args).options_from(_read_config(args)).as_config()
+def _overridden(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    """The complete configuration with ``-o`` applied, which changes ``args`` as well."""
+    complete = _task(args).options_from(config).as_config()  # so that -o knows every key
     if args.override and args.override.lower() != "none":
-        apply_override(args.override, copy.copy(args), config, strict_config=True, open_sections=OPEN_SECTIONS)
-    return config
+        apply_override(args.override, args, complete, strict_config=True, open_sections=OPEN_SECTIONS)
+    return complete
 
 
 def _read_config(args: argparse.Namespace) -> dict[str, Any]:

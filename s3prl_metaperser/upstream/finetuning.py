@@ -5,7 +5,7 @@ Its options (``options`` below; any object with these attributes)::
     adapt: str = "all"               all, top:N or names of groups (:mod:`s3prl_metaperser.upstream.groups`)
     train_front_end: bool = False    train the convolutions over the waveform, which s3prl also freezes
     micro_batch_seconds: float = 20  padded audio in one forward pass (:func:`.micro_batches.micro_batches`)
-    longest_seconds: float = 15      longer utterances are cropped (:mod:`s3prl_metaperser.upstream.waveforms`)
+    longest_seconds: float = 15      longer utterances are cropped (:mod:`s3prl_metaperser.upstream.inputs`)
     bf16: bool = False               autocast to bfloat16, on CUDA only
     activation_checkpointing: bool = False   (:mod:`s3prl_metaperser.upstream.recompute`)
     dropout: bool = False            the checkpoint's own dropout rates, with masks that a seed repeats

@@ -1,16 +1,17 @@
-"""From waveforms to model inputs, for clips outside a corpus: one path for ``-m inference`` and listeners.
+"""Model inputs: a corpus's waveforms, and clips outside a corpus (``-m inference`` and listeners).
 
 A clip's input equals, bit by bit, that of the same audio in a corpus on the same kind of device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from s3prl_metaperser.corpora.audio import RATE
+from s3prl_metaperser.corpora.audio import RATE, load_audio
+from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.upstream.pooling import pool_waveforms
 from s3prl_metaperser.upstream.store import FeatureIdentity
 
@@ -84,3 +85,37 @@ class WaveInputs:
     def together(self, items: Sequence[Tensor]) -> list[Tensor]:
         """K inputs as a system takes them."""
         return list(items)
+
+
+class Waveforms(WaveInputs):
+    """Takes the place of pooled features: indexing by rows gives waveforms.
+
+    Args:
+        utterances: N of them; their order is the order of rows.
+        longest_seconds: longer utterances are cropped to their beginning.
+        shape: (L, D) of the upstream's features.
+        device: where waveforms go.
+    """
+
+    def __init__(
+        self, utterances: Sequence[Utterance], longest_seconds: float, shape: tuple[int, int], device: str = "cpu"
+    ):
+        super().__init__(longest_seconds, device)
+        self.utterances = list(utterances)
+        self.shape = (len(self.utterances), *shape)
+
+    @property
+    def cropped(self) -> int:
+        """How many utterances are longer than ``longest_seconds``."""
+        return sum(u.seconds * RATE > self.longest for u in self.utterances)
+
+    def to(self, device: str) -> Waveforms:
+        """The same waveforms for another device."""
+        return Waveforms(self.utterances, self.longest / RATE, self.shape[1:], device)
+
+    def samples(self, row: int) -> int:
+        """How many samples one utterance has after cropping, by its header."""
+        return min(int(self.utterances[row].seconds * RATE), self.longest)
+
+    def __getitem__(self, rows: Iterable[int]) -> list[Tensor]:
+        return self.each([torch.from_numpy(load_audio(self.utterances[int(row)].path)) for row in rows])
