@@ -179,6 +179,18 @@ def test_it_is_one_file_and_one_entry_point():
     assert points.count("=") == 1
 
 
+def test_validate_recomputes_the_numbers_of_its_results(done, tmp_path, capsys):
+    shutil.copytree(done / "results", tmp_path / "results")
+    assert main(["validate", "--all", str(tmp_path / "results")]) == 0
+    (path, *_) = sorted((tmp_path / "results").rglob("result_test.json"))
+    content = stored(path)
+    content["episodes"][0]["metrics"]["nats"] += 0.01
+    path.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["validate", "--all", str(tmp_path / "results")]) == 1
+    assert "metrics.nats" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def report(done):
     assert main(["report", str(done / "results"), "--out", str(done / "report")]) == 0

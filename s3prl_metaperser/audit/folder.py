@@ -20,6 +20,7 @@ from s3prl_metaperser.corpora import CORPORA, Corpus, open_corpus, reader_option
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.result import Result, read_with_faults
+from s3prl_metaperser.tasks import DEFAULT_TASK
 
 FILES = ("result_test.json", "result_dev.json")
 CELL, BEST = "cell.json", "dev-best.ckpt"
@@ -173,7 +174,11 @@ class _Corpora:
         self._known: dict[str, Corpus | str] = {}
 
     def of(self, result: Result, findings: Findings) -> Corpus | None:
-        """The corpus with the fingerprint of a result; None where it is not at hand."""
+        """The corpus with the fingerprint of a result; None where it is not at hand, or is split otherwise."""
+        if result.task != DEFAULT_TASK:
+            why = f"only the task {DEFAULT_TASK} draws its episodes in a way that is checked"
+            self.missing[why] = self.missing.get(why, 0) + 1
+            return None
         corpus = self.given if self.given is not None else self._opened(result, findings)
         if isinstance(corpus, Corpus) and corpus.fingerprint() != result.hashes.corpus:
             corpus = f"{corpus.root} has other labels now than when they were made"

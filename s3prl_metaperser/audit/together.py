@@ -8,6 +8,7 @@ from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import check_compatible, pairs
 from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.tasks import task_of
 
 
 def check_together(results: Sequence[Result], findings: Findings) -> None:
@@ -23,16 +24,16 @@ def check_together(results: Sequence[Result], findings: Findings) -> None:
             findings.file = str(other.file)
             compare(other, first, findings)
 
-    each(lambda r: (r.cell.corpus, r.cell.scenario, r.cell.fold, r.cell.shots, r.cell.split), _paired)
-    each(lambda r: (r.key, r.cell.fold, r.cell.split), _second)
-    each(lambda r: (r.key, r.raters.test, r.cell.split), _other_fold)
+    each(lambda r: (r.task, r.cell.corpus, r.cell.scenario, r.cell.fold, r.cell.shots, r.cell.split), _paired)
+    each(lambda r: (r.task, r.key, r.cell.fold, r.cell.split), _second)
+    each(lambda r: (r.task, r.key, r.raters.test, r.cell.split), _other_fold)
     if len(findings.found) == before:  # what a report would refuse, with a message of its own
         findings.file = ""
         for kind in sorted({(r.task, r.cell.split, r.cell.protocol) for r in results}):
             chosen = [r for r in results if (r.task, r.cell.split, r.cell.protocol) == kind]
             findings.checks += len(chosen)
             try:
-                check_compatible(chosen)
+                check_compatible(chosen, task_of(kind[0]).free_options())
             except UserError as error:
                 findings.check(False, "", str(error))
 
