@@ -3,10 +3,12 @@ import dataclasses
 import pytest
 from synthetic import EXTERNAL, synthetic_corpus
 
-from s3prl_metaperser.corpora.base import Rating
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.base import Rating, Suggestions
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.protocol.splits import check_leakage, make_split
+from s3prl_metaperser.run.workspace import Workspace
 
 FOLDS = [f"fold{number}" for number in range(1, 6)]
 
@@ -120,6 +122,20 @@ def test_wrong_requests_name_what_is_wrong(corpus, options, message):
 def test_too_few_raters_is_one_clear_error(raters):
     with pytest.raises(UserError, match="needs at least 3 raters"):
         make_split(synthetic_corpus(raters=raters), scenario="seen", fold="fold1")
+
+
+def test_a_corpus_that_suggests_no_test_sessions_is_asked_for_them():
+    corpus = dataclasses.replace(synthetic_corpus(), suggested=Suggestions())
+    with pytest.raises(UserError, match=r"suggests no test sessions.* Set datarc\.test_sessions to some of: Ses01"):
+        make_split(corpus, scenario="unseen", fold="fold1", exclude_raters=())
+
+
+def test_what_a_corpus_suggests_is_tested_on_and_stands_in_the_options_of_the_run(tmp_path):
+    corpus = dataclasses.replace(synthetic_corpus(), suggested=Suggestions(test_sessions=("Ses02",)))
+    options = Options.from_config({"downstream_expert": {"datarc": {"scenario": "unseen", "cache_dir": str(tmp_path)}}})
+    workspace = Workspace(options, corpus)
+    assert {corpus.utterance(r.utterance).session for r in workspace.split.test} == {"Ses02"}
+    assert workspace.options.downstream_expert.datarc.test_sessions == ("Ses02",)
 
 
 def test_unseen_without_sessions_says_what_to_add():

@@ -41,7 +41,7 @@ class DataOptions:
     fold: str = "fold1"
     test_raters: tuple[str, ...] | None = None
     exclude_raters: tuple[str, ...] | None = None
-    test_sessions: tuple[str, ...] = ("Ses05",)
+    test_sessions: tuple[str, ...] | None = None
     duplicates: Literal["error", "union", "first"] = "error"
     outside: bool = option(False, affects="files")
     smoothing: Fraction = 0.05

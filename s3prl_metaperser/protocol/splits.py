@@ -152,13 +152,18 @@ def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> 
     if scenario == "seen":
         return everything, everything
     sessions = sorted({u.session for u in corpus.utterances})
+    if sessions in ([], [""]):
+        raise UserError(
+            f"Corpus {corpus.name!r} at {corpus.root} has no sessions, and the unseen scenario is split by "
+            "them. Add a column 'session' to files.csv and set datarc.test_sessions."
+        )
+    if not test_sessions:
+        raise UserError(
+            f"Corpus {corpus.name!r} suggests no test sessions, and the unseen scenario is split by them. Set "
+            f"datarc.test_sessions to some of: {', '.join(sessions)}."
+        )
     for session in test_sessions:
         if session not in sessions:
-            if sessions in ([], [""]):
-                raise UserError(
-                    f"Corpus {corpus.name!r} at {corpus.root} has no sessions, and the unseen scenario is split by "
-                    "them. Add a column 'session' to files.csv and set datarc.test_sessions."
-                )
             raise unknown_name("session", session, sessions)
     test = {u.id for u in corpus.utterances if u.session in set(test_sessions)}
     return everything - test, test

@@ -222,5 +222,5 @@ def _marginal_tables(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
         name, corpus = next(((name, made) for name, made in found if made is not None), ("", None))
         if corpus is None or corpus.fingerprint() != hashes[name]:
             return []
-    sessions = gathered.option(name, "datarc", "test_sessions", default=corpus.suggested.test_sessions)
+    sessions = gathered.option(name, "datarc", "test_sessions", default=()) or corpus.suggested.test_sessions
     return marginal_tables(corpus, gathered.test_raters(name), tuple(sessions), name)

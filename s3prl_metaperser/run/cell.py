@@ -80,6 +80,7 @@ class OpenCell:
         if (threads := self.options.runner.threads) is not None:
             torch.set_num_threads(threads)
         self.workspace = open_workspace(self.options)
+        self.options = self.workspace.options
         for line in self.workspace.describe():
             say(line)
         self.scope = open_scope(cell, self.options, self.workspace)

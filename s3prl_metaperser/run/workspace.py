@@ -77,7 +77,7 @@ class Workspace:
     """One corpus, scenario and fold.
 
     Args:
-        options: the whole configuration.
+        options: the whole configuration; the attribute ``options`` also names the sessions that the corpus suggests.
         corpus: as read; by default the one that the options name.
         splits: how it is split.
     """
@@ -88,10 +88,13 @@ class Workspace:
         corpus: Corpus | None = None,
         splits: Callable[[Corpus, DataOptions], Split] = split_by_rater,
     ):
-        self.options = options
         data = options.downstream_expert.datarc
         self.cache = cache_root(data.cache_dir)
         self.corpus = open_corpus(data) if corpus is None else corpus
+        if data.test_sessions is None and (suggested := self.corpus.suggested.test_sessions):
+            data = dataclasses.replace(data, test_sessions=suggested)
+        expert = dataclasses.replace(options.downstream_expert, datarc=data)
+        self.options = dataclasses.replace(options, downstream_expert=expert)
         self.split = splits(self.corpus, data)
 
     def training_seed(self, seed: int) -> int:
