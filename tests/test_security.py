@@ -79,7 +79,7 @@ def test_a_hugging_face_folder_runs_no_pickle_and_fetches_no_code(tmp_path, name
         with pytest.raises(UserError, match="names code that would be downloaded"):
             hub.build_upstream(name, str(folder))
     (folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    with pytest.raises(UserError, match=r"Cannot read .* as JSON"):
         hub.build_upstream(name, str(folder))
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "model.safetensors").unlink()

@@ -144,7 +144,7 @@ def test_features_that_are_not_finite_name_the_file(tmp_path, utterances):
 
 
 def test_missing_audio_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match=r"gone\.wav: cannot be read"):
+    with pytest.raises(UserError, match=r"Cannot read .*gone\.wav"):
         audio_hash(tmp_path / "gone.wav")
 
 

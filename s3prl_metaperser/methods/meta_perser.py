@@ -4,7 +4,7 @@ On a frozen upstream the inner steps are computed in closed form, or by the refe
 starts from SSL-E and the outer gradient comes from the exact adjoint. Table 2's rows are this system with its four
 switches fixed (:func:`s3prl_metaperser.methods.table2_rows`): the first is MAML from a random head, with a support and
 a query set, second-order gradients throughout and one fixed inner rate. Rows two to five are in the order in which the
-paper's prose names the parts; which published row is which part cannot be read from it (the tick marks are lost).
+paper's prose names the parts; it does not say which published row is which part (the tick marks are lost).
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ def _check_names_no_code(file: Path) -> None:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({shown(str(error))}). Copy it again.") from None
+        raise UserError(f"Cannot read {file} as JSON ({shown(str(error))}). Copy it again.") from None
     for key, value in settings.items() if isinstance(settings, dict) else ():
         if key in ("auto_map", "custom_pipelines") or ("attn_implementation" in key and "/" in str(value)):
             raise UserError(

@@ -107,9 +107,7 @@ def audio_hash(path: Path) -> str:
     try:
         return file_hash(path)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror}). Run `metaperser validate` on the corpus."
-        ) from None
+        raise UserError(f"Cannot read {path} ({error.strerror}). Run `metaperser validate` on the corpus.") from None
 
 
 class PooledStore:
