@@ -193,6 +193,8 @@ def test_a_file_outside_the_folder_is_refused_with_its_line(tmp_path, table, nam
         ("fil,rater,label\n1.wav,a,sad\n", r"column 'file' is missing; it has fil, rater, label"),
         ("file,rater,x\n1.wav,a,sad\n", r"column 'label' is missing"),
         ("file,label\n1.wav,sad\n", r"column 'rater' is missing"),
+        ("file,rater,value\n1.wav,a,3\n", r"'value' holds numbers of a scale, and this label set has none"),
+        ("file,value\n1.wav,3\n", r"'value' holds numbers of a scale, and this label set has none"),
         ("file,rater,label,label\n1.wav,a,sad,sad\n", r":1: two columns are named 'label'"),
         ("file\n1.wav\n", r":1: no ratings, only file"),
         ("file,,ben\n1.wav,sad,sad\n", r":1: column 2 has no name"),

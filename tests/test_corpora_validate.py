@@ -290,3 +290,12 @@ def test_a_wav_written_to_a_pipe_has_no_length_and_loads(tmp_path):
     content[40:44] = struct.pack("<I", 0xFFFFFFFF)
     path.write_bytes(content)
     assert len(load_audio(path)) == 800
+
+
+@pytest.mark.parametrize(("raters", "few"), [(("anna", "ben"), True), (("anna", "ben", "cat"), False)])
+def test_the_report_says_that_raters_are_too_few_to_train_on(tmp_path, raters, few):
+    write_wav(tmp_path / "good.wav")
+    (tmp_path / "ratings.csv").write_text("file,rater,label\n" + "".join(f"good.wav,{r},sad\n" for r in raters))
+    corpus = load_corpus("ratings_csv", tmp_path)
+    text = format_report(corpus, validation_report(corpus, progress=False))
+    assert ("Too few raters to train on: at least 3" in text) == few

@@ -237,7 +237,7 @@ def test_a_level_may_be_given_by_its_name_or_spelling_and_a_code_for_no_answer_i
             r"labels\.yaml:2: Bad value 'singel' for kind\. Did you",
         ),
         ("name: x\nkind: single\nclasses: [a]", "at least two names"),
-        ("name: x\nkind: single\nclasses: [a, a]", "at least two names, each once"),
+        ("name: x\nkind: single\nclasses: [a, a]", "the class 'a' appears twice"),
         ("name: x\nkind: single\nclasses: [a, b]\nspellings: {c: d}", "spellings: 'd' is not a class"),
         ("name: x\nkind: single\nclasses: [happy, sad]\nmerges: {joy: hapy}", "not a class. Did you mean 'happy'"),
         ("name: x\nkind: single\nclasses: [a, b]\nmerges: {a: b}", "so take it out of classes"),

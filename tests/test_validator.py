@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_named_with_its_key_and_what_is_expected(changes, t
 def test_something_else_in_place_of_a_mapping_is_refused_at_the_root_and_below():
     with pytest.raises(UserError, match=r"^grid must be a mapping of parts, limits, got 3\.$"):
         build(Grid, 3, "grid")
-    with pytest.raises(UserError, match=r"^Expected a mapping of parts, limits, got None\.$"):
+    with pytest.raises(UserError, match=r"^Expected a mapping of parts, limits, the file is empty\.$"):
         build(Grid, None)
 
 

@@ -220,7 +220,8 @@ def _section(cls: type) -> _Converter:
             value = {}
         if not isinstance(value, Mapping):
             text = f"{name} must be a mapping" if name else "Expected a mapping"
-            return walk.refuse(keys, f"{text} of {', '.join(known)}, got {shown(value)}.")
+            got = "the file is empty" if value is None else f"got {shown(value)}"
+            return walk.refuse(keys, f"{text} of {', '.join(known)}, {got}.")
         values = {}
         for key, item in value.items():
             if key in known:

@@ -19,6 +19,9 @@ DROPPED_LEFT_OUT = "ticks: left out by the label set"
 DROPPED_NOTHING_LEFT = "ratings: no class left"
 DROPPED_UNRATED = "utterances: no rating left"
 
+#: One to test, one to validate, one to train.
+FEWEST_RATERS = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

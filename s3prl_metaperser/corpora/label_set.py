@@ -124,8 +124,11 @@ class LabelSet:
         ascending = list(self.levels) == sorted(set(self.levels)) and all(map(math.isfinite, self.levels))
         if self.kind == "ordinal" and not (ascending and len(self.levels) == len(self.classes) >= 2):
             yield "kind ordinal needs levels: a number for each class, at least two, ascending."
-        elif len(self.classes) < 2 or len(classes) < len(self.classes):
-            yield "classes must be at least two names, each once."
+        elif len(classes) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            yield f"the class {shown(twice)} appears twice. Remove one."
+        elif len(classes) < 2:
+            yield "classes must be at least two names."
         if self.kind != "ordinal" and self.levels:
             yield "levels belong to kind ordinal alone."
         reserved = ";:" if self.kind == "soft" else ";"

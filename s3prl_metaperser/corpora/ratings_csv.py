@@ -260,6 +260,11 @@ def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[in
     times = [header.index(name) for name in _TIMES if name in header]
     answers = _NUMBER if scale else _LABEL
     wide = csv_rows.find_column(header, _RATER + answers) is None
+    if not scale and csv_rows.find_column(header, answers) is None and _NUMBER[0] in header:
+        raise UserError(
+            f"{path}:1: a column {_NUMBER[0]!r} holds numbers of a scale, and this label set has none. "
+            f"Name the column {_LABEL[0]!r}, or give a label set of kind ordinal."
+        )
     if wide:
         raters = [n for n in range(len(header)) if n != file and n not in times]
         _check_wide(path, header, raters)

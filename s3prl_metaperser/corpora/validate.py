@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
-from s3prl_metaperser.corpora.base import Corpus, Problem
+from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Problem
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.
 LISTED = 20
@@ -75,6 +75,10 @@ def format_report(corpus: Corpus, report: dict) -> str:
             lines.append(f"  ... and {len(found) - LISTED} more")
         if found:
             blocks.append("\n".join([f"{title} ({len(found)})", *lines]))
+    if len(report["raters"]) < FEWEST_RATERS:
+        blocks.append(
+            f"Too few raters to train on: at least {FEWEST_RATERS}, one to test, one to validate, one to train."
+        )
     if exit_status(report):
         blocks.append("Not fit for training: fix the serious problems first.")
     else:

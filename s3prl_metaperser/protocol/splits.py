@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s3prl_metaperser.corpora.base import Corpus, Rating
+from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Rating
 from s3prl_metaperser.errors import UserError, unknown_name
 
 SCENARIOS = ("seen", "unseen")
@@ -99,10 +99,10 @@ def make_split(
     if both:
         raise UserError(f"Rater {both[0]!r} is in both test_raters and exclude_raters. Remove it from one of them.")
     remaining = [rater for rater in raters if rater not in exclude_raters]
-    if len(remaining) < 3 or len(test_raters) < 2:
+    if len(remaining) < FEWEST_RATERS or len(test_raters) < 2:
         raise UserError(
             f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) "
-            f"and {len(test_raters)} test rater(s); a split needs at least 3 raters (one to test, one to "
+            f"and {len(test_raters)} test rater(s); a split needs at least {FEWEST_RATERS} raters (one to test, one to "
             "validate, one to train) and 2 test raters. Add ratings of other raters, or name test_raters."
         )
     folds = {f"fold{number}": rater for number, rater in enumerate(test_raters, start=1)}
