@@ -81,3 +81,7 @@ def test_what_run_cell_trained_the_launcher_evaluates_to_the_same_numbers(names,
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "apart")]) == 0
     apart = s3prl_metaperser.Result.read(tmp_path / "apart" / "result_test.json")
     assert (apart.episodes, apart.hashes) == (result.episodes, result.hashes)
+
+
+def test_a_folder_may_be_given_as_text():
+    assert CellOptions(UpstreamOptions("fbank_no_cmvn"), "results/cell").folder == Path("results/cell")

@@ -117,3 +117,18 @@ def test_docs_results_lists_every_key_with_the_comment_beside_its_field():
     missing = [row for row in rows if row not in DOCUMENTED]
     assert missing == []
     assert len(re.findall(r"^\| `", DOCUMENTED, flags=re.MULTILINE)) == len(rows), "the table has other rows, too"
+
+
+def test_the_columns_of_a_results_table_stay_below_their_headings(tmp_path):
+    from s3prl_metaperser.evaluation.metrics import METRICS
+
+    read = Result.read(written(tmp_path, result()))
+    every = dict.fromkeys(METRICS.names(), next(iter(read.metrics.values())))
+    head, *rows = dataclasses.replace(read, metrics=every).table("title").splitlines()[1:]
+    widest = max(len(METRICS.get(name).heading) for name in every)
+    assert widest > 28
+    assert all(
+        row[: len(METRICS.get(name).heading)] == METRICS.get(name).heading
+        for name, row in zip(every, rows, strict=True)
+    )
+    assert {re.search(r"\S+ to ", row).start() for row in rows if "%" in row} == {head.index("95 %")}

@@ -56,7 +56,8 @@ class Audit:
     def __str__(self) -> str:
         lines = [str(finding) for finding in self.found]
         outcome = f"{len(self.found)} findings" if self.found else "nothing is wrong"
-        lines.append(f"{self.files} result files, {self.checks} checks: {outcome}")
+        files = "result file" if self.files == 1 else "result files"
+        lines.append(f"{self.files} {files}, {self.checks} checks: {outcome}")
         lines.append(f"episodes, labels and losses of {self.with_corpus} of them were held against the corpus")
         lines += [f"not of {count}: {why}" for why, count in self.without_corpus.items()]
         return "\n".join(lines)

@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     corpus = open_evaluated_corpus(arguments.corpus, arguments.root, arguments.labels)
     results, out = user_path(arguments.results), user_path(arguments.out)
     written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
-    print(f"{written.results} result files; {written.missing} of {written.rows} table rows have no result yet")
+    files = "result file" if written.results == 1 else "result files"
+    print(f"{written.results} {files}; {written.missing} of {written.rows} table rows have no result yet")
     print(f"{out / PAGE}: everything on one page; tables/ (Markdown, CSV, LaTeX) and figures/ (SVG, PNG) beside it")
     return 0

@@ -102,8 +102,9 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
     _agree(results, lambda r: "", {"task": lambda r: r.task}, "Report them one by one.")
     hint = "Report them one by one: --protocol paper, or tuned."
     _agree(results, lambda r: "", {"protocol": lambda r: r.cell.protocol}, hint)
-    shared = {"corpus hash": lambda r: r.hashes.corpus, "classes": lambda r: r.classes}
-    _agree(results, lambda r: r.cell.corpus, shared)
+    shared = {"classes": lambda r: r.classes, "corpus hash": lambda r: r.hashes.corpus}
+    hint = "Two corpora under one name, or one whose labels have changed: report them one by one, or evaluate again."
+    _agree(results, lambda r: r.cell.corpus, shared, hint)
     for first, other in pairs(results, lambda r: (r.key, r.cell.fold)):
         where = f"{other.key}, {other.cell.fold}"
         raise UserError(f"{first.file} and {other.file} are both results for cell {where}. Remove one.")

@@ -292,13 +292,14 @@ class Result:
     def table(self, title: str) -> str:
         """The metrics with their 95 % intervals, and what perfect predictions reach where the answers keep it below
         the metric's bound."""
-        lines, caps = [title, f"{'metric':<28} {'mean':>7}   95 % interval"], best_possible(self.scored)
+        wide = max([28, *(len(METRICS.get(name).heading) for name in self.metrics)])
+        lines, caps = [title, f"{'metric':<{wide}} {'mean':>7}   95 % interval"], best_possible(self.scored)
         for name, span in self.metrics.items():
             metric = METRICS.get(name)
             notes = [f"perfect predictions reach {metric.shown(caps[name])}"] if name in caps else []
             notes += [f"undefined in {span.undefined} episodes"] if span.undefined else []
             shown = f"{metric.shown(span.low)} to {metric.shown(span.high)}"
-            lines.append(f"{metric.heading:<28} {metric.shown(span.mean):>7}   {'; '.join([shown, *notes])}")
+            lines.append(f"{metric.heading:<{wide}} {metric.shown(span.mean):>7}   {'; '.join([shown, *notes])}")
         return "\n".join(lines)
 
 

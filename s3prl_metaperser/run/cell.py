@@ -172,6 +172,9 @@ def run_cell(
     """Train a cell, resuming from the last checkpoint in its folder, and evaluate it on the fold's test rater.
 
     Args:
+        cell: what to run and where. Without ``options`` it is the demo corpus under the defaults of config.yaml;
+            ``Options.from_config({"downstream_expert": {"datarc": {"corpus": "ratings_csv", "root": DIR}}})`` changes
+            what the mapping names.
         open_workspace: how corpus and features are come by; a process with many cells shares them.
         record: filled in with how it went.
 

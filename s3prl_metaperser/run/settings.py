@@ -67,6 +67,9 @@ class CellOptions:
     trains: bool = True
     arguments: argparse.Namespace | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+
     @property
     def scope(self) -> str:
         """``frozen`` or ``finetuned``."""
