@@ -31,7 +31,7 @@ from s3prl_metaperser.evaluation.summary import compare, group, load_results, su
 from s3prl_metaperser.evaluation.trajectory import decided_classes
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
-from s3prl_metaperser.report import drawing, paper
+from s3prl_metaperser.report import drawing, figures, paper
 from s3prl_metaperser.report.folder import MANIFEST, publish
 from s3prl_metaperser.report.marginals import label_marginals
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
@@ -599,6 +599,26 @@ def test_drawing_leaves_matplotlibs_settings_alone():
     with drawing.style():
         drawing.new_figure(1, 1, 2)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_a_missing_rater_is_named_inside_its_axis_whatever_the_metrics_scale(tmp_path, monkeypatch):
+    write_results(tmp_path / "in", ["Random"], raters=SUGGESTED.test_raters[:2])
+    next((tmp_path / "in").rglob("result_test.json")).unlink()
+    drawn = {}
+
+    def kept(figure, key, *texts):
+        drawn[key] = figure
+        return drawing.finished(figure, key, *texts)
+
+    monkeypatch.setattr(figures, "finished", kept)
+    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    (figure,) = [figure for key, figure in drawn.items() if key.startswith("raters")]
+    axis = figure.axes[0]
+    axis.set_xlim(-0.001, 0.004)
+    names = [text for text in axis.texts if text.get_text() == "missing"]
+    assert names
+    for text in names:
+        assert axis.bbox.contains(*text.get_transform().transform(text.get_position()))
 
 
 def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, capsys):

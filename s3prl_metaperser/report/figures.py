@@ -142,7 +142,8 @@ def _rater_bars(study: Study, cells: Sequence[Cell], metric: Metric, where: str,
         handles.append(bars)
     for place, rater in enumerate(raters):
         if not any(rater in study.everything.cells[cell] for cell in cells):
-            axis.text(0.5, place, "missing", style="italic", va="center")
+            beside = axis.get_yaxis_transform()  # the metric may be on any scale
+            axis.text(0.012, place, "missing", style="italic", va="center", transform=beside)
     axis.set_yticks(range(len(raters)), raters)
     axis.set_ylim(len(raters) - 0.5, -0.5)
     axis.set_xlim(left=min(0, axis.get_xlim()[0]) if metric.bounds[0] < 0 else 0)
