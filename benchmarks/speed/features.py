@@ -163,7 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--size", choices=["tiny", "base"], default="tiny", help="of the upstreams with weights")
+    parser.add_argument("--size", choices=["tiny", "base"], default="tiny", help="size of the upstreams with weights")
     parser.add_argument("--utterances", type=int, default=48)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))

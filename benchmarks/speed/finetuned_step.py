@@ -188,9 +188,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--device", default="cpu", help="cpu or cuda")
     options.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16 is autocast, CUDA only")
     options.add_argument("--shots", type=int, default=4, metavar="K")
-    options.add_argument("--seconds", type=float, default=2.0, help="of each utterance")
+    options.add_argument("--seconds", type=float, default=2.0, help="length of each utterance")
     options.add_argument("--inner-steps", type=int, nargs="+", default=[1, 2], metavar="S")
-    options.add_argument("--micro-batch-seconds", type=float, help="of padded audio; all K in one by default")
+    options.add_argument(
+        "--micro-batch-seconds", type=float, help="padded audio per micro-batch; all K utterances in one by default"
+    )
     options.add_argument("--growth", type=int, nargs="*", default=[8, 16], metavar="K", help="more K, same micro-batch")
     options.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     options.add_argument("--rounds", type=int, default=3)
