@@ -32,7 +32,7 @@ from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.evaluation.statistics import Scored, intervals, mean_scores, paired_intervals
 from s3prl_metaperser.methods import SYSTEMS
-from s3prl_metaperser.run.training import fit
+from s3prl_metaperser.run.outer_loop import fit
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.storage.resources import downstream_folder

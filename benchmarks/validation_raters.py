@@ -46,7 +46,7 @@ from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
-from s3prl_metaperser.run.training import OuterLoop, training_batches
+from s3prl_metaperser.run.outer_loop import OuterLoop, training_batches
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.upstream.store import FeatureIdentity

@@ -29,7 +29,7 @@ from s3prl_metaperser.methods.similarity import class_centres, similarity_probab
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loader import EpisodicDataset, episodic_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
-from s3prl_metaperser.run.training import OuterLoop
+from s3prl_metaperser.run.outer_loop import OuterLoop
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.storage.resources import downstream_folder

@@ -71,6 +71,29 @@ def test_nobody_imports_from_the_right(room):
     assert {name: rooms for name, rooms in found.items() if rooms} == {}
 
 
+def module_names(path: Path) -> str:
+    """``s3prl_metaperser.run.cell`` of its file."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_module_needs_one_that_needs_it():
+    files = {module_names(path): path for path in PACKAGE.glob("**/*.py")}
+    needs = {}
+    for module, path in files.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        typing = {id(n) for top in ast.walk(tree) if isinstance(top, ast.If) for n in ast.walk(top)}
+        names = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and id(node) not in typing:
+                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        needs[module] = {name for name in names & files.keys() if not f"{module}.".startswith(f"{name}.")}
+    del needs[PACKAGE.name]  # the public face imports what it shows when it is asked for
+    while free := [module for module, others in needs.items() if not others & needs.keys()]:
+        needs = {module: others for module, others in needs.items() if module not in free}
+    assert not needs, f"in a circle, or behind one: {sorted(needs)}"
+
+
 def test_only_the_two_s3prl_rooms_import_s3prl():
     files = [file for file in PACKAGE.glob("**/*.py") if file.relative_to(PACKAGE).parts[0] not in S3PRL]
     found = {

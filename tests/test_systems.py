@@ -14,7 +14,7 @@ from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.initialisation import initialised, train_on_consensus
 from s3prl_metaperser.methods.learner import new_learner
-from s3prl_metaperser.run.training import OuterLoop, fit
+from s3prl_metaperser.run.outer_loop import OuterLoop, fit
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 

@@ -41,7 +41,7 @@ PARTS = {
     "features from the store": ["s3prl_metaperser.run.workspace:Workspace.features"],
     "initialisation": ["s3prl_metaperser.methods.meta_perser:initialised"],
     "drawing episodes": ["s3prl_metaperser.protocol.loader:EpisodicDataset.__getitem__"],
-    "outer steps": ["s3prl_metaperser.run.training:OuterLoop.update"],
+    "outer steps": ["s3prl_metaperser.run.outer_loop:OuterLoop.update"],
     "validation": ["s3prl_metaperser.run.training:validation_loss"],
     "checkpoints and logs": [
         "s3prl_metaperser.run.experiment:Experiment.save",

@@ -19,12 +19,12 @@ from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Results
 from s3prl_metaperser.grid.stages import Stage, stage_of, stages
 from s3prl_metaperser.run.cell import (
-    OpenCell,
     Record,
     existing_device,
     fit_for_this_machine,
     seed_everything,
 )
+from s3prl_metaperser.run.opened import OpenCell
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash

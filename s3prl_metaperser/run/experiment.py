@@ -23,7 +23,7 @@ from s3prl_metaperser.storage.events import Events
 from s3prl_metaperser.storage.paths import new_previous, steps_of
 
 if TYPE_CHECKING:
-    from s3prl_metaperser.run.training import OuterLoop
+    from s3prl_metaperser.run.outer_loop import OuterLoop
 
 BEST = "dev-best.ckpt"
 #: The best so far before anything was evaluated.

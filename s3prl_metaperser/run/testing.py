@@ -15,7 +15,7 @@ from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods.base import ModelState, System
 from s3prl_metaperser.methods.state import state_hash
-from s3prl_metaperser.run.cell import Checkpoint, OpenCell
+from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.provenance import differences
 

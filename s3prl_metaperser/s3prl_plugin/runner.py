@@ -17,7 +17,8 @@ from s3prl.downstream.runner import Runner
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.run.cell import Checkpoint, OpenCell, refuse_several_processes
+from s3prl_metaperser.run.cell import refuse_several_processes
+from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.testing import evaluate, predict_file
 from s3prl_metaperser.run.training import train

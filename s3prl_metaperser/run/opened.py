@@ -1,0 +1,141 @@
+"""A cell with its data: corpus and split, features, system; and the checkpoint that it starts from."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.methods import facts_of, systems
+from s3prl_metaperser.methods.base import ModelState, TrainingTask
+from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
+from s3prl_metaperser.methods.state import unpack_state
+from s3prl_metaperser.run.experiment import Experiment
+from s3prl_metaperser.run.scopes import open_scope
+from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.workspace import Workspace, say
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.provenance import refuse
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint to start from.
+
+    Attributes:
+        resumed: whether the experiment resumes from it (``-e``, ``-a``), or takes its parameters alone (``-i``).
+    """
+
+    path: Path
+    content: dict[str, Any]
+    resumed: bool = True
+
+    @classmethod
+    def read(cls, path: Path, *, resumed: bool = True) -> Checkpoint:
+        """Read one.
+
+        Raises:
+            UserError: not a checkpoint that can be read safely.
+        """
+        return cls(path, read_checkpoint(path), resumed)
+
+    @property
+    def step(self) -> int:
+        """Outer steps done."""
+        return int(self.content.get("Step", 0))
+
+
+class OpenCell:
+    """A cell with its data at hand: corpus and split, features or waveforms, and the system.
+
+    Args:
+        cell: what to run.
+        open_workspace: how corpus and features are come by; a process with many cells shares them.
+
+    Raises:
+        UserError: whatever of corpus, upstream, system or options is at fault.
+    """
+
+    def __init__(self, cell: CellOptions, open_workspace: Callable[[Options], Workspace] = Workspace):
+        self.cell, self.started = cell, time.perf_counter()
+        system = systems(cell.upstream.finetuned).get(cell.system)
+        self.options = system.options_in_force(cell.options)
+        if (threads := self.options.runner.threads) is not None:
+            torch.set_num_threads(threads)
+        self.workspace = open_workspace(self.options)
+        self.options = self.workspace.options
+        for line in self.workspace.describe():
+            say(line)
+        self.scope = open_scope(cell, self.options, self.workspace)
+        weights = torch.from_numpy(self.workspace.class_weights()).float()
+        self.system = system(self.options, weights.to(cell.device))
+
+    @functools.cached_property
+    def task(self) -> TrainingTask:
+        """What the system learns from; nothing of the test rater is in it."""
+        scope, cell = self.scope, self.cell
+        return self.workspace.task(scope.prepared, scope.identity, cell.seed, cell.device, scope.model)
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """The experiment folder."""
+        split = self.workspace.split
+        constants = {
+            "Args": self.cell.as_arguments(),
+            "Config": self.options.as_config(),
+            "System": self.cell.system,
+            "Task": self.task.identity,
+            "MadeFrom": self.task.made_from,
+            "Preprocessing": {"mean": self.scope.prepared.mean, "scale": self.scope.prepared.scale},
+            "Training": self._what_adaptation_needs(),
+        }
+        return Experiment(self.cell.folder, f"{self.cell.task}_{split.scenario}_{split.fold}", constants)
+
+    def _what_adaptation_needs(self) -> dict[str, Any]:
+        """What adapting to a new listener needs to know of the training data, which may be gone by then."""
+        corpus, split, prepared = self.workspace.corpus, self.workspace.split, self.scope.prepared
+        return {
+            "classes": list(self.task.classes),
+            "label_set": self.task.label_set.as_dict(),
+            "class_weights": self.task.class_weights.tolist(),
+            "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()},
+            "split": {"scenario": split.scenario, "fold": split.fold, "train_raters": len(split.train_raters)},
+            "upstream_checkpoint": self.scope.identity.checkpoint,
+            "shape": list(prepared.values.shape[1:]),
+            "standardized": prepared.standardized,
+        }
+
+    def load(self, checkpoint: Checkpoint) -> ModelState:
+        """The state in a checkpoint, on the cell's device.
+
+        Raises:
+            UserError: it holds another system, or was trained on other data (but for ``-i``).
+        """
+        content, name = checkpoint.content, self.cell.system
+        if content.get("System", name) != name:
+            raise UserError(f"{checkpoint.path} holds {content['System']}, not {name} (-v).")
+        if checkpoint.resumed and content.get("Task") != self.task.identity:
+            advice = "Train again, or restore what it was trained on; -i loads its parameters all the same."
+            stored = content.get("MadeFrom")
+            if not isinstance(stored, dict):
+                raise UserError(f"{checkpoint.path} was trained on other data, and does not say on which. {advice}")
+            raise refuse(f"{checkpoint.path} was trained on other data: it", stored, self.task.made_from, advice)
+        return unpack_state(content, self.system.blank(self.task), str(checkpoint.path)).to(self.cell.device)
+
+    @property
+    def initialisation_file(self) -> Path | None:
+        """Where the initialisation that cells share is kept; None for a system that does without."""
+        if not facts_of(self.cell.system).shares_initialisation(self.options.as_config()):
+            return None
+        return initialisation_file(self.task)
+
+    def initialise(self) -> None:
+        """Make the initialisation that cells share, or find it; the cell's system takes it from the cache."""
+        initialised(self.task)
