@@ -36,6 +36,7 @@ from s3prl_metaperser.run.outer_loop import fit
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 from s3prl_metaperser.storage.resources import downstream_folder
+from s3prl_metaperser.tasks import DEFAULT_TASK
 from s3prl_metaperser.upstream.store import FeatureIdentity
 
 UPSTREAM = "fbank_no_cmvn"
@@ -44,7 +45,7 @@ SHOWN = ("Random", "Linear-Zero", "Linear-Few", "Meta-PerSER")
 
 def options_for(raters: str, scenario: str, fold: str, changes: list[str]) -> Options:
     """The shipped configuration with this cell's choices and ``--set`` applied."""
-    config = yaml.safe_load((downstream_folder() / "config.yaml").read_text())
+    config = yaml.safe_load((downstream_folder(DEFAULT_TASK) / "config.yaml").read_text())
     expert = config["downstream_expert"]
     expert["datarc"].update(scenario=scenario, fold=fold)
     expert["datarc"]["demo"]["raters"] = raters

@@ -33,6 +33,7 @@ from s3prl_metaperser.run.outer_loop import OuterLoop
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.storage.resources import downstream_folder
+from s3prl_metaperser.tasks import DEFAULT_TASK
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
@@ -114,7 +115,7 @@ def test_multi_fews_new_classifier_leaves_every_other_parameter_untouched(make):
 
 def test_the_shipped_rate_of_a_new_classifier_learns_and_that_of_the_whole_model_would_not():
     """Embeddings that tell the classes apart; what is compared is the part of the loss that 50 steps take away."""
-    config = yaml.safe_load((downstream_folder() / "config_finetuned.yaml").read_text())
+    config = yaml.safe_load((downstream_folder(DEFAULT_TASK) / "config_finetuned.yaml").read_text())
     shipped = Options.from_config(config)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(32) % 9

@@ -15,10 +15,11 @@ from s3prl_metaperser.config.options import (
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage import resources
 from s3prl_metaperser.storage.resources import downstream_folder
+from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 
 def shipped(name="config.yaml"):
-    return yaml.safe_load((downstream_folder() / name).read_text())
+    return yaml.safe_load((downstream_folder(DEFAULT_TASK) / name).read_text())
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config_finetuned.yaml"])
@@ -108,4 +109,4 @@ def test_the_configuration_is_found_beside_the_installed_package_wherever_s3prl_
     ours = tmp_path / "s3prl" / "downstream" / "personalized_emotion"
     ours.mkdir(parents=True)
     monkeypatch.setattr(resources, "PACKAGE", tmp_path / "s3prl_metaperser")
-    assert resources.shipped_configuration(finetuned=False) == ours / "config.yaml"
+    assert task_of(DEFAULT_TASK).configuration("frozen") == ours / "config.yaml"

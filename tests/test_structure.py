@@ -143,7 +143,6 @@ OTHER_MEANINGS = {
     "config/options.py": {"demo"},  # the configuration's default corpus
     "evaluation/result.py": {"personalized_emotion"},  # what files of versions without tasks are results of
     "s3prl_plugin/doctor.py": {"demo"},  # the extra of that name
-    "storage/resources.py": {"personalized_emotion"},  # the folder that s3prl imports
 }
 
 

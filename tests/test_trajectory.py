@@ -22,6 +22,7 @@ from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.resources import downstream_folder
+from s3prl_metaperser.tasks import DEFAULT_TASK
 
 
 def point(content, steps):
@@ -144,5 +145,5 @@ def test_numbers_of_steps_are_checked(bad):
 def test_the_shipped_numbers_of_steps_end_with_the_cells_own_and_are_off_for_the_whole_model():
     evalrc = Options().downstream_expert.evalrc
     assert (evalrc.trajectory[0], evalrc.trajectory[-1]) == (0, evalrc.steps)
-    config = yaml.safe_load((downstream_folder() / "config_finetuned.yaml").read_text())
+    config = yaml.safe_load((downstream_folder(DEFAULT_TASK) / "config_finetuned.yaml").read_text())
     assert Options.from_config(config).downstream_expert.evalrc.trajectory == ()

@@ -24,6 +24,7 @@ from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.storage.resources import downstream_folder
+from s3prl_metaperser.tasks import DEFAULT_TASK
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 
 IDENTITY = FeatureIdentity("fake", "0" * 64)
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_paddi
 
 
 def shipped(name):
-    return Options.from_config(yaml.safe_load((downstream_folder() / name).read_text()))
+    return Options.from_config(yaml.safe_load((downstream_folder(DEFAULT_TASK) / name).read_text()))
 
 
 def build(registry, name, options):

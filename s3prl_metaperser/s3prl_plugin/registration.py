@@ -6,8 +6,8 @@ import functools
 
 from s3prl_metaperser.config.options import merged
 from s3prl_metaperser.config.yaml_files import read_yaml
-from s3prl_metaperser.storage.resources import downstream_folder, shipped_configuration
-from s3prl_metaperser.tasks import DEFAULT_TASK
+from s3prl_metaperser.storage.resources import downstream_folder
+from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 DOWNSTREAM = DEFAULT_TASK
 MODES = ("train", "evaluate", "inference")
@@ -17,7 +17,7 @@ def register() -> None:
     """Make ``s3prl.downstream.personalized_emotion`` importable, from a checkout too, and its runner MetaRunner."""
     import s3prl.downstream
 
-    parent = str(downstream_folder().parent)
+    parent = str(downstream_folder(DOWNSTREAM).parent)
     if parent not in s3prl.downstream.__path__:
         s3prl.downstream.__path__.append(parent)
     hand_over()
@@ -44,7 +44,9 @@ def _handing_over(mode: str, stock):
 
         if getattr(self.args, "downstream", None) != DOWNSTREAM or isinstance(self, MetaRunner):
             return stock(self, *args, **kwargs)
-        config = merged(read_yaml(shipped_configuration(self.args.upstream_trainable)), self.config)
+        shipped = task_of(DOWNSTREAM).configuration("finetuned" if self.args.upstream_trainable else "frozen")
+        assert shipped is not None
+        config = merged(read_yaml(shipped), self.config)
         return getattr(MetaRunner(self.args, config), mode)(*args, **kwargs)
 
     vars(method)["hands_over"] = True

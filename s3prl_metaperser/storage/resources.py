@@ -23,13 +23,8 @@ def folder(name: str) -> Path:
     return PACKAGE / _INSTALLED[name]
 
 
-def downstream_folder() -> Path:
-    """The folder ``downstream/personalized_emotion`` with the expert: of the checkout, else installed beside this
-    package, which need not be where s3prl is."""
-    in_checkout = PACKAGE.parent / "downstream" / "personalized_emotion"
-    return in_checkout if in_checkout.is_dir() else PACKAGE.parent / "s3prl" / "downstream" / "personalized_emotion"
-
-
-def shipped_configuration(finetuned: bool) -> Path:
-    """The file with every option's default: ``config.yaml``, or ``config_finetuned.yaml`` for ``-f``."""
-    return downstream_folder() / ("config_finetuned.yaml" if finetuned else "config.yaml")
+def downstream_folder(name: str) -> Path:
+    """The folder ``downstream/NAME`` with the expert of a downstream of this project: of the checkout, else installed
+    beside this package, which need not be where s3prl is."""
+    in_checkout = PACKAGE.parent / "downstream" / name
+    return in_checkout if in_checkout.is_dir() else PACKAGE.parent / "s3prl" / "downstream" / name

@@ -12,7 +12,7 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.protocol.splits import MOST_FOLDS, SCENARIOS
 from s3prl_metaperser.registry import Registry
-from s3prl_metaperser.storage.resources import shipped_configuration
+from s3prl_metaperser.storage.resources import downstream_folder
 from s3prl_metaperser.tasks import DEFAULT_TASK, Task
 from s3prl_metaperser.tasks.axes import Axis
 
@@ -44,7 +44,8 @@ def _metrics(label_set: LabelSet) -> tuple[str, ...]:
 
 
 def _configuration(scope: str) -> Path:
-    return shipped_configuration(scope == "finetuned")
+    """The file with every option's default; with ``-f`` another."""
+    return downstream_folder(DEFAULT_TASK) / ("config_finetuned.yaml" if scope == "finetuned" else "config.yaml")
 
 
 TASK = Task(
