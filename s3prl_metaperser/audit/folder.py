@@ -20,6 +20,7 @@ from s3prl_metaperser.corpora import CORPORA, Corpus, open_corpus, reader_option
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.result import Result, read_with_faults
+from s3prl_metaperser.grid.relevance import as_identified
 from s3prl_metaperser.tasks import DEFAULT_TASK
 
 FILES = ("result_test.json", "result_dev.json")
@@ -157,7 +158,7 @@ def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) 
     for name, value in wanted.items():
         section, _, rest = name.removeprefix("downstream_expert.").partition(".")
         if section in ("datarc", "evalrc", "modelrc"):
-            stored = mine.option(section, *rest.split("."))
+            stored = as_identified(name, mine.option(section, *rest.split(".")))
             findings.equal(value, stored, f"definition.options.{name}", "the result's option")
 
 

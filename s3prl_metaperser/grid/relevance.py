@@ -63,6 +63,11 @@ def nested(options: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
+def as_identified(option: str, value: Any) -> Any:
+    """An option's value as identities have it: null stands for what it was before its default became null."""
+    return _recipe(DEFAULT_TASK)[0]["unset"].get(option) if value is None else value
+
+
 @functools.cache
 def not_for_numbers(task: str) -> frozenset[str]:
     """Options that say how fast a cell runs, or where its files are."""
@@ -81,7 +86,7 @@ def _counted(task: str, config: Mapping[str, Any], counts: Callable[[str], bool]
     found = {}
     for name, value in flat(config):
         if name in recipe["options"]:
-            value = recipe["unset"].get(name) if value is None else value
+            value = as_identified(name, value)
         elif value == defaults.get(name):
             continue
         if counts(name):
