@@ -401,7 +401,7 @@ def tiny_task(tmp_path, cache, checkpoint, monkeypatch):
     original = runner.MetaRunner.train
     monkeypatch.setattr(runner.MetaRunner, "train", lambda self: (seen.append(self), original(self))[1])
     assert launcher.main(finetuned(tmp_path / "tiny", checkpoint, "Multi-Few")) == 0
-    return seen[0].system, seen[0].task, tmp_path / "tiny"
+    return seen[0].opened.system, seen[0].opened.task, tmp_path / "tiny"
 
 
 def test_with_f_multi_fews_new_classifier_leaves_the_upstream_untouched(tiny_task):

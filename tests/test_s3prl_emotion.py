@@ -91,7 +91,7 @@ def test_s3prls_own_downstream_trains_resumes_and_evaluates(experiment):
     [
         ({"-u": "fbank_no_cmvm"}, "Did you mean 'fbank_no_cmvn'?"),
         ({"-d": "emotoin"}, "Did you mean 'emotion'?"),
-        ({"-c": None}, "give one with -c FILE"),
+        ({"-c": None}, "pass one with -c FILE"),
         ({"-u": "wavlm_local"}, "add -k FILE"),
         ({"-o": "args.sed=1"}, "Did you mean 'seed'?"),
     ],
