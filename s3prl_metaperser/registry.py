@@ -9,11 +9,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from importlib import metadata
+from typing import Any, Generic, Protocol, TypeVar
 
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 
@@ -27,6 +29,21 @@ class _Entry:
     summary: str
     facts: Any
     package: str | None  # None: this one
+
+
+class _Points(Protocol):  # Python 3.12 and newer have another class for it than 3.11
+    def select(self, *, group: str) -> metadata.EntryPoints: ...
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(path: tuple[str, ...]) -> _Points:
+    """Entry points of all packages on ``path``, read once: it takes milliseconds, and there are many registries."""
+    return metadata.entry_points()
+
+
+def entry_points(group: str) -> metadata.EntryPoints:
+    """Entry points of one group."""
+    return _installed(tuple(sys.path)).select(group=group)
 
 
 class Registry(Generic[T]):
@@ -120,6 +137,7 @@ class Registry(Generic[T]):
         before = self._entries, self._plugins_read
         own = {name: entry for name, entry in self._entries.items() if entry.package is None}
         self._entries, self._plugins_read = own, False
+        _installed.cache_clear()
         try:
             yield
         finally:

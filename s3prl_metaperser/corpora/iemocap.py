@@ -25,7 +25,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import (
     DROPPED_LABEL,
     DROPPED_NOTHING_LEFT,
@@ -222,6 +221,8 @@ def _wav_names(folder: Path) -> list[str]:
 
 
 def _utterance(name: str, release: _Release) -> Utterance:
+    from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for the labels alone starts sooner
+
     path, parts = release.wavs[name], _UTTERANCE.fullmatch(name)
     assert parts is not None, "only such names have got a path"
     try:

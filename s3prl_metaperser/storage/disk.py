@@ -12,7 +12,6 @@ import fcntl
 import glob
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +144,7 @@ def clear_leftovers(folder: Path, pattern: str = ".*.part") -> list[Path]:
 def _claimed(beside: Path, folder: bool) -> tuple[int, Path]:
     """A new locked file or folder; created again if another process cleared it away before it was locked."""
     while True:
-        path = beside.with_name(f".{beside.name}.{secrets.token_hex(4)}.part")
+        path = beside.with_name(f".{beside.name}.{os.urandom(4).hex()}.part")
         if folder:
             path.mkdir()
         try:
