@@ -185,7 +185,7 @@ def main() -> None:
     table = Counter((row["what"].split(" at ")[0].split(" to ")[0], row["found"]) for row in rows)
     for (what, found), count in sorted(table.items()):
         print(f"{what:<10} {found:<26} {count:>5}")
-    print(f"{len(rows)} files of {len(FORMS)} forms")
+    print(f"{len(rows)} files of {len({row['form'] for row in rows})} forms; ffmpeg can write no other of {len(FORMS)}")
     for row in rows:
         if row["found"] == "SHORT":
             print("SHORT:", *row.values(), sep=" | ")

@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.folder import check_new, read_card
     from s3prl_metaperser.listener.leave_out import leave_out
     from s3prl_metaperser.listener.ratings import read_ratings
-    from s3prl_metaperser.listener.shell import load, quiet_upstreams
+    from s3prl_metaperser.listener.shell import load
+    from s3prl_metaperser.run.cell import quiet_upstreams
 
     quiet_upstreams()
     out = user_path(arguments.out)

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from s3prl_metaperser.listener.server import ListeningServer
     from s3prl_metaperser.listener.session import ListeningSession
-    from s3prl_metaperser.listener.shell import load, quiet_upstreams
+    from s3prl_metaperser.listener.shell import load
+    from s3prl_metaperser.run.cell import quiet_upstreams
 
     quiet_upstreams()
     clips = user_path(arguments.clips)

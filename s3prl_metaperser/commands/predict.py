@@ -26,7 +26,8 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import UserError, printable
     from s3prl_metaperser.listener.files import predict_files
-    from s3prl_metaperser.listener.shell import load, quiet_upstreams
+    from s3prl_metaperser.listener.shell import load
+    from s3prl_metaperser.run.cell import quiet_upstreams
     from s3prl_metaperser.storage.atomic import write_text
 
     if arguments.out and user_path(arguments.out).is_dir():  # before hours of predictions

@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 
 import torch
 
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
-from s3prl_metaperser.run.cell import NOT_OURS
-
-
-def quiet_upstreams() -> None:
-    """Silence the warnings that s3prl's own code causes in torch at every start."""
-    for message in NOT_OURS:
-        warnings.filterwarnings("ignore", message)
 
 
 def load(arguments: argparse.Namespace, *, adapted: bool = True) -> PersonalizedEmotionRecognizer:

@@ -101,6 +101,11 @@ def run_cell(
 def fit_for_this_machine() -> None:
     """Make s3prl run on this machine's packages; once or again before each run."""
     compat.apply()
+    quiet_upstreams()
+
+
+def quiet_upstreams() -> None:
+    """Silence the warnings that s3prl's own code causes in torch at every start."""
     for message in NOT_OURS:
         warnings.filterwarnings("ignore", message)
 
