@@ -13,7 +13,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, pool_hash
 from s3prl_metaperser.protocol.labels import ticked
 from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable
-from s3prl_metaperser.protocol.splits import default_test_raters, make_split
+from s3prl_metaperser.protocol.splits import default_test_raters, make_split, said_of
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,12 @@ def test_only_raters_that_drop_out_are_named_as_such(corpus):
     ]
     assert set(notes).isdisjoint(split.train_raters)
     assert make_split(corpus, scenario="seen", fold="fold1").notes == ()
+
+
+def test_many_raters_that_drop_out_share_one_line():
+    raters = [f"r{number}" for number in range(20)]
+    assert said_of(raters[:2], lambda rater: f"is {rater}", str) == ["rater r0 is r0", "rater r1 is r1"]
+    assert said_of(raters, lambda rater: "", lambda: "are many") == ["20 raters (r0, r1, r2, r3, r4, ...) are many"]
 
 
 def table(size):

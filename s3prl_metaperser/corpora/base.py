@@ -135,11 +135,15 @@ class Corpus:
 
     def raters(self) -> list[str]:
         """Ids of all raters with at least one rating, sorted."""
-        return sorted({rating.rater for rating in self.ratings})
+        return list(self._by_rater)
 
     def ratings_of(self, rater: str) -> dict[str, tuple[str, ...]]:
         """Utterance id -> ticks, for one rater."""
-        return {r.utterance: r.ticks for r in self.ratings if r.rater == rater}
+        return {r.utterance: r.ticks for r in self.all_of(rater)}
+
+    def all_of(self, rater: str) -> tuple[Rating, ...]:
+        """The ratings of one rater, in their order; none of somebody who is no rater."""
+        return self._by_rater.get(rater, ())
 
     def utterance(self, utterance_id: str) -> Utterance:
         """The utterance with this id (``KeyError`` where there is none)."""
@@ -149,11 +153,19 @@ class Corpus:
     def _by_id(self) -> dict[str, Utterance]:
         return {u.id: u for u in self.utterances}
 
+    @functools.cached_property
+    def _by_rater(self) -> dict[str, tuple[Rating, ...]]:
+        return by_rater(self.ratings)
+
     def fingerprint(self) -> str:
         """SHA-256 over label set, utterances (id, speaker, session) and ratings; not over where the files are.
 
-        Audio content is not part of it: the feature store hashes every audio file on its own.
+        Audio content is not part of it: :mod:`.contents` digests every audio file on its own.
         """
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         content = {
             "classes": list(self.classes),
             "utterances": [[u.id, u.speaker, u.session] for u in self.utterances],
@@ -174,6 +186,14 @@ class Corpus:
             for tick in rating.ticks:
                 entry["ticks"][tick] += 1
         return summary
+
+
+def by_rater(ratings: Iterable[Rating]) -> dict[str, tuple[Rating, ...]]:
+    """Rater -> own ratings in their order, raters sorted: one pass, however many raters there are."""
+    found: dict[str, list[Rating]] = {}
+    for rating in ratings:
+        found.setdefault(rating.rater, []).append(rating)
+    return {rater: tuple(found[rater]) for rater in sorted(found)}
 
 
 def label_hashes(ratings: Iterable[Rating]) -> dict[str, str]:

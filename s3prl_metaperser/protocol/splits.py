@@ -7,17 +7,18 @@ the test rater's support and query utterances both come from the test sessions.
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Rating
+from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Rating, by_rater
 from s3prl_metaperser.errors import UserError, unknown_name
 
 SCENARIOS = ("seen", "unseen")
 #: Folds where neither the options nor the corpus name the test raters; fewer where it has fewer raters.
 MOST_FOLDS = 5
+#: So many raters have a line each in the log; more share one.
+SAID_ONE_BY_ONE = 5
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,18 @@ class Split:
 
     def train_ratings_of(self, rater: str) -> tuple[Rating, ...]:
         """The training ratings of one rater."""
-        return tuple(r for r in self.train if r.rater == rater)
+        return self._train_by_rater.get(rater, ())
+
+    @functools.cached_property
+    def _train_by_rater(self) -> Mapping[str, tuple[Rating, ...]]:
+        return by_rater(self.train)
 
 
 def default_test_raters(corpus: Corpus, excluded: Sequence[str]) -> tuple[str, ...]:
     """Those that the corpus suggests where it has them all, else the (up to) five raters with the most ratings."""
-    counts = Counter(rating.rater for rating in corpus.ratings)
+    counts = {rater: len(corpus.all_of(rater)) for rater in corpus.raters()}
     suggested = corpus.suggested.test_raters
-    if suggested and all(counts[rater] for rater in suggested):
+    if suggested and all(rater in counts for rater in suggested):
         return suggested
     usable = [rater for rater in counts if rater not in excluded]
     return tuple(sorted(usable, key=lambda rater: (-counts[rater], rater))[:MOST_FOLDS])
@@ -87,18 +92,20 @@ def make_split(
     if scenario not in SCENARIOS:
         raise unknown_name("scenario", scenario, SCENARIOS)
     raters = corpus.raters()
+    known_raters = set(raters)
     if exclude_raters is None:
-        known = set(corpus.suggested.test_raters[:1]) <= set(raters)  # else another corpus in the same layout
-        exclude_raters = [r for r in corpus.suggested.excluded_raters if r in raters and known]
+        known = known_raters.issuperset(corpus.suggested.test_raters[:1])  # else another corpus in the same layout
+        exclude_raters = [r for r in corpus.suggested.excluded_raters if known and r in known_raters]
     if test_raters is None:
         test_raters = default_test_raters(corpus, exclude_raters)
+    excluded = set(exclude_raters)
     for rater in [*test_raters, *exclude_raters]:
-        if rater not in raters:
+        if rater not in known_raters:
             raise unknown_name("rater", rater, raters)
     both = sorted(set(test_raters) & set(exclude_raters))
     if both:
         raise UserError(f"Rater {both[0]!r} is in both test_raters and exclude_raters. Remove it from one of them.")
-    remaining = [rater for rater in raters if rater not in exclude_raters]
+    remaining = [rater for rater in raters if rater not in excluded]
     if len(remaining) < FEWEST_RATERS or len(test_raters) < 2:
         raise UserError(
             f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) "
@@ -115,25 +122,24 @@ def make_split(
     train_utterances, test_utterances = _utterances(corpus, scenario, sessions)
     held_out = {test_rater, validation_rater, *exclude_raters}
     train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
-    trainers = tuple(sorted({rating.rater for rating in train}))
-    notes = [
-        f"rater {rater} takes no part: {sum(r.rater == rater for r in corpus.ratings)} ratings left out"
-        for rater in exclude_raters
-    ]
-    notes += [
-        f"rater {rater} has no rating in the training sessions and does not train"
-        for rater in remaining
-        if rater not in held_out and rater not in trainers
-    ]
+    trainers = {rating.rater for rating in train}
+    idle = [rater for rater in remaining if rater not in held_out and rater not in trainers]
+    notes = said_of(
+        exclude_raters,
+        lambda rater: f"takes no part: {len(corpus.all_of(rater))} ratings left out",
+        lambda: f"take no part: {sum(len(corpus.all_of(r)) for r in excluded)} ratings left out",
+    )
+    nothing = "no rating in the training sessions and"
+    notes += said_of(idle, lambda rater: f"has {nothing} does not train", lambda: f"have {nothing} do not train")
     split = Split(
         scenario=scenario,
         fold=fold,
         test_rater=test_rater,
         validation_rater=validation_rater,
-        train_raters=trainers,
+        train_raters=tuple(sorted(trainers)),
         train=train,
-        validation=tuple(r for r in corpus.ratings if r.rater == validation_rater and r.utterance in train_utterances),
-        test=tuple(r for r in corpus.ratings if r.rater == test_rater and r.utterance in test_utterances),
+        validation=tuple(r for r in corpus.all_of(validation_rater) if r.utterance in train_utterances),
+        test=tuple(r for r in corpus.all_of(test_rater) if r.utterance in test_utterances),
         notes=tuple(notes),
     )
     for role in ("train", "validation", "test"):
@@ -144,6 +150,18 @@ def make_split(
             )
     check_leakage(corpus, split)
     return split
+
+
+def said_of(raters: Sequence[str], one: Callable[[str], str], all_of_them: Callable[[], str]) -> list[str]:
+    """A line for each rater, or one line where they are too many for that.
+
+    Args:
+        one: rater -> what is said of this one.
+        all_of_them: what is said of them together.
+    """
+    if len(raters) <= SAID_ONE_BY_ONE:
+        return [f"rater {rater} {one(rater)}" for rater in raters]
+    return [f"{len(raters)} raters ({', '.join(raters[:SAID_ONE_BY_ONE])}, ...) {all_of_them()}"]
 
 
 def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -182,8 +200,7 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
     _must({r.rater for r in split.train} == set(split.train_raters), "raters that take no part train")
     _must({r.rater for r in split.validation} == {split.validation_rater}, "other raters validate, too")
     _must({r.rater for r in split.test} == {split.test_rater}, "other raters are tested, too")
-    without = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
-    allowed = {(r.utterance, r.rater): r for r in without.ratings}
+    allowed = {(r.utterance, r.rater): r for r in corpus.ratings if r.rater not in held_out}
     unlike = any(allowed.get((r.utterance, r.rater)) != r for r in split.train)
     _must(not unlike, "training ratings are not those of the corpus without the held-out raters")
     if split.scenario == "unseen":

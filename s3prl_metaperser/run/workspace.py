@@ -22,7 +22,7 @@ from s3prl_metaperser.corpora import Corpus, open_corpus
 from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
-from s3prl_metaperser.protocol.splits import Split, make_split
+from s3prl_metaperser.protocol.splits import Split, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.storage.provenance import digest
@@ -315,10 +315,13 @@ class Workspace:
         ]
         lines += [f"left out: {count} x {reason}" for reason, count in sorted(corpus.dropped.items())]
         shots = self.options.downstream_expert.metarc.shots
-        for rater in split.train_raters:
-            rated = len(split.train_ratings_of(rater))
-            if rated < shots:
-                lines.append(f"rater {rater} has {rated} ratings, fewer than K={shots}: its episodes hold {rated}")
+        rated = {rater: len(split.train_ratings_of(rater)) for rater in split.train_raters}
+        few = [rater for rater, count in rated.items() if count < shots]
+        lines += said_of(
+            few,
+            lambda rater: f"has {rated[rater]} ratings, fewer than K={shots}: its episodes hold {rated[rater]}",
+            lambda: f"have fewer ratings than K={shots}: their episodes hold what they have",
+        )
         return lines + list(split.notes)
 
 
