@@ -8,6 +8,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from s3prl_metaperser.corpora import csv_rows
@@ -79,25 +80,24 @@ def note_alike(path: Path, names: set[str], problems: list[Problem], kind: str) 
             problems.append(Problem(str(path), what, serious=False))
 
 
-def rated_utterances(place: Place, files: list[str], dropped: Counter[str], problems: list[Problem]) -> list[Utterance]:
-    """One utterance per file, in the order of ``files``."""
+def rated_utterances(
+    place: Place,
+    files: list[str],
+    dropped: Counter[str],
+    problems: list[Problem],
+    described: Mapping[str, tuple[str, str]] | None = None,
+) -> list[Utterance]:
+    """One utterance per file, in the order of ``files``.
+
+    Args:
+        place: where they are.
+        files: as :meth:`Place.checked` gives them.
+        dropped, problems: of the corpus; what is found is added.
+        described: file -> (speaker, session); by default what ``files.csv`` says.
+    """
     folder = place.folder
-    table = folder / "files.csv"
-    described = {}
-    if os.path.lexists(table):
-        if not table.is_file():
-            raise UserError(f"{table}: this is not a file. Replace it with the table, or remove it.")
-        described = _read_files(table, place)
-        note_alike(table, {speaker for speaker, _ in described.values()}, problems, "speaker")
-        note_alike(table, {session for _, session in described.values()}, problems, "session")
-        unnamed = [file for file in files if file in described and not described[file][1]]
-        if unnamed and any(session for _, session in described.values()):
-            what = f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do."
-            problems.append(Problem(str(table), what, serious=False))
-        dropped[DROPPED_FILE] += len(described.keys() - set(files))
-        if missing := [file for file in files if file not in described]:
-            what = f"{len(missing)} rated files are missing from it, e.g. {missing[0]!r}; their speaker is unknown."
-            problems.append(Problem(str(table), what, serious=False))
+    if described is None:
+        described = _described(place, files, dropped, problems)
     stems = [str(PurePosixPath(file).with_suffix("")) for file in files]
     # A stem may also be the whole name of another file: a.wav beside a.wav.flac.
     taken = Counter(stems) + Counter(file for file, stem in zip(files, stems, strict=True) if file != stem)
@@ -112,6 +112,29 @@ def rated_utterances(place: Place, files: list[str], dropped: Counter[str], prob
         name = stem if taken[stem] == 1 else file
         utterances.append(Utterance(name, folder / file, speaker, session, seconds))
     return utterances
+
+
+def _described(
+    place: Place, files: list[str], dropped: Counter[str], problems: list[Problem]
+) -> dict[str, tuple[str, str]]:
+    """File -> (speaker, session) by ``files.csv``, if there is one, and what is odd about it."""
+    table = place.folder / "files.csv"
+    if not os.path.lexists(table):
+        return {}
+    if not table.is_file():
+        raise UserError(f"{table}: this is not a file. Replace it with the table, or remove it.")
+    described = _read_files(table, place)
+    note_alike(table, {speaker for speaker, _ in described.values()}, problems, "speaker")
+    note_alike(table, {session for _, session in described.values()}, problems, "session")
+    unnamed = [file for file in files if file in described and not described[file][1]]
+    if unnamed and any(session for _, session in described.values()):
+        what = f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do."
+        problems.append(Problem(str(table), what, serious=False))
+    dropped[DROPPED_FILE] += len(described.keys() - set(files))
+    if missing := [file for file in files if file not in described]:
+        what = f"{len(missing)} rated files are missing from it, e.g. {missing[0]!r}; their speaker is unknown."
+        problems.append(Problem(str(table), what, serious=False))
+    return described
 
 
 def _read_files(path: Path, place: Place) -> dict[str, tuple[str, str]]:

@@ -20,31 +20,19 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
-from s3prl_metaperser.corpora.base import (
-    DROPPED_LABEL,
-    DROPPED_LEFT_OUT,
-    DROPPED_NOTHING_LEFT,
-    DROPPED_OTHER,
-    DROPPED_UNRATED,
-    Corpus,
-    Problem,
-    Rating,
-    Suggestions,
-)
-from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
-from s3prl_metaperser.corpora.rated_files import FILE, Place, note_alike, rated_utterances
+from s3prl_metaperser.corpora.rated_files import FILE, Place
+from s3prl_metaperser.corpora.rated_rows import RatedRows
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.paths import user_path
-
-DUPLICATES = ("error", "union", "first")
 
 #: A label set of its own, beside ratings.csv.
 LABELS = "labels.yaml"
@@ -54,16 +42,11 @@ OWN_LABELS = (
     "beside ratings.csv: {name: mine, kind: single, classes: [calm, tense]}."
 )
 
-DROPPED_BLANK = "ratings: blank label"
-DROPPED_REPEATED = "ratings: repeated, the first is used"
-
 _RATER, _LABEL = ("rater", "worker", "performer"), ("label",)
 _NUMBER = ("value", "label")  # of a scale
 _TIMES = ("start", "end")
 _COLUMNS = {*FILE, *_RATER, *_NUMBER, *_TIMES}
 _WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
-
-_Raters = dict[str, tuple[int, Cell]]  # rater -> (line, answer)
 
 
 def read(
@@ -144,112 +127,18 @@ def read_table(
         UserError: no such file, not UTF-8, a row or a label that cannot be read, a number out of scale, a path that
             leads out of the folder (all with file and line), or nothing rated.
     """
-    if duplicates not in DUPLICATES:
-        raise unknown_name("value of duplicates", duplicates, DUPLICATES)
     path = _table_at(root)
     folder = path.parent if audio is None else user_path(audio)
-    table = _Table(path, label_set, duplicates, Place(folder, outside))
-    table.read(only_rater)
-    dropped, problems = table.dropped, table.problems
-    note_alike(path, {rater for raters in table.rated.values() for rater in raters}, problems, "rater")
-    kept = {file: left for file, raters in sorted(table.rated.items()) if (left := _with_ticks(raters))}
-    if not kept:
-        raise UserError(f"{path}: empty corpus, no row has a label of {', '.join(table.label_set.classes)}.")
-    dropped[DROPPED_NOTHING_LEFT] += sum(map(len, table.rated.values())) - sum(map(len, kept.values()))
-    dropped[DROPPED_UNRATED] += len(table.rated) - len(kept)
-    utterances = rated_utterances(table.place, list(kept), dropped, problems)
-    ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
-    ratings = [
-        Rating(ids[file], rater, cell.ticks, cell.value, cell.shares)
-        for file, left in kept.items()
-        for rater, cell in left
-    ]
-    return Corpus(
-        name="ratings_csv",
-        root=folder,
-        label_set=table.label_set,
-        utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
-        ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
-        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
-        problems=tuple(problems),
-        suggested=Suggestions() if label_set else iemocap.SUGGESTED,
-        merged=dict(sorted(table.merged.items())),
+    rows = RatedRows(
+        path,
+        iemocap.LABEL_SET if label_set is None else label_set,
+        Place(folder, outside),
+        duplicates=duplicates,
+        hint=OWN_LABELS if label_set is None else "",
     )
-
-
-def _with_ticks(raters: _Raters) -> list[tuple[str, Cell]]:
-    return sorted((rater, cell) for rater, (_, cell) in raters.items() if cell.ticks)
-
-
-class _Table:
-    """One ``ratings.csv`` on its way into a corpus.
-
-    Attributes:
-        rated: file -> what its raters answered.
-        dropped, merged: as in a corpus.
-    """
-
-    def __init__(self, path: Path, label_set: LabelSet | None, duplicates: str, place: Place):
-        self.path, self.duplicates, self.place = path, duplicates, place
-        self.label_set = iemocap.LABEL_SET if label_set is None else label_set
-        self.hint = OWN_LABELS if label_set is None else ""
-        if duplicates == "union" and self.label_set.kind != "multi":
-            what = f"Label set {self.label_set.name!r} takes one answer for each rating (kind {self.label_set.kind})"
-            raise UserError(f"{what}, so repeated rows have no union. Set duplicates to 'first', or 'error'.")
-        self.rated: dict[str, _Raters] = {}
-        self.dropped: Counter[str] = Counter()
-        self.merged: Counter[str] = Counter()
-        self.problems: list[Problem] = []
-
-    def read(self, only_rater: str | None) -> None:
-        files: dict[str, str] = {}  # as written -> as checked
-        parsed: dict[str, Cell] = {}
-        used: Counter[str] = Counter()  # how many ratings have this text
-        united = 0
-        for line, file, rater, label in _cells(self.path, only_rater, self.label_set.kind == "ordinal"):
-            if file not in files:
-                files[file] = self.place.checked(file, self.path, line)
-            if label not in parsed:
-                parsed[label] = self._parsed(label, rater, line)
-            cell = parsed[label]
-            if not (cell.ticks or cell.others or cell.left_out or cell.unknown):
-                self.dropped[DROPPED_BLANK] += 1
-                continue
-            raters = self.rated.setdefault(files[file], {})
-            if rater in raters:
-                first, before = raters[rater]
-                if self.duplicates == "error":
-                    raise UserError(
-                        f"{self.path}:{line}: a second row for {files[file]!r} by {rater!r}; the first is line "
-                        f"{first}. Remove one (or, in training, datarc.duplicates: 'union' or 'first')."
-                    )
-                if self.duplicates == "first":
-                    self.dropped[DROPPED_REPEATED] += 1
-                    continue
-                united += 1
-                raters[rater] = (first, Cell(self.label_set.in_order(before.ticks + cell.ticks)))
-            else:
-                raters[rater] = (line, cell)
-            used[label] += 1
-        for label, ratings in used.items():
-            self._count(parsed[label], ratings)
-        if united:
-            what = f"{united} repeated rows were united with the first row for their file and rater."
-            self.problems.append(Problem(str(self.path), what, serious=False))
-
-    def _parsed(self, label: str, rater: str, line: int) -> Cell:
-        try:
-            return self.label_set.checked(label)
-        except LabelError as fault:
-            what = f"{self.path}:{line}: {fault.what} (rater {rater[:60]!r}). {fault.hint}{self.hint}"
-            raise UserError(what) from None
-
-    def _count(self, cell: Cell, ratings: int) -> None:
-        self.dropped[DROPPED_OTHER] += ratings * cell.others
-        self.dropped[DROPPED_LEFT_OUT] += ratings * len(cell.left_out)
-        self.dropped[DROPPED_LABEL] += ratings * len(cell.unknown)
-        for change in cell.merged:
-            self.merged[change] += ratings
+    for line, file, rater, label in _cells(path, only_rater, rows.label_set.kind == "ordinal"):
+        rows.add(line, file, rater, label)
+    return rows.corpus("ratings_csv", suggested=Suggestions() if label_set else iemocap.SUGGESTED)
 
 
 def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[int, str, str, str]]:

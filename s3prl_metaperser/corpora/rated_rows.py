@@ -1,0 +1,163 @@
+"""From rows of (file, rater, label), as a reader of any format finds them, to a corpus.
+
+Labels go through the label set, files through :class:`.Place`, a second row for the same file and rater through the
+option ``duplicates``; what is left out is counted, and an error names the file and the line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from s3prl_metaperser.corpora.base import (
+    DROPPED_LABEL,
+    DROPPED_LEFT_OUT,
+    DROPPED_NOTHING_LEFT,
+    DROPPED_OTHER,
+    DROPPED_UNRATED,
+    Corpus,
+    Problem,
+    Rating,
+    Suggestions,
+)
+from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
+from s3prl_metaperser.corpora.rated_files import Place, note_alike, rated_utterances
+from s3prl_metaperser.errors import UserError, unknown_name
+
+#: What may be done with a second row for the same file and rater.
+DUPLICATES = ("error", "union", "first")
+
+DROPPED_BLANK = "ratings: blank label"
+DROPPED_REPEATED = "ratings: repeated, the first is used"
+
+_Raters = dict[str, tuple[int, Cell]]  # rater -> (line, answer)
+
+
+class RatedRows:
+    """Rows of one table on their way into a corpus.
+
+    Args:
+        path: the table, for errors.
+        label_set: what raters may answer.
+        place: where files are looked for.
+        duplicates: ``error``, ``union`` or ``first``.
+        hint: what to add to the error of a label that the set does not take.
+
+    Attributes:
+        rated: file -> what its raters answered.
+        dropped, merged, problems: as in a corpus; a reader may add what it leaves out itself.
+
+    Raises:
+        UserError: ``duplicates`` is none of these, or a union of answers of which there is one for each rating.
+    """
+
+    def __init__(self, path: Path, label_set: LabelSet, place: Place, *, duplicates: str = "error", hint: str = ""):
+        if duplicates not in DUPLICATES:
+            raise unknown_name("value of duplicates", duplicates, DUPLICATES)
+        if duplicates == "union" and label_set.kind != "multi":
+            what = f"Label set {label_set.name!r} takes one answer for each rating (kind {label_set.kind})"
+            raise UserError(f"{what}, so repeated rows have no union. Set duplicates to 'first', or 'error'.")
+        self.path, self.label_set, self.place = path, label_set, place
+        self._duplicates, self._hint = duplicates, hint
+        self.rated: dict[str, _Raters] = {}
+        self.dropped: Counter[str] = Counter()
+        self.merged: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+        self._files: dict[str, str] = {}  # as written -> as checked
+        self._parsed: dict[str, Cell] = {}
+        self._used: Counter[str] = Counter()  # how many ratings have this text
+        self._united = 0
+
+    def add(self, line: int, file: str, rater: str, label: str) -> None:
+        """One row.
+
+        Raises:
+            UserError: the file is elsewhere, the set does not take the label, or the row is a second one.
+        """
+        if file not in self._files:
+            self._files[file] = self.place.checked(file, self.path, line)
+        if label not in self._parsed:
+            self._parsed[label] = self._read(label, rater, line)
+        cell = self._parsed[label]
+        if not (cell.ticks or cell.others or cell.left_out or cell.unknown):
+            self.dropped[DROPPED_BLANK] += 1
+            return
+        name = self._files[file]
+        raters = self.rated.setdefault(name, {})
+        if rater in raters:
+            first, before = raters[rater]
+            if self._duplicates == "error":
+                raise UserError(
+                    f"{self.path}:{line}: a second row for {name!r} by {rater!r}; the first is line {first}. "
+                    "Remove one (or, in training, datarc.duplicates: 'union' or 'first')."
+                )
+            if self._duplicates == "first":
+                self.dropped[DROPPED_REPEATED] += 1
+                return
+            self._united += 1
+            raters[rater] = (first, Cell(self.label_set.in_order(before.ticks + cell.ticks)))
+        else:
+            raters[rater] = (line, cell)
+        self._used[label] += 1
+
+    def corpus(
+        self, name: str, *, suggested: Suggestions, described: Mapping[str, tuple[str, str]] | None = None
+    ) -> Corpus:
+        """The corpus of all rows. An utterance's id is its path without the extension, where that tells it apart.
+
+        Args:
+            name: the reader's.
+            suggested: how it is split by default.
+            described: file -> (speaker, session); by default as ``files.csv`` beside the audio has it.
+
+        Raises:
+            UserError: nothing is rated, or a fault in ``files.csv``.
+        """
+        for label, count in self._used.items():
+            self._count(self._parsed[label], count)
+        if self._united:
+            what = f"{self._united} repeated rows were united with the first row for their file and rater."
+            self.problems.append(Problem(str(self.path), what, serious=False))
+        note_alike(self.path, {rater for raters in self.rated.values() for rater in raters}, self.problems, "rater")
+        kept = {file: left for file, raters in sorted(self.rated.items()) if (left := _with_ticks(raters))}
+        if not kept:
+            raise UserError(f"{self.path}: empty corpus, no row has a label of {', '.join(self.label_set.classes)}.")
+        self.dropped[DROPPED_NOTHING_LEFT] += sum(map(len, self.rated.values())) - sum(map(len, kept.values()))
+        self.dropped[DROPPED_UNRATED] += len(self.rated) - len(kept)
+        utterances = rated_utterances(self.place, list(kept), self.dropped, self.problems, described)
+        ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
+        ratings = [
+            Rating(ids[file], rater, cell.ticks, cell.value, cell.shares)
+            for file, left in kept.items()
+            for rater, cell in left
+        ]
+        return Corpus(
+            name=name,
+            root=self.place.folder,
+            label_set=self.label_set,
+            utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
+            ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
+            dropped={reason: count for reason, count in sorted(self.dropped.items()) if count},
+            problems=tuple(self.problems),
+            suggested=suggested,
+            merged=dict(sorted(self.merged.items())),
+        )
+
+    def _read(self, label: str, rater: str, line: int) -> Cell:
+        try:
+            return self.label_set.checked(label)
+        except LabelError as fault:
+            what = f"{self.path}:{line}: {fault.what} (rater {rater[:60]!r}). {fault.hint}{self._hint}"
+            raise UserError(what) from None
+
+    def _count(self, cell: Cell, ratings: int) -> None:
+        self.dropped[DROPPED_OTHER] += ratings * cell.others
+        self.dropped[DROPPED_LEFT_OUT] += ratings * len(cell.left_out)
+        self.dropped[DROPPED_LABEL] += ratings * len(cell.unknown)
+        for change in cell.merged:
+            self.merged[change] += ratings
+
+
+def _with_ticks(raters: _Raters) -> list[tuple[str, Cell]]:
+    return sorted((rater, cell) for rater, (_, cell) in raters.items() if cell.ticks)
