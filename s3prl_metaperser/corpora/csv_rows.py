@@ -8,12 +8,16 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from s3prl_metaperser.errors import UserError, did_you_mean
+from s3prl_metaperser.storage.csv_text import as_meant
 
 Rows = Iterator[tuple[int, list[str]]]
 
 
-def rows(path: Path) -> Rows:
+def rows(path: Path, *, as_written: bool = False) -> Rows:
     """(number of its first line, fields) of each row that is not empty, all as long as the first, the header.
+
+    Args:
+        as_written: keep the apostrophes that :func:`.storage.csv_text.inert` puts before formulas.
 
     Raises:
         UserError: not readable, not UTF-8, not valid CSV, or a row with more or fewer fields than the header.
@@ -29,7 +33,7 @@ def rows(path: Path) -> Rows:
                             f"{path}:{line}: {len(row)} fields where the header has {width}. "
                             "Put quotes around a field that holds a comma."
                         )
-                    yield line, row
+                    yield line, row if as_written else [as_meant(cell) for cell in row]
                 line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}:{line}: not valid CSV ({error}). Look for a quote that is not closed.") from error

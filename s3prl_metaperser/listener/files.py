@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import io
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +12,11 @@ from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio.folders import audio_below
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
-from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.errors import UserError, printable, printable_json
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, answer_text
 from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.storage.csv_text import csv_text
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -47,12 +45,10 @@ class Predictions:
 
     def as_csv(self) -> str:
         """``file``, a column for each class, and the answer; numbers with all digits of float32."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", *self.label_set.classes, self.column])
+        rows = [["file", *self.label_set.classes, self.column]]
         for file, row, answer in zip(self.files, self.probabilities, self.answers, strict=True):
-            writer.writerow([file, *(f"{value:.9g}" for value in row), answer_text(answer)])
-        return text.getvalue()
+            rows.append([file, *(f"{value:.9g}" for value in row), answer_text(answer)])
+        return csv_text([[printable(cell) for cell in row] for row in rows])
 
     def as_json(self) -> str:
         """One object: ``classes``, ``predictions`` and ``unreadable``."""
@@ -64,7 +60,7 @@ class Predictions:
             predictions.append({"file": file, "probabilities": named, self.column: shown})
         unreadable = [{"file": file, "error": why} for file, why in self.unreadable]
         content = {"classes": list(classes), "predictions": predictions, "unreadable": unreadable}
-        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+        return printable_json(content) + "\n"
 
     def as_text(self) -> str:
         """A line a file: the answer's classes with their probabilities, or its number."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.labels import answer_text, for_listeners
 from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.storage.atomic import write_text
+from s3prl_metaperser.storage.csv_text import as_meant, csv_text, inert
 from s3prl_metaperser.storage.hashing import file_hash, text_hash
 
 _HEADER = ["file", "rater", "label"]
@@ -56,20 +55,20 @@ class RatingsFile:
         self._refresh()
         place = next((n for n, row in enumerate(self._rows) if self._same(row, file)), len(self._rows))
         row = list(self._rows[place]) if place < len(self._rows) else [""] * len(self._header)
-        row[self._file], row[self._label] = file, answer_text(answer)
+        row[self._file], row[self._label] = inert(file), inert(answer_text(answer))
         if self._who is not None:
-            row[self._who] = self.rater
-        rows, text = [*self._rows[:place], row, *self._rows[place + 1 :]], io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self._header, *rows])
-        write_text(self.path, text.getvalue())
-        self._rows, self._hash = rows, text_hash(text.getvalue())  # the file itself may have changed by now
+            row[self._who] = inert(self.rater)
+        rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
+        text = csv_text([self._header, *rows], as_written=True)  # what others wrote stays as it is
+        write_text(self.path, text)
+        self._rows, self._hash = rows, text_hash(text)  # the file itself may have changed by now
         self.answers[file] = answer
 
     def _refresh(self) -> None:
         """Read the rows again if another session or an editor has changed them."""
         path = self.path
         if path.is_file() and (found := file_hash(path)) != self._hash:
-            table = csv_rows.rows(path)
+            table = csv_rows.rows(path, as_written=True)
             header = csv_rows.read_header(path, table, {*_FILE, *_RATER, *self._names})
             rows = [row for _, row in table]
             csv_rows.column(path, header, _FILE)
@@ -87,7 +86,7 @@ class RatingsFile:
             if rater is not None:
                 raise UserError(f"{self.path} has no column for the rater. Leave out --rater, or choose another file.")
             return NAMELESS
-        known = sorted({row[self._who].strip() for row in self._rows})
+        known = sorted({as_meant(row[self._who]).strip() for row in self._rows})
         if rater is None and len(known) > 1:
             raise UserError(f"{self.path} has {len(known)} raters: {', '.join(known)}. Choose one with --rater.")
         if rater is not None and (not rater.strip() or "\0" in rater):
@@ -95,8 +94,8 @@ class RatingsFile:
         return rater.strip() if rater is not None else (known[0] if known else NAMELESS)
 
     def _same(self, row: Sequence[str], file: str) -> bool:
-        mine = self._who is None or row[self._who].strip() == self.rater
-        return mine and row[self._file].strip().replace("\\", "/") == file
+        mine = self._who is None or as_meant(row[self._who]).strip() == self.rater
+        return mine and as_meant(row[self._file]).strip().replace("\\", "/") == file
 
     def _read(self, label_set: LabelSet) -> dict[str, Answer]:
         """This listener's answers, through the corpus reader, whose errors name file and line."""

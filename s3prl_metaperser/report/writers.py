@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 
 from s3prl_metaperser.errors import printable
 from s3prl_metaperser.report.tables import Absent, Cell, Missing, Table, Value
+from s3prl_metaperser.storage.csv_text import csv_text
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -59,19 +58,15 @@ def markdown(table: Table) -> str:
 
 def comma_separated(table: Table) -> str:
     """CSV with a header line, numbers at full precision, intervals and notes in columns of their own."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     header: list[str] = []
     for column in table.columns:
-        name = _no_formula(column.full_name)
+        name = printable(column.full_name)
         header += [name, f"{name} low", f"{name} high", f"{name} note"] if column.interval else [name]
-    writer.writerow(header)
+    lines = [header]
     for row in table.rows:
-        line: list[str] = []
-        for column, cell in zip(table.columns, row, strict=True):
-            line += _csv_cells(cell, column.interval)
-        writer.writerow(line)
-    return out.getvalue()
+        cells = zip(table.columns, row, strict=True)
+        lines.append([text for column, cell in cells for text in _csv_cells(cell, column.interval)])
+    return csv_text(lines)
 
 
 def latex(table: Table) -> str:
@@ -130,15 +125,9 @@ def _csv_cells(cell: Cell, interval: bool) -> list[str]:
     if isinstance(cell, Value):
         numbers = (cell.mean, cell.low, cell.high) if interval else (cell.mean,)
         shown = ["" if number is None else repr(float(number)) for number in numbers]
-        return [*shown, _no_formula(cell.note)] if interval else shown
-    text = "" if isinstance(cell, Absent) else _no_formula(str(cell))
+        return [*shown, printable(cell.note)] if interval else shown
+    text = "" if isinstance(cell, Absent) else printable(str(cell))
     return [text, "", "", ""] if interval else [text]
-
-
-def _no_formula(text: str) -> str:
-    """``text`` as a spreadsheet shows it and does not compute it."""
-    text = printable(text)
-    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\n") else text
 
 
 def _bars(cells) -> str:
