@@ -251,6 +251,8 @@ def read_ratings(data: bytes) -> Reading | None:
             cells = [(name, cell) for place, (name, cell) in enumerate(zip(header, row, strict=True)) if place != files]
         for rater, cell in cells:
             file = _file(row[files])
+            if labels is None and not rater and not cell.strip():
+                continue  # a column without a name, and with nothing in it
             if not rater or "\0" in rater or file is None:
                 return None
             names = [SPELLINGS.get(_words(part)) for part in cell.split(";") if part.strip()]

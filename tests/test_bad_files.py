@@ -127,7 +127,7 @@ def table(folder, content: str | bytes, **options):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\xff\xfefile", "not UTF-8"),
+        (b"\xfffile", "not UTF-8"),
         ("file,an\0na,b\n1.wav,sad,sad\n", "column's name contains a NUL"),
         ("file,rater,label\n1.wav,a,sa\0d\n", r"unknown label 'sa\\x00d'"),
         ("file,rater,label\n1.wav,a\0,sad\n", "rater contains a NUL"),

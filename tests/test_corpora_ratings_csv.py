@@ -189,7 +189,7 @@ def test_a_file_outside_the_folder_is_refused_with_its_line(tmp_path, table, nam
     ("content", "message"),
     [
         ("", r"ratings.csv:1: column 'file' is missing; it has nothing"),
-        ("file;rater;label\n1.wav;a;sad\n", r"column 'file' is missing.* by commas"),
+        ("file|rater|label\n1.wav|a|sad\n", r"column 'file' is missing.* by commas"),
         ("fil,rater,label\n1.wav,a,sad\n", r"column 'file' is missing; it has fil, rater, label"),
         ("file,rater,x\n1.wav,a,sad\n", r"column 'label' is missing"),
         ("file,label\n1.wav,sad\n", r"column 'rater' is missing"),
@@ -197,7 +197,8 @@ def test_a_file_outside_the_folder_is_refused_with_its_line(tmp_path, table, nam
         ("file,value\n1.wav,3\n", r"'value' holds numbers of a scale, and this label set has none"),
         ("file,rater,label,label\n1.wav,a,sad,sad\n", r":1: two columns are named 'label'"),
         ("file\n1.wav\n", r":1: no ratings, only file"),
-        ("file,,ben\n1.wav,sad,sad\n", r":1: column 2 has no name"),
+        ("file,,ben\n1.wav,sad,sad\n", r":2: 'sad' stands here, but column 2 has no name"),
+        ("file,,\n1.wav,,\n", r":1: no ratings, only file"),
         ("file,rater,label\n1.wav,a,sad\n1.wav,b,sad,x\n", r":3: 4 fields where the header has 3"),
         ("file,rater,label\n1.wav,a\n", r":2: 2 fields where the header has 3"),
         ("file,rater,label\n1.wav,,sad\n", r":2: the rater is blank"),

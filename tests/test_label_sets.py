@@ -145,7 +145,7 @@ def test_a_number_column_or_a_label_column_holds_the_numbers(tmp_path):
     [
         ("ordinal", "11", r"ratings\.csv:2: '11' is not on the scale \(rater 'x'\)\. Expected one number from 1 to 10"),
         ("ordinal", "0.99", "not on the scale"),
-        ("ordinal", "nan", "not on the scale"),
+        ("ordinal", "inf", "not on the scale"),
         ("ordinal", "happy", "not on the scale"),
         ("ordinal", "3;4", "not on the scale"),
         ("single", "happy;sad", r"ratings\.csv:2: 2 labels in 'happy;sad' \(rater 'x'\)\..* one label for each rating"),

@@ -1,52 +1,105 @@
-"""CSV files read strictly: whatever is odd becomes an error that names file and line."""
+"""Tables read strictly: whatever is odd becomes an error that names file and line.
+
+What spreadsheets write and what can mean only one thing is read: commas, semicolons or tabs, a first line ``sep=;``,
+UTF-8 with or without a byte order mark, UTF-16 with one, and line ends of any system. Code pages (such as Windows-1252)
+are refused: nothing in the file says which one it is.
+"""
 
 from __future__ import annotations
 
+import codecs
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from s3prl_metaperser.errors import UserError, did_you_mean
 from s3prl_metaperser.storage.csv_text import as_meant
 
 Rows = Iterator[tuple[int, list[str]]]
 
+#: What separates columns.
+SEPARATORS = ",;\t"
+#: Excel's own first line, which says what does; other programs show it as a row.
+_SEP_LINE = re.compile(r"\s*\"?sep=([^\w\s\"]|\t)\"?[\s,;]*", re.IGNORECASE)
+#: Byte order marks, of which UTF-32's little-endian one begins as UTF-16's does.
+_MARKS = (
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
 
-def rows(path: Path, *, as_written: bool = False) -> Rows:
+
+def rows(path: Path, known: Collection[str] = (), *, as_written: bool = False) -> Rows:
     """(number of its first line, fields) of each row that is not empty, all as long as the first, the header.
 
     Args:
+        path: the table.
+        known: column names in lower case, which decide where more than one separator could split the header.
         as_written: keep the apostrophes that :func:`.storage.csv_text.inert` puts before formulas.
 
     Raises:
-        UserError: not readable, not UTF-8, not valid CSV, or a row with more or fewer fields than the header.
+        UserError: not readable, not Unicode, not valid CSV, or a row with more or fewer fields than the header.
     """
     line, width = 1, 0
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.reader(handle, strict=True)
+        with path.open(newline="", encoding=_encoding(path)) as handle:
+            separator, line = _separator(handle, known)
+            before = line - 1
+            reader = csv.reader(handle, delimiter=separator, strict=True)
             for row in reader:
-                if any(row):
+                if any(map(str.strip, row)):
                     if len(row) != (width := width or len(row)):
+                        mark = "comma" if separator == "," else f"{separator!r}"
                         raise UserError(
                             f"{path}:{line}: {len(row)} fields where the header has {width}. "
-                            "Put quotes around a field that holds a comma."
+                            f"Put quotes around a field that holds a {mark}."
                         )
                     yield line, row if as_written else [as_meant(cell) for cell in row]
-                line = reader.line_num + 1
+                line = before + reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}:{line}: not valid CSV ({error}). Look for a quote that is not closed.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}:{_undecodable_line(path)}: not UTF-8. Save the file as UTF-8.") from error
+    except UnicodeError as error:
+        what = 'not UTF-8. Save the file as UTF-8 (in Excel: Save As, "CSV UTF-8").'
+        raise UserError(f"{path}:{_undecodable_line(path)}: {what}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as handle:
+        head = handle.read(4)
+    return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8-sig")
+
+
+def _separator(handle: TextIO, known: Collection[str]) -> tuple[str, int]:
+    """What separates the columns, and the number of the line at which the table, and now the handle, begins."""
+    if said := _SEP_LINE.fullmatch(handle.readline()):
+        return said[1], 2
+    found = {}
+    for separator in SEPARATORS:
+        handle.seek(0)
+        header = _first_row(handle, separator)
+        if len(header) > 1:
+            found[separator] = any(name.strip().lower() in known for name in header)
+    handle.seek(0)
+    if len(found) > 1:
+        found = {separator: True for separator, knows in found.items() if knows}
+    return (next(iter(found)) if len(found) == 1 else ","), 1
+
+
+def _first_row(handle: TextIO, separator: str) -> list[str]:
+    try:
+        return next((row for row in csv.reader(handle, delimiter=separator) if any(map(str.strip, row))), [])
+    except csv.Error:
+        return []
 
 
 def _undecodable_line(path: Path) -> int:
     content = path.read_bytes()
     try:
-        content.decode("utf-8-sig")
+        content.decode(_encoding(path))
     except UnicodeDecodeError as error:
         return content.count(b"\n", 0, error.start) + 1
     return 1
@@ -59,7 +112,7 @@ def read_header(path: Path, table: Rows, ours: Collection[str]) -> list[str]:
         UserError: two columns of one name, or a name with a NUL character.
     """
     _, row = next(table, (1, []))
-    names = [name.strip() for name in row]
+    names = [name.strip("\ufeff").strip() for name in row]  # a second byte order mark, of a file saved twice
     if any("\0" in name for name in names):
         raise UserError(f"{path}:1: a column's name contains a NUL character. Save the file as UTF-8.")
     names = [name.lower() if name.lower() in ours else name for name in names]
@@ -82,8 +135,7 @@ def column(path: Path, header: list[str], aliases: Sequence[str]) -> int:
     """
     found = find_column(header, aliases)
     if found is None:
-        other_separator = len(header) == 1 and any(mark in header[0] for mark in ";\t")
-        hint = " Separate the columns by commas." if other_separator else did_you_mean(aliases[0], header)
+        hint = " Separate the columns by commas." if len(header) == 1 else did_you_mean(aliases[0], header)
         there = ", ".join(header) or "nothing"
         raise UserError(f"{path}:1: column {aliases[0]!r} is missing; it has {there}.{hint}")
     return found

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from s3prl_metaperser.config import validator
+from s3prl_metaperser.corpora.label_cells import is_blank, plain_cell
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
 Kind = Literal["multi", "single", "soft", "ordinal"]
@@ -30,6 +32,9 @@ OTHER, LEFT_OUT = "other", "-"
 THRESHOLD_MARGIN = 1e-8
 #: How far the shares of a soft label may sum from 1: three thirds are written 0.33.
 SHARES_TOLERANCE = 0.015
+
+#: A number as it is written where the comma is the decimal mark; it may as well be two answers, so it is not read.
+_COMMA = re.compile(r"\d+,\d+")
 
 #: One answer: the classes ticked, a share for each class, or a number on the scale.
 Answer = Sequence[str] | Mapping[str, float] | float
@@ -230,9 +235,13 @@ class LabelSet:
     def checked(self, text: str) -> Cell:
         """:meth:`parse`, where a label that the set calls an error is one.
 
+        JSON cells are understood (:func:`.plain_cell`), and ``nan``, ``N/A``, ``None`` and the like are blank, unless
+        the set has such a class.
+
         Raises:
             LabelError: as :meth:`parse`; or an unknown label or "other", where the set does not leave it out.
         """
+        text = self._plain_cell(text)
         cell = self.parse(text)
         if cell.unknown and self.unknown == "error":
             if self.kind == "ordinal":
@@ -248,10 +257,20 @@ class LabelSet:
             )
         return cell
 
+    def _plain_cell(self, text: str) -> str:
+        if self.lookup(text) is not None:
+            return text
+        if (plain := plain_cell(text)) is None:
+            what = 'Expected a label, ["a", "b"], {"choices": ["a", "b"]} or {"rating": 4}.'
+            raise LabelError(f"{shown(text)} is no label", what)
+        return "" if is_blank(plain) and self.lookup(plain) is None else plain
+
     def _on_scale(self, value: float, text: str) -> Cell:
         low, high = self.levels[0], self.levels[-1]
         if not low <= value <= high:
-            raise LabelError(f"{shown(text)} is not on the scale", f"Expected one number from {low:g} to {high:g}.")
+            point = f" Write {text.strip().replace(',', '.')} with a point." if _COMMA.fullmatch(text.strip()) else ""
+            what = f"Expected one number from {low:g} to {high:g}.{point}"
+            raise LabelError(f"{shown(text)} is not on the scale", what)
         nearest = int(np.abs(np.asarray(self.levels) - value).argmin())
         return Cell((self.classes[nearest],), value=value)
 
@@ -396,7 +415,7 @@ def _plain(label: str) -> str:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        return None if "_" in text else float(text)  # Python reads 1_0 as ten
     except ValueError:
         return None
 

@@ -139,7 +139,7 @@ def _described(
 
 def _read_files(path: Path, place: Place) -> dict[str, tuple[str, str]]:
     """File -> (speaker, session)."""
-    rows = csv_rows.rows(path)
+    rows = csv_rows.rows(path, _COLUMNS)
     header = csv_rows.read_header(path, rows, _COLUMNS)
     file, speaker = (csv_rows.column(path, header, names) for names in (FILE, ("speaker",)))
     session = csv_rows.find_column(header, ("session",))

@@ -143,7 +143,7 @@ def read_table(
 
 def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[int, str, str, str]]:
     """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
-    rows = csv_rows.rows(path)
+    rows = csv_rows.rows(path, _COLUMNS)
     header = csv_rows.read_header(path, rows, _COLUMNS)
     file = csv_rows.column(path, header, FILE)
     times = [header.index(name) for name in _TIMES if name in header]
@@ -166,7 +166,11 @@ def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[in
             raise UserError(f"{path}:{line}: start and end are not supported. Cut the segments into files.")
         if wide:
             for n in raters:
-                yield line, row[file], header[n], row[n]
+                if header[n]:
+                    yield line, row[file], header[n], row[n]
+                elif row[n].strip():
+                    what = f"column {n + 1} has no name. Name its rater, or remove it"
+                    raise UserError(f"{path}:{line}: {row[n][:60]!r} stands here, but {what}.")
         else:
             rater = only_rater if rater_column is None else row[rater_column].strip()
             if not rater or "\0" in rater:
@@ -176,14 +180,11 @@ def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[in
 
 
 def _check_wide(path: Path, header: list[str], raters: list[int]) -> None:
-    if not raters:
+    if not any(header[n] for n in raters):
         raise UserError(
             f"{path}:1: no ratings, only {', '.join(header)}. "
             "Expected the columns file,rater,label, or file and one for each rater."
         )
-    for n in raters:
-        if not header[n]:
-            raise UserError(f"{path}:1: column {n + 1} has no name. Name its rater, or remove it.")
 
 
 # What is already on disk has been allowed to be where it is.

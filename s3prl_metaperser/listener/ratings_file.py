@@ -68,8 +68,9 @@ class RatingsFile:
         """Read the rows again if another session or an editor has changed them."""
         path = self.path
         if path.is_file() and (found := file_hash(path)) != self._hash:
-            table = csv_rows.rows(path, as_written=True)
-            header = csv_rows.read_header(path, table, {*_FILE, *_RATER, *self._names})
+            known = {*_FILE, *_RATER, *self._names}
+            table = csv_rows.rows(path, known, as_written=True)
+            header = csv_rows.read_header(path, table, known)
             rows = [row for _, row in table]
             csv_rows.column(path, header, _FILE)
             if csv_rows.find_column(header, self._names) is None:
