@@ -12,6 +12,7 @@ from s3prl_metaperser.evaluation.statistics import (
     Estimate,
     Scored,
     best_possible,
+    error_and_freedom,
     estimates,
     intervals,
     mean_scores,
@@ -211,3 +212,29 @@ def test_a_metric_without_a_weighted_form_has_the_error_of_the_one_that_has(monk
     assert found["brier"].error == pytest.approx(expected["brier"].error)
     assert found["micro_f1"].error == pytest.approx(expected["micro_f1"].error, rel=0.02)
     assert found["micro_f1"].mean == pytest.approx(expected["micro_f1"].mean)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 0.15], ids=lambda s: f"raters that differ by {s}")
+def test_a_test_of_few_raters_rejects_a_true_null_no_more_often_than_it_says(spread):
+    """Right minus wrong answers of two equally good systems, 24 of 60 utterances a rater; 20,000 repeats."""
+    generator, repeats = np.random.default_rng(0), 20_000
+    for raters in (2, 3, 5):
+        shape, each = (repeats, raters, 24), (repeats, raters, 1)
+        chosen = generator.integers(60 - 24, size=each) + np.arange(24)  # neighbours, so that raters share some
+        leaning = spread * generator.normal(size=each)
+        x = (generator.random(shape) < 0.5 + leaning).astype(float) - (generator.random(shape) < 0.5 - leaning)
+        means = x.mean(-1)
+        d = (x - means[..., None]) / 24
+        place = np.arange(repeats)[:, None, None] * 60 + chosen
+        total = np.bincount(place.ravel(), d.ravel(), repeats * 60).reshape(repeats, 60)
+        error, freedom = error_and_freedom(means, (d**2).sum((1, 2)), (total**2).sum(1), 60)
+        assert (freedom <= raters - 1).all()
+        p = 2 * stats.t.sf(np.abs(means.mean(1)) / error, freedom)
+        for level in (0.05, 0.01, 0.001):
+            by_chance = 3 * np.sqrt(level * (1 - level) / repeats)
+            assert np.mean(p < level) <= level + by_chance, (raters, level)
+
+
+def test_raters_who_agree_to_the_last_digit_are_no_proof():
+    error, freedom = error_and_freedom(np.full(3, 0.01), 3 * 0.01**2, 3 * 0.01**2, 100)
+    assert Estimate(0.01, float(error), float(freedom)).p_value() > 0.01  # without a least variance it is 0

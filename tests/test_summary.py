@@ -384,13 +384,23 @@ def test_settings_are_not_mixed_and_families_are_their_own():
     assert [(c.setting.shots, c.family) for c in found] == [(8, 1), (32, 3), (32, 3), (32, 3)]
 
 
-def test_only_raters_that_both_were_tested_on_count():
-    cells = systems(Linear_Zero=0.5, Meta_PerSER=0.7)
-    for rater in RATERS[1:]:
+def test_only_raters_that_both_were_tested_on_count_and_below_three_nothing_is_called_better():
+    cells = systems(Linear_Zero=0.1, Linear_Few=0.5, Meta_PerSER=0.95)
+    for rater in RATERS[3:]:
         del cells[cell("Meta-PerSER")][rater]
+    zero, few = compare(cells, "Meta-PerSER", draws=DRAWS)
+    assert (few.family, zero.family, zero.told_apart) == (2, 2, True)
+    del cells[cell("Linear-Few")]["C-E1"]
+    zero, few = compare(cells, "Meta-PerSER", draws=DRAWS)
+    assert (few.raters, few.told_apart, few.p_holm) == (("C-E2", "C-E4"), False, 1.0)
+    assert "cannot be told apart: 2 raters say too little about others" in few.verdict
+    assert (zero.family, zero.p_holm) == (1, zero.p)  # what has no verdict is not corrected for
+    del cells[cell("Linear-Few")]
+    del cells[cell("Meta-PerSER")]["C-E2"], cells[cell("Meta-PerSER")]["C-E4"]
     (found,) = compare(cells, draws=DRAWS)
     assert found.raters == ("C-E1",)
     assert "rater C-E1 alone" in found.verdict
+    assert not found.told_apart
     del cells[cell("Meta-PerSER")]["C-E1"]
     assert compare(cells, draws=DRAWS) == []
 

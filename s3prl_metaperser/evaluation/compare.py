@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
 
 
+#: Two systems in a setting.
+Pair = tuple[Setting, frozenset[str]]
+#: Below so many raters nothing is called better: what two agree on says little about a third.
+FEWEST_RATERS = 3
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One system against another, in one setting and metric, on the episodes of the raters both were tested on.
 
     Numbers are in the metric's own unit: fractions, not points. ``p`` is below 0.05 exactly where ``difference`` leaves
-    out zero, and ``p_holm`` exactly where ``adjusted`` does: both come from one t statistic.
+    out zero, and ``p_holm`` exactly where ``adjusted`` does: both come from one t statistic. With too few raters for a
+    verdict a comparison stands in no family: ``p_holm`` is 1.
 
     Attributes:
         first, second: names of the systems; the difference is first - second.
@@ -66,29 +73,44 @@ class Comparison:
         return tuple(self.per_rater)
 
     @property
+    def pair(self) -> Pair:
+        """What is compared, in either order."""
+        return self.setting, frozenset((self.first, self.second))
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there are too few raters for a verdict."""
+        return len(self.per_rater) < FEWEST_RATERS
+
+    @property
     def told_apart(self) -> bool:
-        """Whether the difference stands after Holm's correction, at 5 %."""
-        return self.p_holm < 1 - LEVEL
+        """Whether the difference stands after Holm's correction, at 5 %; never with too few raters."""
+        return not self.too_few and self.p_holm < 1 - LEVEL
 
     @property
     def verdict(self) -> str:
         """The outcome as a sentence without its full stop."""
         span, metric, alone, corrected = self.difference, self.metric, "", ""
         unit = f" {metric.difference_unit}".rstrip()
-        scope = f" (rater {self.raters[0]} alone: says nothing about other raters)" if len(self.raters) == 1 else ""
+        if self.too_few:
+            many = f"rater {self.raters[0]} alone says" if len(self.raters) == 1 else f"{len(self.raters)} raters say"
+            return (
+                f"{self.first} and {self.second} cannot be told apart: {many} too little about others (a verdict needs "
+                f"{FEWEST_RATERS}); the difference here is {metric.shown(span.mean, '+')}{unit}"
+            )
         if not self.told_apart:
             if self.p < 1 - LEVEL:  # the interval alone leaves out zero and would contradict the verdict
                 span, corrected = self.adjusted, "corrected, "
                 alone = f", though {_probability(self.p)} before correction for {self.family} comparisons"
             return (
-                f"{self.first} and {self.second} cannot be told apart{alone}{scope}: {corrected}the difference lies "
+                f"{self.first} and {self.second} cannot be told apart{alone}: {corrected}the difference lies "
                 f"between {metric.shown(span.low, '+')} and {metric.shown(span.high, '+')}{unit}"
             )
         first_is_better = metric.better(span.mean, 0.0)
         better, worse = (self.first, self.second) if first_is_better else (self.second, self.first)
         low, high = sorted((abs(span.low), abs(span.high)))
         return (
-            f"{better} is better than {worse} by {metric.shown(abs(span.mean))}{unit}{scope} "
+            f"{better} is better than {worse} by {metric.shown(abs(span.mean))}{unit} "
             f"(95 % interval {metric.shown(low)} to {metric.shown(high)}, {_probability(self.p_holm)} after correction)"
         )
 
@@ -132,11 +154,16 @@ def compare_all(
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
     against: str | None = None,
     *,
+    without: Collection[Pair] = (),
     draws: int = 2000,
     seed: int = 0,
 ) -> list[Comparison]:
-    """:func:`compare` for every metric; each is a family of its own."""
-    return _compared(cells, against, metrics_for, draws, seed)
+    """:func:`compare` for every metric; each is a family of its own.
+
+    Args:
+        without: pairs that are left out, such as those of another family.
+    """
+    return _compared(cells, against, metrics_for, draws, seed, without)
 
 
 def _compared(
@@ -145,6 +172,7 @@ def _compared(
     wanted: Callable[[LabelSet], tuple[Metric, ...]],
     draws: int,
     seed: int,
+    without: Collection[Pair] = (),
 ) -> list[Comparison]:
     found = []
     for setting in sorted({cell.setting for cell in cells}):
@@ -155,6 +183,8 @@ def _compared(
         }
         tested = []
         for first, second in _pairs(setting, list(systems), against):
+            if (setting, frozenset((first, second))) in without:
+                continue
             differences = _differences(setting, first, systems[first], second, systems[second])
             if differences:
                 tested.append((first, second, differences, estimates(differences)))
@@ -205,14 +235,15 @@ def _family(
     tested: Sequence[tuple[str, str, Mapping[str, Resampled], Mapping[str, Estimate]]],
 ) -> list[Comparison]:
     """The comparisons by one metric, as far as it is defined."""
-    defined = [(first, second, d, e[metric.name]) for first, second, d, e in tested if metric.name in e]
-    adjusted = holm([estimate.p_value() for *_, estimate in defined]).tolist()
     found = []
-    for (first, second, differences, estimate), p_holm in zip(defined, adjusted, strict=True):
-        means = {rater: float(own.means[own.metrics.index(metric)]) for rater, own in differences.items()}
-        per_rater = {rater: mean for rater, mean in means.items() if np.isfinite(mean)}
-        found.append(Comparison(setting, metric, first, second, estimate, p_holm, len(defined), per_rater))
-    return found
+    for first, second, differences, by_metric in tested:
+        if metric.name in by_metric:
+            means = {rater: float(own.means[own.metrics.index(metric)]) for rater, own in differences.items()}
+            per_rater = {rater: mean for rater, mean in means.items() if np.isfinite(mean)}
+            found.append(Comparison(setting, metric, first, second, by_metric[metric.name], 1.0, 1, per_rater))
+    family = [comparison for comparison in found if not comparison.too_few]
+    adjusted = iter(holm([comparison.p for comparison in family]).tolist())
+    return [c if c.too_few else replace(c, p_holm=next(adjusted), family=len(family)) for c in found]
 
 
 def _probability(p: float) -> str:

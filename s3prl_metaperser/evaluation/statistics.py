@@ -10,9 +10,11 @@ and c the mean covariance between two raters' x that comes from utterances they 
 since s^2 / R alone misses what all raters have in common. c comes from resampling utterances: every utterance gets a
 random weight of mean and variance one (exponential, the Bayesian bootstrap; Rubin 1981, and Owen and Eckles 2012 for
 crossed data), the same one in every episode, rater and system it is in. Intervals and p values are Student's t with
-Satterthwaite's degrees of freedom, R - 1 where nothing is shared. A percentile bootstrap over five raters would be too
-short (`benchmarks/statistics_size.py` measures all of this). With one rater only utterances vary, and nothing is
-said about other raters.
+Satterthwaite's degrees of freedom, R - 1 at most: s^2 of few raters may be small by chance, and his formula, which
+takes it at its word, would then give the freedom of many utterances. For the same reason s^2 is not believed below what
+further utterances alone would make of it in 5 % of cases: two raters whose scores agree to the last digit are no proof.
+A percentile bootstrap over five raters would be too short (`benchmarks/statistics_size.py` measures all of this). With
+one rater only utterances vary, and nothing is said about other raters.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import stdtr, stdtrit  # scipy.stats takes as long to import as torch
+from scipy.special import chdtri, stdtr, stdtrit  # scipy.stats takes as long to import as torch
 
 from s3prl_metaperser.evaluation.metrics import Metric, Weighted, metrics_for
 from s3prl_metaperser.seeding import numpy_generator
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
 
 LEVEL = 0.95
+#: How rarely raters who do not differ have means as near to each other as the least variance that is believed.
+BY_CHANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -219,17 +223,33 @@ def _by_metric(raters: Mapping[str, Resampled]) -> Iterator[tuple[Metric, int, l
 
 def _estimate(means: np.ndarray, replicates: np.ndarray, utterances: int, undefined: int) -> Estimate:
     """Of one metric: means [R], replicates [R, draws]."""
-    raters, mean = len(means), float(means.mean())
     covariance = np.atleast_2d(np.cov(replicates))
-    of_utterances = max(utterances - 1, 1)
+    error, freedom = error_and_freedom(means, np.diag(covariance).sum(), covariance.sum(), utterances)
+    return Estimate(float(means.mean()), float(error), float(freedom), undefined)
+
+
+def error_and_freedom(
+    means: np.ndarray, own: np.ndarray | float, total: np.ndarray | float, utterances: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The standard error of a mean over raters, and its degrees of freedom; of many such means at once.
+
+    Args:
+        means: of each rater, [..., R].
+        own: the sum over raters of the variance that further utterances give a rater's mean, [...].
+        total: the variance that they give the sum of all raters' means, [...]; ``own`` where nothing is shared.
+        utterances: how many there are.
+    """
+    raters, of_utterances = means.shape[-1], max(utterances - 1, 1)
+    own, total = np.asarray(own, dtype=np.float64), np.asarray(total, dtype=np.float64)
     if raters == 1:
-        return Estimate(mean, float(np.sqrt(covariance[0, 0])), of_utterances, undefined)
-    between = means.var(ddof=1) / raters
-    shared = max((covariance.sum() - np.trace(covariance)) / (raters * (raters - 1)), 0.0)
-    if between + shared == 0:
-        return Estimate(mean, 0.0, raters - 1, undefined)
-    freedom = (between + shared) ** 2 / (between**2 / (raters - 1) + shared**2 / of_utterances)
-    return Estimate(mean, float(np.sqrt(between + shared)), float(freedom), undefined)
+        return np.sqrt(own), np.full(own.shape, float(of_utterances))
+    shared = (total - own) / (raters * (raters - 1))
+    apart = np.maximum(own / raters - shared, 0.0) / raters  # what s^2 / R is on average where raters do not differ
+    least = chdtri(raters - 1, 1 - BY_CHANCE) / (raters - 1) * apart
+    between, shared = np.maximum(means.var(axis=-1, ddof=1) / raters, least), np.maximum(shared, 0.0)
+    below = between**2 / (raters - 1) + shared**2 / of_utterances
+    freedom = np.divide((between + shared) ** 2, below, out=np.full(below.shape, np.inf), where=below > 0)
+    return np.sqrt(between + shared), np.minimum(freedom, raters - 1)
 
 
 @functools.lru_cache(maxsize=2048)  # the same for all raters and systems: 33 MB with 2000 draws

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Pair
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
@@ -42,7 +43,10 @@ class Question:
 
 
 def questions(study: Study) -> list[Question]:
-    """The families of comparisons that there are results for (report.yaml)."""
+    """The families of comparisons that there are results for (report.yaml).
+
+    They are disjoint: a pair that an earlier question is about is not in a later one, so that it has one verdict.
+    """
     mine = {cell: raters for cell, raters in study.everything.cells.items() if cell in study.cells}
     mine = {c: raters for c, raters in mine.items() if (c.scope, c.shots) == (study.scope, study.shots)}
     systems = {cell: raters for cell, raters in mine.items() if not is_ablation(cell.system)}
@@ -54,12 +58,14 @@ def questions(study: Study) -> list[Question]:
         "zero-shot": "zero-shot",
         "first part": next(name for name, on in table2_rows().items() if len(on) == 1),
     }
-    found = []
+    found: list[Question] = []
+    asked: set[Pair] = set()
     for key, spec in paper.spec().questions.items():
         cells = chosen[spec.rows]
         if spec.against == "method":
             cells = {**cells, **_guests(study)}
-        if comparisons := compare_all(cells, against[spec.against], draws=study.everything.draws):
+        if comparisons := compare_all(cells, against[spec.against], without=asked, draws=study.everything.draws):
+            asked |= {comparison.pair for comparison in comparisons}
             title = spec.title.format(method=method, unit=study.unit)
             shown = [comparison for comparison in comparisons if comparison.metric in study.metrics]
             found.append(Question(key, title, shown, study.metrics[0]))
@@ -88,8 +94,7 @@ def comparison_table(question: Question, study: Study) -> Table:
                 f"{c.first} - {c.second}",
                 value(c.metric, c.difference, signed=True),
                 value(c.metric, c.adjusted, signed=True),
-                Value(c.p, decimals=3, positive=True),
-                Value(c.p_holm, decimals=3, positive=True),
+                *(ABSENT if c.too_few else Value(p, decimals=3, positive=True) for p in (c.p, c.p_holm)),
                 str(len(c.raters)),
                 "yes" if c.told_apart else "no",
             )
@@ -99,7 +104,8 @@ def comparison_table(question: Question, study: Study) -> Table:
         question.title,
         f"Differences (of percent in points) on the same episodes of the same {study.units}, with the 95 % interval "
         "of each comparison alone and at the level of Holm's procedure; p alone and after Holm's correction over the "
-        "comparisons of one setting and metric. “Told apart”: the corrected p is below 0.05.",
+        f"comparisons of one setting and metric. “Told apart”: the corrected p is below 0.05. “—”: fewer than "
+        f"{FEWEST_RATERS} {study.units}, too few for a verdict.",
         (
             *BLOCK,
             *map(Column, ("metric", "difference of")),
