@@ -61,7 +61,7 @@ def main(checkpoint: str, out: str) -> None:
     gradients = {name: p.grad for name, p in state.parameters().items()}
     if parallel.is_leader():
         torch.save({"loss": loss, "rates": state.rates.values.grad, **gradients}, out)
-    parallel.stop()
+    parallel.leave()
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
         if parallel.is_leader():
             write_yaml(Path(args.expdir), args, runner.config)
         getattr(runner, args.mode)()
+        parallel.leave()
     finally:
         parallel.stop()
 
