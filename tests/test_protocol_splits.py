@@ -81,6 +81,19 @@ def test_leakage_check_finds_every_kind_of_leak(corpus, leak):
         check_leakage(corpus, dataclasses.replace(split, **leak(split)))
 
 
+@pytest.mark.parametrize(("named", "session"), [("auto", "Ses04"), ("Ses02", "Ses02")])
+def test_a_session_held_out_for_validation_is_not_trained_on_and_nothing_else_validates(corpus, named, session):
+    shared = make_split(corpus, scenario="unseen", fold="fold2")
+    split = make_split(corpus, scenario="unseen", fold="fold2", validation_session=named)
+    assert {r.utterance[:5] for r in split.validation} == {session}
+    assert not [r for r in split.train if r.utterance.startswith(session)]
+    assert split.train == tuple(r for r in shared.train if not r.utterance.startswith(session))
+    assert split.test == shared.test
+    for leak in ({"train": shared.train, "train_raters": shared.train_raters}, {"validation": shared.validation}):
+        with pytest.raises(AssertionError, match="validation"):
+            check_leakage(corpus, dataclasses.replace(split, **leak))
+
+
 @pytest.mark.parametrize("role", ["train", "validation"])
 def test_a_test_session_utterance_that_the_test_rater_did_not_rate_is_a_leak_too(corpus, role):
     split = make_split(corpus, scenario="unseen", fold="fold2")
@@ -111,6 +124,12 @@ def test_corpora_with_other_raters_test_the_five_that_rated_most():
             "both test_raters and exclude_raters",
         ),
         ({"scenario": "unseen", "test_sessions": ["Ses06"]}, "Unknown session 'Ses06'"),
+        ({"validation_session": "auto"}, "is for the unseen scenario"),
+        ({"scenario": "unseen", "validation_session": "Ses05"}, "Unknown session to hold out for validation 'Ses05'"),
+        (
+            {"scenario": "unseen", "test_sessions": [f"Ses0{n}" for n in range(2, 6)], "validation_session": "auto"},
+            "leaves no session to train on",
+        ),
     ],
 )
 def test_wrong_requests_name_what_is_wrong(corpus, options, message):

@@ -13,7 +13,7 @@ from test_summary import changed, result
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import READABLE, SCHEMA
-from s3prl_metaperser.evaluation.result import Result, Tuned
+from s3prl_metaperser.evaluation.result import Result, Selected, Tuned
 
 DOCUMENTED = (Path(__file__).resolve().parents[1] / "docs" / "results.md").read_text(encoding="utf-8")
 
@@ -107,7 +107,8 @@ def rows_of(kind, prefix=""):
         if field.name in comments:
             yield f"| `{key}` | {comments[field.name]} |"
         for inner in dict.fromkeys(part for part in parts if dataclasses.is_dataclass(part)):
-            several = "[]." if typing.get_origin(hint) is not dict and inner is not hint and inner is not Tuned else "."
+            one = typing.get_origin(hint) is dict or inner in (hint, Tuned, Selected)
+            several = "." if one else "[]."
             yield from rows_of(inner, key + (".NAME." if typing.get_origin(hint) is dict else several))
 
 

@@ -63,9 +63,25 @@ def test_checkpoints_have_s3prls_keys_and_hold_no_pickled_code(trained):
 def test_the_selected_checkpoint_has_the_lowest_validation_loss(trained):
     lines = [line for line in (trained / "log.log").read_text().splitlines() if line.startswith("dev loss")]
     losses = {int(line.split()[4].rstrip(":")): float(line.split()[-1]) for line in lines}
-    best = read_checkpoint(trained / "dev-best.ckpt")
+    best, initial = read_checkpoint(trained / "dev-best.ckpt"), losses.pop(0)
     assert best["Step"] == min(losses, key=losses.get)
     assert best["Best"]["loss"] == min(losses.values())
+    found = stored(trained / "result_test.json")["selected"]
+    assert (found["loss"], found["initial_loss"]) == (best["Best"]["loss"], initial)
+    assert 0 < found["rates_moved"] < 0.1
+
+
+@pytest.mark.parametrize(("selection", "step"), [("best_from_0", 0), ("last", 12)])
+def test_step_0_or_the_last_step_is_selected_where_that_is_asked_for(tmp_path, trained, selection, step, capsys):
+    """At an outer rate that only does harm the initialisation is best; the default says so and takes another."""
+    harm = ("optimizer.lr=0.5",)
+    folder = tmp_path / selection
+    assert launcher.main(train_command(folder, options=(*harm, f"downstream_expert.metarc.selection={selection}"))) == 0
+    assert ("before the first outer step" in capsys.readouterr().err) == (step > 0)
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    found = stored(folder / "result_test.json")
+    assert found["selected_step"] == step
+    assert (found["selected"]["loss"] == found["selected"]["initial_loss"]) == (step == 0)
 
 
 def test_the_result_file_holds_what_its_metrics_come_from(trained):

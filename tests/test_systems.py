@@ -62,6 +62,15 @@ def trained(name, task):
     return system, *fit(system, task)
 
 
+@pytest.mark.parametrize(("selection", "step"), [("best", 3), ("best_from_0", 0), ("last", 6)])
+def test_which_state_is_kept_is_the_selections(make, monkeypatch, selection, step):
+    """Step 0 has the lowest validation loss here, then step 3 of the others, and step 6 is the last."""
+    losses = iter([1.0, 2.0, 3.0] if selection == "best_from_0" else [2.0, 3.0])
+    monkeypatch.setattr("s3prl_metaperser.run.outer_loop.validation_loss", lambda *_: next(losses))
+    *_, task = make(metarc__selection=selection)
+    assert trained("Meta-PerSER", task)[2] == step
+
+
 def same_state(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.parameters().values(), other.parameters().values(), strict=True))
 

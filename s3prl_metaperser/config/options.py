@@ -42,6 +42,7 @@ class DataOptions:
     test_raters: tuple[str, ...] | None = None
     exclude_raters: tuple[str, ...] | None = None
     test_sessions: tuple[str, ...] | None = None
+    validation_session: str | None = None
     duplicates: Literal["error", "union", "first"] = "error"
     outside: bool = option(False, affects="files")
     smoothing: Fraction = 0.05
@@ -89,6 +90,7 @@ class MetaOptions:
     shots: Positive = 32
     inner_steps: Positive = 5
     inner_lr: NotNegative = 0.05
+    selection: Literal["best", "best_from_0", "last"] = "best"
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,15 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class Selected:
+    """The state that was tested, among those that training went through; since version 4."""
+
+    loss: float | None  # on the validation rater
+    initial_loss: float | None = None  # the same before the first outer step
+    rates_moved: float | None = None  # mean relative distance of inner rates from their start; null if none are learned
+
+
+@dataclass(frozen=True)
 class Episode:
     """One episode's predictions."""
 
@@ -161,7 +170,8 @@ class Result:
     raters: Raters  # who was tested, who chose, who trained
     counts: Counts  # K, Q and episodes, as asked for and as used
     metrics: dict[str, Interval]  # metric -> mean, low and high of a 95 % interval
-    selected_step: Count  # the outer step that the validation rater chose
+    selected_step: Count  # the outer step whose state was tested; metarc.selection says how it was chosen
+    selected: Selected | None = None  # what is known of that step's state
     tuned: Tuned | None = None  # null under the protocol paper
     engine: str  # how adaptation was computed: closed form, loop, adjoint (the whole model) or autograd
     episodes: tuple[Episode, ...]  # the predictions
@@ -255,6 +265,8 @@ class Result:
         del content["file"]
         if self.hashes.parameters is None:
             del content["hashes"]["parameters"]
+        if self.selected is None:
+            del content["selected"]
         if self.label_set is None:
             del content["label_set"]
         else:

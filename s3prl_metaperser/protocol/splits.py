@@ -30,6 +30,7 @@ class Split:
         validation: the validation rater's ratings; only for choosing a step.
         test: the test rater's ratings; touched in meta-testing alone.
         notes: what was left out and why, with counts; for the log.
+        validation_session: whose utterances validation alone uses; None where it shares the training utterances.
     """
 
     scenario: str
@@ -41,6 +42,7 @@ class Split:
     validation: tuple[Rating, ...]
     test: tuple[Rating, ...]
     notes: tuple[str, ...] = ()
+    validation_session: str | None = None
 
     def train_ratings_of(self, rater: str) -> tuple[Rating, ...]:
         """The training ratings of one rater."""
@@ -69,6 +71,7 @@ def make_split(
     test_raters: Sequence[str] | None = None,
     exclude_raters: Sequence[str] | None = None,
     test_sessions: Sequence[str] | None = None,
+    validation_session: str | None = None,
 ) -> Split:
     """The split of one scenario and fold.
 
@@ -78,6 +81,8 @@ def make_split(
             ratings.
         exclude_raters: raters that take no part; by default those that the corpus suggests.
         test_sessions: the sessions that Unseen tests on; by default those that the corpus suggests.
+        validation_session: a training session of Unseen that is held out for the validation rater's episodes; ``auto``
+            for the last one. By default none is, and validation uses the utterances that training does.
 
     Raises:
         UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split.
@@ -120,6 +125,8 @@ def make_split(
 
     sessions = corpus.suggested.test_sessions if test_sessions is None else test_sessions
     train_utterances, test_utterances = _utterances(corpus, scenario, sessions)
+    session, validated_on = _held_out(corpus, scenario, train_utterances, validation_session)
+    train_utterances -= validated_on if session else set()
     held_out = {test_rater, validation_rater, *exclude_raters}
     train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
     trainers = {rating.rater for rating in train}
@@ -138,9 +145,10 @@ def make_split(
         validation_rater=validation_rater,
         train_raters=tuple(sorted(trainers)),
         train=train,
-        validation=tuple(r for r in corpus.all_of(validation_rater) if r.utterance in train_utterances),
+        validation=tuple(r for r in corpus.all_of(validation_rater) if r.utterance in validated_on),
         test=tuple(r for r in corpus.all_of(test_rater) if r.utterance in test_utterances),
         notes=tuple(notes),
+        validation_session=session,
     )
     for role in ("train", "validation", "test"):
         if not getattr(split, role):
@@ -187,6 +195,27 @@ def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> 
     return everything - test, test
 
 
+def _held_out(corpus: Corpus, scenario: str, trained_on: set[str], wanted: str | None) -> tuple[str | None, set[str]]:
+    """The session that is held out for validation, and the ids that validation uses."""
+    if wanted is None:
+        return None, trained_on
+    if scenario != "unseen":
+        raise UserError(
+            f"datarc.validation_session: {wanted} is for the unseen scenario; in {scenario} all utterances are tested "
+            "on and trained on alike. Remove it, or set datarc.scenario to unseen."
+        )
+    sessions = sorted({u.session for u in corpus.utterances if u.id in trained_on and u.session})
+    session = sessions[-1] if wanted == "auto" and sessions else wanted
+    if session not in sessions:
+        raise unknown_name("session to hold out for validation", wanted, ["auto", *sessions])
+    if len(sessions) < 2:
+        raise UserError(
+            f"datarc.validation_session: {wanted} leaves no session to train on, since all others are tested on "
+            "(datarc.test_sessions)."
+        )
+    return session, {u.id for u in corpus.utterances if u.session == session}
+
+
 def check_leakage(corpus: Corpus, split: Split) -> None:
     """Assert that nothing of the test or validation rater, or of the test utterances, can be learned from.
 
@@ -201,15 +230,22 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
     _must({r.rater for r in split.validation} == {split.validation_rater}, "other raters validate, too")
     _must({r.rater for r in split.test} == {split.test_rater}, "other raters are tested, too")
     allowed = {(r.utterance, r.rater): r for r in corpus.ratings if r.rater not in held_out}
+    session_of = {u.id: u.session for u in corpus.utterances}
     unlike = any(allowed.get((r.utterance, r.rater)) != r for r in split.train)
     _must(not unlike, "training ratings are not those of the corpus without the held-out raters")
     if split.scenario == "unseen":
         tested = {r.utterance for r in split.test}
         shared = tested & {r.utterance for r in (*split.train, *split.validation)}
         _must(not shared, f"{len(shared)} test utterances reached training or validation, e.g. {sorted(shared)[:3]}")
-        session = {u.id: u.session for u in corpus.utterances}  # an utterance that only others rated is tested on, too
-        both = {session[u] for u in tested} & {session[r.utterance] for r in (*split.train, *split.validation)}
+        # an utterance that only others rated is tested on, too
+        both = {session_of[u] for u in tested} & {session_of[r.utterance] for r in (*split.train, *split.validation)}
         _must(not both, f"sessions {sorted(both)} are tested on and reached training or validation")
+    if split.validation_session is not None:
+        trained_on = {r.utterance for r in split.train}
+        shared = trained_on & {u.id for u in corpus.utterances if u.session == split.validation_session}
+        _must(not shared, f"{len(shared)} utterances of the session held out for validation are trained on")
+        outside = {session_of[r.utterance] for r in split.validation} - {split.validation_session}
+        _must(not outside, f"validation uses sessions {sorted(outside)}, too")
 
 
 def _must(holds: bool, leak: str) -> None:

@@ -37,10 +37,14 @@ class Experiment:
         folder: where they are.
         task: s3prl's name of the run, the prefix of TensorBoard's keys.
         constants: what every checkpoint holds besides the state (Args, Config, ...).
+
+    Attributes:
+        initial_loss: the validation loss before the first outer step; None where it is not known.
     """
 
     def __init__(self, folder: Path, task: str, constants: Mapping[str, Any]):
         self.folder, self.task, self.constants = folder, task, dict(constants)
+        self.initial_loss: float | None = None
         self._events: Events | None = None
 
     def note(self, line: str) -> None:
@@ -135,6 +139,7 @@ class Experiment:
             "Step": loop.step if loop else 0,
             "Epoch": epoch,
             "Best": dict(best),
+            "InitialLoss": self.initial_loss,
             "Losses": list(losses),
             **self.constants,
             **pack_state(state),

@@ -96,24 +96,43 @@ def training_batches(options: Options, task: TrainingTask, done: int, total: int
             yield epoch, batch
 
 
+def preferred(system: System, step: int, loss: float, best: float) -> bool:
+    """Whether a validated step replaces the one selected so far, by ``metarc.selection``.
+
+    Args:
+        step: outer steps done; 0 is the initialisation, which counts where nothing is trained after it, too.
+        loss: on the validation rater.
+        best: that of the step selected so far; infinite without one.
+    """
+    selection = system.options.downstream_expert.metarc.selection
+    if not step and system.outer_steps and selection != "best_from_0":
+        return False
+    return loss < best or bool(step and selection == "last")
+
+
 def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     """Train a system in memory: the runner's steps and selection, without files.
 
     Returns:
-        The state of the step with the lowest validation loss, and that step (0 where there is nothing to choose).
+        The state of the selected step, and that step (0 where there is nothing to choose).
     """
     state, total = system.initialise(task), system.outer_steps
     if not total:
         return state, 0
     loop, every = OuterLoop(system, state, task), system.options.runner.eval_step
     best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
+
+    def validate() -> tuple[float, int, ModelState | None]:
+        value = validation_loss(system, state, task.validation_episodes)
+        return (value, loop.step, copy.deepcopy(state)) if preferred(system, loop.step, value, best[0]) else best
+
+    if system.options.downstream_expert.metarc.selection == "best_from_0":
+        best = validate()
     for _, batch in training_batches(system.options, task, 0, total):
         loop.update(batch)
         if loop.step % every == 0 or loop.step == total:
-            value = validation_loss(system, state, task.validation_episodes)
-            if value < best[0]:
-                best = (value, loop.step, copy.deepcopy(state))
-    if best[2] is None:
+            best = validate()
+    if best[2] is None or not math.isfinite(best[0]):
         raise UserError(
             f"No step of {system.name} could be meta-tested on the validation rater. {system.if_it_diverges}"
         )

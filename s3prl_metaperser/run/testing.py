@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import training_options
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_testing import meta_test
-from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Tuned
+from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Selected, Tuned
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods.base import ModelState, System
@@ -63,6 +64,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
+        selected=_selected(opened, state, checkpoint),
         engine=opened.system.engine(state),
         seconds=seconds,
         draws=evalrc.interval_draws,
@@ -97,6 +99,24 @@ def _tuned(opened: OpenCell, state: ModelState) -> tuple[System, Tuned | None]:
     chosen = ", ".join(f"{name}={value}" for name, value in selection.chosen.items()) or "nothing to choose"
     say(f"protocol tuned: {chosen} (chosen on the validation rater among {len(selection.losses)} choices)")
     return selection.system, selection.record(len(opened.task.validation_episodes))
+
+
+def _selected(opened: OpenCell, state: ModelState, checkpoint: Checkpoint) -> Selected | None:
+    """What is known of the checkpoint's state; nothing where it does not say what it was selected by."""
+    best, initial = checkpoint.content.get("Best"), checkpoint.content.get("InitialLoss")
+    if not isinstance(best, dict) or best.get("step") != checkpoint.step:
+        return None
+    start, rates = opened.options.downstream_expert.metarc.inner_lr, state.rates
+    learned = rates is not None and rates.values.requires_grad and start > 0
+    return Selected(
+        loss=_finite(best["loss"]),
+        initial_loss=_finite(initial),
+        rates_moved=(rates.values / start - 1).abs().mean().item() if rates is not None and learned else None,
+    )
+
+
+def _finite(loss: float | None) -> float | None:
+    return None if loss is None or not math.isfinite(loss) else loss
 
 
 def _refuse_changed_training(opened: OpenCell, checkpoint: Checkpoint) -> None:

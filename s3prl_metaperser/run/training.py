@@ -14,7 +14,7 @@ from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.run.experiment import BEST, NOTHING
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
-from s3prl_metaperser.run.outer_loop import OuterLoop, training_batches
+from s3prl_metaperser.run.outer_loop import OuterLoop, preferred, training_batches
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.provenance import differences
 
@@ -60,7 +60,7 @@ class _Training:
         for phrase in changed:
             say(f"options changed at step {self.done}: {phrase}")
             self.files.note(f"Options changed at step {self.done}: {phrase}")
-        best = past.content.get("Best", NOTHING)
+        best, self.files.initial_loss = past.content.get("Best", NOTHING), past.content.get("InitialLoss")
         self.best = self.files.resume_after(past.path, self.done, best, changed=bool(changed))
         if self.loop is not None and self.done:
             self.loop.resume(past.content["Optimizer"], self.done)
@@ -71,8 +71,9 @@ class _Training:
     def run(self) -> dict[str, Any]:
         name, quiet = self.system.name, self.loop is None or not parallel.is_leader()
         try:
-            if self.loop is None:
+            if self.done == 0:
                 self._validate(0)
+            if self.loop is None:
                 self._save(0)
             with tqdm(total=self.total, initial=self.done, desc=name, dynamic_ncols=True, disable=quiet) as bar:
                 for epoch, batch in training_batches(self.opened.options, self.opened.task, self.done, self.total):
@@ -87,6 +88,9 @@ class _Training:
         folder, seconds = self.files.folder, time.perf_counter() - self.opened.started
         say(f"Trained {name} in {seconds:.1f} s. Output in {folder}:")
         say(f"  {BEST}: step {self.best['step']}, validation loss {self.best['loss']:.4f}")
+        if (initial := self.files.initial_loss) is not None and initial < self.best["loss"]:
+            say(f"NOTE: before the first outer step it was {initial:.4f}, lower than after meta-training.")
+            say("  With metarc.selection=best_from_0 step 0 is a candidate, too (docs/protocols.md).")
         say("  states-*.ckpt (to resume), log.log, events.* for TensorBoard")
         say(f"next: python run_downstream.py -m evaluate -e {folder}")
         return self.best
@@ -110,7 +114,9 @@ class _Training:
         value = validation_loss(self.system, self.state, self.opened.task.validation_episodes)
         step = self.loop.step if self.loop else 0
         self.files.log("dev", "loss", value, step)
-        if value < self.best["loss"]:
+        if step == 0:
+            self.files.initial_loss = value
+        if preferred(self.system, step, value, self.best["loss"]):
             self.best = {"loss": value, "step": step}
             self.files.note(f"New best on dev at step {step}: {value}")
             self.files.save(BEST, self.state, self.loop, epoch, self.best)

@@ -70,6 +70,7 @@ def split_by_rater(corpus: Corpus, data: DataOptions) -> Split:
         test_raters=data.test_raters,
         exclude_raters=data.exclude_raters,
         test_sessions=data.test_sessions,
+        validation_session=data.validation_session,
     )
 
 
@@ -306,12 +307,13 @@ class Workspace:
     def describe(self) -> list[str]:
         """The corpus and split in use, one line each."""
         split, corpus = self.split, self.corpus
+        held_out = f", all of session {split.validation_session}" if split.validation_session else ""
         lines = [
             f"corpus {corpus.name}: {len(corpus.utterances)} utterances, {len(corpus.ratings)} ratings, "
             f"{len(corpus.raters())} raters ({corpus.root})",
             f"{split.scenario}/{split.fold}: test rater {split.test_rater} ({len(split.test)} ratings), validation "
-            f"rater {split.validation_rater} ({len(split.validation)}), {len(split.train_raters)} training raters "
-            f"({len(split.train)})",
+            f"rater {split.validation_rater} ({len(split.validation)}{held_out}), {len(split.train_raters)} training "
+            f"raters ({len(split.train)})",
         ]
         lines += [f"left out: {count} x {reason}" for reason, count in sorted(corpus.dropped.items())]
         shots = self.options.downstream_expert.metarc.shots
