@@ -14,6 +14,7 @@ from s3prl_metaperser.report.gathered import BLOCK, META, PARTS, Study, is_ablat
 from s3prl_metaperser.report.paper import TableSpec
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table
 from s3prl_metaperser.report.tables import Cell as TableCell
+from s3prl_metaperser.report.training_table import annealing_notes
 
 INTERVALS = "Means over seeds, then test {units}, with 95 % intervals for further {units} and utterances."
 
@@ -181,6 +182,8 @@ def _notes(spec: TableSpec, study: Study, lines: list[Line], same_shots: bool) -
             yield f"{scenario}: ours is averaged over {', '.join(cell.upstream for cell in averaged[scenario])}."
     elif spec.rows == "systems":
         yield from _caps(study, lines)
+    elif spec.rows == "parts":
+        yield from annealing_notes(study)
 
 
 def _unordered(spec: TableSpec, upstream: str, study: Study) -> str:

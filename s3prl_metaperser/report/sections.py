@@ -27,6 +27,7 @@ from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
 from s3prl_metaperser.report.page import Section
 from s3prl_metaperser.report.result_tables import result_tables
 from s3prl_metaperser.report.tables import Table, Value
+from s3prl_metaperser.report.training_table import training_table
 from s3prl_metaperser.report.trajectories import ABSENT_SENTENCE, curves, trajectory_figures, trajectory_table
 
 _NO_MARGINALS = "Tables A1 and A2 are left out: name the corpus that was evaluated with --corpus and --root."
@@ -59,7 +60,8 @@ class Part:
         study = self.study
         compared = [comparison_table(question, study) for question in self.questions]
         over_steps = [trajectory_table(self.curves, study)] if self.curves else []
-        return [rater_table(study), calibration_table(study), *compared, *over_steps]
+        training = [table] if (table := training_table(study)) else []
+        return [rater_table(study), calibration_table(study), *compared, *training, *over_steps]
 
     @cached_property
     def drawings(self) -> list[Drawing]:
