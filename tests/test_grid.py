@@ -571,12 +571,12 @@ def test_an_option_cut_short_is_an_error_since_run_all_would_not_know_it(capsys)
 
 
 def test_an_environment_without_what_is_needed_is_one_line(tmp_path):
-    line = "import sys; sys.modules['filelock'] = None; from s3prl_metaperser.cli import main; sys.exit(main())"
+    line = "import sys; sys.modules['numpy'] = None; from s3prl_metaperser.cli import main; sys.exit(main())"
     ended = subprocess.run(
         [sys.executable, "-c", line, "status", str(write_grid(tmp_path))], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2
-    assert ended.stderr.startswith("metaperser: error: the Python package 'filelock' is not installed")
+    assert ended.stderr.startswith("metaperser: error: the Python package 'numpy' is not installed")
     assert "Traceback" not in ended.stderr
 
 

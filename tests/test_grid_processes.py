@@ -14,7 +14,6 @@ import pytest
 from small_grid import results_below, write_grid
 
 from s3prl_metaperser.cli import main
-from s3prl_metaperser.demo import write_demo_corpus
 from s3prl_metaperser.grid.cells import expand
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.grid.results import LOG, RESULT
@@ -112,16 +111,16 @@ def _ended_in_its_middle(grid, results, draw, ending, jobs):
 
 def test_two_processes_make_one_demo_corpus(tmp_path, monkeypatch):
     from s3prl_metaperser.demo import reader as demo
+    from s3prl_metaperser.demo import write
 
-    made = []
+    made, whole = [], write._write
 
-    def counted(folder, **settings):
-        if not Path(folder).exists():
-            made.append(threading.get_ident())
-            time.sleep(0.2)
-        return write_demo_corpus(folder, progress=False, workers=1, **settings)
+    def counted(folder, settings, **how):
+        made.append(threading.get_ident())
+        time.sleep(0.2)
+        whole(folder, settings, progress=False, workers=1)
 
-    monkeypatch.setattr("s3prl_metaperser.demo.write_demo_corpus", counted)
+    monkeypatch.setattr(write, "_write", counted)
     found = []
     threads = [
         threading.Thread(target=lambda: found.append(demo.read(tmp_path / "demo", utterances=10).fingerprint()))

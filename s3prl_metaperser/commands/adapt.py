@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.commands.common import add_model, at_least
 from s3prl_metaperser.storage.paths import user_path
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.listener.ratings import LabelledClips
 
 _FOLDS = "cross-validation folds; 0 disables [leave-one-out; 4 for fine-tuned models]"
 
@@ -33,12 +38,10 @@ _folds.__name__ = "int"  # argparse: "invalid int value"
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.folder import check_new, read_card
-    from s3prl_metaperser.listener.leave_out import leave_out
     from s3prl_metaperser.listener.ratings import read_ratings
-    from s3prl_metaperser.listener.shell import load
     from s3prl_metaperser.run.cell import quiet_upstreams
+    from s3prl_metaperser.storage.locks import beside, held
 
     quiet_upstreams()
     out = user_path(arguments.out)
@@ -50,6 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
         rater=arguments.rater,
         outside=arguments.outside,
     )
+    with held(beside(out), f"--out {out}"):
+        return _adapt(arguments, out, given)
+
+
+def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> int:
+    from s3prl_metaperser.errors import printable
+    from s3prl_metaperser.listener.leave_out import leave_out
+    from s3prl_metaperser.listener.shell import load
+
     recognizer = load(arguments, adapted=False)
     for reason, count in sorted(given.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)

@@ -22,9 +22,11 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.export import export
     from s3prl_metaperser.listener.folder import CARD, TENSORS
+    from s3prl_metaperser.storage.locks import beside, held
 
     out = user_path(arguments.out)
-    card = export(user_path(arguments.experiment), out, licence=arguments.licence)
+    with held(beside(out), f"--out {out}"):
+        card = export(user_path(arguments.experiment), out, licence=arguments.licence)
     upstream = card.upstream
     print(f"{out}: {card.system} ({card.scope}), upstream {upstream.name}, {TENSORS} and {CARD}")
     if card.metrics is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from pathlib import Path
 
 from s3prl_metaperser.commands.common import add_model, positive
 from s3prl_metaperser.storage.paths import user_path
@@ -24,19 +26,28 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.errors import UserError, printable
-    from s3prl_metaperser.listener.files import predict_files
-    from s3prl_metaperser.listener.shell import load
+    from s3prl_metaperser.errors import UserError
     from s3prl_metaperser.run.cell import quiet_upstreams
-    from s3prl_metaperser.storage.atomic import write_text
+    from s3prl_metaperser.storage.locks import beside, held
 
     if arguments.out and user_path(arguments.out).is_dir():  # before hours of predictions
         raise UserError(f"--out {arguments.out} is a folder. Name a file.")
     quiet_upstreams()
+    place = user_path(arguments.out) if arguments.out else None
+    with contextlib.nullcontext() if place is None else held(beside(place), f"--out {place}"):
+        return _predict(arguments, place)
+
+
+def _predict(arguments: argparse.Namespace, place: Path | None) -> int:
+    from s3prl_metaperser.errors import printable
+    from s3prl_metaperser.listener.files import predict_files
+    from s3prl_metaperser.listener.shell import load
+    from s3prl_metaperser.storage.atomic import write_text
+
     found = predict_files(load(arguments), arguments.files, batch_size=arguments.batch_size)
     text = found.as_csv() if arguments.csv else found.as_json() if arguments.json else found.as_text()
-    if arguments.out:
-        write_text(user_path(arguments.out), text)
+    if place is not None:
+        write_text(place, text)
     else:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-
-from filelock import FileLock
 
 from s3prl_metaperser.config.validator import Positive, Whole
 from s3prl_metaperser.corpora import iemocap
@@ -39,10 +36,7 @@ def read(
     """
     from s3prl_metaperser.demo import write_demo_corpus
 
-    root = Path(root)
-    with contextlib.nullcontext() if root.exists() else _one_at_a_time(root.resolve()):
-        write_demo_corpus(root, seed=seed, utterances=utterances, raters=raters)
-    return stored(root)
+    return stored(write_demo_corpus(Path(root), seed=seed, utterances=utterances, raters=raters))
 
 
 def stored(root: Path) -> Corpus:
@@ -74,12 +68,6 @@ def labels_only(options: Mapping[str, Any]) -> Corpus:
         tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
         suggested=iemocap.SUGGESTED,
     )
-
-
-def _one_at_a_time(root: Path) -> FileLock:
-    """One process makes the corpus while others that want it wait."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(root.with_name(f".{root.name}.lock"))
 
 
 READER = Reader(

@@ -20,6 +20,7 @@ from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.disk import new_folder, writing
+from s3prl_metaperser.storage.locks import PATIENCE, beside, held
 
 #: Changes with anything that changes what the same seed gives.
 RECIPE_VERSION = 1
@@ -62,16 +63,12 @@ def write_demo_corpus(
         return given
     require_parselmouth()
     folder = folder.resolve()
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder), held(beside(folder), f"demo corpus {given}", wait=PATIENCE):
+        if _already_there(folder, settings):  # made by another process meanwhile
+            return given
         with new_folder(folder) as partial:
             _write(partial, settings, progress=progress, workers=max(1, int(workers)))
-            try:
-                os.replace(partial, folder)
-            except OSError:
-                # Somebody else finished the same corpus meanwhile, or wrote something in its place.
-                if not _already_there(folder, settings):
-                    raise
+            os.replace(partial, folder)
     return given
 
 

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import READABLE, SCHEMA
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.disk import clear_leftovers
+from s3prl_metaperser.storage.locks import Held, Holder, held
 
 RESULT, CELL, ERROR, LOG = "result_test.json", "cell.json", "error.json", "cell.log"
 PREVIOUS, LOCKS = "previous-cells", ".locks"
@@ -59,11 +59,15 @@ class Results:
     Args:
         folder: made when something is written to it.
         fingerprints: corpus -> hash of its labels, as far as they are known: results of other labels do not count.
+
+    Attributes:
+        holders: place of a cell -> the other process that worked on it when it was last asked for.
     """
 
     def __init__(self, folder: str | Path, fingerprints: Mapping[str, str] | None = None):
         self.folder = Path(folder)
         self.fingerprints = dict(fingerprints or {})
+        self.holders: dict[str, Holder] = {}
 
     def of(self, cell: Cell) -> Path:
         """The cell's folder."""
@@ -110,18 +114,14 @@ class Results:
     @contextlib.contextmanager
     def working_on(self, cell: Cell) -> Iterator[bool]:
         """Hold the cell's lock; gives False, without waiting, where another process holds it."""
-        path = self._lock(cell)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(held(self._lock(cell), f"cell {cell}"))
+            except Held as busy:
+                self.holders[cell.place] = busy.holder
+                yield False
+                return
             yield True
-        finally:
-            lock.release()
 
     def begin(self, cell: Cell) -> Path:
         """Make the cell's folder fit to work in; the caller holds the lock. Returns the folder."""
@@ -132,8 +132,7 @@ class Results:
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(aside)
         folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(".*.part"):  # of a process that was killed while it wrote
-            left_over.unlink()
+        clear_leftovers(folder)
         (folder / ERROR).unlink(missing_ok=True)
         write_json(folder / CELL, _about(cell))
         return folder

@@ -18,6 +18,7 @@ from typing import Literal
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.results import Results
+from s3prl_metaperser.storage.locks import PATIENCE, Held
 
 #: Between two looks at cells that other processes hold.
 POLL_SECONDS = 0.5
@@ -65,7 +66,7 @@ def in_this_process(work: Work, tell: Callable[[Event], None], first: int = 0, s
 
     at = 0
     session = Session(work.device, lambda text: tell(Event("progress", at, text)))
-    left = [*range(first, len(work.cells)), *range(first)]
+    left, moved = [*range(first, len(work.cells)), *range(first)], time.monotonic()
     while left:
         others = []
         for at in left:
@@ -77,7 +78,9 @@ def in_this_process(work: Work, tell: Callable[[Event], None], first: int = 0, s
             if ended is None:
                 others.append(at)
         if len(others) == len(left):
-            time.sleep(POLL_SECONDS)
+            _wait(work, others, time.monotonic() - moved, tell)
+        else:
+            moved = time.monotonic()
         left = others
 
 
@@ -137,6 +140,15 @@ def _attempt(work: Work, at: int, session, tell: Callable[[Event], None]) -> str
             return "failed"
         tell(Event("done", at))
         return "done"
+
+
+def _wait(work: Work, left: Sequence[int], waited: float, tell: Callable[[Event], None]) -> None:
+    """Wait for other processes, whose cells are all that is left."""
+    cell = work.cells[left[0]]
+    if waited > PATIENCE:
+        raise Held(f"cell {cell}", work.results.holders[cell.place], None, waited)
+    tell(Event("progress", left[0], f"waiting for {work.results.holders[cell.place]}"))
+    time.sleep(POLL_SECONDS)
 
 
 def _ended(work: Work, at: int, tell: Callable[[Event], None]) -> str | None:

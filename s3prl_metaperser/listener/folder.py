@@ -19,6 +19,7 @@ from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.card import SCHEMA, Card
 from s3prl_metaperser.storage.disk import new_folder, writing
 from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.locks import beside, held
 
 if TYPE_CHECKING:
     import torch
@@ -63,8 +64,8 @@ def write_folder(out: Path, card: Card, tensors: Mapping[str, torch.Tensor]) -> 
     from safetensors.torch import save_file
 
     check_new(out)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out), held(beside(out), f"--out {out}"):
+        check_new(out)  # before the lock another process may have made it
         with new_folder(out) as partial:
             save_file(
                 {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, partial / TENSORS

@@ -13,8 +13,11 @@ from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.csv_text import as_meant, csv_text, inert
 from s3prl_metaperser.storage.hashing import file_hash, text_hash
+from s3prl_metaperser.storage.locks import beside, held
 
 _HEADER = ["file", "rater", "label"]
+#: Seconds that one session waits for another one's save, which takes milliseconds.
+_PATIENCE = 30.0
 _FILE, _RATER = ("file", "task", "name"), ("rater", "worker", "performer")
 
 
@@ -49,9 +52,13 @@ class RatingsFile:
         """Save a label: a new row, or in place of this listener's row for the same file. Whole or not at all.
 
         Raises:
-            UserError: somebody else changed the file into one that cannot be continued.
+            UserError: somebody else changed the file into one that cannot be continued, or does not finish a save.
             OSError: it cannot be written.
         """
+        with held(beside(self.path), f"{self.path}", wait=_PATIENCE):
+            self._save(file, answer)
+
+    def _save(self, file: str, answer: Answer) -> None:
         self._refresh()
         place = next((n for n, row in enumerate(self._rows) if self._same(row, file)), len(self._rows))
         row = list(self._rows[place]) if place < len(self._rows) else [""] * len(self._header)

@@ -7,6 +7,7 @@ it. SSL-E's progress is saved, so that an interrupted run resumes to the same bi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
@@ -31,6 +31,7 @@ from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.seeding import numpy_generator
 from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.checkpoints import check_bytes, save_checkpoint
+from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import digest, refuse
 from s3prl_metaperser.upstream.memory import ADAPT_LESS
 
@@ -76,10 +77,8 @@ def initialised(task: TrainingTask) -> HeadLearner:
     learner, recipe, path = new_learner(task, "consensus", task.seed), recipe_of(task), initialisation_file(task)
     progress = path.parent / PROGRESS if recipe.large else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_cached(task, recipe.lock))
-    if parallel.is_leader():
-        lock.acquire()
-    try:
+    lock = held(_cached(task, recipe.lock), f"{recipe.name} {path.name}", wait=PATIENCE)
+    with lock if parallel.is_leader() else contextlib.nullcontext():
         if not parallel.gather(path.exists())[0]:
             tensors, record = train_on_consensus(task, learner, progress)
             if parallel.is_leader():
@@ -89,9 +88,6 @@ def initialised(task: TrainingTask) -> HeadLearner:
         if parallel.is_leader() and progress:  # also where the process that finished was killed before it came here
             progress.unlink(missing_ok=True)
         parallel.wait()
-    finally:
-        if parallel.is_leader():
-            lock.release()
     _load(path, task, learner)
     return learner
 

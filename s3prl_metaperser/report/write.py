@@ -14,6 +14,7 @@ from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.report.sections import TaskReport
 from s3prl_metaperser.report.tables import Table
 from s3prl_metaperser.report.writers import WRITERS
+from s3prl_metaperser.storage.locks import beside, held
 
 PAGE = "report.html"
 
@@ -56,6 +57,11 @@ def write_report(
         UserError: no results, results that do not go together, another corpus, or no matplotlib.
     """
     require_matplotlib()
+    with held(beside(out), f"The report {out}"):
+        return _write(results, out, corpus, protocol, draws)
+
+
+def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None, draws: int) -> Written:
     reports = [TaskReport(each, Path(results), corpus) for each in gather(Path(results), protocol, draws)]
     titles = [report.gathered.task.title for report in reports]
     facts = [fact for report in reports for fact in provenance.facts(report.gathered)]

@@ -15,7 +15,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.run.experiment import BEST, write_yaml
+from s3prl_metaperser.run.experiment import BEST, one_writer, write_yaml
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.settings import CellOptions
 from s3prl_metaperser.run.testing import evaluate
@@ -69,7 +69,12 @@ def run_cell(
         >>> result.cell.system, result.counts.shots_used, result == Result.read(folder / "result_test.json")
         ('Linear-Zero', 8, True)
     """
-    record, since = record if record is not None else Record(), time.perf_counter()
+    with one_writer(cell.folder):
+        return _run(cell, open_workspace, record if record is not None else Record())
+
+
+def _run(cell: CellOptions, open_workspace: Callable[[Options], Workspace], record: Record) -> Result:
+    since = time.perf_counter()
 
     def lap(name: str) -> None:
         nonlocal since
@@ -78,7 +83,6 @@ def run_cell(
 
     fit_for_this_machine()
     cell = replace(cell, device=existing_device(cell.device))
-    cell.folder.mkdir(parents=True, exist_ok=True)
     seed_everything(cell.seed)
     opened = record.opened = OpenCell(cell, open_workspace)
     write_yaml(cell.folder, cell.as_arguments(), opened.options.as_config())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import time
@@ -20,14 +21,26 @@ from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.storage.disk import clear_leftovers, writing
 from s3prl_metaperser.storage.events import Events
+from s3prl_metaperser.storage.locks import held
 from s3prl_metaperser.storage.paths import new_previous, steps_of
 
 if TYPE_CHECKING:
     from s3prl_metaperser.run.outer_loop import OuterLoop
 
-BEST = "dev-best.ckpt"
+BEST, LOCK = "dev-best.ckpt", ".lock"
 #: The best so far before anything was evaluated.
 NOTHING = {"loss": math.inf, "step": 0}
+
+
+def one_writer(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold an experiment folder: one process writes to it, with those that torchrun has started beside it.
+
+    Raises:
+        Held: another process does.
+    """
+    if os.environ.get("RANK", "0") != "0":  # the leader holds it for all
+        return contextlib.nullcontext()
+    return held(folder / LOCK, f"The experiment folder {folder}")
 
 
 class Experiment:

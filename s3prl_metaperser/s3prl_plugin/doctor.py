@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import s3prl_metaperser
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.locks import trial
 from s3prl_metaperser.storage.paths import cache_root
 
 PACKAGE = "s3prl-metaperser"
@@ -248,10 +249,13 @@ def _disk() -> Iterator[Finding]:
                 name, "broken", f"cannot write {folder} ({error.strerror})", f"Choose another location: {setting}."
             )
             continue
-        if free < LITTLE:
+        if why := trial(existing):
+            fix = f"Start one process at a time there, or choose another location: {setting}."
+            yield Finding(name, "note", f"{text}, no locks ({why})", fix)
+        elif free < LITTLE:
             yield Finding(name, "note", text, f"Little space left. Choose another location: {setting}.")
         else:
-            yield Finding(name, "works", text)
+            yield Finding(name, "works", f"{text}, locks work")
 
 
 def _extras() -> Iterator[Finding]:

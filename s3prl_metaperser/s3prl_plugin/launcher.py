@@ -71,6 +71,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     past = _past_checkpoint(args)
     downstream = args.downstream
     content: dict[str, Any] = {}
+    seen = _stamp(past)
     if past is not None:
         content = _read(past)
         downstream = content["Args"].downstream
@@ -90,13 +91,34 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     options = _task(args).options_from(config)
     _announce(args, options)
     check_upstream(args.upstream)
+    if args.mode == "inference" and past is not None:  # writes nothing
+        _run(args, config, options)
+        return 0
+    from s3prl_metaperser.run.experiment import one_writer
+
     if past is None:
-        _make_folder(args, options)
-    if downstream == DOWNSTREAM:
+        args.expdir = str(_explicit_folder(args) or _default_folder(args, options))
+    with one_writer(Path(args.expdir)):
+        if seen != _stamp(past) or (past is None and args.auto_resume and steps_of(Path(args.expdir))):
+            raise UserError(f"{args.expdir} has just been written by another process. Run the same command again.")
+        if past is None:
+            _put_aside_earlier(args)
+        _run(args, config, options)
+    return 0
+
+
+def _run(args: argparse.Namespace, config: dict[str, Any], options: Options) -> None:
+    if _task(args).name == DOWNSTREAM:
         start(args, config)
     else:
         _run_other(args, options)
-    return 0
+
+
+def _stamp(path: Path | None) -> tuple[int, int] | None:
+    """Changes when a file is replaced; None where there is none."""
+    if path is None or not path.is_file():
+        return None
+    return path.stat().st_ino, path.stat().st_mtime_ns
 
 
 def _run_other(args: argparse.Namespace, options: Options) -> None:
@@ -125,7 +147,7 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
         runner = MetaRunner(args, config)
         if args.verbose:
             say(f"options: {runner.opened.options}")
-        if parallel.is_leader():
+        if parallel.is_leader() and args.mode != "inference":
             write_yaml(Path(args.expdir), args, runner.config)
         getattr(runner, args.mode)()
         parallel.leave()
@@ -195,7 +217,6 @@ def _resumed(
     merged.expdir = str(folder if folder is not None else past.parent)
     merged.past_exp = str(past)
     merged.init_ckpt = str(past)
-    Path(merged.expdir).mkdir(parents=True, exist_ok=True)
     return merged, content["Config"]
 
 
@@ -276,14 +297,9 @@ def _default_folder(args: argparse.Namespace, options: Options) -> Path:
     )
 
 
-def _make_folder(args: argparse.Namespace, options: Options) -> None:
-    """Create the experiment folder; files of an earlier experiment are moved aside, never overwritten."""
-    folder = _explicit_folder(args) or _default_folder(args, options)
-    args.expdir = str(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot create {folder} ({error.strerror}). Choose another folder with -p.") from None
+def _put_aside_earlier(args: argparse.Namespace) -> None:
+    """Files of an earlier experiment in the folder are moved aside, never overwritten."""
+    folder = Path(args.expdir)
     for key in ("upstream_ckpt", "upstream_model_config"):
         value = getattr(args, key)
         if value and os.path.exists(value):

@@ -18,6 +18,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.run.cell import refuse_several_processes
+from s3prl_metaperser.run.experiment import one_writer
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.testing import evaluate, predict_file
@@ -52,13 +53,15 @@ class MetaRunner(Runner):
 
     def train(self) -> None:
         """Meta-train, or resume from a checkpoint; keep the step that suits the validation rater best."""
-        train(self.opened, self.past)
+        with one_writer(self.opened.cell.folder):
+            train(self.opened, self.past)
         if is_wanted(self.args.push_to_hf_hub) and parallel.is_leader():
             self.push_to_huggingface_hub()
 
     def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
         """Meta-test the fold's test rater (``-t test``) or validation rater (``-t dev``); write the result file."""
-        evaluate(self.opened, self.past, split or self.args.evaluate_split)
+        with one_writer(self.opened.cell.folder):
+            evaluate(self.opened, self.past, split or self.args.evaluate_split)
         return []
 
     def inference(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
+from s3prl_metaperser.storage.locks import PATIENCE, held
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -57,17 +58,9 @@ def _usable(path: Path, refresh: bool, new_enough_secs: float) -> bool:
     return path.is_file() and not (refresh and time.time() - path.stat().st_mtime > new_enough_secs)
 
 
-@contextlib.contextmanager
-def _lock(path: Path):
-    """One process at a time. The lock's file goes with it: a late second download replaces like by like."""
-    from filelock import FileLock
-
-    name = path.with_name(path.name + ".lock")
-    try:
-        with FileLock(str(name)):
-            yield
-    finally:
-        name.unlink(missing_ok=True)
+def _lock(path: Path) -> contextlib.AbstractContextManager[None]:
+    """One process at a time; s3prl's own download takes the same lock."""
+    return held(path.with_name(path.name + ".lock"), f"download {path}", wait=PATIENCE)
 
 
 def _transfer(url: str, path: Path) -> None:

@@ -133,7 +133,7 @@ def clear_leftovers(folder: Path, pattern: str = ".*.part") -> list[Path]:
         with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
-                if _lock(handle) and _is_at(handle, path):
+                if _lock(handle) and is_at(handle, path):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
                     removed.append(path)
             finally:
@@ -153,7 +153,7 @@ def _claimed(beside: Path, folder: bool) -> tuple[int, Path]:
             if not folder:  # the parent folder does not exist
                 raise
             continue
-        if _lock(handle) is not False and _is_at(handle, path):
+        if _lock(handle) is not False and is_at(handle, path):
             return handle, path
         os.close(handle)
 
@@ -167,7 +167,8 @@ def _lock(handle: int) -> bool | None:
     return True
 
 
-def _is_at(handle: int, path: Path) -> bool:
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at a path."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:

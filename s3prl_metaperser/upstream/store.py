@@ -13,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
@@ -29,8 +27,9 @@ from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
-from s3prl_metaperser.storage.disk import clear_leftovers, writing
+from s3prl_metaperser.storage.disk import clear_leftovers
 from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import refuse
 from s3prl_metaperser.upstream.prefetch import prefetched
 
@@ -153,15 +152,7 @@ class PooledStore:
             UserError: audio that cannot be read or features that are not finite; every such file is named.
                 Features computed before are kept.
         """
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / ".lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                print(f"[MetaPerSER] another process is computing {self.folder.name}; waiting for it", file=sys.stderr)
-                lock.acquire()
-        try:
+        with held(self.folder / ".lock", f"feature store {self.folder.name}", wait=PATIENCE):
             clear_leftovers(self.folder)
             # the longest first: memory is asked for once and used again, and too little of it shows at once
             todo = sorted(self.missing(utterances, hashes), key=lambda u: (-u.seconds, u.id))
@@ -189,8 +180,6 @@ class PooledStore:
                     "Fix or remove them (and their ratings); `metaperser validate` lists them all."
                 )
             return len(todo)
-        finally:
-            lock.release()
 
     def load(self, utterances: Sequence[Utterance], hashes: dict[str, str]) -> PooledFeatures:
         """Features of these utterances, as float32.

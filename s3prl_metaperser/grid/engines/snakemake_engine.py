@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -28,7 +27,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from s3prl_metaperser.errors import UserError
@@ -37,6 +35,7 @@ from s3prl_metaperser.grid.jobs import Kind, jobs_left, resources
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.progress import LOG_SECONDS
 from s3prl_metaperser.grid.results import RESULT
+from s3prl_metaperser.storage.locks import held
 from s3prl_metaperser.storage.paths import cache_root
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
@@ -85,7 +84,7 @@ def run_grid(opened: OpenedGrid, settings: Settings) -> int:
     opened.results.make()
     opened.read_corpora(missing=True)
     folder = engine_folder(opened)
-    with held(folder):
+    with held_engine(folder):
         _clear(folder)
         call = folder / time.strftime(f"%Y-%m-%d-%H-%M-%S-{os.getpid()}")
         line = prepare(opened, settings, profile, call)
@@ -185,27 +184,13 @@ def engine_folder(opened: OpenedGrid) -> Path:
     return opened.results.folder / ".engine" / opened.grid.path.stem
 
 
-@contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the engine's folder. The system takes the lock back from a process that is killed.
+def held_engine(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the engine's folder, once an engine that was ended has let go of it.
 
     Raises:
-        UserError: a living process holds it.
+        Held: a living process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(folder / "lock"), folder / "holder"
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
-        raise UserError(
-            f"{folder}: in use by {who}. Wait until it is done, or end it; `metaperser status` shows its progress."
-        ) from None
-    try:
-        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
-        yield
-    finally:
-        lock.release()
+    return held(folder / "lock", f"{folder} (`metaperser status` shows its progress)", wait=LOCK_SECONDS)
 
 
 def _profile(settings: Settings) -> Profile:
