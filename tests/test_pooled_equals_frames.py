@@ -8,9 +8,10 @@ from random_checkpoints import make_checkpoint
 
 from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.corpora.contents import audio_hash
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, removes_the_mean
 from s3prl_metaperser.upstream.pooling import pooler
-from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore
 
 SECONDS = (0.31, 1.7, 0.9, 2.4, 0.55)
 

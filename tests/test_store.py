@@ -8,10 +8,11 @@ import soundfile
 import torch
 
 from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.corpora.contents import audio_hash
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream.pooling import bf16_error, pooler, saying_the_error
 from s3prl_metaperser.upstream.prefetch import BLOCK, prefetched
-from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, _batch_sizes, audio_hash
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, _batch_sizes
 
 IDENTITY = FeatureIdentity("fake", "0" * 64)
 

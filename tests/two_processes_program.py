@@ -19,8 +19,9 @@ import torch
 import tqdm
 
 from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.corpora.contents import audio_hash
 from s3prl_metaperser.upstream import store
-from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore
 
 torch.set_num_threads(1)
 tqdm.tqdm.monitor_interval = 0  # no thread, so that forks are safe

@@ -37,7 +37,7 @@ LAUNCHER = ROOT / "run_downstream.py"
 #: Part of the job -> functions whose time it is, as "module:name".
 PARTS = {
     "reading the corpus": ["s3prl_metaperser.corpora:open_corpus", "s3prl_metaperser.run.workspace:make_split"],
-    "hashing the audio": ["s3prl_metaperser.upstream.store:audio_hash"],
+    "hashing the audio": ["s3prl_metaperser.corpora.contents:audio_hash"],
     "features from the store": ["s3prl_metaperser.run.workspace:Workspace.features"],
     "initialisation": ["s3prl_metaperser.methods.meta_perser:initialised"],
     "drawing episodes": ["s3prl_metaperser.protocol.loader:EpisodicDataset.__getitem__"],

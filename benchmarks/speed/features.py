@@ -43,9 +43,10 @@ from torch import Tensor, nn
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import open_corpus
 from s3prl_metaperser.corpora.base import Utterance
+from s3prl_metaperser.corpora.contents import audio_hash
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.pooling import pooler
-from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore, audio_hash
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore
 
 RATE = 16000
 KINDS = ("wav2vec2", "hubert", "wavlm")

@@ -17,10 +17,12 @@ from s3prl_metaperser.audit.one import check_one
 from s3prl_metaperser.audit.together import check_together
 from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import CORPORA, Corpus, open_corpus, reader_options, root_of
+from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.result import Result, read_with_faults
 from s3prl_metaperser.grid.relevance import as_identified
+from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import DEFAULT_TASK
 
 FILES = ("result_test.json", "result_dev.json")
@@ -37,6 +39,7 @@ class Audit:
         found: what is wrong.
         with_corpus: files whose episodes and labels were held against the corpus.
         without_corpus: why not -> how many files.
+        without_audio: files that do not say of which audio they are.
     """
 
     files: int
@@ -44,6 +47,7 @@ class Audit:
     found: tuple[Finding, ...]
     with_corpus: int
     without_corpus: dict[str, int]
+    without_audio: int = 0
 
     @property
     def status(self) -> int:
@@ -61,6 +65,8 @@ class Audit:
         lines.append(f"{self.files} {files}, {self.checks} checks: {outcome}")
         lines.append(f"episodes, labels and losses of {self.with_corpus} of them were held against the corpus")
         lines += [f"not of {count}: {why}" for why, count in self.without_corpus.items()]
+        if self.without_audio:
+            lines.append(f"{self.without_audio} of them do not record their audio, which may have been any")
         return "\n".join(lines)
 
 
@@ -98,7 +104,8 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
     for path in cells:
         findings.file = str(path)
         _check_grid_cell(path, results, findings)
-    return Audit(len(paths), findings.checks, tuple(findings.found), corpora.found, corpora.missing)
+    silent = sum(result.hashes.audio is None and result.task == DEFAULT_TASK for result in results)
+    return Audit(len(paths), findings.checks, tuple(findings.found), corpora.found, corpora.missing, silent)
 
 
 def _read(path: Path, findings: Findings) -> Result | None:
@@ -140,19 +147,21 @@ def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) 
         content = json.loads(path.read_text(encoding="utf-8"))
         definition, done, identity = content["definition"], content.get("done"), content["identity"]
         system, wanted = definition["system"], dict(definition["options"])
-        recorded = done["corpus"] if done else None
+        recorded = (done["corpus"], done.get("audio")) if done else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         findings.check(False, "", f"is not the record of a cell ({type(error).__name__}: {error})")
         return
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
     findings.equal(identity, digest, "identity", "the hash of the definition")
-    if not done:
+    if recorded is None:
         return
     mine = next((result for result in results if result.file == path.with_name(FILES[0])), None)
     findings.check(mine is not None, "done", f"but {FILES[0]} beside it is missing or wrong")
     if mine is None:
         return
-    findings.equal(recorded, mine.hashes.corpus, "done.corpus", "hashes.corpus of the result")
+    findings.equal(recorded[0], mine.hashes.corpus, "done.corpus", "hashes.corpus of the result")
+    if recorded[1] is not None:
+        findings.equal(recorded[1], mine.hashes.audio, "done.audio", "hashes.audio of the result")
     findings.equal(system, mine.cell.system, "definition.system", "cell.system of the result")
     findings.equal(definition.get("scope"), mine.cell.scope, "definition.scope", "cell.scope of the result")
     for name, value in wanted.items():
@@ -174,6 +183,7 @@ class _Corpora:
         self.given, self.found = given, 0
         self.missing: dict[str, int] = {}
         self._known: dict[str, Corpus | str] = {}
+        self._audio: dict[Path, str] = {}
 
     def of(self, result: Result, findings: Findings) -> Corpus | None:
         """The corpus with the fingerprint of a result; None where it is not at hand, or is split otherwise."""
@@ -186,11 +196,26 @@ class _Corpora:
             corpus = f"{corpus.root} has other labels now than when they were made"
             if self.given is not None:
                 findings.check(False, "hashes.corpus", corpus)
+        if isinstance(corpus, Corpus) and result.hashes.audio not in (None, self._audio_of(corpus, result)):
+            corpus = f"{corpus.root} has other audio now than when they were made"
+            if self.given is not None:
+                findings.check(False, "hashes.audio", corpus)
         if isinstance(corpus, Corpus):
             self.found += 1
             return corpus
         self.missing[corpus] = self.missing.get(corpus, 0) + 1
         return None
+
+    def _audio_of(self, corpus: Corpus, result: Result) -> str:
+        """The audio that a corpus has now; empty where it cannot be read."""
+        if corpus.root not in self._audio:
+            where = result.option("datarc", "cache_dir")
+            try:
+                found = Contents(corpus, cache_root(where if isinstance(where, str) else None)).fingerprint
+            except UserError:
+                found = ""
+            self._audio[corpus.root] = found
+        return self._audio[corpus.root]
 
     def _opened(self, result: Result, findings: Findings) -> Corpus | str:
         try:

@@ -41,6 +41,8 @@ def check_together(results: Sequence[Result], findings: Findings) -> None:
 def _paired(result: Result, first: Result, findings: Findings) -> None:
     of = f"that of {first.file}, with which it is compared,"
     findings.equal(result.hashes.corpus, first.hashes.corpus, "hashes.corpus", of)
+    if None not in (result.hashes.audio, first.hashes.audio):
+        findings.equal(result.hashes.audio, first.hashes.audio, "hashes.audio", of)
     findings.equal(result.raters.test, first.raters.test, "raters.test", of)
     findings.equal(result.cell.queries, first.cell.queries, "cell.queries", of)
     findings.equal(result.cell.seeds, first.cell.seeds, "cell.seeds", of)

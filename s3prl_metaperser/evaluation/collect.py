@@ -90,11 +90,11 @@ def group(results: Iterable[Result]) -> dict[Cell, dict[str, list[Scored]]]:
 def check_compatible(results: Sequence[Result], free_options: Collection[str] = FREE_OPTIONS) -> None:
     """Refuse results that one report must not mix.
 
-    All results share the task and the protocol; those of one corpus its labels (hash) and classes; those of one corpus
-    and upstream the upstream's checkpoint and, in one scope, what features are made of; those of one setting (see
-    :class:`.Setting`) Q, the seeds and in each fold the raters and episodes, whatever the scope, and, in one scope and
-    under ``paper``, the steps; those of one cell all options but those that only say where and how fast it ran. Folds
-    may differ in their training seed. A cell and fold has one file.
+    All results share the task and the protocol; those of one corpus its labels (hash), its audio (hash, where it was
+    recorded) and classes; those of one corpus and upstream the upstream's checkpoint and, in one scope, what features
+    are made of; those of one setting (see :class:`.Setting`) Q, the seeds and in each fold the raters and episodes,
+    whatever the scope, and, in one scope and under ``paper``, the steps; those of one cell all options but those that
+    only say where and how fast it ran. Folds may differ in their training seed. A cell and fold has one file.
 
     Raises:
         UserError: naming two files and their difference.
@@ -105,6 +105,9 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
     shared = {"classes": lambda r: r.classes, "corpus hash": lambda r: r.hashes.corpus}
     hint = "Two corpora under one name, or one whose labels have changed: report them one by one, or evaluate again."
     _agree(results, lambda r: r.cell.corpus, shared, hint)
+    recorded = [r for r in results if r.hashes.audio is not None]
+    hint = "The corpus's audio was changed in between. Restore it, or evaluate again what was made before."
+    _agree(recorded, lambda r: r.cell.corpus, {"audio hash": lambda r: r.hashes.audio}, hint)
     for first, other in pairs(results, lambda r: (r.key, r.cell.fold)):
         where = f"{other.key}, {other.cell.fold}"
         raise UserError(f"{first.file} and {other.file} are both results for cell {where}. Remove one.")

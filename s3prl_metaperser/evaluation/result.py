@@ -102,6 +102,7 @@ class Hashes:
     episodes: str  # the episode list
     code: str  # this package's Python files
     parameters: str | None = None  # the trained parameters
+    audio: str | None = None  # all of the corpus's audio files; not in files written before this was recorded
 
 
 @dataclass(frozen=True)
@@ -263,8 +264,9 @@ class Result:
         """The file's content."""
         content = dataclasses.asdict(self)
         del content["file"]
-        if self.hashes.parameters is None:
-            del content["hashes"]["parameters"]
+        for name in ("parameters", "audio"):
+            if content["hashes"][name] is None:
+                del content["hashes"][name]
         if self.selected is None:
             del content["selected"]
         if self.label_set is None:

@@ -13,7 +13,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.cells import Cell, expand, select
 from s3prl_metaperser.grid.cost import Sizes
 from s3prl_metaperser.grid.definition import Grid, read_grid
-from s3prl_metaperser.grid.results import Results
+from s3prl_metaperser.grid.results import Results, fingerprint_of
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -28,7 +28,7 @@ class OpenedGrid:
     _sizes: dict[Hashable, Sizes] = field(default_factory=dict)
 
     def read_corpora(self, missing: bool = False) -> None:
-        """Learn the fingerprints of corpora, so that results of other labels do not count.
+        """Learn the fingerprints of corpora, so that results of other labels or audio do not count.
 
         Args:
             missing: read every corpus, and make one that can be made; else only those that exist.
@@ -46,7 +46,7 @@ class OpenedGrid:
             exists = root is not None and root.exists()  # a folder, or the file ratings.csv itself
             if name not in self.corpora and (exists or missing):
                 self.corpora[name] = open_corpus(data)
-                self.results.fingerprints[name] = self.corpora[name].fingerprint()
+                self.results.fingerprints[name] = fingerprint_of(self.corpora[name], data)
 
     def sizes(self, cell: Cell) -> Sizes:
         """What the cell's corpus adds to its cost; where it is not at hand, as ``measured.yaml`` assumes."""

@@ -2,7 +2,7 @@
 
 A cell's folder is an experiment folder as s3prl lays it out, and besides
 
-- ``cell.json``: the cell's definition; once it is done also the corpus's fingerprint and how long it took,
+- ``cell.json``: the cell's definition; once it is done also the corpus's fingerprints and how long it took,
 - ``cell.log``: the output of the run,
 - ``error.json``: why it failed, where it did.
 
@@ -22,14 +22,18 @@ import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from s3prl_metaperser.config.options import DataOptions
+from s3prl_metaperser.corpora import Corpus
+from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import READABLE, SCHEMA
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.disk import clear_leftovers
 from s3prl_metaperser.storage.locks import Held, Holder, held
+from s3prl_metaperser.storage.paths import cache_root
 
 RESULT, CELL, ERROR, LOG = "result_test.json", "cell.json", "error.json", "cell.log"
 PREVIOUS, LOCKS = "previous-cells", ".locks"
@@ -53,18 +57,48 @@ class Standing:
     note: str = ""
 
 
+class Fingerprint(NamedTuple):
+    """A corpus's content.
+
+    Attributes:
+        labels: :meth:`.Corpus.fingerprint`.
+        audio: :attr:`.Contents.fingerprint`.
+    """
+
+    labels: str
+    audio: str
+
+    def recorded(self) -> dict[str, str]:
+        """As records of cells and stages have it."""
+        return {"corpus": self.labels, "audio": self.audio}
+
+    def differs_from(self, record: Mapping[str, Any]) -> str:
+        """What a record says otherwise, ``labels`` or ``audio``; empty where nothing, or what it does not say."""
+        found = [name for name, value in self.recorded().items() if record.get(name) not in (None, value)]
+        return {"corpus": "labels"}.get(found[0], found[0]) if found else ""
+
+
+def fingerprint_of(corpus: Corpus, data: DataOptions) -> Fingerprint:
+    """The fingerprint of a corpus as it is now; its audio is read where the cache does not know it.
+
+    Raises:
+        UserError: an audio file cannot be read.
+    """
+    return Fingerprint(corpus.fingerprint(), Contents(corpus, cache_root(data.cache_dir)).fingerprint)
+
+
 class Results:
     """A folder of results.
 
     Args:
         folder: made when something is written to it.
-        fingerprints: corpus -> hash of its labels, as far as they are known: results of other labels do not count.
+        fingerprints: corpus -> its content, as far as it is known: results of other labels or audio do not count.
 
     Attributes:
         holders: place of a cell -> the other process that worked on it when it was last asked for.
     """
 
-    def __init__(self, folder: str | Path, fingerprints: Mapping[str, str] | None = None):
+    def __init__(self, folder: str | Path, fingerprints: Mapping[str, Fingerprint] | None = None):
         self.folder = Path(folder)
         self.fingerprints = dict(fingerprints or {})
         self.holders: dict[str, Holder] = {}
@@ -127,7 +161,7 @@ class Results:
         """Make the cell's folder fit to work in; the caller holds the lock. Returns the folder."""
         folder = self.of(cell)
         self._put_aside_others(cell)
-        if self._why_not(cell) == _OTHER_CORPUS:
+        if self._why_not(cell).startswith(_OTHER_CORPUS):
             aside = self.folder / PREVIOUS / f"{cell.path}-{time.strftime('%Y-%m-%d-%H-%M-%S')}"
             aside.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(aside)
@@ -173,8 +207,8 @@ class Results:
             return "the folder holds another cell"
         done = content.get("done") or {}
         known = self.fingerprints.get(cell.corpus)
-        if known is not None and done.get("corpus") not in (None, known):
-            return _OTHER_CORPUS
+        if known is not None and (other := known.differs_from(done)):
+            return f"{_OTHER_CORPUS} {other}"
         return "" if done.get("schema") in (None, *READABLE) else "it was written by another version: evaluate again"
 
     def _lock(self, cell: Cell) -> Path:
@@ -200,7 +234,7 @@ class Results:
             kept.rename(mine)
 
 
-_OTHER_CORPUS = "its corpus had other labels"
+_OTHER_CORPUS = "its corpus had other"
 
 
 def _about(cell: Cell) -> dict[str, Any]:

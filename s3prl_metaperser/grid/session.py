@@ -16,7 +16,7 @@ from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import Corpus, open_corpus, reader_options
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
-from s3prl_metaperser.grid.results import LOG, Results
+from s3prl_metaperser.grid.results import LOG, Fingerprint, Results, fingerprint_of
 from s3prl_metaperser.grid.stages import Stage, stage_of, stages
 from s3prl_metaperser.run.cell import (
     Record,
@@ -29,7 +29,7 @@ from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.tasks import task_of
-from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures, audio_hash
+from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 
 
 class Session:
@@ -43,7 +43,6 @@ class Session:
     def __init__(self, device: str = "cuda", progress: Callable[[str], None] = lambda text: None):
         self.device, self.progress = device, progress
         self._corpora: dict[str, Corpus] = {}
-        self._audio: dict[Path, str] = {}
         self._features: tuple[Any, PooledFeatures] | None = None
 
     def run(self, cell: Cell, results: Results) -> None:
@@ -84,12 +83,6 @@ class Session:
             self._corpora[key] = open_corpus(data)
         return self._corpora[key]
 
-    def audio(self, path: Path) -> str:
-        """SHA-256 of an audio file, read once."""
-        if path not in self._audio:
-            self._audio[path] = audio_hash(path)
-        return self._audio[path]
-
     def features(self, key: Any, load: Callable[[], PooledFeatures]) -> PooledFeatures:
         """Features, those of the last task kept: real ones fill hundreds of megabytes."""
         if self._features is None or self._features[0] != key:
@@ -106,6 +99,7 @@ class Session:
             self._note(record.opened, stage)
         return {
             "corpus": result.hashes.corpus,
+            "audio": result.hashes.audio,
             "device": _device_name(device),
             "outer_steps": record.outer_steps,
             "resumed_at": record.resumed_at,
@@ -124,7 +118,8 @@ class Session:
         checkpoint_hash(cell.upstream.name, cell.upstream.ckpt, cell.upstream.model_config)
         stage = stage_of(cell, "features")
         assert stage is not None
-        stage.made([], self.corpus(cell.options.downstream_expert.datarc).fingerprint())
+        data = cell.options.downstream_expert.datarc
+        stage.made([], fingerprint_of(self.corpus(data), data))
 
     def _note(self, opened: OpenCell, stage: Stage) -> None:
         if stage.kind == "initialisation":
@@ -132,19 +127,16 @@ class Session:
         else:
             finetuned = opened.cell.upstream.finetuned
             files = [] if finetuned else [opened.workspace.store(opened.scope.identity).folder]
-        stage.made(files, opened.workspace.corpus.fingerprint())
+        workspace = opened.workspace
+        stage.made(files, Fingerprint(workspace.corpus.fingerprint(), workspace.contents.fingerprint))
 
 
 class SharedWorkspace(Workspace):
-    """A workspace whose corpus, audio hashes and features are a session's."""
+    """A workspace whose corpus and features are a session's."""
 
     def __init__(self, session: Session, options: Options, **how: Any):
         self._session = session
         super().__init__(options, session.corpus(options.downstream_expert.datarc), **how)
-
-    @functools.cached_property
-    def audio_hashes(self) -> dict[str, str]:
-        return {u.id: self._session.audio(u.path) for u in self.utterances}
 
     def features(self, identity: FeatureIdentity, upstream: Callable[[], torch.nn.Module] | None) -> PooledFeatures:
         key = (identity, tuple(self.audio_hashes.items()))

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from s3prl_metaperser.grid.cells import Cell
-from s3prl_metaperser.grid.results import read_small
+from s3prl_metaperser.grid.results import Fingerprint, read_small
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import StageKind, task_of
@@ -39,26 +38,26 @@ class Stage:
         cache = cache_root(self.cells[0].options.downstream_expert.datarc.cache_dir)
         return cache / "grid" / f"{self.kind}-{self.key[:24]}.json"
 
-    def exists(self, fingerprint: str | None = None) -> bool:
+    def exists(self, fingerprint: Fingerprint | None = None) -> bool:
         """Whether it was made and still exists.
 
         Args:
-            fingerprint: of the corpus, where it is known: what was made of other labels does not count.
+            fingerprint: of the corpus, where it is known: what was made of other labels or audio does not count.
         """
         content = read_small(self.note)
-        if content is None or (fingerprint is not None and content.get("corpus") != fingerprint):
+        if content is None or (fingerprint is not None and fingerprint.differs_from(content)):
             return False
         return all(Path(path).exists() for path in content.get("files", []))
 
-    def made(self, files: Sequence[Path], fingerprint: str) -> None:
+    def made(self, files: Sequence[Path], fingerprint: Fingerprint) -> None:
         """Record that it was made, as ``files``, from a corpus with this fingerprint."""
-        content: dict[str, Any] = {"what": self.what, "corpus": fingerprint, "files": [str(path) for path in files]}
+        content = {"what": self.what, **fingerprint.recorded(), "files": [str(path) for path in files]}
         if read_small(self.note) != content:
             write_json(self.note, content)
 
 
-def missing(wanted: Sequence[Stage], fingerprints: Mapping[str, str]) -> list[Stage]:
-    """Those that were not made yet, from the labels that each corpus has now."""
+def missing(wanted: Sequence[Stage], fingerprints: Mapping[str, Fingerprint]) -> list[Stage]:
+    """Those that were not made yet, from the labels and the audio that each corpus has now."""
     return [stage for stage in wanted if not stage.exists(fingerprints.get(stage.cells[0].corpus))]
 
 

@@ -21,6 +21,7 @@ def provenance_table(gathered: Gathered) -> Table:
     for result in gathered.results:
         cell, hashes = result.cell, result.hashes
         counts[f"labels of corpus {cell.corpus} (SHA-256)", hashes.corpus] += 1
+        counts[f"audio of corpus {cell.corpus} (SHA-256)", hashes.audio or "not recorded"] += 1
         counts[f"checkpoint of upstream {cell.upstream}", hashes.upstream_checkpoint] += 1
         counts["code (SHA-256)", hashes.code] += 1
         counts["result schema", str(result.schema)] += 1

@@ -57,6 +57,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         tested=tested,
         hashes={
             "corpus": opened.workspace.corpus.fingerprint(),
+            "audio": opened.workspace.contents.fingerprint,
             "task": task.identity,
             "features": opened.scope.identity.key,
             "upstream_checkpoint": opened.scope.identity.checkpoint,

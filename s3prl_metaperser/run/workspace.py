@@ -20,6 +20,7 @@ from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.config.section import numbers_of
 from s3prl_metaperser.corpora import Corpus, open_corpus
 from s3prl_metaperser.corpora.base import label_hashes
+from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
 from s3prl_metaperser.protocol.splits import Split, make_split, said_of
@@ -111,9 +112,12 @@ class Workspace:
     @functools.cached_property
     def audio_hashes(self) -> dict[str, str]:
         """Utterance id -> SHA-256 of its audio file."""
-        from s3prl_metaperser.upstream.store import audio_hash
+        return {u.id: self.contents.files[u.id] for u in self.utterances}
 
-        return {u.id: audio_hash(u.path) for u in self.utterances}
+    @functools.cached_property
+    def contents(self) -> Contents:
+        """What all of the corpus's audio files hold."""
+        return Contents(self.corpus, self.cache)
 
     def store(self, identity: FeatureIdentity):
         """The feature store of an upstream."""

@@ -28,7 +28,6 @@ from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.disk import clear_leftovers
-from s3prl_metaperser.storage.hashing import file_hash
 from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import refuse
 from s3prl_metaperser.upstream.prefetch import prefetched
@@ -95,18 +94,6 @@ class PooledFeatures:
     def carry_nothing(self) -> bool:
         """Whether no feature differs between utterances, as after per-utterance mean normalisation."""
         return len(self.values) > 1 and bool((self.values.std(dim=0) < NOTHING).all())
-
-
-def audio_hash(path: Path) -> str:
-    """SHA-256 of an audio file.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        return file_hash(path)
-    except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}). Run `metaperser validate` on the corpus.") from None
 
 
 class PooledStore:
