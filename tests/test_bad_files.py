@@ -139,14 +139,6 @@ def test_a_table_that_is_no_table_is_one_error(tmp_path, content, message):
         table(tmp_path, content)
 
 
-def test_raters_that_look_alike_are_noted(tmp_path):
-    rows = [("anna", "Anna"), ("1.wav", "2.wav")]
-    corpus = table(tmp_path, "file,rater,label\n" + "".join(f"{f},{r},sad\n" for r in rows[0] for f in rows[1]))
-    assert [(p.serious, "count as two raters" in p.what) for p in corpus.problems] == [(False, True)]
-    corpus = table(tmp_path, "file,rater,label\n1.wav,ann\u200ba,sad\n1.wav,anna,sad\n")
-    assert r"'ann\u200ba'" in corpus.problems[0].what
-
-
 @pytest.mark.parametrize("column", ["speaker", "session"])
 def test_speakers_and_sessions_that_look_alike_are_noted(tmp_path, column):
     for other in ("Ses05\u200b", "ses05"):

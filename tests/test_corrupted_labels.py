@@ -133,7 +133,7 @@ def silent_table(folder, data: bytes) -> str | None:
 @pytest.mark.parametrize("content", [LONG, WIDE])
 def test_the_undamaged_table_is_read_as_the_other_reader_does(folder, content):
     assert silent_table(folder, content.encode()) is None
-    assert load_corpus("ratings_csv", folder).problems == ()
+    assert all("columns not used: note." in p.what for p in load_corpus("ratings_csv", folder).problems)
 
 
 def test_500_damaged_ratings_csv_give_no_traceback_and_no_silent_difference(folder):

@@ -101,12 +101,13 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 def test_what_a_csv_writer_writes_is_what_is_read(folder, rows):
     expected = {(f"{file}.wav", rater.strip()): ticks for (file, rater), ticks in rows.items()}
     if len(expected) < len(rows) or not rows or any(not rater for _, rater in expected):
-        return  # two names that differ by blanks around them alone, or a blank name, are errors: tested elsewhere
+        return  # two names that differ by blanks around them alone are errors, as blank names are: tested elsewhere
     out = io.StringIO()
     table = csv.writer(out)
     table.writerows([["file", "rater", "label"], *([f"{f}.wav", r, ";".join(t)] for (f, r), t in rows.items())])
     (folder / "ratings.csv").write_bytes(out.getvalue().encode())
-    corpus = load_corpus("ratings_csv", folder)
+    raters = tuple(sorted({rater for _, rater in expected}))  # some would be a question: tested elsewhere
+    corpus = load_corpus("ratings_csv", folder, raters=raters, alike_raters="distinct")
     assert {(f"{r.utterance}.wav", r.rater): set(r.ticks) for r in corpus.ratings} == expected
     assert not any(problem.serious for problem in corpus.problems)
 

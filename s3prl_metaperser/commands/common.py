@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 
 def positive(kind: type) -> Callable[[str], float]:
@@ -40,6 +41,28 @@ def add_model(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument(
         "--threads", type=positive(int), default=1, metavar="N", help="torch threads [1, as in training]"
     )
+
+
+def add_rater_options(parser: argparse._ActionsContainer) -> None:
+    """What says whose labels a table has; see :func:`rater_options`."""
+    parser.add_argument("--rater-column", metavar="NAME", help="the column that says who rated, if its name does not")
+    parser.add_argument(
+        "--alike-raters",
+        choices=("error", "one", "distinct"),
+        metavar="WHAT",
+        help="raters whose names differ by case, Unicode form or as 1 and 01 are: error, one, distinct [error]",
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A type for argparse: names, separated by commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
+def rater_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of :func:`add_rater_options` that are given, as readers of corpora take them."""
+    named = ("rater_column", "alike_raters", "raters")
+    return {name: value for name in named if (value := getattr(arguments, name, None)) is not None}
 
 
 def add_grid_options(parser: argparse._ActionsContainer) -> None:

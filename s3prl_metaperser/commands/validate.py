@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from s3prl_metaperser.commands.common import add_rater_options, names, rater_options
 from s3prl_metaperser.errors import UserError, printable_json
 from s3prl_metaperser.storage.paths import user_path
 
@@ -19,6 +20,8 @@ def add(commands) -> None:
     parser.add_argument("--no-audio", action="store_true", help="skip decoding the audio files")
     parser.add_argument("--outside", action="store_true", help="ratings_csv: allow audio files outside its folder")
     parser.add_argument("--labels", metavar="NAME|FILE", help="ratings_csv: a registered label set, or a labels.yaml")
+    add_rater_options(parser)
+    parser.add_argument("--raters", type=names, metavar="A,B,C", help="the raters to read [all]; others are left out")
     parser.set_defaults(run=run)
 
 
@@ -31,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 
     options = {"outside": arguments.outside or None, "labels": arguments.labels}
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None} | rater_options(arguments)
     corpus = load_corpus(arguments.corpus, arguments.root, **given)
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
     print(printable_json(report) if arguments.json else format_report(corpus, report))

@@ -11,7 +11,7 @@ import codecs
 import csv
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -31,12 +31,12 @@ _MARKS = (
 )
 
 
-def rows(path: Path, known: Collection[str] = (), *, as_written: bool = False) -> Rows:
+def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: bool = False) -> Rows:
     """(number of its first line, fields) of each row that is not empty, all as long as the first, the header.
 
     Args:
         path: the table.
-        known: column names in lower case, which decide where more than one separator could split the header.
+        known: whether a column's name is known, which decides where more than one separator could split the header.
         as_written: keep the apostrophes that :func:`.storage.csv_text.inert` puts before formulas.
 
     Raises:
@@ -73,7 +73,7 @@ def _encoding(path: Path) -> str:
     return next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8-sig")
 
 
-def _separator(handle: TextIO, known: Collection[str]) -> tuple[str, int]:
+def _separator(handle: TextIO, known: Callable[[str], bool] | None) -> tuple[str, int]:
     """What separates the columns, and the number of the line at which the table, and now the handle, begins."""
     if said := _SEP_LINE.fullmatch(handle.readline()):
         return said[1], 2
@@ -82,7 +82,7 @@ def _separator(handle: TextIO, known: Collection[str]) -> tuple[str, int]:
         handle.seek(0)
         header = _first_row(handle, separator)
         if len(header) > 1:
-            found[separator] = any(name.strip().lower() in known for name in header)
+            found[separator] = known is not None and any(map(known, header))
     handle.seek(0)
     if len(found) > 1:
         found = {separator: True for separator, knows in found.items() if knows}

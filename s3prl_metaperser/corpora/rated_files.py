@@ -6,7 +6,6 @@ import math
 import os
 import posixpath
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import Problem, Utterance
+from s3prl_metaperser.corpora.people import spelling_key
 from s3prl_metaperser.errors import UserError, shown
 
 #: The column with the file's name, by any of these names.
@@ -74,8 +74,7 @@ def note_alike(path: Path, names: set[str], problems: list[Problem], kind: str) 
     """Names that a person would take for one."""
     seen: dict[str, str] = {}
     for name in sorted(names):
-        plain = "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isprintable() and c != " ")
-        if (other := seen.setdefault(plain, name)) != name:
+        if (other := seen.setdefault(spelling_key(name), name)) != name:
             what = f"{kind}s {shown(other)} and {shown(name)} count as two {kind}s. If they are one, spell them alike."
             problems.append(Problem(str(path), what, serious=False))
 
@@ -139,7 +138,7 @@ def _described(
 
 def _read_files(path: Path, place: Place) -> dict[str, tuple[str, str]]:
     """File -> (speaker, session)."""
-    rows = csv_rows.rows(path, _COLUMNS)
+    rows = csv_rows.rows(path, lambda name: name.strip().lower() in _COLUMNS)
     header = csv_rows.read_header(path, rows, _COLUMNS)
     file, speaker = (csv_rows.column(path, header, names) for names in (FILE, ("speaker",)))
     session = csv_rows.find_column(header, ("session",))

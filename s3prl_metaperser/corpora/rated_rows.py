@@ -22,7 +22,7 @@ from s3prl_metaperser.corpora.base import (
     Suggestions,
 )
 from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
-from s3prl_metaperser.corpora.rated_files import Place, note_alike, rated_utterances
+from s3prl_metaperser.corpora.rated_files import Place, rated_utterances
 from s3prl_metaperser.errors import UserError, unknown_name
 
 #: What may be done with a second row for the same file and rater.
@@ -119,7 +119,6 @@ class RatedRows:
         if self._united:
             what = f"{self._united} repeated rows were united with the first row for their file and rater."
             self.problems.append(Problem(str(self.path), what, serious=False))
-        note_alike(self.path, {rater for raters in self.rated.values() for rater in raters}, self.problems, "rater")
         kept = {file: left for file, raters in sorted(self.rated.items()) if (left := _with_ticks(raters))}
         if not kept:
             raise UserError(f"{self.path}: empty corpus, no row has a label of {', '.join(self.label_set.classes)}.")

@@ -4,9 +4,10 @@
     audio/utt01.wav,anna,happy
     audio/utt01.wav,ben,neutral;happy
 
-Columns may come in any order; others are ignored. ``task,worker,label`` (crowd-kit) and
-``name,rater,label`` will do too. A file with neither a ``rater`` nor a ``label`` column is wide (audformat):
-every column but ``file``, ``start`` and ``end`` is a rater, and an empty cell means "not rated". An optional
+Columns may come in any order, under the names that labelling tools give them (``task,worker,label``, ``audio,annotator,
+choice``, ...; see :mod:`.rating_columns`); others are named in a note. A file in which no column says who rated is wide
+(audformat): every column but ``file``, ``start`` and ``end`` is a rater's, and an empty cell means "not rated"; where a
+column's name is no person's (``majority``, ``gold``), the raters must be named. An optional
 ``files.csv`` beside it says ``file,speaker`` and, where there are recording sessions, ``session``. Labels are IEMOCAP's
 unless ``labels.yaml`` beside it, or the option ``labels``, says what raters may answer (docs/label_sets.md); numbers of
 a scale may stand in a column ``value``.
@@ -25,11 +26,13 @@ from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
-from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
-from s3prl_metaperser.corpora.rated_files import FILE, Place
+from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
+from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.corpora.rating_columns import Columns, columns_of, is_known
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.paths import user_path
@@ -42,10 +45,6 @@ OWN_LABELS = (
     "beside ratings.csv: {name: mine, kind: single, classes: [calm, tense]}."
 )
 
-_RATER, _LABEL = ("rater", "worker", "performer"), ("label",)
-_NUMBER = ("value", "label")  # of a scale
-_TIMES = ("start", "end")
-_COLUMNS = {*FILE, *_RATER, *_NUMBER, *_TIMES}
 _WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
 
 
@@ -55,6 +54,10 @@ def read(
     duplicates: Literal["error", "union", "first"] = "error",
     outside: bool = False,
     labels: str | None = None,
+    rater_column: str | None = None,
+    raters: tuple[str, ...] | None = None,
+    alike_raters: Literal["error", "one", "distinct"] = "error",
+    exclude_raters: tuple[str, ...] | None = None,
 ) -> Corpus:
     """Read ``ratings.csv``.
 
@@ -65,6 +68,10 @@ def read(
         outside: whether files may be outside that folder.
         labels: the name of a registered label set, or a file like ``labels.yaml``; by default ``labels.yaml`` beside
             the CSV file, else IEMOCAP's labels.
+        rater_column: the column that says who rated, where it has none of the known names.
+        raters: the raters to read, whatever they are called; the labels of others are left out and counted.
+        alike_raters: what raters are whose names differ only by case, Unicode form or leading zeros; see :class:`.Who`.
+        exclude_raters: raters that take no part: nothing is asked about their names.
 
     Returns:
         The files that have a rating with at least one class left, and these ratings.
@@ -73,7 +80,8 @@ def read(
         UserError: as :func:`read_table`; or no such label set.
     """
     path = _table_at(root)
-    return read_table(path, label_set_of(path.parent, labels), duplicates=duplicates, outside=outside)
+    who = Who(rater_column, raters, alike_raters, tuple(exclude_raters or ()))
+    return read_table(path, label_set_of(path.parent, labels), duplicates=duplicates, outside=outside, who=who)
 
 
 def label_set_of(folder: Path, labels: str | None = None) -> LabelSet | None:
@@ -109,7 +117,7 @@ def read_table(
     *,
     duplicates: str = "error",
     audio: Path | None = None,
-    only_rater: str | None = None,
+    who: Who | None = None,
     outside: bool = False,
 ) -> Corpus:
     """Read ``ratings.csv`` with the labels of a given set.
@@ -120,12 +128,11 @@ def read_table(
         root: as in :func:`read`, and so are ``duplicates`` and ``outside``.
         label_set: None for IEMOCAP's; then an unknown label's error explains ``labels.yaml``.
         audio: the folder that files are relative to; by default that of the CSV file.
-        only_rater: whose labels they are where the file has a label and no ``rater`` column; without it such a
-            file is an error.
+        who: what is said about whose labels they are.
 
     Raises:
-        UserError: no such file, not UTF-8, a row or a label that cannot be read, a number out of scale, a path that
-            leads out of the folder (all with file and line), or nothing rated.
+        UserError: it is not clear who rated; no such file, not UTF-8, a row or a label that cannot be read, a number
+            out of scale, a path that leads out of the folder (all with file and line), or nothing rated.
     """
     path = _table_at(root)
     folder = path.parent if audio is None else user_path(audio)
@@ -136,55 +143,35 @@ def read_table(
         duplicates=duplicates,
         hint=OWN_LABELS if label_set is None else "",
     )
-    for line, file, rater, label in _cells(path, only_rater, rows.label_set.kind == "ordinal"):
-        rows.add(line, file, rater, label)
+    who = who or Who()
+    people = People(path, who)
+    table = csv_rows.rows(path, is_known)
+    columns = columns_of(path, csv_rows.read_header(path, table, ()), who, scale=rows.label_set.kind == "ordinal")
+    for line, file, rater, label in _cells(path, table, columns):
+        if (person := people.person(rater, line)) is not None:
+            rows.add(line, file, person, label)
+    people.check()
+    rows.dropped[DROPPED_RATER] += people.left_out
+    if columns.note:
+        rows.problems.append(Problem(str(path), columns.note, serious=False))
     return rows.corpus("ratings_csv", suggested=Suggestions() if label_set else iemocap.SUGGESTED)
 
 
-def _cells(path: Path, only_rater: str | None, scale: bool) -> Iterator[tuple[int, str, str, str]]:
+def _cells(path: Path, table: csv_rows.Rows, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
     """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
-    rows = csv_rows.rows(path, _COLUMNS)
-    header = csv_rows.read_header(path, rows, _COLUMNS)
-    file = csv_rows.column(path, header, FILE)
-    times = [header.index(name) for name in _TIMES if name in header]
-    answers = _NUMBER if scale else _LABEL
-    wide = csv_rows.find_column(header, _RATER + answers) is None
-    if not scale and csv_rows.find_column(header, answers) is None and _NUMBER[0] in header:
-        raise UserError(
-            f"{path}:1: a column {_NUMBER[0]!r} holds numbers of a scale, and this label set has none. "
-            f"Name the column {_LABEL[0]!r}, or give a label set of kind ordinal."
-        )
-    if wide:
-        raters = [n for n in range(len(header)) if n != file and n not in times]
-        _check_wide(path, header, raters)
-    else:
-        label = csv_rows.column(path, header, answers)
-        unnamed = only_rater is not None and csv_rows.find_column(header, _RATER) is None
-        rater_column = None if unnamed else csv_rows.column(path, header, _RATER)
-    for line, row in rows:
-        if times and any(row[n].strip().lower() not in _WHOLE_FILE for n in times):
+    for number, (line, row) in enumerate(table):
+        if any(row[n].strip().lower() not in _WHOLE_FILE for n in columns.times):
             raise UserError(f"{path}:{line}: start and end are not supported. Cut the segments into files.")
-        if wide:
-            for n in raters:
-                if header[n]:
-                    yield line, row[file], header[n], row[n]
-                elif row[n].strip():
-                    what = f"column {n + 1} has no name. Name its rater, or remove it"
-                    raise UserError(f"{path}:{line}: {row[n][:60]!r} stands here, but {what}.")
+        for n in columns.unnamed:
+            if row[n].strip() not in ("", str(number), str(number + 1)):  # a data frame's index is nobody's
+                what = f"column {n + 1} has no name. Name its rater, or remove it"
+                raise UserError(f"{path}:{line}: {row[n][:60]!r} stands here, but {what}.")
+        if columns.label is None:
+            for n, rater in columns.people:
+                yield line, row[columns.file], rater, row[n]
         else:
-            rater = only_rater if rater_column is None else row[rater_column].strip()
-            if not rater or "\0" in rater:
-                fault = "contains a NUL character" if rater else "is blank"
-                raise UserError(f"{path}:{line}: the rater {fault}. Name who gave this label.")
-            yield line, row[file], rater, row[label]
-
-
-def _check_wide(path: Path, header: list[str], raters: list[int]) -> None:
-    if not any(header[n] for n in raters):
-        raise UserError(
-            f"{path}:1: no ratings, only {', '.join(header)}. "
-            "Expected the columns file,rater,label, or file and one for each rater."
-        )
+            rater = columns.listener or "" if columns.rater is None else row[columns.rater]
+            yield line, row[columns.file], rater, row[columns.label]
 
 
 # What is already on disk has been allowed to be where it is.

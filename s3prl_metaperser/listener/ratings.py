@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from s3prl_metaperser.corpora import ratings_csv
+from s3prl_metaperser.corpora.base import Problem
 from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.corpora.people import Who
+from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.labels import ListenerLabels, for_listeners
 from s3prl_metaperser.storage.hashing import file_hash
 
@@ -26,12 +29,14 @@ class LabelledClips:
         clips: K audio files, sorted.
         labels: the answer to each.
         dropped: reason -> how many ratings or ticks of the file were left out for it.
+        problems: what is odd about the file, such as columns that are not used.
     """
 
     rater: str
     clips: tuple[Path, ...]
     labels: ListenerLabels
     dropped: dict[str, int]
+    problems: tuple[Problem, ...] = ()
 
     def copies(self) -> list[tuple[Path, Path]]:
         """(clip, the earlier one whose content it has) of each clip that is a copy of another."""
@@ -40,7 +45,15 @@ class LabelledClips:
 
 
 def read_ratings(
-    path: Path, label_set: LabelSet, *, root: Path | None = None, rater: str | None = None, outside: bool = False
+    path: Path,
+    label_set: LabelSet,
+    *,
+    root: Path | None = None,
+    rater: str | None = None,
+    outside: bool = False,
+    rater_column: str | None = None,
+    alike_raters: Literal["error", "one", "distinct"] = "error",
+    all_one: bool = False,
 ) -> LabelledClips:
     """Read one listener's labels.
 
@@ -50,18 +63,22 @@ def read_ratings(
         root: the folder that files are relative to; by default that of ``path``.
         rater: whose labels; needed where the file has several raters'.
         outside: whether files may lie outside that folder.
+        rater_column: the column that says who rated, where it has none of the known names.
+        alike_raters: what raters are whose names differ only by case, Unicode form or leading zeros; see :class:`.Who`.
+        all_one: all labels are one listener's (``rater``, by default "listener"), whatever columns there are.
 
     Raises:
         UserError: as :func:`.ratings_csv.read_table`; or no such rater, or audio of this rater's that cannot be read.
     """
-    corpus = ratings_csv.read_table(path, for_listeners(label_set), audio=root, only_rater=NAMELESS, outside=outside)
+    who = Who(rater_column, None if rater is None else (rater,), alike_raters, listener=NAMELESS, all_one=all_one)
+    if all_one:
+        who = replace(who, raters=None, listener=rater or NAMELESS)
+    corpus = ratings_csv.read_table(path, for_listeners(label_set), audio=root, who=who, outside=outside)
     summary = corpus.rater_summary()
-    if rater is None and len(summary) > 1:
+    if len(summary) > 1:
         known = ", ".join(f"{name} ({entry['utterances']} clips)" for name, entry in sorted(summary.items()))
         raise UserError(f"{path} has {len(summary)} raters: {known}. Choose one with --rater.")
-    if rater is not None and rater not in summary:
-        raise unknown_name("rater", rater, summary)
-    rater = rater or next(iter(summary))
+    [rater] = summary
     mine = {rating.utterance: rating.answer for rating in corpus.ratings if rating.rater == rater}
     utterances = [corpus.utterance(name) for name in sorted(mine)]
     bad = [utterance.path for utterance in utterances if math.isnan(utterance.seconds)]
@@ -69,7 +86,8 @@ def read_ratings(
         why = {problem.path: problem.what for problem in corpus.problems}
         raise UserError(_unreadable(path, root, bad, len(mine), [why.get(str(file), "cannot be read") for file in bad]))
     labels = ListenerLabels(label_set, tuple(mine[utterance.id] for utterance in utterances))
-    return LabelledClips(rater, tuple(utterance.path for utterance in utterances), labels, dict(corpus.dropped))
+    paths = tuple(utterance.path for utterance in utterances)
+    return LabelledClips(rater, paths, labels, dict(corpus.dropped), corpus.problems)
 
 
 def _unreadable(path: Path, root: Path | None, bad: Sequence[Path], total: int, why: Sequence[str]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
+from s3prl_metaperser.corpora.people import Who
+from s3prl_metaperser.corpora.rating_columns import is_known
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.labels import answer_text, for_listeners
 from s3prl_metaperser.listener.ratings import NAMELESS
@@ -76,7 +78,7 @@ class RatingsFile:
         path = self.path
         if path.is_file() and (found := file_hash(path)) != self._hash:
             known = {*_FILE, *_RATER, *self._names}
-            table = csv_rows.rows(path, known, as_written=True)
+            table = csv_rows.rows(path, is_known, as_written=True)
             header = csv_rows.read_header(path, table, known)
             rows = [row for _, row in table]
             csv_rows.column(path, header, _FILE)
@@ -107,7 +109,9 @@ class RatingsFile:
 
     def _read(self, label_set: LabelSet) -> dict[str, Answer]:
         """This listener's answers, through the corpus reader, whose errors name file and line."""
-        corpus = ratings_csv.read_table(self.path, for_listeners(label_set), audio=self.root, only_rater=NAMELESS)
+        corpus = ratings_csv.read_table(
+            self.path, for_listeners(label_set), audio=self.root, who=Who(listener=NAMELESS)
+        )
         paths = {utterance.id: utterance.path.relative_to(self.root).as_posix() for utterance in corpus.utterances}
         return {paths[r.utterance]: r.answer for r in corpus.ratings if r.rater == self.rater}
 
