@@ -169,10 +169,25 @@ def read_summary(data: bytes, dialog: str) -> Reading:
             pass
         elif not (open_block and utterance) or not _rating(line, utterance, found):
             found.odd.add(number)
-        if kind != "[" and re.search(r".(?:[CA]-(?:E|F|M)\d\s*:|\[\d+\.\d+ - \d|\bSes0\d[FM]_)", line):
+        if kind != "[" and _holds_a_second_line(line):
             found.odd.add(number)
     found.ratings = {key: ticks for key, ticks in found.ratings.items() if ticks}
     return found
+
+
+def _holds_a_second_line(line: str) -> bool:
+    """Whether the beginning of another line stands within a line, outside a comment that is closed at its end."""
+    head = r"\[\d+\.\d+ - \d|\bSes0\d[FM]_"
+    start = line.find("\t(") if "\t(" in line else line.find("(")
+    rated = line[:2] in ("C-", "A-") and start >= 0
+    cell, comment = (line[:start], line[start:].lstrip("\t")) if rated else (line, "")
+    if re.search(rf".(?:[CA]-(?:E|F|M)\d\s*:|{head})", cell):
+        return True
+    opened = [comment[: n + 1].count("(") - comment[: n + 1].count(")") for n in range(len(comment))]
+    if 0 in opened and opened.index(0) == len(comment) - 1:
+        return False
+    said = "|".join(name[:3] for name in [*CLASSES, OTHER]) + "|val|act|dom|;"
+    return bool(re.search(rf"(?:[CA]-(?:E|F|M)\d\s*:\s*(?i:{said})|{head})", comment))
 
 
 def _header(line: str, dialog: str, before: set[str]) -> str | None:

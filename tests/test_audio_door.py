@@ -15,7 +15,6 @@ from corpora_fixtures import write_ratings_csv
 
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds, ffmpeg, load_audio, mpeg, notes, read_audio
-from s3prl_metaperser.corpora.audio.folders import audio_below
 from s3prl_metaperser.corpora.validate import exit_status, validation_report
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -390,19 +389,6 @@ def test_what_needs_ffmpeg_is_named_with_the_command_that_converts_it(tmp_path, 
         with pytest.raises(BadAudio, match=rf"which needs ffmpeg\. .*ffmpeg -i \S*{name}") as fault:
             read_audio(tmp_path / name)
         assert "intact" not in str(fault.value)
-
-
-def test_a_folders_clips_are_all_listed_links_and_films_too(tmp_path):
-    clips, elsewhere = tmp_path / "clips", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (clips / ".hidden").mkdir(parents=True)
-    for name in ("a.wav", "b.wave", "phone.m4a", "browser.webm", "C.WAV", "notes.txt", ".hidden/d.wav"):
-        (clips / name).touch()
-    (elsewhere / "e.wav").touch()
-    (clips / "linked").symlink_to(elsewhere)
-    (elsewhere / "loop").symlink_to(clips)
-    names = [path.relative_to(clips).as_posix() for path in audio_below(clips)]
-    assert names == ["C.WAV", "a.wav", "b.wave", "browser.webm", "linked/e.wav", "phone.m4a"]
 
 
 @needs_ffmpeg

@@ -186,6 +186,14 @@ def test_a_report_computed_by_hand(tmp_path):
                 "serious": False,
             },
             {
+                "path": str(root),
+                "what": "not the whole published release: Session1 has 1 of 28 summaries and 2 of 1819 wavs; Session2 "
+                "has 1 of 30 summaries and 2 of 1811 wavs; Session3 has 0 of 32 summaries and 0 of 2136 wavs; Session4 "
+                "has 0 of 30 summaries and 0 of 2103 wavs; Session5 has 0 of 31 summaries and 0 of 2170 wavs. Unpack "
+                "what is missing.",
+                "serious": False,
+            },
+            {
                 "path": str(wav_path(root, "Ses02M_script01_1_F000")),
                 "what": "there is no such audio file. Correct its name, or exclude it.",
                 "serious": True,
@@ -213,7 +221,7 @@ def test_the_text_shows_every_number_of_the_report(tmp_path):
     assert len({len(line) for line in lines[3:7]}) == 1
     assert "  3  ticks: other" in lines
     assert "Serious problems (1)" in lines
-    assert "Notes (2)" in lines
+    assert "Notes (3)" in lines
     assert lines[-1] == "Not fit for training: fix the serious problems first."
 
 

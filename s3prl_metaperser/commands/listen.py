@@ -27,6 +27,7 @@ def add(commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import webbrowser
 
+    from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.server import ListeningServer
     from s3prl_metaperser.listener.session import ListeningSession
     from s3prl_metaperser.listener.shell import load
@@ -39,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     session = ListeningSession(recognizer, clips, ratings=ratings, rater=arguments.rater, every=arguments.every)
     for name in session.left_out:
         print(f"left out: {name!r}: ratings.csv cannot hold this name", file=sys.stderr)
+    for what in session.passed_over:
+        print(printable(f"{clips}: passed over: {what}"), file=sys.stderr)
     if session.elsewhere:
         print(
             f"{session.elsewhere} rated file(s) in {session.file.path} are not in {clips}: kept, but not used",

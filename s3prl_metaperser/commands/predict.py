@@ -51,6 +51,8 @@ def _predict(arguments: argparse.Namespace, place: Path | None) -> int:
     else:
         sys.stdout.write(text)
         sys.stdout.flush()
+    for folder, what in found.passed_over:
+        print(printable(f"{folder}: passed over: {what}"), file=sys.stderr)
     for file, why in found.unreadable:
         print(printable(f"{file}: {why}"), file=sys.stderr)
     if found.unreadable:

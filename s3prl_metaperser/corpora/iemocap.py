@@ -13,15 +13,16 @@ blocks::
 ``M3``); ``A-`` lines are not used. A block's ``C-`` lines come before its ``A-`` lines and before a blank line, and no
 utterance has two blocks: what breaks this has lost a header, and is not given to the block before.
 
-Every line that is none of these is named in the corpus's problems; nothing is passed over in silence.
+Every line that is none of these is named in the corpus's problems, and so is every file and folder that a copy lacks;
+nothing is passed over in silence. A comment holds anything, also what looks like a rating: it is not searched.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from s3prl_metaperser.corpora.base import (
     Suggestions,
     Utterance,
 )
+from s3prl_metaperser.corpora.folders import files_below, name_hint
 from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError
@@ -82,6 +84,8 @@ SUGGESTED = Suggestions(
 
 RELEASE = "IEMOCAP_full_release"
 SESSIONS = (1, 2, 3, 4, 5)
+#: Summaries and wavs of each session as published: 151 and 10,039.
+PUBLISHED = {1: (28, 1819), 2: (30, 1811), 3: (32, 2136), 4: (30, 2103), 5: (31, 2170)}
 
 DROPPED_RATER = "ratings: unknown rater"
 DROPPED_CUT = "ratings: line cut short"
@@ -89,6 +93,8 @@ DROPPED_BLOCK = "ratings: in a block without a usable header"
 DROPPED_LINE = "lines: not understood"
 DROPPED_FILE = "files: summary not read"
 DROPPED_WAV = "files: wav without a rating"
+DROPPED_HIDDEN = "files: hidden"
+DROPPED_NO_SUMMARY = "files: neither summary nor wav"
 
 _DIALOG = re.compile(r"Ses0([1-5])[FM]_\S+")
 #: The letter after the session says whose face wore the markers; the speaker is the letter of the last token.
@@ -99,8 +105,16 @@ _RATER = re.compile(r"C-(E[1-6]|[FM][1-5])")
 _ATTRIBUTES = re.compile(r"A-[^\s:]*\s*:\s*(val|act|dom)\b.*")
 _COLUMN_NAMES = re.compile(r"% \[START_TIME.*")
 #: Beginnings of lines, which mean two lines run together where they stand inside one.
-_RUN_TOGETHER = re.compile(r"[CA]-(E\d|[FM]\d)\s*:|\[\d+\.\d+ - \d+\.\d+\]|\bSes0\d[FM]_")
+_HEAD = r"\[\d+\.\d+ - \d+\.\d+\]|\bSes0\d[FM]_"
+_RUN_TOGETHER = re.compile(rf"[CA]-(E\d|[FM]\d)\s*:|{_HEAD}")
+#: The same within a comment that is not closed at the end of its line: there a label or an attribute must follow, since
+#: comments speak of raters, too.
+_RUN_INTO_COMMENT = re.compile(rf"[CA]-(E\d|[FM]\d)\s*:(?=\s*(?i:;|val|act|dom|{'|'.join(CODES)}))|{_HEAD}")
+#: Folders beside the summaries, which say the same again.
+_BESIDE = {"categorical", "attribute", "self-evaluation"}
 _NEWLINE = re.compile(r"\r*\n|\r")
+#: So many dialogs without a summary are named one by one.
+_MOST_LOST = 5
 #: The longest summary of the release has some 50 kB.
 _LARGEST_SUMMARY = 1 << 24
 
@@ -110,6 +124,7 @@ class _Release:
     """What has been read so far."""
 
     wavs: dict[str, Path] = field(default_factory=dict)  # utterance with a block -> where its audio belongs
+    sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # session -> how many summaries and wavs it has
     ticks: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # (utterance, rater) -> classes
     dropped: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
@@ -122,7 +137,8 @@ def read(root: Path) -> Corpus:
     """Read an IEMOCAP release.
 
     Rater ids are as written, e.g. ``C-E1`` (an observer) and ``C-F1`` (the actress of session 1, of herself).
-    Two lines of one rater for one utterance are united. A missing session is noted, not refused.
+    Two lines of one rater for one utterance are united. What a copy lacks is noted, not refused: sessions, summaries,
+    and numbers of files other than the published ones.
 
     Args:
         root: the folder ``IEMOCAP_full_release``, whatever its name, or its parent folder.
@@ -133,6 +149,15 @@ def read(root: Path) -> Corpus:
     Raises:
         UserError: no such folder, no ``Session<n>`` in it, or nothing rated.
     """
+    return _read(root, _compare_with_published)
+
+
+def read_layout(root: Path) -> Corpus:
+    """Any corpus in the release's layout, however many files it has. As :func:`read` otherwise."""
+    return _read(root, _note_empty_sessions)
+
+
+def _read(root: Path, compare: Callable[[Path, _Release], None]) -> Corpus:
     folder = _find_release(Path(root))
     release = _Release()
     for number in SESSIONS:
@@ -140,7 +165,9 @@ def read(root: Path) -> Corpus:
         if session.is_dir():
             _read_session(session, number, release)
         else:
-            release.problem(session, "this session is missing; the corpus is read without it.", serious=False)
+            what = f"this session is missing; the corpus is read without it.{name_hint(session)}"
+            release.problem(session, what, serious=False)
+    compare(folder, release)
     ratings = [
         Rating(utterance, rater, LABEL_SET.in_order(ticks))
         for (utterance, rater), ticks in sorted(release.ticks.items())
@@ -165,6 +192,26 @@ def read(root: Path) -> Corpus:
     )
 
 
+def _compare_with_published(folder: Path, release: _Release) -> None:
+    """Note the numbers of files of a copy that are not the published ones."""
+    form = "Session{} has {} of {} summaries and {} of {} wavs"
+    other = [
+        form.format(number, summaries, PUBLISHED[number][0], wavs, PUBLISHED[number][1])
+        for number, (summaries, wavs) in release.sizes.items()
+        if (summaries, wavs) != PUBLISHED[number]
+    ]
+    if other:
+        what = f"not the whole published release: {'; '.join(other)}. Unpack what is missing."
+        release.problem(folder, what, serious=False)
+
+
+def _note_empty_sessions(folder: Path, release: _Release) -> None:
+    for number, size in release.sizes.items():
+        if not any(size):
+            what = "this session has neither summaries nor wavs; the corpus is read without it."
+            release.problem(folder / f"Session{number}", what, serious=False)
+
+
 def by_code(label: str) -> str | None:
     """Class name (or ``"other"``) by the first three letters in any case; ``None`` where they are no code.
 
@@ -179,6 +226,20 @@ def misspelt(cell: str) -> list[str]:
     """The labels of a cell that ``by_code`` takes for a name that they are not, e.g. ``Neutrbl``."""
     found = [label for label in map(str.strip, cell.split(";")) if label]
     return [label for label in found if by_code(label) is not None and LABEL_SET.lookup(label) != by_code(label)]
+
+
+def _cut_comment(line: str) -> tuple[str, str]:
+    """A rating up to its comment, and the comment if it is not closed where the line ends."""
+    start = line.find("\t(")
+    start = line.find("(") if start < 0 else start
+    if start < 0:
+        return line, ""
+    comment, depth = line[start:], 0
+    for place, letter in enumerate(comment, 1):
+        depth += (letter == "(") - (letter == ")")
+        if letter == ")" and depth == 0:
+            return line[:start], "" if place == len(comment) else comment
+    return line[:start], comment
 
 
 def _find_release(root: Path) -> Path:
@@ -198,26 +259,51 @@ def _read_session(session: Path, number: int, release: _Release) -> None:
     summaries, wavs = session / "dialog" / "EmoEvaluation", session / "sentences" / "wav"
     if not summaries.is_dir():
         release.problem(summaries, "this folder is missing, so the session has no ratings. Unpack the release again.")
-    for path in sorted(summaries.glob("*.txt")):
-        if path.name.startswith("."):
-            continue  # macOS leaves ._<name> files with binary content beside the real ones
+    dialogs = _read_summaries(summaries, wavs, number, release) if summaries.is_dir() else set()
+    below = files_below(wavs)
+    found = [path for path in below.audio if path.suffix.lower() == ".wav"]
+    release.dropped[DROPPED_WAV] += sum(path.stem not in release.wavs for path in found)
+    release.dropped[DROPPED_HIDDEN] += len(below.hidden)
+    release.dropped[DROPPED_NO_SUMMARY] += len(below.others) + len(below.audio) - len(found)
+    for folder, why in below.unlisted:
+        release.problem(folder, f"this folder cannot be listed ({why}). Give yourself the right to read it.")
+    release.sizes[number] = len(dialogs), len(found)
+    _note_lost_dialogs(summaries, dialogs, Counter(path.parent for path in found), release)
+
+
+def _read_summaries(folder: Path, wavs: Path, number: int, release: _Release) -> set[str]:
+    """Read a session's summaries; the names of their dialogs."""
+    dialogs = set()
+    for path in sorted(folder.iterdir()):
         dialog = _DIALOG.fullmatch(path.stem)
-        if dialog is None:
+        if path.name.startswith("."):
+            release.dropped[DROPPED_HIDDEN] += 1  # macOS leaves ._<name> files with binary content beside the real ones
+        elif path.suffix.lower() != ".txt":
+            beside = path.is_dir() and path.name.lower() in _BESIDE
+            release.dropped[DROPPED_NO_SUMMARY] += not beside
+        elif dialog is None:
             release.dropped[DROPPED_FILE] += 1
             release.problem(path, "not named like a dialog (Ses01F_impro01.txt); not read.", serious=False)
         elif int(dialog[1]) != number:
             release.dropped[DROPPED_FILE] += 1
             release.problem(path, f"a dialog of session {dialog[1]} in the folder of session {number}; not read.")
         else:
+            dialogs.add(path.stem)
             _Summary(path, wavs / path.stem, release).read()
-    release.dropped[DROPPED_WAV] += sum(1 for name in _wav_names(wavs) if name not in release.wavs)
+    return dialogs
 
 
-def _wav_names(folder: Path) -> list[str]:
-    names = []
-    for _, _, files in os.walk(folder):
-        names += [name[:-4] for name in files if name.endswith(".wav") and not name.startswith(".")]
-    return names
+def _note_lost_dialogs(summaries: Path, dialogs: set[str], wavs: Counter[Path], release: _Release) -> None:
+    """Note folders of wavs for whose dialog there is no summary, one by one or, where there are many, as one."""
+    lost = {folder: count for folder, count in sorted(wavs.items()) if folder.name not in dialogs}
+    if len(lost) > _MOST_LOST:
+        what = f"no summaries of {len(lost)} dialogs, so {sum(lost.values())} wavs have no ratings. Unpack them again."
+        release.problem(summaries, what, serious=False)
+        return
+    for folder, count in lost.items():
+        hint = name_hint(summaries / f"{folder.name}.txt")
+        what = f"no summary {summaries / folder.name}.txt, so its {count} wavs have no ratings.{hint}"
+        release.problem(folder, what, serious=False)
 
 
 def _utterance(name: str, release: _Release) -> Utterance:
@@ -292,7 +378,10 @@ class _Summary:
 
     def _refuse_run_together(self, line: str, number: int) -> None:
         """A lost line break hides the second line in the first one's comment."""
-        found = None if line.startswith("[") else _RUN_TOGETHER.search(line, 1)  # a bad header has been named
+        if line.startswith("["):
+            return  # a bad header has been named
+        line, open_comment = _cut_comment(line) if line.startswith(("C-", "A-")) else (line, "")
+        found = _RUN_TOGETHER.search(line, 1) or _RUN_INTO_COMMENT.search(open_comment)
         if found:
             self._problem(number, f"two lines have run together at {found[0]!r}. Unpack the file again.")
             if not found[0].startswith(("C-", "A-")):

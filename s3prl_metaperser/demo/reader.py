@@ -41,7 +41,7 @@ def read(
 
 def stored(root: Path) -> Corpus:
     """The demo corpus at ``root``, whatever its settings."""
-    return dataclasses.replace(iemocap.read(root), name="demo")
+    return dataclasses.replace(iemocap.read_layout(root), name="demo")
 
 
 def home(cache: Path, options: Mapping[str, Any]) -> Path:

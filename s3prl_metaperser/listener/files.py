@@ -6,11 +6,12 @@ import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from s3prl_metaperser.corpora.audio.folders import audio_below
+from s3prl_metaperser.corpora.folders import files_below, on_disk
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError, printable, printable_json
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, answer_text
@@ -30,6 +31,7 @@ class Predictions:
         probabilities: float32 [N, C].
         answers: what each row stands for, see :meth:`.PersonalizedEmotionRecognizer.answers`.
         unreadable: (file, why), of the others.
+        passed_over: (folder, what in it is hidden or no audio by its name, counted).
     """
 
     label_set: LabelSet
@@ -37,6 +39,7 @@ class Predictions:
     probabilities: np.ndarray
     answers: tuple[Answer, ...]
     unreadable: tuple[tuple[str, str], ...]
+    passed_over: tuple[tuple[str, str], ...] = ()
 
     @property
     def column(self) -> str:
@@ -77,18 +80,33 @@ class Predictions:
         return "".join(lines)
 
 
-def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Files by name; folders, whose audio is taken recursively; and patterns such as ``clips/**/*.wav``.
+class Found(NamedTuple):
+    """Files that were asked for.
 
-    Returns:
-        Files, each once, in the order asked for; and (name, why) for what stands for no file at all.
+    Attributes:
+        files: each once, in the order asked for.
+        nothing: (name, why) for what stands for no file at all, and for folders that cannot be listed.
+        passed_over: (folder, what in it is hidden or no audio by its name, counted).
     """
+
+    files: list[str]
+    nothing: list[tuple[str, str]]
+    passed_over: list[tuple[str, str]]
+
+
+def find_files(names: Sequence[str]) -> Found:
+    """Files by name; folders, whose audio is taken recursively; and patterns such as ``clips/**/*.wav``."""
     found: dict[str, None] = {}
     nothing: list[tuple[str, str]] = []
+    passed_over: list[tuple[str, str]] = []
     for name in names:
-        path = user_path(name)
+        path = on_disk(user_path(name))
         if path.is_dir():
-            inside, why = [str(file) for file in audio_below(path)], "the folder has no audio files"
+            below = files_below(path)
+            inside, why = [str(file) for file in below.audio], "the folder has no audio files"
+            nothing += [(str(folder), f"the folder cannot be listed ({fault})") for folder, fault in below.unlisted]
+            if what := below.passed_over():
+                passed_over.append((name, what))
         elif path.is_file() or not glob.has_magic(name):
             inside, why = [str(path)], ""
         else:
@@ -98,7 +116,7 @@ def find_files(names: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
         if not inside:
             nothing.append((name, why))
         found.update(dict.fromkeys(inside))
-    return list(found), nothing
+    return Found(list(found), nothing, passed_over)
 
 
 def predict_files(
@@ -114,7 +132,7 @@ def predict_files(
     Raises:
         UserError: no file at all.
     """
-    files, unreadable = find_files(names)
+    files, unreadable, passed_over = find_files(names)
     if not files:
         shown = "; ".join(f"{name}: {why}" for name, why in unreadable) or "none is given"
         raise UserError(f"No audio files ({shown}).")
@@ -132,4 +150,4 @@ def predict_files(
             rows.append(found[finite])
     probabilities = np.concatenate(rows)
     answers = tuple(recognizer.answers(probabilities))
-    return Predictions(recognizer.label_set, tuple(done), probabilities, answers, tuple(unreadable))
+    return Predictions(recognizer.label_set, tuple(done), probabilities, answers, tuple(unreadable), tuple(passed_over))

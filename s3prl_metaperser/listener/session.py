@@ -20,7 +20,7 @@ import soundfile
 import torch
 
 from s3prl_metaperser.corpora.audio import RATE, load_audio
-from s3prl_metaperser.corpora.audio.folders import audio_below
+from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_of
@@ -80,6 +80,7 @@ class ListeningSession:
     Attributes:
         clips: N paths relative to ``folder``.
         left_out: files that are no clips, since their names cannot stand in ratings.csv.
+        passed_over: what is hidden or no audio by its name, counted, and folders that cannot be listed.
 
     Raises:
         UserError: no clips, or a ratings file that cannot be continued.
@@ -96,7 +97,10 @@ class ListeningSession:
     ):
         if not folder.is_dir():
             raise UserError(f"--clips {folder}: no such folder.")
-        names = [path.relative_to(folder).as_posix() for path in audio_below(folder)]
+        below = files_below(folder)
+        names = [path.relative_to(folder).as_posix() for path in below.audio]
+        unlisted = [f"{path}: the folder cannot be listed ({why})" for path, why in below.unlisted]
+        self.passed_over = [*unlisted, *filter(None, [below.passed_over()])]
         self.left_out = [name for name in names if not can_be_named(name)]
         usable = [name for name in names if can_be_named(name)]
         if not usable:

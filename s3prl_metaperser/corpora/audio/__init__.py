@@ -31,6 +31,7 @@ from s3prl_metaperser.corpora.audio.base import (
 from s3prl_metaperser.corpora.audio.containers import CONTAINERS, account
 from s3prl_metaperser.corpora.audio.levels import mixed, notes_on, too_loud
 from s3prl_metaperser.corpora.audio.notes import tell
+from s3prl_metaperser.corpora.folders import name_hint
 
 __all__ = ["RATE", "RATES", "SHORTEST_MILLISECONDS", "BadAudio", "Sound", "audio_seconds", "load_audio", "read_audio"]
 
@@ -209,8 +210,10 @@ def _fallback(path: str | Path) -> ffmpeg.Foreign | None:
 
 
 def _check_exists(path: str | Path) -> None:
+    if os.path.islink(path) and not os.path.exists(path):
+        raise BadAudio(path, "this link leads nowhere. Put the audio file in its place, or exclude it.")
     if not os.path.isfile(path):
-        raise BadAudio(path, "there is no such audio file. Correct its name, or exclude it.")
+        raise BadAudio(path, f"there is no such audio file.{name_hint(Path(path))} Correct its name, or exclude it.")
 
 
 def _check_header(path: str | Path, audio: soundfile.SoundFile) -> None:
