@@ -4,12 +4,17 @@ import csv
 import http.client
 import io
 import json
+import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
@@ -21,6 +26,7 @@ from listener_fixtures import random_model, write_clips
 from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener import peer, serving
 from s3prl_metaperser.listener.server import ListeningServer
 from s3prl_metaperser.listener.session import ListeningSession
 from s3prl_metaperser.storage.atomic import write_text
@@ -327,7 +333,7 @@ def test_two_sessions_and_an_editor_on_one_file_keep_each_others_rows(recognizer
 
 
 def test_a_row_that_comes_right_after_a_save_is_not_taken_for_ones_own(recognizer, folder, monkeypatch):
-    def then_another(path, text):
+    def then_another(path, text, **options):
         write_text(path, text + "clip5.wav,ben,sad\n")
 
     session = ListeningSession(recognizer, folder, rater="anna")
@@ -343,7 +349,7 @@ def test_a_failed_save_changes_nothing(visitor, folder, monkeypatch):
     visitor.tick(0, "happy")
     before = (folder / "ratings.csv").read_bytes()
 
-    def full(*arguments):
+    def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("s3prl_metaperser.listener.ratings_file.write_text", full)
@@ -385,26 +391,135 @@ def test_in_a_browser_keys_label_the_page_adapts_and_a_phone_needs_no_sideways_s
     assert [row[2] for row in rows(folder / "ratings.csv")[1:]] == ["frustrated", "excited", "happy"]
 
 
-def test_the_command_prints_an_address_that_answers_and_ends_with_what_to_type_next(folder, tmp_path):
+TEXT_BROWSER = """
+import http.client, json, os, pathlib, re, sys, time, urllib.parse, urllib.request
+file = pathlib.Path(urllib.request.url2pathname(urllib.parse.urlsplit(sys.argv[1]).path))
+address = urllib.parse.urlsplit(re.search(r'href="(.+?)"', file.read_text())[1])
+connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
+connection.request("GET", f"{address.path}?{address.query}")
+answer = connection.getresponse()
+cookie = answer.headers["Set-Cookie"].split(";")[0]
+answer.read()
+connection.request("GET", answer.headers["Location"], headers={"Cookie": cookie})
+seen = {"arguments": sys.argv[1:], "status": connection.getresponse().status, "key": address.query[4:]}
+print(json.dumps({**seen, "mode": oct(file.stat().st_mode & 0o777), "file": str(file)}), flush=True)
+parent = os.getppid()
+while os.getppid() == parent:  # in the foreground, until its user leaves it
+    time.sleep(0.02)
+"""
+
+
+def deaf():
+    """As a script's background job inherits it, and worse."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_a_text_browser_that_is_told_no_secret_and_ends_however_it_was_started(
+    folder, tmp_path, ending
+):
     model = random_model(tmp_path / "a model")
     (folder / "ratings.csv").write_text("file,rater,label\nclip1.wav,anna,happy\ngone.wav,anna,sad\n")
-    line = [sys.executable, "-m", "s3prl_metaperser.cli", "listen", str(model), "--clips", str(folder)]
+    (tmp_path / "browser.py").write_text(TEXT_BROWSER)
+    line = [sys.executable, "-m", "s3prl_metaperser.cli", "listen", str(model), "--clips", str(folder), "--port", "0"]
+    browser_line = f"{sys.executable} {tmp_path / 'browser.py'} %s"
     process = subprocess.Popen(
-        [*line, "--port", "0", "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=deaf,
+        env={**os.environ, "BROWSER": browser_line, "XDG_RUNTIME_DIR": str(tmp_path)},
     )
+    watchdog = threading.Timer(300, process.kill)
+    watchdog.start()
     try:
-        said = [process.stdout.readline() for _ in range(3)]
+        said = [process.stdout.readline() for _ in range(4)]
         assert said[0].startswith("8 clips, 1 labelled; labels are saved to ")
-        address = urlsplit(said[1].removeprefix("open ").strip())
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=300)
-        connection.request("GET", f"{address.path}?{address.query}")
-        assert connection.getresponse().status == 303
-        connection.close()
-    finally:
-        process.send_signal(signal.SIGINT)
+        assert said[1].startswith("open http://127.0.0.1:")
+        seen = json.loads(said[3])
+        assert seen["status"] == 200
+        assert seen["key"] in said[1]
+        assert seen["key"] not in seen["arguments"][0]
+        assert seen["mode"] == "0o600"
+        process.send_signal(ending)
         rest, complaints = process.communicate(timeout=300)
+    finally:
+        watchdog.cancel()
+        process.kill()
+        process.wait()
     assert process.returncode == 0, complaints
+    assert not Path(seen["file"]).exists()
     assert "1 rated file(s)" in complaints
     assert "1 labelled clips in" in rest
     assert f"next: metaperser adapt '{model}' --ratings {folder / 'ratings.csv'} --out LISTENER" in rest
     assert "Traceback" not in complaints
+
+
+def test_a_browser_that_cannot_be_opened_is_said_and_the_page_is_served(visitor, monkeypatch, capsys):
+    import webbrowser
+
+    for opened in (False, webbrowser.Error("could not locate runnable browser")):
+        monkeypatch.setattr(webbrowser, "open", Mock(side_effect=[opened]))
+        monkeypatch.setattr(visitor.server, "serve_forever", lambda: [t.join() for t in browser_threads()])
+        serving.serve(visitor.server, browser=True)
+        assert "open the address yourself" in capsys.readouterr().err
+    monkeypatch.setattr(serving, "_own_folder", lambda: "/nowhere")
+    serving.serve(visitor.server, browser=True)
+    assert "no browser is opened" in capsys.readouterr().err
+
+
+def browser_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "browser"]
+
+
+def test_who_is_behind_a_connection_is_known_and_other_users_are_refused(visitor, monkeypatch):
+    with socket.create_connection(visitor.server.server_address) as connection:
+        found = peer.user_behind(connection.getsockname(), connection.getpeername())
+        assert found == (os.getuid() if peer._TABLE.exists() else None)
+    mine = 1000
+    monkeypatch.setattr(os, "getuid", lambda: mine)
+    for user, status in ((mine, 200), (0, 200), (None, 200), (1001, 403)):
+        monkeypatch.setattr(peer, "user_behind", lambda *ends, user=user: user)
+        assert visitor.ask("GET", "/")[0].status == status, "with the right cookie"
+        assert visitor.tick(0, "happy")[0].status == (403 if status == 403 else 303)
+    mine = 0
+    assert visitor.ask("GET", "/")[0].status == 200, "root's session in a user's browser"
+
+
+def test_cookies_of_other_servers_of_this_machine_do_not_keep_anybody_out(visitor):
+    for others in ('a={"b": 1}; ', "x; =; ;", "[a]=b; ", f"{visitor.server.cookie}=old; ", "\xe9=\xff; "):
+        assert visitor.ask("GET", "/", Cookie=others + visitor.cookie)[0].status == 200
+    assert visitor.ask("GET", "/", Cookie=f"x{visitor.cookie}")[0].status == 403
+
+
+def test_ratings_are_their_listeners_own_unless_the_folder_is_shared(recognizer, folder):
+    ratings, old = folder / "ratings.csv", os.umask(0o002)
+    try:
+        for mode, wanted in ((0o755, 0o600), (0o775, 0o660), (0o777, 0o664), (0o1777, 0o600)):
+            folder.chmod(mode)
+            ratings.unlink(missing_ok=True)
+            ListeningSession(recognizer, folder).label(0, "happy")
+            assert ratings.stat().st_mode & 0o777 == wanted, oct(mode)
+        ratings.chmod(0o640)
+        ListeningSession(recognizer, folder).label(1, "sad")
+        assert ratings.stat().st_mode & 0o777 == 0o640, "what its owner chose stays"
+        real = ratings.rename(folder / "real.csv")
+        ratings.symlink_to("real.csv")
+        ListeningSession(recognizer, folder).label(2, "fear")
+        assert ratings.is_symlink()
+        assert len(rows(real)) == 4
+    finally:
+        os.umask(old)
+
+
+def test_a_connection_that_breaks_says_nothing_on_the_terminal(visitor, capfd):
+    for sent in (b"GET / HT", b"POST /clip/0 HTTP/1.1\r\nContent-Length: 50\r\n\r\nab", b""):
+        connection = socket.create_connection(visitor.server.server_address)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # ends by a reset
+        connection.sendall(sent)
+        connection.close()
+    assert "Clip" in visitor.page("/clip/0")
+    assert capfd.readouterr().err == ""

@@ -25,10 +25,16 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import webbrowser
+    from s3prl_metaperser.listener.serving import ended_by_signals
 
+    with ended_by_signals():
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.server import ListeningServer
+    from s3prl_metaperser.listener.serving import serve
     from s3prl_metaperser.listener.session import ListeningSession
     from s3prl_metaperser.listener.shell import load
     from s3prl_metaperser.run.cell import quiet_upstreams
@@ -52,13 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
         done = len(session.view().answers)
         print(f"{len(session.clips)} clips, {done} labelled; labels are saved to {session.file.path}")
         print(f"open {server.url}\nPress Ctrl-C to stop; run the same command to continue", flush=True)
-        if not arguments.no_browser:
-            webbrowser.open(server.url)
         try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            print()
+            serve(server, browser=not arguments.no_browser)
         finally:
+            busy = "finishing what it computes; Ctrl-C again to leave that" if session.view().busy else ""
+            print(f"\n{busy}", flush=True)
             session.stop()
     done = len(session.view().answers)
     print(f"{done} labelled clips in {session.file.path}")

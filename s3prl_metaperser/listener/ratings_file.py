@@ -69,7 +69,7 @@ class RatingsFile:
             row[self._who] = inert(self.rater)
         rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
         text = csv_text([self._header, *rows], as_written=True)  # what others wrote stays as it is
-        write_text(self.path, text)
+        write_text(self.path.resolve(), text, private=True)
         self._rows, self._hash = rows, text_hash(text)  # the file itself may have changed by now
         self.answers[file] = answer
 

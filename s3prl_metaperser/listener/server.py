@@ -1,9 +1,10 @@
 """The local server of a listening session: this machine's browser and nobody else.
 
 It listens on 127.0.0.1 alone. A request is answered only if its Host is this machine (a name that an attacker's DNS
-points here is refused), and if it has the cookie that the printed address sets, so that other users of the machine are
-kept out. What changes something also needs a token that only the page knows, and an Origin that is the page's. Clips
-go by their number; no path comes from a request.
+points here is refused), if it has the cookie that the printed address sets, so that other users of the machine are
+kept out, and, where the system tells, if it comes from a process of this user: who finds the address in a log, or the
+cookie as the server of another port of this machine, gets no further. What changes something also needs a token that
+only the page knows, and an Origin that is the page's. Clips go by their number; no path comes from a request.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import json
 import re
 import secrets
 import socketserver
+import sys
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.page import asset, busy_words, clip_page, missing, news, version
+from s3prl_metaperser.listener.peer import is_another_users
 from s3prl_metaperser.listener.session import ListeningSession
 
 HOST = "127.0.0.1"
@@ -67,6 +70,11 @@ class ListeningServer(http.server.ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing for a connection that broke, which anybody can make; the traceback of a fault of this program."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
 
 class _Refused(Exception):
     def __init__(self, status: HTTPStatus, text: str):
@@ -92,6 +100,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, handle) -> None:
         try:
             self._check_host()
+            self._check_user()
             handle()
         except _Refused as refused:
             self.close_connection = True
@@ -233,13 +242,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if name not in HOSTS:
             raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server accepts local connections only.")
 
+    def _check_user(self) -> None:
+        if is_another_users(self.client_address[:2], self.connection.getsockname()[:2]):
+            raise _Refused(HTTPStatus.FORBIDDEN, "This page belongs to another user of this machine.")
+
     def _check_cookie(self) -> None:
-        try:
-            cookies = SimpleCookie(self.headers.get("Cookie", ""))
-        except CookieError:
-            cookies = SimpleCookie()
-        found = cookies.get(self.server.cookie)
-        if found is None or not hmac.compare_digest(found.value.encode(), self.server.key.encode()):
+        pairs = [pair.strip().partition("=") for pair in self.headers.get("Cookie", "").split(";")]
+        mine = [value for name, _, value in pairs if name == self.server.cookie]  # others' may be of any form
+        if not any(hmac.compare_digest(value.encode(), self.server.key.encode()) for value in mine):
             raise _Refused(HTTPStatus.FORBIDDEN, "Open the link shown in the terminal: it holds this page's key.")
 
     # -- answering -----------------------------------------------------------------------------------------------
