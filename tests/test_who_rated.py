@@ -10,6 +10,7 @@ from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.ratings import read_ratings
+from s3prl_metaperser.listener.ratings_file import RatingsFile
 
 ROWS = (("1.wav", "anna", "happy"), ("1.wav", "ben", "sad"), ("2.wav", "anna", "fear"))
 #: Names under which labelling tools write the person.
@@ -210,3 +211,44 @@ def test_the_options_are_said_alike_to_validate_and_in_python(tmp_path, capsys):
     assert main([*command, "--rater-column", "who"]) == 2
     assert main([*command, "--rater-column", "who", "--alike-raters", "one"]) == 0
     assert "1 raters" in capsys.readouterr().out
+
+
+def test_a_listening_session_never_rewrites_another_persons_row(tmp_path):
+    """Whatever the person's column is called, and however a file is spelt."""
+    for column in ("annotator", "Worker-ID", "who"):
+        content = f"file,{column},label,note\n./1.wav,anna,sad,hers\n1.wav,ben,fear,his\n2.wav,ben,fear,\n"
+        path = write_ratings_csv(tmp_path, content) / "ratings.csv"
+        if column == "who":
+            with pytest.raises(UserError, match=r"whose labels are these\?"):
+                RatingsFile(path, tmp_path, LABEL_SET, "ben")
+        said = {"rater_column": "who"} if column == "who" else {}
+        file = RatingsFile(path, tmp_path, LABEL_SET, "anna", **said)
+        assert file.answers == {"1.wav": ("sad",)}
+        file.save("1.wav", ("happy",))
+        file.save("2.wav", ("angry",))
+        kept = f"file,{column},label,note\n./1.wav,anna,happy,hers\n1.wav,ben,fear,his\n2.wav,ben,fear,\n"
+        assert path.read_text() == kept + "2.wav,anna,angry,\n"
+
+
+def test_a_listener_under_another_spelling_is_asked_who_that_is(tmp_path):
+    path = write_ratings_csv(tmp_path, "file,rater,label\n1.wav,Anna,sad\n1.wav,majority,sad\n") / "ratings.csv"
+    before = path.read_text()
+    with pytest.raises(UserError, match=r"one rater or several\? 'anna' and 'Anna' \(line 2\)"):
+        RatingsFile(path, tmp_path, LABEL_SET, "anna")
+    with pytest.raises(UserError, match=r"'majority' is no person.*--rater NAME"):
+        RatingsFile(path, tmp_path, LABEL_SET)
+    same = RatingsFile(path, tmp_path, LABEL_SET, "anna", alike_raters="one")
+    assert same.answers == {"1.wav": ("sad",)}
+    same.save("2.wav", ("fear",))
+    assert path.read_text() == before + "2.wav,anna,fear\n"
+    same.save("1.wav", ("fear",))
+    assert path.read_text() == before.replace("Anna,sad", "Anna,fear") + "2.wav,anna,fear\n"
+
+
+def test_all_one_overwrites_nobody(tmp_path):
+    path = write_ratings_csv(tmp_path, "file,annotator,label\n1.wav,anna,sad\n") / "ratings.csv"
+    with pytest.raises(UserError, match=r"says who rated, in column 'annotator'.*overwrite the labels of others"):
+        RatingsFile(path, tmp_path, LABEL_SET, all_one=True)
+    path = write_ratings_csv(tmp_path, "file,label,mystery\n1.wav,sad,x\n") / "ratings.csv"
+    RatingsFile(path, tmp_path, LABEL_SET, all_one=True).save("1.wav", ("fear",))
+    assert path.read_text() == "file,label,mystery\n1.wav,fear,x\n"

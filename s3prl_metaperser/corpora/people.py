@@ -203,6 +203,14 @@ class People:
         """
         if missing := sorted((self._named or set()) - self._lines.keys() - self._merged()):
             raise unknown_name("rater", missing[0], self._lines)
+        self.check_spellings()
+
+    def check_spellings(self) -> None:
+        """As :meth:`check`, where a rater who was asked for may come later.
+
+        Raises:
+            UserError: names that may be one person's.
+        """
         groups = [names for names in self._spellings.values() if len(names) > 1]
         if groups:
             shown_groups = "; ".join(self._group(names) for names in groups[:5])

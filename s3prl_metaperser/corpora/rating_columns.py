@@ -98,6 +98,11 @@ def is_known(name: str) -> bool:
     return (folded := fold(name)) in (*_LAST_FILES, *_TIMES, VALUE) or any(kind.fullmatch(folded) for kind in kinds)
 
 
+def says_who(name: str) -> bool:
+    """Whether a column's name is one under which the rater is written."""
+    return _RATERS.fullmatch(fold(name)) is not None
+
+
 class _Header:
     def __init__(self, path: Path, names: list[str], who: Who, scale: bool):
         self.path, self.names, self.who, self.scale = path, names, who, scale
@@ -110,7 +115,7 @@ class _Header:
         wanted = [name.strip() for name in self.who.raters or ()]
         if wanted and self.who.rater_column is None and all(name in self.names for name in wanted):
             places = [self.names.index(name) for name in wanted]
-            if not any(self._is(_RATERS, n) for n in self.free if n not in places):
+            if not any(says_who(self.names[n]) for n in self.free if n not in places):
                 return self._made(people=tuple(zip(places, wanted, strict=True)))
         rater = None if self.who.all_one else self._rater()
         if rater is None and not self.who.all_one:
@@ -187,7 +192,7 @@ class _Header:
                 fault = unknown_name("column", asked, (self.names[n] for n in self.free if self.names[n]))
                 raise UserError(f"{self.path}:1: {fault}")
             return found[0]
-        found = [n for n in self.free if self._is(_RATERS, n)]
+        found = [n for n in self.free if says_who(self.names[n])]
         if len(found) > 1:
             raise self._either("say who rated", found, f"Whose labels are these? Say which it is: {HOW}.")
         return found[0] if found else None

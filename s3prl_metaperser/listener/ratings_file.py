@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
-from s3prl_metaperser.corpora.people import Who
-from s3prl_metaperser.corpora.rating_columns import is_known
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.corpora.people import People, Who, is_blank
+from s3prl_metaperser.corpora.rating_columns import columns_of, is_known, says_who
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.labels import answer_text, for_listeners
 from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.storage.atomic import write_text
@@ -20,7 +23,6 @@ from s3prl_metaperser.storage.locks import beside, held
 _HEADER = ["file", "rater", "label"]
 #: Seconds that one session waits for another one's save, which takes milliseconds.
 _PATIENCE = 30.0
-_FILE, _RATER = ("file", "task", "name"), ("rater", "worker", "performer")
 
 
 class RatingsFile:
@@ -31,27 +33,48 @@ class RatingsFile:
         root: the folder that files are relative to.
         label_set: the model's; labels are looked up in it.
         rater: whose labels; by default those of the only rater in the file, or ``listener``.
+        rater_column, alike_raters, all_one: as :func:`.read_ratings`; ``all_one`` where no column says who rated.
 
     Attributes:
         answers: file relative to ``root``, with forward slashes -> the answer, as read when the file was opened.
 
     Raises:
-        UserError: the file cannot be read, is not of the long form, or has several raters and none is named.
+        UserError: the file cannot be read, is not of the long form, has several raters and none is named, or leaves
+            open whose labels they are.
     """
 
-    def __init__(self, path: Path, root: Path, label_set: LabelSet, rater: str | None = None):
-        self.path, self.root = path, root
-        self._header, self._rows = list(_HEADER), list[list[str]]()
+    def __init__(
+        self,
+        path: Path,
+        root: Path,
+        label_set: LabelSet,
+        rater: str | None = None,
+        *,
+        rater_column: str | None = None,
+        alike_raters: Literal["error", "one", "distinct"] = "error",
+        all_one: bool = False,
+    ):
+        if rater is not None and is_blank(rater.strip()):
+            raise UserError(f"--rater is {shown(rater)}. Name who is listening.")
+        named = None if rater is None else (rater.strip(),)
+        self.path, self.root, self._scale = path, root, label_set.kind == "ordinal"
+        self._who = Who(rater_column, named, alike_raters, listener=NAMELESS, all_one=all_one)
+        self._header = list(_HEADER)
+        self._rows: list[tuple[int, list[str]]] = []  # each with its line
         self._hash: str | None = None
-        self._names = ("value", "label") if label_set.kind == "ordinal" else ("label",)  # of the answer's column
+        self._people = People(path, self._who)
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is not a file. Choose another with --ratings.")
+        self._columns = columns_of(path, _HEADER, replace(self._who, rater_column=None, all_one=False))
+        self.rater = ""  # until it is known
         self._refresh()
         self.rater = self._chosen(rater)
+        if self._columns.rater is not None:
+            self._who = replace(self._who, raters=(self.rater,))  # others, whoever they are, are not read
         self.answers: dict[str, Answer] = self._read(label_set) if self._rows else {}
 
     def save(self, file: str, answer: Answer) -> None:
-        """Save a label: a new row, or in place of this listener's row for the same file. Whole or not at all.
+        """Save a label: a new row, or in this listener's row for the same file. Whole or not at all.
 
         Raises:
             UserError: somebody else changed the file into one that cannot be continued, or does not finish a save.
@@ -62,13 +85,19 @@ class RatingsFile:
 
     def _save(self, file: str, answer: Answer) -> None:
         self._refresh()
-        place = next((n for n, row in enumerate(self._rows) if self._same(row, file)), len(self._rows))
-        row = list(self._rows[place]) if place < len(self._rows) else [""] * len(self._header)
-        row[self._file], row[self._label] = inert(file), inert(answer_text(answer))
-        if self._who is not None:
-            row[self._who] = inert(self.rater)
-        rows = [*self._rows[:place], row, *self._rows[place + 1 :]]
-        text = csv_text([self._header, *rows], as_written=True)  # what others wrote stays as it is
+        columns, place = self._columns, len(self._rows)
+        row = [""] * len(self._header)
+        row[columns.file] = inert(file)
+        if columns.rater is not None:
+            row[columns.rater] = inert(self.rater)
+        for number, (line, old) in enumerate(self._rows):
+            if self._person(old, line) == self.rater and _plain(old[columns.file]) == file:
+                place, row = number, list(old)
+                break
+        assert columns.label is not None
+        row[columns.label] = inert(answer_text(answer))
+        rows = [*self._rows[:place], (0, row), *self._rows[place + 1 :]]
+        text = csv_text([self._header, *(row for _, row in rows)], as_written=True)  # what others wrote stays as it is
         write_text(self.path.resolve(), text, private=True)
         self._rows, self._hash = rows, text_hash(text)  # the file itself may have changed by now
         self.answers[file] = answer
@@ -77,43 +106,51 @@ class RatingsFile:
         """Read the rows again if another session or an editor has changed them."""
         path = self.path
         if path.is_file() and (found := file_hash(path)) != self._hash:
-            known = {*_FILE, *_RATER, *self._names}
             table = csv_rows.rows(path, is_known, as_written=True)
-            header = csv_rows.read_header(path, table, known)
-            rows = [row for _, row in table]
-            csv_rows.column(path, header, _FILE)
-            if csv_rows.find_column(header, self._names) is None:
+            header = csv_rows.read_header(path, table, ())
+            if self._who.all_one and (said := [name for name in header if says_who(name)]):
+                what = f"{path} says who rated, in column {said[0]!r}: --all-one would overwrite the labels of others"
+                raise UserError(f"{what}. Leave it out, or choose another file.")
+            columns = columns_of(path, header, self._who, scale=self._scale)
+            if columns.label is None:
                 raise UserError(
                     f"{path} has a column for each rater. A session needs file,rater,label; choose another file."
                 )
-            self._header, self._rows, self._hash = header, rows, found
-        self._file = csv_rows.column(path, self._header, _FILE)
-        self._label = csv_rows.column(path, self._header, self._names)
-        self._who = csv_rows.find_column(self._header, _RATER)
+            if self.rater and (columns.rater is None) != (self._columns.rater is None):
+                raise UserError(f"{path} has other columns than before. Put them back, or start the session again.")
+            self._header, self._columns = header, columns
+            self._rows, self._hash, self._people = list(table), found, People(path, self._who)
+
+    def _person(self, row: Sequence[str], line: int) -> str | None:
+        """Whose row this is; None for somebody else's."""
+        if self._columns.rater is None:
+            return NAMELESS
+        return self._people.person(as_meant(row[self._columns.rater]), line)
 
     def _chosen(self, rater: str | None) -> str:
-        if self._who is None:
+        if self._columns.rater is None:
             if rater is not None:
                 raise UserError(f"{self.path} has no column for the rater. Leave out --rater, or choose another file.")
             return NAMELESS
-        known = sorted({as_meant(row[self._who]).strip() for row in self._rows})
+        people = (self._person(row, line) for line, row in self._rows)
+        known = sorted({person for person in people if person is not None})
+        self._people.check_spellings()
         if rater is None and len(known) > 1:
             raise UserError(f"{self.path} has {len(known)} raters: {', '.join(known)}. Choose one with --rater.")
-        if rater is not None and (not rater.strip() or "\0" in rater):
-            raise UserError("--rater is blank. Name who is listening.")
         return rater.strip() if rater is not None else (known[0] if known else NAMELESS)
-
-    def _same(self, row: Sequence[str], file: str) -> bool:
-        mine = self._who is None or as_meant(row[self._who]).strip() == self.rater
-        return mine and as_meant(row[self._file]).strip().replace("\\", "/") == file
 
     def _read(self, label_set: LabelSet) -> dict[str, Answer]:
         """This listener's answers, through the corpus reader, whose errors name file and line."""
-        corpus = ratings_csv.read_table(
-            self.path, for_listeners(label_set), audio=self.root, who=Who(listener=NAMELESS)
-        )
+        if self.rater not in (self._person(row, line) for line, row in self._rows):
+            return {}
+        corpus = ratings_csv.read_table(self.path, for_listeners(label_set), audio=self.root, who=self._who)
         paths = {utterance.id: utterance.path.relative_to(self.root).as_posix() for utterance in corpus.utterances}
-        return {paths[r.utterance]: r.answer for r in corpus.ratings if r.rater == self.rater}
+        return {paths[rating.utterance]: rating.answer for rating in corpus.ratings}
+
+
+def _plain(file: str) -> str:
+    """A file as the corpus reader takes it; ``./a.wav`` is ``a.wav``."""
+    return posixpath.normpath(as_meant(file).strip().replace("\\", "/"))
 
 
 def can_be_named(file: str) -> bool:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -76,6 +76,7 @@ class ListeningSession:
         ratings: by default ``ratings.csv`` in ``folder``.
         rater: who listens.
         every: adapt after so many labels.
+        rater_column, alike_raters, all_one: as :func:`.read_ratings`.
 
     Attributes:
         clips: N paths relative to ``folder``.
@@ -94,6 +95,9 @@ class ListeningSession:
         ratings: Path | None = None,
         rater: str | None = None,
         every: int = 4,
+        rater_column: str | None = None,
+        alike_raters: Literal["error", "one", "distinct"] = "error",
+        all_one: bool = False,
     ):
         if not folder.is_dir():
             raise UserError(f"--clips {folder}: no such folder.")
@@ -107,7 +111,15 @@ class ListeningSession:
             raise UserError(f"--clips {folder}: the folder has no audio files.")
         self.recognizer, self.folder, self.every = recognizer, folder, every
         self.clips = sorted(usable, key=lambda name: (seed_from("listening order", name), name))
-        self.file = RatingsFile(ratings or folder / "ratings.csv", folder, recognizer.label_set, rater)
+        self.file = RatingsFile(
+            ratings or folder / "ratings.csv",
+            folder,
+            recognizer.label_set,
+            rater,
+            rater_column=rater_column,
+            alike_raters=alike_raters,
+            all_one=all_one,
+        )
         place = {name: index for index, name in enumerate(self.clips)}
         self.elsewhere = sum(name not in place for name in self.file.answers)
         self._items: dict[int, torch.Tensor] = {}
