@@ -73,7 +73,7 @@ def run(raters: str, scenario: str, systems: list[str], changes: list[str], seed
             system = SYSTEMS.get(name)(options, task.class_weights)
             state, step = fit(system, task)
             results = meta_test(system, state, episodes)
-            scored[name][workspace.split.test_rater] = [
+            scored[name][workspace.split.test_raters[0]] = [
                 Scored(r.query, r.probabilities, r.ticks, corpus.label_set) for r in results
             ]
             steps[name].append(step)

@@ -137,7 +137,7 @@ class Laboratory:
             features=prepared.values,
             label_set=corpus.label_set,
             raters={},
-            consensus=workspace.labels("consensus", self.rows),
+            consensus=workspace.labels("train", self.rows),
             class_weights=torch.from_numpy(workspace.class_weights()).float(),
             validation=workspace.labels("validation", self.rows),
             validation_episodes=(),
@@ -146,7 +146,7 @@ class Laboratory:
             cache=Path(),
             identity="",
         )
-        return task, episodes, workspace.split.test_rater
+        return task, episodes, workspace.split.test_raters[0]
 
 
 def trained(runs: list[tuple[TrainingTask, int]]) -> list[Head]:

@@ -67,7 +67,7 @@ def test_the_loss_is_the_class_balanced_one_of_every_waveform_of_the_batch(exper
 def test_dev_and_test_are_the_frozen_episodes(expert):
     for split, role in (("dev", "validation"), ("test", "test")):
         batches = list(expert.get_dataloader(split))
-        assert len(batches) == len(expert.episodes(split).episodes)
+        assert len(batches) == sum(len(each.episodes) for each in expert.episodes(split))
         assert expert.episodes(split) == expert.workspace.episodes(role)
     with pytest.raises(UserError, match="'dve'"):
         expert.get_dataloader("dve")

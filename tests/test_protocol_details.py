@@ -10,7 +10,7 @@ from synthetic import synthetic_corpus
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, pool_hash
+from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, pool_hash, shrink_notes
 from s3prl_metaperser.protocol.labels import ticked
 from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable
 from s3prl_metaperser.protocol.splits import default_test_raters, make_split, said_of
@@ -40,9 +40,9 @@ def test_in_other_corpora_the_five_raters_with_the_most_ratings_are_tested_the_b
 def test_the_training_ratings_of_a_rater_are_that_raters_alone(corpus):
     split = make_split(corpus, scenario="unseen", fold="fold1")
     for rater in split.train_raters:
-        mine = split.train_ratings_of(rater)
+        mine = split.ratings_of("train")[rater]
         assert mine == tuple(r for r in split.train if r.rater == rater) != ()
-    assert split.train_ratings_of(split.test_rater) == ()
+    assert not {*split.test_raters, *split.validation_raters} & set(split.ratings_of("train"))
 
 
 def test_only_raters_that_drop_out_are_named_as_such(corpus):
@@ -50,7 +50,7 @@ def test_only_raters_that_drop_out_are_named_as_such(corpus):
     notes = [note.split()[1] for note in split.notes if "does not train" in note]
     training = {r.rater for r in corpus.ratings if not r.utterance.startswith("Ses05")}
     assert notes == [
-        r for r in corpus.raters() if r not in training and r not in (split.test_rater, split.validation_rater)
+        r for r in corpus.raters() if r not in training and r not in (*split.test_raters, *split.validation_raters)
     ]
     assert set(notes).isdisjoint(split.train_raters)
     assert make_split(corpus, scenario="seen", fold="fold1").notes == ()
@@ -101,7 +101,7 @@ def test_waveforms_are_those_of_the_support_and_without_csmt_of_the_query_too(co
 def test_the_note_on_a_smaller_q_says_what_there_is_and_what_was_asked_for(corpus):
     ratings = make_split(corpus, scenario="seen", fold="fold1").test[:80]
     request = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 32, "queries": 128, "seeds": range(2)}
-    note = make_episodes(ratings, **request).shrink_note()
+    (note,) = shrink_notes([make_episodes(ratings, **request)])
     assert "has 80 rated utterances in seen/fold1, fewer than K + Q = 160: K stays 32, Q shrinks to 48" in note
 
 

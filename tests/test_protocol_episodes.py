@@ -7,7 +7,7 @@ from synthetic import synthetic_corpus
 
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes
+from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, shrink_notes
 from s3prl_metaperser.protocol.loader import (
     EpisodicDataset,
     FrozenEpisodeDataset,
@@ -36,7 +36,7 @@ def split():
 def tables(split):
     rows = {u.id: n for n, u in enumerate(synthetic_corpus().utterances)}
     return {
-        rater: LabelTable.from_ratings(split.train_ratings_of(rater), rows, LABEL_SET, 0.05)
+        rater: LabelTable.from_ratings(split.ratings_of("train")[rater], rows, LABEL_SET, 0.05)
         for rater in split.train_raters
     }
 
@@ -61,7 +61,7 @@ def test_a_rater_with_fewer_than_k_plus_q_keeps_k_and_shrinks_q(split):
     made = make_episodes(split.test[:80], **REQUEST)
     assert {len(e.support) for e in made.episodes} == {32}
     assert {len(e.query) for e in made.episodes} == {48}
-    assert "Q shrinks to 48" in made.shrink_note()
+    assert "Q shrinks to 48" in shrink_notes([made])[0]
     assert make_episodes(split.test[:33], **REQUEST).queries_used == 1
 
 
@@ -159,9 +159,9 @@ def test_with_audio_the_first_field_is_s3prls_list_of_waveforms(tables):
 
 def test_frozen_episodes_are_loaded_as_one_batch_each(split):
     rows = {u.id: n for n, u in enumerate(synthetic_corpus().utterances)}
-    labels = LabelTable.from_ratings(split.test, rows, LABEL_SET, 0.05)
+    labels = {split.test_raters[0]: LabelTable.from_ratings(split.test, rows, LABEL_SET, 0.05)}
     episodes = make_episodes(split.test, **REQUEST)
-    found = list(episodic_loader(FrozenEpisodeDataset(episodes, labels)))
+    found = list(episodic_loader(FrozenEpisodeDataset([episodes], labels)))
     assert len(found) == 10
     assert found[3].support_rows.tolist() == [[rows[u] for u in episodes.episodes[3].support]]
     assert found[3].query_targets.shape == (1, 128, 9)

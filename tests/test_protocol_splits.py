@@ -22,7 +22,7 @@ def corpus():
 @pytest.mark.parametrize("fold", FOLDS)
 def test_consensus_never_contains_the_test_or_validation_raters_ticks(corpus, scenario, fold):
     split = make_split(corpus, scenario=scenario, fold=fold)
-    held_out = {split.test_rater, split.validation_rater}
+    held_out = {*split.test_raters, *split.validation_raters}
     blind = dataclasses.replace(corpus, ratings=tuple(r for r in corpus.ratings if r.rater not in held_out))
     allowed = {}
     for rating in blind.ratings:
@@ -36,8 +36,8 @@ def test_consensus_never_contains_the_test_or_validation_raters_ticks(corpus, sc
 
 def test_test_raters_and_cyclic_validation_raters_are_the_papers(corpus):
     splits = [make_split(corpus, scenario="seen", fold=fold) for fold in FOLDS]
-    assert tuple(s.test_rater for s in splits) == EXTERNAL
-    assert tuple(s.validation_rater for s in splits) == (*EXTERNAL[1:], EXTERNAL[0])
+    assert tuple(r for s in splits for r in s.test_raters) == EXTERNAL
+    assert tuple(r for s in splits for r in s.validation_raters) == (*EXTERNAL[1:], EXTERNAL[0])
     assert all(len(s.train_raters) == 9 for s in splits)
 
 
@@ -69,7 +69,7 @@ def test_the_sixth_observer_takes_no_part_and_is_counted():
         lambda s: {"train": (*s.train, s.test[0])},
         lambda s: {"train": (*s.train, s.validation[0])},
         lambda s: {"train": (*s.train[:-1], dataclasses.replace(s.train[-1], ticks=("fear", "sad", "happy")))},
-        lambda s: {"validation_rater": s.test_rater},
+        lambda s: {"validation_raters": s.test_raters},
         lambda s: {"train": (*s.train, Rating(s.test[0].utterance, s.train_raters[0], ("sad",)))},
         lambda s: {"train_raters": s.train_raters[1:]},
     ],
@@ -97,7 +97,7 @@ def test_a_session_held_out_for_validation_is_not_trained_on_and_nothing_else_va
 @pytest.mark.parametrize("role", ["train", "validation"])
 def test_a_test_session_utterance_that_the_test_rater_did_not_rate_is_a_leak_too(corpus, role):
     split = make_split(corpus, scenario="unseen", fold="fold2")
-    rater = split.train_raters[0] if role == "train" else split.validation_rater
+    rater = split.train_raters[0] if role == "train" else split.validation_raters[0]
     leaked = next(u for u in corpus.ratings_of(rater) if u.startswith("Ses05"))
     rating = Rating(leaked, rater, corpus.ratings_of(rater)[leaked])
     test = tuple(r for r in split.test if r.utterance != leaked)
@@ -109,8 +109,8 @@ def test_a_test_session_utterance_that_the_test_rater_did_not_rate_is_a_leak_too
 def test_corpora_with_other_raters_test_the_five_that_rated_most():
     corpus = synthetic_corpus(raters=("C-E1", "C-E2", "C-E4", "C-F1"))
     split = make_split(corpus, scenario="seen", fold="fold4")
-    assert split.test_rater == "C-F1"
-    assert split.validation_rater == "C-E1"
+    assert split.test_raters == ("C-F1",)
+    assert split.validation_raters == ("C-E1",)
 
 
 @pytest.mark.parametrize(

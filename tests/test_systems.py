@@ -184,7 +184,7 @@ def test_nothing_of_the_test_rater_reaches_training(make, tmp_path):
     workspace, prepared, task = make()
     state = trained("Meta-PerSER", task)[1]
     flipped = tuple(
-        dataclasses.replace(r, ticks=("disgust",)) if r.rater == workspace.split.test_rater else r
+        dataclasses.replace(r, ticks=("disgust",)) if r.rater in workspace.split.test_raters else r
         for r in workspace.corpus.ratings
     )
     other = Workspace(workspace.options, dataclasses.replace(workspace.corpus, ratings=flipped))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from s3prl_metaperser.audit.findings import Findings
-from s3prl_metaperser.audit.one import listed
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import Corpus
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.protocol.episodes import make_episodes
+from s3prl_metaperser.evaluation.result import Episode, Result
+from s3prl_metaperser.protocol.episodes import key_of, make_episodes
 from s3prl_metaperser.run.workspace import Workspace
 
 #: Losses are computed from float32 targets and weights.
@@ -32,58 +32,67 @@ def check_labels(result: Result, corpus: Corpus, findings: Findings) -> None:
         findings.check(False, "options", f"make no split of this corpus: {error}")
         return
     split, cell, raters = workspace.split, result.cell, result.raters
-    ratings = split.test if cell.split == "test" else split.validation
+    ratings = split.ratings_of("test" if cell.split == "test" else "validation")
     findings.equal(result.classes, tuple(corpus.classes), "classes", "what the corpus has")
     if result.label_set is not None:
         findings.equal(result.label_set, corpus.label_set, "label_set", "what the corpus has")
-    findings.equal(raters.test, ratings[0].rater, "raters.test", "the rater of this fold")
-    findings.equal(raters.validation, split.validation_rater, "raters.validation", "the one of this fold")
+    findings.equal(raters.tested, tuple(ratings), "raters.test", "the one of this fold")
+    findings.equal(raters.validating, split.validation_raters, "raters.validation", "the one of this fold")
     findings.equal(raters.train, tuple(split.train_raters), "raters.train", "those of this fold")
-    answers = {rating.utterance: rating for rating in ratings}
-    used = {u for episode in result.episodes for u in (*episode.support, *episode.query)}
-    others = sorted(used - set(answers))
-    if not findings.check(
-        not others,
-        "episodes",
-        f"{len(others)} utterances are not {ratings[0].rater}'s to test on here, e.g. {others[:1]}",
-    ):
+    answers = {(rater, rating.utterance): rating for rater, mine in ratings.items() for rating in mine}
+    drawn = {(owner(result, e), u) for e in result.episodes for u in (*e.support, *e.query)}
+    others = sorted(drawn - set(answers))
+    rater, utterance = others[0] if others else ("", "")
+    what = f"{len(others)} utterances are not {rater}'s to test on here, e.g. {utterance!r}"
+    if not findings.check(not others, "episodes", what):
         return
+    used = {utterance for _, utterance in drawn}
     if cell.scenario == "unseen" and cell.split == "test":
         learned = used & {rating.utterance for rating in (*split.train, *split.validation)}
         findings.check(
             not learned, "episodes", f"{len(learned)} utterances were trained on, e.g. {sorted(learned)[:1]}"
         )
-    _check_draws(result, workspace, ratings, findings)
+    _check_draws(result, ratings, findings)
     _check_ticks(result, workspace, answers, findings)
 
 
-def _check_draws(result: Result, workspace: Workspace, ratings, findings: Findings) -> None:
+def owner(result: Result, episode: Episode) -> str:
+    """Whose episode it is."""
+    return episode.rater or result.raters.tested[0]
+
+
+def _check_draws(result: Result, ratings: Mapping[str, Sequence[Rating]], findings: Findings) -> None:
     cell = result.cell
+    request: dict[str, Any] = {
+        "corpus": result.hashes.corpus,
+        "scenario": cell.scenario,
+        "fold": cell.fold,
+        "shots": cell.shots,
+        "queries": cell.queries,
+        "seeds": cell.seeds,
+    }
     try:
-        drawn = make_episodes(
-            ratings,
-            corpus=result.hashes.corpus,
-            scenario=cell.scenario,
-            fold=cell.fold,
-            shots=cell.shots,
-            queries=cell.queries,
-            seeds=cell.seeds,
-        )
+        drawn = [make_episodes(mine, **request) for mine in ratings.values()]
     except UserError as error:
         findings.check(False, "episodes", f"cannot be drawn: {error}")
         return
-    findings.equal(result.hashes.episodes, drawn.key, "hashes.episodes", "the hash of what is drawn")
-    stored = listed(result, drawn.pool)
-    for index, (mine, right) in enumerate(zip(stored.episodes, drawn.episodes, strict=False)):
-        findings.check(mine == right, f"episodes[{index}]", f"is not what seed {right.seed} draws from this corpus")
+    findings.equal(result.hashes.episodes, key_of(drawn), "hashes.episodes", "the hash of what is drawn")
+    right = [(each.rater, e.seed, e.support, e.query) for each in drawn for e in each.episodes]
+    for index, (episode, expected) in enumerate(zip(result.episodes, right, strict=False)):
+        mine = (owner(result, episode), episode.seed, episode.support, episode.query)
+        text = f"is not what seed {expected[1]} draws from this corpus"
+        findings.check(mine == expected, f"episodes[{index}]", text)
 
 
-def _check_ticks(result: Result, workspace: Workspace, answers: Mapping[str, Rating], findings: Findings) -> None:
+def _check_ticks(
+    result: Result, workspace: Workspace, answers: Mapping[tuple[str, str], Rating], findings: Findings
+) -> None:
     """Answers are the corpus's, and losses those of the probabilities under them."""
     labels, smoothing = workspace.corpus.label_set, workspace.options.downstream_expert.datarc.smoothing
     weights = workspace.class_weights().astype(np.float32).astype(np.float64)
     for index, episode in enumerate(result.episodes):
-        counted = np.stack([labels.counts(answers[utterance].answer) for utterance in episode.query])
+        mine = owner(result, episode)
+        counted = np.stack([labels.counts(answers[mine, utterance].answer) for utterance in episode.query])
         key = f"episodes[{index}]"
         if findings.check(
             np.allclose(episode.ticks, counted, rtol=0, atol=1e-12), f"{key}.ticks", "are not the corpus's"

@@ -14,6 +14,7 @@ from s3prl_metaperser.evaluation.result import Point, Result
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList, pool_hash
 from s3prl_metaperser.protocol.labels import binarise, ticked
+from s3prl_metaperser.protocol.splits import named
 from s3prl_metaperser.tasks import DEFAULT_TASK
 
 #: scikit-learn and the program add up in another order.
@@ -74,15 +75,14 @@ def _check_cell(result: Result, findings: Findings) -> None:
 def _check_raters(result: Result, findings: Findings) -> None:
     """Nobody who tests or validates trains."""
     raters, split = result.raters, result.cell.split
-    findings.check(raters.test not in raters.train, "raters.train", f"holds the test rater {raters.test}")
-    findings.check(
-        raters.validation not in raters.train,
-        "raters.train",
-        f"holds the validation rater {raters.validation}",
-    )
+    tested, validating = set(raters.tested), set(raters.validating)
+    for role, held_out in (("test", tested), ("validation", validating)):
+        both = sorted(held_out & set(raters.train))
+        findings.check(not both, "raters.train", f"holds the {role} rater {named(both)}")
     findings.check(len(set(raters.train)) == len(raters.train) > 0, "raters.train", "is empty or names a rater twice")
-    same = raters.test == raters.validation
-    findings.check(same == (split == "dev"), "raters", f"test {raters.test}, validation {raters.validation}")
+    fits = tested == validating if split == "dev" else not tested & validating
+    said = f"test {named(raters.tested)}, validation {named(raters.validating)}"
+    findings.check(fits and len(tested) == len(raters.tested) > 0, "raters", said)
     order, fold = result.option("datarc", "test_raters"), result.cell.fold
     if isinstance(order, list) and order and (number := re.fullmatch(r"fold([1-9]\d{0,5})", fold)):
         at = int(number[1]) - 1 + (split == "dev")
@@ -100,7 +100,12 @@ def _check_counts(result: Result, findings: Findings) -> None:
     used = counts.queries_used
     findings.check(1 <= used <= cell.queries, "counts.queries_used", f"{used}, expected 1 to Q = {cell.queries}")
     findings.equal(counts.episodes, len(episodes), "counts.episodes", "the number of episodes")
-    findings.equal(tuple(e.seed for e in episodes), cell.seeds, "episodes[].seed", "cell.seeds")
+    tested = result.raters.tested
+    owners = [e.rater or tested[0] for e in episodes] if len(tested) == 1 else [e.rater for e in episodes]
+    expected = [(rater, seed) for rater in tested for seed in cell.seeds]
+    found = list(zip(owners, (e.seed for e in episodes), strict=True))
+    findings.equal([seed for _, seed in found], [seed for _, seed in expected], "episodes[].seed", "cell.seeds")
+    findings.check(owners == [rater for rater, _ in expected], "episodes[].rater", "are not raters.test in their order")
 
 
 def _check_hashes(result: Result, findings: Findings) -> None:
@@ -109,20 +114,20 @@ def _check_hashes(result: Result, findings: Findings) -> None:
         if name != "episodes" and value is not None:
             findings.check(re.fullmatch(r"[0-9a-f]{64}", value), f"hashes.{name}", "is no SHA-256")
     findings.check(re.fullmatch(r"[0-9a-f]{16}", hashes.episodes), "hashes.episodes", "is no hash of episodes")
-    if counts.queries_used < cell.queries:  # then an episode holds all that was rated
+    if counts.queries_used < cell.queries and len(result.raters.tested) == 1:  # an episode holds all that was rated
         first = result.episodes[0]
-        key = listed(result, pool_hash([*first.support, *first.query])).key
+        key = _listed(result, pool_hash([*first.support, *first.query])).key
         findings.equal(hashes.episodes, key, "hashes.episodes", "the hash of these episodes")
 
 
-def listed(result: Result, pool: str) -> EpisodeList:
-    """The episode list of a result file."""
+def _listed(result: Result, pool: str) -> EpisodeList:
+    """The episode list of a result file of one rater."""
     cell = result.cell
     return EpisodeList(
         corpus=result.hashes.corpus,
         scenario=cell.scenario,
         fold=cell.fold,
-        rater=result.raters.test,
+        rater=result.raters.tested[0],
         pool=pool,
         shots=cell.shots,
         queries=cell.queries,
@@ -156,10 +161,13 @@ def _check_episode(result: Result, index: int, findings: Findings) -> bool:
     at, support, query = f"episodes[{index}]", episode.support, episode.query
     both = sorted(set(support) & set(query))
     findings.check(not both, f"{at}.query", f"{len(both)} of its utterances are in the support, too, e.g. {both[:1]}")
-    for name, part, size in (("support", support, counts.shots_used), ("query", query, counts.queries_used)):
-        findings.equal(
-            len(part), size, f"{at}.{name}: its length", f"counts.{'shots' if name == 'support' else 'queries'}_used"
-        )
+    several = len(result.raters.tested) > 1  # of whom some may have more to test on than counts.queries_used
+    least, most = counts.queries_used, result.cell.queries if several else counts.queries_used
+    findings.equal(len(support), counts.shots_used, f"{at}.support: its length", "counts.shots_used")
+    findings.check(
+        least <= len(query) <= most, f"{at}.query: its length", f"{len(query)}, but counts.queries_used {least}"
+    )
+    for name, part in (("support", support), ("query", query)):
         findings.check(len(set(part)) == len(part), f"{at}.{name}", "an utterance is listed twice")
     _check_sessions(result, [*support, *query], at, findings)
     probabilities, ticks = np.array(episode.probabilities), np.array(episode.ticks)

@@ -47,9 +47,9 @@ def _paired(result: Result, first: Result, findings: Findings) -> None:
     findings.equal(result.cell.queries, first.cell.queries, "cell.queries", of)
     findings.equal(result.cell.seeds, first.cell.seeds, "cell.seeds", of)
     findings.equal(result.hashes.episodes, first.hashes.episodes, "hashes.episodes", of)
-    known = {episode.seed: episode for episode in first.episodes}
+    known = {(episode.rater, episode.seed): episode for episode in first.episodes}
     for index, episode in enumerate(result.episodes):
-        other = known.get(episode.seed, episode)
+        other = known.get((episode.rater, episode.seed), episode)
         findings.equal(episode.support, other.support, f"episodes[{index}].support", of)
         findings.equal(episode.query, other.query, f"episodes[{index}].query", of)
         mine, same = (dict(zip(e.query, e.ticks, strict=True)) for e in (episode, other))

@@ -27,6 +27,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import READABLE, SCHEMA
 from s3prl_metaperser.evaluation.metrics import METRICS, episode_scores
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, best_possible, intervals
+from s3prl_metaperser.protocol.episodes import key_of
 from s3prl_metaperser.storage.atomic import write_json
 
 if TYPE_CHECKING:
@@ -75,9 +76,25 @@ class EvaluatedCell:
 class Raters:
     """Who was tested, who chose, who trained."""
 
-    test: str  # the rater (or other unit) that was tested
-    validation: str  # the one that selected the step
+    test: str | tuple[str, ...]  # the rater (or other unit) that was tested, or a list of several
+    validation: str | tuple[str, ...]  # the one that selected the step, or several; empty for none
     train: tuple[str, ...]  # those that were trained on
+
+    @classmethod
+    def of(cls, test: Sequence[str], validation: Sequence[str], train: Sequence[str]) -> Raters:
+        """One is named alone."""
+        tested, validating = ("".join(who) if len(who) < 2 else tuple(who) for who in (test, validation))
+        return cls(tested, validating, tuple(train))
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """All that were tested."""
+        return (self.test,) if isinstance(self.test, str) else self.test
+
+    @property
+    def validating(self) -> tuple[str, ...]:
+        """All that selected the step."""
+        return self.validation if isinstance(self.validation, tuple) else (self.validation,) * bool(self.validation)
 
 
 @dataclass(frozen=True)
@@ -87,8 +104,8 @@ class Counts:
     shots_requested: Count  # K as asked for
     shots_used: Count  # K as used
     queries_requested: Count  # Q as asked for
-    queries_used: Count  # Q as used
-    episodes: Count  # how many, all of the same K and Q
+    queries_used: Count  # Q as used; the smallest where several raters were tested
+    episodes: Count  # how many, all of the same K
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,7 @@ class Episode:
     ticks: Rows  # [Q, C]: how often the rater gave each class, its share of the answer, or the levels beside a number
     loss: float  # class-balanced cross-entropy on the query utterances
     metrics: dict[str, float]  # metric -> its value on this episode
+    rater: str | None = None  # whose it is, where several were tested
 
 
 @dataclass(frozen=True)
@@ -191,7 +209,7 @@ class Result:
         cell: EvaluatedCell,
         label_set: LabelSet,
         raters: Raters,
-        asked: EpisodeList,
+        asked: Sequence[EpisodeList],
         tested: Sequence[EpisodeResult],
         hashes: Mapping[str, str],
         options: Mapping[str, Any],
@@ -201,14 +219,17 @@ class Result:
         """A new result, with its metrics and intervals.
 
         Args:
-            asked: the episode list, with K and Q as asked for.
-            tested: the predictions on each of its episodes.
-            hashes: all but those of the episode list and of the code.
+            asked: the episode list of each tested rater, with K and Q as asked for.
+            tested: the predictions on each of their episodes, in this order.
+            hashes: all but those of the episode lists and of the code.
             draws: of the utterances' weights, for the intervals.
             others: the remaining fields.
         """
         smoothing = _option(options, "datarc", "smoothing") or 0.0
-        scored = [Scored(r.query, r.probabilities, r.ticks, label_set, smoothing) for r in tested]
+        drawn = [(each.rater, episode) for each in asked for episode in each.episodes]
+        scored: dict[str, list[Scored]] = {}
+        for (rater, _), r in zip(drawn, tested, strict=True):
+            scored.setdefault(rater, []).append(Scored(r.query, r.probabilities, r.ticks, label_set, smoothing))
         return cls(
             schema=SCHEMA,
             cell=cell,
@@ -216,16 +237,17 @@ class Result:
             label_set=label_set,
             raters=raters,
             counts=Counts(
-                shots_requested=asked.shots,
-                shots_used=len(asked.episodes[0].support),
-                queries_requested=asked.queries,
-                queries_used=asked.queries_used,
+                shots_requested=asked[0].shots,
+                shots_used=len(asked[0].episodes[0].support),
+                queries_requested=asked[0].queries,
+                queries_used=min(each.queries_used for each in asked),
                 episodes=len(tested),
             ),
-            metrics=intervals({asked.rater: scored}, draws),
+            metrics=intervals(scored, draws),
             episodes=tuple(
                 Episode(
                     seed=result.seed,
+                    rater=rater if len(asked) > 1 else None,
                     support=episode.support,
                     query=result.query,
                     probabilities=_rows(result.probabilities),
@@ -233,10 +255,10 @@ class Result:
                     loss=result.loss,
                     metrics=episode_scores(result.probabilities, result.ticks, label_set, smoothing),
                 )
-                for episode, result in zip(asked.episodes, tested, strict=True)
+                for (rater, episode), result in zip(drawn, tested, strict=True)
             ),
             options=dict(options),
-            hashes=Hashes(**{**hashes, "episodes": asked.key, "code": code_hash()}),
+            hashes=Hashes(**{**hashes, "episodes": key_of(asked), "code": code_hash()}),
             versions=versions(),
             peak_memory_bytes=peak_memory(),
             **others,
@@ -276,6 +298,8 @@ class Result:
         content["metrics"] = {name: span.as_json() for name, span in self.metrics.items()}
         for episode in content["episodes"]:
             episode["ticks"] = plain_counts(episode["ticks"])
+            if episode["rater"] is None:
+                del episode["rater"]
         if self.trajectory is not None:
             content["trajectory"] = [_flattened(point) for point in content["trajectory"]]
         return content
@@ -300,8 +324,11 @@ class Result:
     def scored(self) -> dict[str, list[Scored]]:
         """Rater -> episodes, for :mod:`.statistics`."""
         answers, smoothing = self.answers, self.option("datarc", "smoothing", default=0.0)
-        arrays = ((e.query, np.array(e.probabilities), np.array(e.ticks)) for e in self.episodes)
-        return {self.raters.test: [Scored(*own, answers, smoothing) for own in arrays]}
+        found: dict[str, list[Scored]] = {rater: [] for rater in self.raters.tested}
+        for e in self.episodes:
+            own = Scored(e.query, np.array(e.probabilities), np.array(e.ticks), answers, smoothing)
+            found[e.rater or self.raters.tested[0]].append(own)
+        return found
 
     def table(self, title: str) -> str:
         """The metrics with their 95 % intervals, and what perfect predictions reach where the answers keep it below

@@ -76,21 +76,23 @@ def decided_classes(probabilities: np.ndarray, label_set: LabelSet, smoothing: f
     return (decided @ (1 << np.arange(decided.shape[1]))).tolist()
 
 
-def scored_trajectory(result: Result) -> dict[int, list[Scored]]:
-    """Number of steps -> the episodes of a result with their predictions at that time, for the statistics.
+def scored_trajectory(result: Result) -> dict[str, dict[int, list[Scored]]]:
+    """Rater -> number of steps -> its episodes with their predictions at that time, for the statistics.
 
     Predictions are zeros and ones, whose metrics are those of the probabilities that they come from as far as they go
     by decisions (:attr:`.Metric.of_decisions`). Points that diverged are left out.
     """
-    (episodes,) = result.scored.values()
-    return {
-        point.steps: [
-            replace(episode, probabilities=_bits(numbers, len(result.classes)), smoothing=0.0)
-            for episode, numbers in zip(episodes, point.predicted, strict=True)
-        ]
-        for point in result.trajectory or ()
-        if point.diverged is None
-    }
+    scored = result.scored
+    found: dict[str, dict[int, list[Scored]]] = {rater: {} for rater in scored}
+    for point in result.trajectory or ():
+        if point.diverged is None:
+            predicted = iter(point.predicted)  # in the order of episodes, which is that of raters
+            for rater, episodes in scored.items():
+                found[rater][point.steps] = [
+                    replace(episode, probabilities=_bits(next(predicted), len(result.classes)), smoothing=0.0)
+                    for episode in episodes
+                ]
+    return found
 
 
 def _bits(numbers: Sequence[int], classes: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.protocol.splits import said_of
 from s3prl_metaperser.seeding import numpy_generator, seed_from
 from s3prl_metaperser.storage.atomic import write_json
 
@@ -58,16 +59,6 @@ class EpisodeList:
         """Q as used."""
         return len(self.episodes[0].query)
 
-    def shrink_note(self) -> str:
-        """The note that Q was shrunk; empty if it was not."""
-        if self.queries_used == self.queries:
-            return ""
-        rated = self.shots + self.queries_used
-        return (
-            f"rater {self.rater} has {rated} rated utterances in {self.scenario}/{self.fold}, fewer than K + Q = "
-            f"{self.shots + self.queries}: K stays {self.shots}, Q shrinks to {self.queries_used}"
-        )
-
 
 def make_episodes(
     ratings: Sequence[Rating],
@@ -106,6 +97,28 @@ def make_episodes(
         chosen = [rated[index] for index in draw[: shots + used]]
         episodes.append(Episode(seed=seed, support=tuple(chosen[:shots]), query=tuple(chosen[shots:])))
     return EpisodeList(corpus, scenario, fold, rater, pool_hash(rated), shots, queries, tuple(episodes))
+
+
+def key_of(lists: Sequence[EpisodeList]) -> str:
+    """Names the episodes of several raters; the key of one list is its own."""
+    return lists[0].key if len(lists) == 1 else _key(*(each.key for each in lists))
+
+
+def shrink_notes(lists: Sequence[EpisodeList]) -> list[str]:
+    """Of whom Q was shrunk: a line for each, or one line for many."""
+    short = {each.rater: each for each in lists if each.queries_used < each.queries}
+    if not short:
+        return []
+    first = lists[0]
+    wanted = f"fewer than K + Q = {first.shots + first.queries}: K stays {first.shots}, Q shrinks to"
+    return said_of(
+        list(short),
+        lambda rater: (
+            f"has {first.shots + short[rater].queries_used} rated utterances in {first.scenario}/{first.fold}, "
+            f"{wanted} {short[rater].queries_used}"
+        ),
+        lambda: f"have {wanted} what is left, at least {min(each.queries_used for each in short.values())}",
+    )
 
 
 def pool_hash(rated: Sequence[str]) -> str:

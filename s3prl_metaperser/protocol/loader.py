@@ -155,29 +155,35 @@ class EpisodicDataset(Dataset):
 
 
 class FrozenEpisodeDataset(Dataset):
-    """The episodes of a frozen list, one batch each, with a single rater.
+    """The episodes of frozen lists, one batch each, with a single rater.
 
     Args:
-        episodes: of one rater.
-        labels: that rater's labelled utterances.
+        episodes: a list for each rater.
+        labels: rater -> labelled utterances.
         audio: as in :class:`EpisodicDataset`.
     """
 
-    def __init__(self, episodes: EpisodeList, labels: LabelTable, *, audio: Callable[[str], np.ndarray] | None = None):
-        self.episodes = episodes
+    def __init__(
+        self,
+        episodes: Sequence[EpisodeList],
+        labels: Mapping[str, LabelTable],
+        *,
+        audio: Callable[[str], np.ndarray] | None = None,
+    ):
+        self.episodes = [(each.rater, episode) for each in episodes for episode in each.episodes]
         self.labels = labels
         self.audio = audio
         self.seed = 0
 
     def __len__(self) -> int:
-        return len(self.episodes.episodes)
+        return len(self.episodes)
 
     def __getitem__(self, index: int) -> EpisodeBatch:
-        episode = self.episodes.episodes[index]
-        support, query = self.labels.select(episode.support), self.labels.select(episode.query)
+        rater, episode = self.episodes[index]
+        support, query = (self.labels[rater].select(part) for part in (episode.support, episode.query))
         wavs = [self.audio(u) for u in (*episode.support, *episode.query)] if self.audio is not None else []
         parts = [(t.rows, t.targets) for t in (support, query)]
-        return EpisodeBatch(wavs, [self.episodes.rater], *_stack(parts[:1]), *_stack(parts[1:]))
+        return EpisodeBatch(wavs, [rater], *_stack(parts[:1]), *_stack(parts[1:]))
 
 
 def _stack(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,17 +26,19 @@ class Split:
     """One fold of one scenario.
 
     Attributes:
+        test_raters: who is tested; one in the paper's protocol.
+        validation_raters: who chooses a step; one in the paper's protocol.
         train: ratings of the training raters that may be learned from, sorted as in the corpus.
-        validation: the validation rater's ratings; only for choosing a step.
-        test: the test rater's ratings; touched in meta-testing alone.
+        validation: the validation raters' ratings; only for choosing a step.
+        test: the test raters' ratings; touched in meta-testing alone.
         notes: what was left out and why, with counts; for the log.
         validation_session: whose utterances validation alone uses; None where it shares the training utterances.
     """
 
     scenario: str
     fold: str
-    test_rater: str
-    validation_rater: str
+    test_raters: tuple[str, ...]
+    validation_raters: tuple[str, ...]
     train_raters: tuple[str, ...]
     train: tuple[Rating, ...]
     validation: tuple[Rating, ...]
@@ -44,13 +46,13 @@ class Split:
     notes: tuple[str, ...] = ()
     validation_session: str | None = None
 
-    def train_ratings_of(self, rater: str) -> tuple[Rating, ...]:
-        """The training ratings of one rater."""
-        return self._train_by_rater.get(rater, ())
+    def ratings_of(self, role: str) -> Mapping[str, tuple[Rating, ...]]:
+        """Rater -> its ratings in this role: ``train``, ``validation`` or ``test``."""
+        return self._by_role[role]
 
     @functools.cached_property
-    def _train_by_rater(self) -> Mapping[str, tuple[Rating, ...]]:
-        return by_rater(self.train)
+    def _by_role(self) -> Mapping[str, Mapping[str, tuple[Rating, ...]]]:
+        return {role: by_rater(getattr(self, role)) for role in ("train", "validation", "test")}
 
 
 def default_test_raters(corpus: Corpus, excluded: Sequence[str]) -> tuple[str, ...]:
@@ -89,8 +91,8 @@ def make_split(
 
     Examples:
         >>> split = make_split(load_corpus("iemocap", demo), scenario="unseen", fold="fold2")
-        >>> split.test_rater, split.validation_rater
-        ('C-E2', 'C-E4')
+        >>> split.test_raters, split.validation_raters
+        (('C-E2',), ('C-E4',))
         >>> {rating.rater for rating in split.test}
         {'C-E2'}
     """
@@ -120,14 +122,14 @@ def make_split(
     folds = {f"fold{number}": rater for number, rater in enumerate(test_raters, start=1)}
     if fold not in folds:
         raise unknown_name("fold", fold, folds)
-    test_rater = folds[fold]
-    validation_rater = test_raters[(list(folds).index(fold) + 1) % len(test_raters)]
+    tested = (folds[fold],)
+    validating = (test_raters[(list(folds).index(fold) + 1) % len(test_raters)],)
 
     sessions = corpus.suggested.test_sessions if test_sessions is None else test_sessions
     train_utterances, test_utterances = _utterances(corpus, scenario, sessions)
     session, validated_on = _held_out(corpus, scenario, train_utterances, validation_session)
     train_utterances -= validated_on if session else set()
-    held_out = {test_rater, validation_rater, *exclude_raters}
+    held_out = {*tested, *validating, *exclude_raters}
     train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
     trainers = {rating.rater for rating in train}
     idle = [rater for rater in remaining if rater not in held_out and rater not in trainers]
@@ -141,20 +143,20 @@ def make_split(
     split = Split(
         scenario=scenario,
         fold=fold,
-        test_rater=test_rater,
-        validation_rater=validation_rater,
+        test_raters=tested,
+        validation_raters=validating,
         train_raters=tuple(sorted(trainers)),
         train=train,
-        validation=tuple(r for r in corpus.all_of(validation_rater) if r.utterance in validated_on),
-        test=tuple(r for r in corpus.all_of(test_rater) if r.utterance in test_utterances),
+        validation=tuple(r for v in validating for r in corpus.all_of(v) if r.utterance in validated_on),
+        test=tuple(r for t in tested for r in corpus.all_of(t) if r.utterance in test_utterances),
         notes=tuple(notes),
         validation_session=session,
     )
     for role in ("train", "validation", "test"):
         if not getattr(split, role):
             raise UserError(
-                f"{scenario}/{fold} of corpus {corpus.name!r} has no {role} ratings (test rater {test_rater}, "
-                f"validation rater {validation_rater}); choose other test_raters or test_sessions."
+                f"{scenario}/{fold} of corpus {corpus.name!r} has no {role} ratings ({in_role('test rater', tested)}, "
+                f"{in_role('validation rater', validating)}); choose other test_raters or test_sessions."
             )
     check_leakage(corpus, split)
     return split
@@ -169,7 +171,21 @@ def said_of(raters: Sequence[str], one: Callable[[str], str], all_of_them: Calla
     """
     if len(raters) <= SAID_ONE_BY_ONE:
         return [f"rater {rater} {one(rater)}" for rater in raters]
-    return [f"{len(raters)} raters ({', '.join(raters[:SAID_ONE_BY_ONE])}, ...) {all_of_them()}"]
+    return [f"{named(raters)} {all_of_them()}"]
+
+
+def named(raters: Sequence[str], role: str = "") -> str:
+    """Raters in a line of text: a few by name, many by their number and the first of them."""
+    if len(raters) <= SAID_ONE_BY_ONE:
+        return ", ".join(raters)
+    return f"{len(raters)} {role or 'rater'}s ({', '.join(raters[:SAID_ONE_BY_ONE])}, ...)"
+
+
+def in_role(role: str, raters: Sequence[str]) -> str:
+    """``test rater C-E1``, ``test raters C-E1, C-E2``, or ``100 test raters (C-E1, ...)``."""
+    if len(raters) > SAID_ONE_BY_ONE:
+        return named(raters, role)
+    return f"{role}{'s' * (len(raters) > 1)} {named(raters)}"
 
 
 def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> tuple[set[str], set[str]]:
@@ -222,23 +238,24 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
     Raises:
         AssertionError: a leak; a fault of the program, never of the user.
     """
-    held_out = {split.test_rater, split.validation_rater}
+    tested, validating = set(split.test_raters), set(split.validation_raters)
+    held_out = tested | validating
     leaks = sorted({r.rater for r in split.train} & held_out)
     _must(not leaks, f"ratings of {leaks} reached the training ratings of {split.scenario}/{split.fold}")
-    _must(split.test_rater != split.validation_rater, "the test rater validates itself")
+    _must(not tested & validating, f"test raters {sorted(tested & validating)} validate themselves")
     _must({r.rater for r in split.train} == set(split.train_raters), "raters that take no part train")
-    _must({r.rater for r in split.validation} == {split.validation_rater}, "other raters validate, too")
-    _must({r.rater for r in split.test} == {split.test_rater}, "other raters are tested, too")
+    _must({r.rater for r in split.validation} == validating, "others than the validation raters validate")
+    _must({r.rater for r in split.test} == tested, "others than the test raters are tested")
     allowed = {(r.utterance, r.rater): r for r in corpus.ratings if r.rater not in held_out}
     session_of = {u.id: u.session for u in corpus.utterances}
     unlike = any(allowed.get((r.utterance, r.rater)) != r for r in split.train)
     _must(not unlike, "training ratings are not those of the corpus without the held-out raters")
     if split.scenario == "unseen":
-        tested = {r.utterance for r in split.test}
-        shared = tested & {r.utterance for r in (*split.train, *split.validation)}
+        heard = {r.utterance for r in split.test}
+        shared = heard & {r.utterance for r in (*split.train, *split.validation)}
         _must(not shared, f"{len(shared)} test utterances reached training or validation, e.g. {sorted(shared)[:3]}")
         # an utterance that only others rated is tested on, too
-        both = {session_of[u] for u in tested} & {session_of[r.utterance] for r in (*split.train, *split.validation)}
+        both = {session_of[u] for u in heard} & {session_of[r.utterance] for r in (*split.train, *split.validation)}
         _must(not both, f"sessions {sorted(both)} are tested on and reached training or validation")
     if split.validation_session is not None:
         trained_on = {r.utterance for r in split.train}

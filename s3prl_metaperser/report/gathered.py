@@ -80,11 +80,14 @@ class Gathered:
         for result in mine:
             if named := result.option("datarc", "test_raters"):
                 return list(named)
-        tested = {result.cell.fold: result.raters.test for result in mine}
-        if set(tested.values()) <= set(paper.test_raters()):
+        by_fold = {result.cell.fold: result.raters.tested for result in mine}
+        tested = [rater for fold in sorted(by_fold) for rater in by_fold[fold]]
+        if set(tested) <= set(paper.test_raters()):
             return paper.test_raters()
-        validated = {result.raters.validation for result in mine}
-        return [tested[fold] for fold in sorted(tested)] + sorted(validated - {*tested.values(), ""})
+        if any(len(raters) > 1 for raters in by_fold.values()):
+            return tested  # from pools: who validates one fold need not be tested in another
+        validated = {rater for result in mine for rater in result.raters.validating}
+        return tested + sorted(validated - set(tested))
 
     def option(self, corpus: str, *path: str, default: Any = None) -> Any:
         """An option below ``downstream_expert`` in the first result of a corpus."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Counts, Result
+from s3prl_metaperser.protocol import splits
 from s3prl_metaperser.report.gathered import Gathered
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
 
@@ -51,7 +52,7 @@ def files_table(gathered: Gathered, folder: Path) -> Table:
                 cell.upstream,
                 cell.scenario,
                 cell.fold,
-                result.raters.test,
+                splits.named(result.raters.tested),
                 cell.system,
                 str(counts.shots_used),
                 _shrunk(counts),
@@ -85,6 +86,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         return ", ".join(str(value) for value in dict.fromkeys(getattr(r.cell, key) for r in gathered.results))
 
     seeds = sorted({len(result.cell.seeds) for result in gathered.results})
+    tested = sorted({rater for result in gathered.results for rater in result.raters.tested})
     return [
         ("Result files", str(len(gathered.results))),
         ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
@@ -93,7 +95,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         ("Scope", named("scope")),
         ("Scenario", named("scenario")),
         ("Systems", named("system")),
-        (f"Test {gathered.task.units}", ", ".join(sorted({result.raters.test for result in gathered.results}))),
+        (f"Test {gathered.task.units}", splits.named(tested)),
         ("Support samples K", named("shots")),
         ("Query samples Q", named("queries") + _shrunk_note(gathered.results)),
         ("Seeds", ", ".join(str(count) for count in seeds)),

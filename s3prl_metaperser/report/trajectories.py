@@ -59,7 +59,7 @@ def curves(study: Study) -> list[Curve]:
 
 
 def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric], draws: int) -> Curve | None:
-    raters = {result.raters.test: scored_trajectory(result) for result in files}
+    raters = {rater: points for result in files for rater, points in scored_trajectory(result).items()}
     everywhere = sorted(set.intersection(*(set(points) for points in raters.values())))
     if not everywhere:
         return None

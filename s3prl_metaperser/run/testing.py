@@ -16,6 +16,8 @@ from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods.base import ModelState, System
 from s3prl_metaperser.methods.state import state_hash
+from s3prl_metaperser.protocol.episodes import shrink_notes
+from s3prl_metaperser.protocol.splits import in_role, named
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.provenance import differences
@@ -42,17 +44,17 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
     episodes = opened.workspace.episodes(ROLES[split])
     on_device = dataclasses.replace(opened.scope.prepared, values=task.features)
     data = opened.workspace.episode_data(episodes, on_device, ROLES[split])
-    if note := episodes.shrink_note():
+    for note in shrink_notes(episodes):
         say(note)
     begun = time.perf_counter()
-    tested = meta_test(system, state, data, progress=f"meta-testing {episodes.rater}")
+    tested = meta_test(system, state, data, progress=f"meta-testing {named(tuple(each.rater for each in episodes))}")
     seconds = time.perf_counter() - begun
     evalrc, folds = system.options.downstream_expert.evalrc, opened.workspace.split
     result = Result.of(
         task=opened.cell.task,
         cell=dataclasses.replace(_cell(opened, split), steps=evalrc.steps),
         label_set=task.label_set,
-        raters=Raters(episodes.rater, folds.validation_rater, tuple(folds.train_raters)),
+        raters=Raters.of([each.rater for each in episodes], folds.validation_raters, folds.train_raters),
         asked=episodes,
         tested=tested,
         hashes={
@@ -82,9 +84,9 @@ def _write(opened: OpenCell, result: Result) -> None:
     path = opened.cell.folder / f"result_{cell.split}.json"
     result.write(path)
     title = (
-        f"{cell.system}, {cell.upstream} ({cell.scope}), {cell.corpus} {cell.scenario}/{cell.fold}, rater "
-        f"{result.raters.test}: K={counts.shots_used}, Q={counts.queries_used}, {counts.episodes} seeds, "
-        f"{cell.steps} steps"
+        f"{cell.system}, {cell.upstream} ({cell.scope}), {cell.corpus} {cell.scenario}/{cell.fold}, "
+        f"{in_role('rater', result.raters.tested)}: K={counts.shots_used}, "
+        f"Q={counts.queries_used}, {len(cell.seeds)} seeds, {cell.steps} steps"
     )
     print(result.table(title), flush=True)
     for name, span in result.metrics.items():

@@ -23,7 +23,7 @@ from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
-from s3prl_metaperser.protocol.splits import Split, make_split, said_of
+from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.storage.provenance import digest
@@ -175,51 +175,53 @@ class Workspace:
         return chosen.mean(dim=0).float(), scale.float()
 
     def labels(self, role: str, rows: dict[str, int]) -> LabelTable:
-        """Labels of ``validation``, ``test``, ``consensus``, or of a training rater by id."""
+        """Labels of all who ``train`` (the consensus) or are in ``validation`` or ``test``, added up."""
         from s3prl_metaperser.protocol.loader import LabelTable
 
-        parts = {"consensus": self.split.train, "validation": self.split.validation, "test": self.split.test}
-        ratings = parts[role] if role in parts else self.split.train_ratings_of(role)
         smoothing = self.options.downstream_expert.datarc.smoothing
-        return LabelTable.from_ratings(ratings, rows, self.corpus.label_set, smoothing)
+        return LabelTable.from_ratings(getattr(self.split, role), rows, self.corpus.label_set, smoothing)
 
-    def train_labels(self, rows: dict[str, int]) -> dict[str, LabelTable]:
-        """Training rater -> labels."""
-        return {rater: self.labels(rater, rows) for rater in self.split.train_raters}
+    def labels_by_rater(self, role: str, rows: dict[str, int]) -> dict[str, LabelTable]:
+        """Rater -> labels, of all who ``train``, or are in ``validation`` or ``test``."""
+        from s3prl_metaperser.protocol.loader import LabelTable
+
+        answers, smoothing = self.corpus.label_set, self.options.downstream_expert.datarc.smoothing
+        ratings = sorted(self.split.ratings_of(role).items())
+        return {rater: LabelTable.from_ratings(mine, rows, answers, smoothing) for rater, mine in ratings}
 
     def class_weights(self) -> np.ndarray:
         """Class-balanced weights from the consensus labels, float64 [C]."""
         from s3prl_metaperser.protocol.loss import class_balanced_weights
 
         rows = {rating.utterance: 0 for rating in self.split.train}
-        return class_balanced_weights(self.labels("consensus", rows).targets, self.corpus.label_set)
+        return class_balanced_weights(self.labels("train", rows).targets, self.corpus.label_set)
 
-    def episodes(self, role: str, seeds: Sequence[int] | None = None) -> EpisodeList:
-        """The frozen episode list of the ``test`` or ``validation`` rater."""
+    def episodes(self, role: str, seeds: Sequence[int] | None = None) -> tuple[EpisodeList, ...]:
+        """The frozen episode list of each ``test`` or ``validation`` rater."""
         evalrc = self.options.downstream_expert.evalrc
         if seeds is None:
             seeds = range(evalrc.seeds if role == "test" else evalrc.validation_seeds)
-        return frozen_episodes(
-            self.cache / "episodes" / self.corpus.fingerprint()[:16],
-            getattr(self.split, role),
-            corpus=self.corpus.fingerprint(),
-            scenario=self.split.scenario,
-            fold=self.split.fold,
-            shots=evalrc.shots,
-            queries=evalrc.queries,
-            seeds=list(seeds),
-        )
+        request: dict[str, Any] = {
+            "corpus": self.corpus.fingerprint(),
+            "scenario": self.split.scenario,
+            "fold": self.split.fold,
+            "shots": evalrc.shots,
+            "queries": evalrc.queries,
+            "seeds": list(seeds),
+        }
+        folder = self.cache / "episodes" / self.corpus.fingerprint()[:16]
+        return tuple(frozen_episodes(folder, mine, **request) for mine in self.split.ratings_of(role).values())
 
-    def episode_data(self, episodes: EpisodeList, prepared: Prepared, role: str) -> tuple[EpisodeData, ...]:
+    def episode_data(self, episodes: Sequence[EpisodeList], prepared: Prepared, role: str) -> tuple[EpisodeData, ...]:
         """Episodes with their features and labels."""
         import torch
 
         from s3prl_metaperser.methods.base import EpisodeData, Support
 
-        labels = self.labels(role, prepared.rows)
+        labels = self.labels_by_rater(role, prepared.rows)
         data = []
-        for episode in episodes.episodes:
-            support, query = labels.select(episode.support), labels.select(episode.query)
+        for rater, episode in ((each.rater, episode) for each in episodes for episode in each.episodes):
+            support, query = labels[rater].select(episode.support), labels[rater].select(episode.query)
             targets = torch.from_numpy(support.targets).to(prepared.values.device)
             shown = Support(prepared.values[support.rows], targets, episode.seed)
             data.append(EpisodeData(shown, prepared.values[query.rows], query))
@@ -248,8 +250,8 @@ class Workspace:
         return TrainingTask(
             features=on_device.values,
             label_set=self.corpus.label_set,
-            raters=self.train_labels(prepared.rows),
-            consensus=self.labels("consensus", prepared.rows),
+            raters=self.labels_by_rater("train", prepared.rows),
+            consensus=self.labels("train", prepared.rows),
             class_weights=torch.from_numpy(self.class_weights()).float().to(device),
             validation=self.labels("validation", prepared.rows),
             validation_episodes=validation,
@@ -286,7 +288,7 @@ class Workspace:
             "split": {
                 "scenario": split.scenario,
                 "fold": split.fold,
-                "validation rater": split.validation_rater,
+                **_part("validation rater", split.validation_raters),
                 "training raters": list(split.train_raters),
             },
             "smoothing": self.options.downstream_expert.datarc.smoothing,
@@ -301,7 +303,7 @@ class Workspace:
         }
         made_from = {
             **shared,
-            "split": {**shared["split"], "test rater": split.test_rater},
+            "split": {**shared["split"], **_part("test rater", split.test_raters)},
             "audio": audio,
             "labels": label_hashes((*split.train, *split.validation, *split.test)),
             "corpus": self.corpus.fingerprint(),
@@ -315,13 +317,13 @@ class Workspace:
         lines = [
             f"corpus {corpus.name}: {len(corpus.utterances)} utterances, {len(corpus.ratings)} ratings, "
             f"{len(corpus.raters())} raters ({corpus.root})",
-            f"{split.scenario}/{split.fold}: test rater {split.test_rater} ({len(split.test)} ratings), validation "
-            f"rater {split.validation_rater} ({len(split.validation)}{held_out}), {len(split.train_raters)} training "
-            f"raters ({len(split.train)})",
+            f"{split.scenario}/{split.fold}: {in_role('test rater', split.test_raters)} ({len(split.test)} ratings), "
+            f"{in_role('validation rater', split.validation_raters)} ({len(split.validation)}{held_out}), "
+            f"{len(split.train_raters)} training raters ({len(split.train)})",
         ]
         lines += [f"left out: {count} x {reason}" for reason, count in sorted(corpus.dropped.items())]
         shots = self.options.downstream_expert.metarc.shots
-        rated = {rater: len(split.train_ratings_of(rater)) for rater in split.train_raters}
+        rated = {rater: len(mine) for rater, mine in sorted(split.ratings_of("train").items())}
         few = [rater for rater, count in rated.items() if count < shots]
         lines += said_of(
             few,
@@ -329,6 +331,11 @@ class Workspace:
             lambda: f"have fewer ratings than K={shots}: their episodes hold what they have",
         )
         return lines + list(split.notes)
+
+
+def _part(role: str, raters: Sequence[str]) -> dict[str, Any]:
+    """Raters as a part of what something was made from; one is named alone."""
+    return {role: "".join(raters)} if len(raters) < 2 else {f"{role}s": list(raters)}
 
 
 def check_layer(layer: int | None, layers: int) -> None:

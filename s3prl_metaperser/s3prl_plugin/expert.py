@@ -86,7 +86,7 @@ class DownstreamExpert(nn.Module):
 
     @functools.cached_property
     def _train_labels(self) -> dict[str, LabelTable]:
-        return self.workspace.train_labels(self.rows)
+        return self.workspace.labels_by_rater("train", self.rows)
 
     def get_dataloader(self, split: str, epoch: int = 0, skip: int = 0) -> DataLoader:
         """Batches of episodes, each an :class:`EpisodeBatch`, whose first field is s3prl's list of waveforms.
@@ -114,12 +114,12 @@ class DownstreamExpert(nn.Module):
             raise unknown_name("split", split, ["train", *ROLES])
         role = ROLES[split]
         dataset = FrozenEpisodeDataset(
-            self.workspace.episodes(role), self.workspace.labels(role, self.rows), audio=self._audio
+            self.workspace.episodes(role), self.workspace.labels_by_rater(role, self.rows), audio=self._audio
         )
         return episodic_loader(dataset, data.num_workers)
 
-    def episodes(self, split: str) -> EpisodeList:
-        """The frozen episode list of ``dev`` or ``test``."""
+    def episodes(self, split: str) -> tuple[EpisodeList, ...]:
+        """The frozen episode list of each rater of ``dev`` or ``test``."""
         return self.workspace.episodes(ROLES[split])
 
     def _audio(self, utterance: str) -> np.ndarray:

@@ -86,8 +86,8 @@ def leave_one_out(corpus: Corpus, data: DataOptions, held_out: str) -> Split:
     return Split(
         scenario="all",
         fold=held_out,
-        test_rater=held_out,
-        validation_rater="",
+        test_raters=(held_out,),
+        validation_raters=(),
         train_raters=tuple(speaker for speaker in known if speaker != held_out),
         train=tuple(rating for rating in corpus.ratings if speakers[rating.utterance] != held_out),
         validation=(),
@@ -135,7 +135,7 @@ def run_cell(cell: CellOptions, open_workspace: Callable[..., Workspace], record
         ),
         label_set=corpus.label_set,
         raters=Raters(own.held_out, "", split.train_raters),
-        asked=asked,
+        asked=[asked],
         tested=[EpisodeResult(0, query, probabilities, counts[test], loss)],
         hashes={
             "corpus": fingerprint,
