@@ -22,6 +22,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.result import Result, read_with_faults
 from s3prl_metaperser.grid.relevance import as_identified
+from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import DEFAULT_TASK
 
@@ -144,7 +145,7 @@ def _check_parameters(path: Path, result: Result, findings: Findings) -> None:
 def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) -> None:
     """What ``metaperser run`` says of a cell is true of its result."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         definition, done, identity = content["definition"], content.get("done"), content["identity"]
         system, wanted = definition["system"], dict(definition["options"])
         recorded = (done["corpus"], done.get("audio")) if done else None

@@ -20,6 +20,7 @@ from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.disk import new_folder, writing
+from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.locks import PATIENCE, beside, held
 
 #: Changes with anything that changes what the same seed gives.
@@ -90,7 +91,7 @@ def _already_there(folder: Path, settings: dict) -> bool:
     if not any(folder.iterdir()):
         return False
     try:
-        found = json.loads((folder / CARD).read_text(encoding="utf-8"))["settings"]
+        found = read_json(folder / CARD)["settings"]
         found = dict(found)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

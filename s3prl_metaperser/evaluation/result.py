@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from s3prl_metaperser.evaluation.metrics import METRICS, episode_scores
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, best_possible, intervals
 from s3prl_metaperser.protocol.episodes import key_of
 from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.json_files import read_json
 
 if TYPE_CHECKING:
     from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
@@ -389,7 +389,7 @@ def read_with_faults(path: Path) -> tuple[Result | None, list[validator.Fault]]:
         UserError: not a result file, or of another schema.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a result file ({error}).") from None
     schema = content.get("schema") if isinstance(content, dict) else None

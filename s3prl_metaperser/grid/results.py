@@ -14,7 +14,6 @@ back when their settings do.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import time
@@ -32,6 +31,7 @@ from s3prl_metaperser.evaluation import READABLE, SCHEMA
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.disk import clear_leftovers
+from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.locks import Held, Holder, held
 from s3prl_metaperser.storage.paths import cache_root
 
@@ -249,7 +249,7 @@ def _about(cell: Cell) -> dict[str, Any]:
 def read_small(path: Path) -> dict[str, Any] | None:
     """A small JSON file; None where there is none or it cannot be used."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

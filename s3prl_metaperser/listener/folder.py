@@ -19,6 +19,7 @@ from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.card import SCHEMA, Card
 from s3prl_metaperser.storage.disk import new_folder, writing
 from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.locks import beside, held
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def read_card(path: Path) -> Card:
         )
         raise UserError(f"{path}: {what}. {hint}")
     try:
-        content = json.loads((path / CARD).read_text(encoding="utf-8"))
+        content = read_json(path / CARD)
     except (OSError, ValueError) as error:
         raise UserError(f"{path / CARD} cannot be read ({error}).") from None
     schema = content.get("schema") if isinstance(content, dict) else None

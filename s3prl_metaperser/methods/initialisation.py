@@ -31,6 +31,7 @@ from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.seeding import numpy_generator
 from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.checkpoints import check_bytes, save_checkpoint
+from s3prl_metaperser.storage.json_files import parse_json
 from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import digest, refuse
 from s3prl_metaperser.upstream.memory import ADAPT_LESS
@@ -245,7 +246,7 @@ def check_made_from(path: Path, metadata: Mapping[str, str] | None, parts: Mappi
     """
     advice = "Delete it to train it again."
     try:
-        stored = json.loads((metadata or {})["made_from"])
+        stored = parse_json((metadata or {})["made_from"])
     except (KeyError, ValueError):
         raise UserError(f"{path} does not record what it was made from. {advice}") from None
     if stored != json.loads(json.dumps(parts)):

@@ -6,7 +6,6 @@ file, and read by every system.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.protocol.splits import said_of
 from s3prl_metaperser.seeding import numpy_generator, seed_from
 from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def frozen_episodes(folder: Path, ratings: Sequence[Rating], **request) -> Episo
 
 
 def _read(path: Path) -> EpisodeList:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     episodes = tuple(
         Episode(seed=e["seed"], support=tuple(e["support"]), query=tuple(e["query"])) for e in content.pop("episodes")
     )

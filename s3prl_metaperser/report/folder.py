@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.disk import new_folder, writing
+from s3prl_metaperser.storage.json_files import read_json
 
 #: Lists what a report consists of, so that the next one knows what it may replace.
 MANIFEST = "report_files.json"
@@ -73,7 +73,7 @@ def _in_the_way(out: Path, name: str) -> Path | None:
 def _earlier(out: Path) -> set[str]:
     """Files of the earlier report in ``out``; its manifest included."""
     try:
-        names = json.loads((out / MANIFEST).read_text(encoding="utf-8"))["files"]
+        names = read_json(out / MANIFEST)["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     safe = {str(name) for name in names if ".." not in Path(str(name)).parts and not Path(str(name)).is_absolute()}

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _LOADING_ERRORS = (
     *(KeyError, ValueError, TypeError, RuntimeError, AttributeError, AssertionError),
-    *(EOFError, OSError, pickle.UnpicklingError),
+    *(EOFError, OSError, IndexError, OverflowError, pickle.UnpicklingError),
 )
 
 
@@ -59,7 +59,8 @@ def build_upstream(
 ) -> torch.nn.Module:
     """Construct an upstream through s3prl's hub, as s3prl's own runner does.
 
-    torch's random state is unchanged. Nothing in a checkpoint is executed.
+    Random states are unchanged. Nothing in a checkpoint is executed. It is built twice, so that weights that come
+    from no file are noticed (:mod:`.whole_weights`).
 
     Args:
         name: its name in the hub.
@@ -69,25 +70,30 @@ def build_upstream(
         device: where it goes ("cpu", "cuda", ...).
 
     Raises:
-        UserError: the name is unknown, an option is missing, a file does not exist or is not what this
-            upstream loads, a download failed, or a Python package is missing; the message says what to do.
+        UserError: the name is unknown, an option is missing, a file does not exist, is not what this upstream loads
+            or does not hold all of its weights, a download failed, or a Python package is missing; the message says
+            what to do.
     """
     check_upstream(name)
     check_files(name, ckpt, model_config)
     from s3prl_metaperser.s3prl_stack import compat
 
     compat.apply()
-    import torch
     from s3prl import hub
+
+    from s3prl_metaperser.s3prl_stack.whole_weights import whole
 
     if name.startswith("hf_") and ckpt:
         ckpt = pretrained_folder(ckpt)
-        check_pretrained_folder(ckpt)  # the snapshot of a repository, too
-    with torch.random.fork_rng(devices=[]):
-        try:
-            upstream = getattr(hub, name)(ckpt=ckpt, model_config=model_config, refresh=refresh)
-        except Exception as error:
-            raise explain_failure(error, name, ckpt) from error
+        check_pretrained_folder(name, ckpt)  # the snapshot of a repository, too
+    urls = checkpoint_urls(name)
+    file = ckpt or (str(download_folder() / download_name(urls[0])) if urls else "")
+    anew = iter((refresh,))  # the second time it is there
+    try:
+        make = getattr(hub, name)
+        upstream = whole(lambda: make(ckpt=ckpt, model_config=model_config, refresh=next(anew, False)), name, file)
+    except Exception as error:
+        raise explain_failure(error, name, ckpt) from error
     return upstream.to(device)
 
 
@@ -101,7 +107,8 @@ def explain_failure(error: Exception, name: str, ckpt: str | None) -> Exception:
         return with_local_way(error, name)
     if isinstance(error, ModuleNotFoundError):
         return UserError(f"-u {name} needs the Python package {error.name!r}. Run: pip install {error.name}")
-    if isinstance(error, UserError) or not isinstance(error, _LOADING_ERRORS):
+    refused = type(error).__module__.startswith("huggingface_hub")  # values of a configuration
+    if isinstance(error, UserError) or not (refused or isinstance(error, _LOADING_ERRORS)):
         return error
     urls = checkpoint_urls(name)
     if not ckpt and not urls:

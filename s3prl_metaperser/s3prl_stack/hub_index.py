@@ -22,6 +22,9 @@ from s3prl_metaperser.config.validator import Positive, one_of, read
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage import resources
 
+#: What every upstream of the hub takes, in Hz.
+RATE = 16_000
+
 HubName = Annotated[str, one_of(lambda: hub_index())]
 
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.s3prl_stack.download import CONNECT_SECONDS, DownloadFailed, fetch
 from s3prl_metaperser.s3prl_stack.hub_index import (
+    RATE,
     bundled_configs,
     checkpoint_urls,
     download_folder,
     download_name,
     hub_index,
 )
+from s3prl_metaperser.storage.json_files import read_json
 
 _REPOSITORY = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 _WEIGHTS = (".safetensors", ".bin")
 _SETTINGS = ("config.json", "preprocessor_config.json")
+_ADAPTER = "adapter_config.json"
 
 
 def is_address(text: str | None) -> bool:
@@ -50,7 +53,7 @@ def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
         what = "FOLDER (made by save_pretrained) or a repository's name" if name.startswith("hf_") else "FILE"
         raise UserError(f"-u {name} needs a checkpoint: add -k {what}.")
     elif name.startswith("hf_"):
-        check_pretrained_folder(ckpt)
+        check_pretrained_folder(name, ckpt)
     elif is_address(ckpt):
         if name.endswith("_local") and f"{name.removesuffix('_local')}_custom" not in hub_index():
             raise UserError(f"-u {name} takes a file, not the URL {ckpt}; use -u {name[:-5]}url.")
@@ -82,14 +85,15 @@ def local_way(name: str, file: str = "FILE") -> str:
     return f" To load your own file: -u {local} -k {file}." if local else ""
 
 
-def check_pretrained_folder(ckpt: str) -> None:
-    """Check the folder or repository name given to a ``hf_*_custom`` upstream.
+def check_pretrained_folder(name: str, ckpt: str) -> None:
+    """Check the folder or repository name given to the ``hf_*_custom`` upstream ``name``.
 
     s3prl silently takes another model's feature extractor, over the network, where
     ``preprocessor_config.json`` is missing; so that file is asked for.
 
     Raises:
-        UserError: no such folder, or one of its files is missing.
+        UserError: no such folder, one of its files is missing, or it holds a model of another architecture or for
+            another sampling rate.
     """
     folder = Path(ckpt)
     if not folder.is_dir():
@@ -104,21 +108,49 @@ def check_pretrained_folder(ckpt: str) -> None:
         )
     if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
         raise UserError(f"-k {ckpt}: the folder has no weights (*.safetensors or *.bin).")
-    for file in _SETTINGS:
-        _check_names_no_code(folder / file)
+    settings = [
+        _read_settings(folder / file) for file in (*_SETTINGS, *sorted(f.name for f in folder.glob("*.index.json")))
+    ]
+    _check_fits(name, folder, *settings[:2])
 
 
-def _check_names_no_code(file: Path) -> None:
-    """A configuration can make transformers fetch classes or kernels and run them."""
+def _check_fits(name: str, folder: Path, config: dict[str, Any], extractor: dict[str, Any]) -> None:
+    """What transformers or s3prl would pass over: another architecture, another sampling rate, an adapter beside."""
+    wanted, found = name.removeprefix("hf_").removesuffix("_custom"), config.get("model_type", "")
+    if found and found != wanted:
+        other = f"hf_{found}_custom"
+        way = f"Use -u {other}." if other in hub_index() else "s3prl's hub has no upstream for it."
+        raise UserError(
+            f"-u {name}: {folder / _SETTINGS[0]} describes a model of type {shown(found)}, not {wanted}. {way}"
+        )
+    rate = extractor.get("sampling_rate", RATE)
+    if rate != RATE:
+        raise UserError(
+            f"{folder / _SETTINGS[1]} says sampling_rate {shown(rate)}: the model was trained on audio at another rate "
+            f"than {RATE} Hz, which is what upstreams get here. Choose one for {RATE} Hz."
+        )
+    if (folder / _ADAPTER).is_file():
+        raise UserError(
+            f"-k {folder}: {_ADAPTER} is an adapter beside the weights, which is added only where the package peft is "
+            "installed. Merge it into the weights (merge_and_unload), save the model with save_pretrained, and give "
+            "that folder."
+        )
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """A configuration, which could make transformers fetch classes or kernels and run them."""
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        settings = read_json(file)
+    except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {file} as JSON ({shown(str(error))}). Copy it again.") from None
-    for key, value in settings.items() if isinstance(settings, dict) else ():
+    if not isinstance(settings, dict):
+        raise UserError(f"{file} holds no settings: expected keys and values. Copy it again.")
+    for key, value in settings.items():
         if key in ("auto_map", "custom_pipelines") or ("attn_implementation" in key and "/" in str(value)):
             raise UserError(
                 f"{file}: the key {key!r} names code that would be downloaded and run. Such models are not loaded."
             )
+    return settings
 
 
 def pretrained_folder(ckpt: str) -> str:

@@ -28,6 +28,7 @@ from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.disk import clear_leftovers
+from s3prl_metaperser.storage.json_files import parse_json
 from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import refuse
 from s3prl_metaperser.upstream.prefetch import prefetched
@@ -240,7 +241,7 @@ class PooledStore:
 
 def _listed(metadata: dict[str, str] | None, name: str) -> Any:
     try:
-        return json.loads((metadata or {})[name])
+        return parse_json((metadata or {})[name])
     except (KeyError, ValueError):
         return None
 

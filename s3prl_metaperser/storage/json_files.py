@@ -1,0 +1,60 @@
+"""JSON that somebody else may have written, read so that every fault in it is a ``ValueError``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+#: Deeper than anything that is written here or by others in earnest; far from what Python can recurse into.
+DEEPEST = 100
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The content of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, holds a number of thousands of digits, or is nested more than :data:`DEEPEST` deep.
+
+    Examples:
+        >>> parse_json('{"a": [1, 2]}')
+        {'a': [1, 2]}
+        >>> parse_json("[" * 200_000)
+        Traceback (most recent call last):
+        ValueError: it is nested more than 100 levels deep
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        content = None
+        too_deep = True
+    else:
+        too_deep = _deeper_than(content, DEEPEST)
+    if too_deep:
+        raise ValueError(f"it is nested more than {DEEPEST} levels deep")
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """:func:`parse_json` of a file in UTF-8.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: its content cannot.
+    """
+    return parse_json(path.read_bytes().decode("utf-8-sig"))
+
+
+def _deeper_than(content: Any, most: int) -> bool:
+    level = [content]
+    for _ in range(most + 1):
+        level = [part for whole in level for part in _parts(whole) if isinstance(part, list | dict)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(whole: Any) -> Any:
+    if isinstance(whole, dict):
+        return whole.values()
+    return whole if isinstance(whole, list) else ()
