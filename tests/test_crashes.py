@@ -160,16 +160,17 @@ def test_a_checkpoint_between_evaluations_goes_on_to_the_same_bits(tmp_path, tra
 def test_with_other_options_the_best_so_far_is_not_one_of_the_abandoned_future(tmp_path, trained):
     """dev-best.ckpt is of step 12 or 8, the checkpoint of step 6 knows that of step 4, and step 4 is gone."""
     folder = copied(trained, tmp_path / "exp", (6,))
-    still = "config.optimizer.lr=0.0,,config.optimizer.weight_decay=0.0"
+    still = "config.optimizer.lr=1e-9,,config.optimizer.weight_decay=0.0"
     assert (
         read_checkpoint(folder / "states-6.ckpt")["Best"]["step"]
         == 4
         < read_checkpoint(folder / "dev-best.ckpt")["Step"]
     )
     assert launcher.main(["-m", "train", "-e", str(folder), "-o", still]) == 0
-    assert same_tensors(folder / "dev-best.ckpt", folder / "states-6.ckpt"), "nothing moves at a rate of zero"
-    best = read_checkpoint(folder / "dev-best.ckpt")
-    assert best["Best"]["step"] == best["Step"] == 8
+    best, start = read_checkpoint(folder / "dev-best.ckpt"), read_checkpoint(folder / "states-6.ckpt")
+    for name, value in start["Downstream"].items():  # hardly anything moves
+        assert torch.allclose(best["Downstream"][name], value, rtol=0, atol=1e-7)
+    assert best["Best"]["step"] == best["Step"] in (8, 12)
     assert read_checkpoint(folder / "states-12.ckpt")["Best"] == best["Best"]
 
 

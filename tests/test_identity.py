@@ -213,10 +213,10 @@ def test_an_initialisation_is_made_again_for_what_it_depends_on_alone(changed, o
 
 def test_an_option_changed_on_resuming_is_in_the_log(changed):
     folder, where = changed
-    more = f"{where},,config.runner.total_steps=13,,config.optimizer.lr=0.0"
+    more = f"{where},,config.runner.total_steps=13,,config.optimizer.lr=1e-9"
     assert launcher.main(["-m", "train", "-e", str(folder / "exp"), "-o", more]) == 0
     log = (folder / "exp/log.log").read_text()
-    assert "Options changed at step 12: optimizer.lr 9e-05 -> 0.0" in log
+    assert "Options changed at step 12: optimizer.lr 9e-05 -> 1e-09" in log
     assert "Options changed at step 12: runner.total_steps 12 -> 13" in log
 
 

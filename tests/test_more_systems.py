@@ -123,12 +123,12 @@ def test_the_shipped_rate_of_a_new_classifier_learns_and_that_of_the_whole_model
     targets = torch.full((32, 9), 0.05 / 8).scatter_(1, labels[:, None], 0.95)
     support = Support(hidden, targets, seed=3)
 
-    def left(rate):
-        options = overridden(shipped, {"fewrc.classifier_lr": rate})
+    def left(rate, steps=shipped.downstream_expert.evalrc.steps):
+        options = overridden(shipped, {"fewrc.classifier_lr": rate, "evalrc.steps": steps})
         (found,) = learned_classifiers(hidden[None], [support], torch.ones(9), options)
         return soft_cross_entropy(hidden @ found["classifier.weight"].T + found["classifier.bias"], targets).item()
 
-    drawn, fewrc = left(0.0), shipped.downstream_expert.fewrc
+    drawn, fewrc = left(1.0, steps=0), shipped.downstream_expert.fewrc
     assert left(fewrc.classifier_lr) < 0.5 * drawn
     assert left(fewrc.lr) > 0.9 * drawn
 
@@ -137,17 +137,8 @@ def test_multi_fews_new_classifier_is_logistic_regression_on_the_embedding(make)
     *_, task = make(fewrc__optimizer="SGD", fewrc__classifier_lr=0.5, fewrc__weight_decay=0.0)
     system, state, _ = trained("Multi-Few", task)
     support = task.validation_episodes[0].support
-    twin = type(system)(
-        dataclasses.replace(
-            system.options,
-            downstream_expert=dataclasses.replace(
-                system.options.downstream_expert,
-                fewrc=dataclasses.replace(system.options.downstream_expert.fewrc, classifier_lr=0.0),
-            ),
-        ),
-        system.class_weights,
-    )
-    drawn = {n: v.double().numpy() for n, v in twin.adapt(state, support).items()}  # a rate of 0: as it was drawn
+    twin = system.under(overridden(system.options, {"evalrc.steps": 0}))
+    drawn = {n: v.double().numpy() for n, v in twin.adapt(state, support).items()}  # no step: as it was drawn
     weight, bias = drawn["classifier.weight"], drawn["classifier.bias"]
     bound = weight.shape[1] ** -0.5
     assert np.abs(weight).max() <= bound

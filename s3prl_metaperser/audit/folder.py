@@ -220,7 +220,7 @@ class _Corpora:
 
     def _opened(self, result: Result, findings: Findings) -> Corpus | str:
         try:
-            data = Options.from_config(result.options, "options").downstream_expert.datarc
+            data = Options.from_config(result.options, "options", stored=True).downstream_expert.datarc
         except UserError as error:
             findings.check(False, "options", f"cannot be read ({error})")
             return "their options cannot be read"

@@ -27,7 +27,7 @@ def check_labels(result: Result, corpus: Corpus, findings: Findings) -> None:
         corpus: of the fingerprint that the result names.
     """
     try:
-        workspace = Workspace(Options.from_config(result.options, "options"), corpus)
+        workspace = Workspace(Options.from_config(result.options, "options", stored=True), corpus)
     except UserError as error:
         findings.check(False, "options", f"make no split of this corpus: {error}")
         return

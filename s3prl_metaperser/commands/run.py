@@ -49,6 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         print(dry_run(opened, arguments.stage))
         return 0
+    from s3prl_metaperser.run.cell import check_device
+
+    check_device(arguments.device)
     if arguments.stage in ("features", "initialisation"):
         return _make_stages(arguments, opened)
     return _run_cells(arguments, opened)

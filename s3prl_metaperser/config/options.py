@@ -7,12 +7,13 @@ import functools
 import hashlib
 import importlib
 import json
+import math
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option
+from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option, turned_off
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
 from s3prl_metaperser.errors import UserError, did_you_mean
 
@@ -70,7 +71,7 @@ class InitialisationOptions:
 
     total_steps: Positive = 1000
     batch_size: Positive = 32
-    lr: NotNegative = 1e-3
+    lr: NotNegative = option(1e-3, zero="Write a rate such as 1e-3.")
     weight_decay: NotNegative = 0.01
     eval_step: Positive = 50
 
@@ -85,11 +86,11 @@ class MetaOptions:
     annealed_fraction: Fraction = 0.3
     annealing_scope: Literal["training", "adaptation"] = "training"
     lslr: bool = True
-    lslr_lr: NotNegative | None = None
+    lslr_lr: NotNegative | None = option(None, zero="With lslr: false the inner rates stay as they are.")
     engine: Literal["auto", "loop"] = option("auto", affects="speed")
     shots: Positive = 32
     inner_steps: Positive = 5
-    inner_lr: NotNegative = 0.05
+    inner_lr: NotNegative = option(0.05, zero="Write the rate at which the inner loop starts, such as 0.05.")
     selection: Literal["best", "best_from_0", "last"] = "best"
 
 
@@ -98,8 +99,8 @@ class FewShotOptions:
     """How baselines with a conventional optimiser use the K samples (Linear-Few, Entire-Few, Multi-Few)."""
 
     optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    lr: NotNegative = 1e-3
-    classifier_lr: NotNegative = 1e-3
+    lr: NotNegative = option(1e-3, zero="Write a rate such as 1e-3, or choose a system that does not adapt.")
+    classifier_lr: NotNegative = option(1e-3, zero="Write a rate such as 1e-3.")
     weight_decay: NotNegative = 0.01
 
 
@@ -124,7 +125,7 @@ class EvaluationOptions:
     queries: Positive = 128
     seeds: Positive = 10
     steps: Positive = 50
-    rate_factor: NotNegative = 1.0
+    rate_factor: NotNegative = option(1.0, zero="1 leaves the inner rates as they were learned.")
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
     interval_draws: Positive = option(2000, affects="summary")
@@ -136,12 +137,17 @@ class RunnerOptions:
     """The outer loop, with s3prl's names."""
 
     total_steps: Positive = 150
-    gradient_clipping: NotNegative = 1.0
+    gradient_clipping: NotNegative | None = option(1.0, zero="null is no clipping.")
     log_step: Positive = option(10, affects="files")
     eval_step: Positive = 10
     save_step: Positive = option(10, affects="files")
     max_keep: Positive = option(1, affects="files")
     threads: Positive | None = option(1, affects="speed")
+
+    @property
+    def largest_norm(self) -> float:
+        """Of a gradient; longer ones are scaled down to it."""
+        return math.inf if self.gradient_clipping is None else self.gradient_clipping
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ class OptimizerOptions:
     """The outer optimiser."""
 
     name: Literal["AdamW", "Adam", "SGD"] = "AdamW"
-    lr: NotNegative = 9e-5
+    lr: NotNegative = option(9e-5, zero="Write a rate such as 1e-4, or choose a system that is not trained further.")
     weight_decay: NotNegative = 0.01
 
 
@@ -175,13 +181,31 @@ class Options:
     downstream_expert: ExpertOptions = field(default_factory=ExpertOptions)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], source: str = "config") -> Self:
+    def from_config(cls, config: Mapping[str, Any], source: str = "config", *, stored: bool = False) -> Self:
         """Check a configuration as read from YAML.
 
+        Args:
+            stored: that of a run which is over: it may have learned nothing.
+
         Raises:
-            UserError: an unknown key (with the nearest known one) or a value of the wrong type or range.
+            UserError: an unknown key (with the nearest known one), a value of the wrong type or range, or one with
+                which nothing would be learned.
         """
-        return build(cls, _with_reader_options(cls, config, source), source)
+        options = build(cls, _with_reader_options(cls, config, source), source)
+        if not stored:
+            options.check_learning(source)
+        return options
+
+    def check_learning(self, source: str = "config", but: Options | None = None) -> None:
+        """Raise a UserError for an option that is 0 where nothing is learned with 0.
+
+        Args:
+            but: options in which it may be 0 already.
+        """
+        known = dict(turned_off(but)) if but is not None else {}
+        for name, advice in turned_off(self):
+            if name not in known:
+                raise UserError(f"Bad value 0 for {source}.{name}: nothing would be learned. {advice}")
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""
@@ -250,7 +274,7 @@ def training_options(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     Args:
         config: a whole configuration, by this or an earlier version.
     """
-    options = Options.from_config(config)
+    options = Options.from_config(config, stored=True)
     sections = {name.rpartition(".")[2]: name for name in _TRAINING}
     return {short: numbers_of(operator.attrgetter(name)(options)) for short, name in sections.items()}
 

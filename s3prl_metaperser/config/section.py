@@ -12,9 +12,23 @@ from typing import Any, Literal
 Affects = Literal["numbers", "summary", "speed", "files"]
 
 
-def option(default: Any, *, affects: Affects) -> Any:
-    """A field of a section whose option changes something else than numbers; without it, an option changes numbers."""
-    return dataclasses.field(default=default, metadata={"affects": affects})
+def option(default: Any, *, affects: Affects = "numbers", zero: str | None = None) -> Any:
+    """A field of a section with facts about its option; without it, an option changes numbers and may be 0.
+
+    Args:
+        zero: what to write in place of 0, with which nothing would be learned; a whole sentence.
+    """
+    return dataclasses.field(default=default, metadata={"affects": affects, "zero": zero})
+
+
+def turned_off(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(``section.option``, what to write instead) of the options that are 0 where nothing is learned with 0."""
+    for each in dataclasses.fields(section):
+        value = getattr(section, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from turned_off(value, f"{prefix}{each.name}.")
+        elif (advice := each.metadata.get("zero")) and value == 0:
+            yield f"{prefix}{each.name}", advice
 
 
 def kinds_of(section: type, prefix: str = "") -> Iterator[tuple[str, Affects]]:

@@ -148,7 +148,7 @@ class Card:
         """
         expert = {**self.options, "datarc": {"smoothing": self.adaptation.smoothing}}
         try:
-            options = Options.from_config({"downstream_expert": expert}, source="options")
+            options = Options.from_config({"downstream_expert": expert}, source="options", stored=True)
         except UserError as error:
             raise UserError(f"{where}: {str(error).replace('options.downstream_expert', 'options')}") from None
         meant = Adaptation.under(options, self.adaptation.class_weights)

@@ -117,8 +117,8 @@ def _result(folder: Path, content: Mapping[str, Any]) -> Result | None:
 def _options_in_force(content: Mapping[str, Any], result: Result | None) -> Options:
     """The options that the metrics were computed under, so that they describe what is exported; else training's."""
     if result is None:
-        return Options.from_config(content["Config"])
-    options = Options.from_config(result.options)
+        return Options.from_config(content["Config"], stored=True)
+    options = Options.from_config(result.options, stored=True)
     return overridden(options, result.tuned.chosen) if result.tuned else options
 
 

@@ -14,6 +14,7 @@ from s3prl_metaperser.meta.inner_loop import expand
 from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System
 from s3prl_metaperser.methods.learner import Parameters
+from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.protocol.loss import weighted_targets
 
 #: Parameters of all episodes that are adapted together. More do not fit the cache, and one by one is as fast then.
@@ -74,13 +75,14 @@ def optimised(
         detached, in the shapes of ``start``.
     """
     leaves = {name: value.detach().clone().requires_grad_() for name, value in start.items()}
-    stepper = getattr(torch.optim, optimizer)(leaves.values(), lr=rate, weight_decay=decay)
+    stepper = Watched(getattr(torch.optim, optimizer)(leaves.values(), lr=rate, weight_decay=decay))
     with torch.enable_grad():
         for step in range(steps):
-            stepper.zero_grad(set_to_none=True)
+            stepper.optimizer.zero_grad(set_to_none=True)
             for loss in losses:
                 loss(leaves, step).sum().backward()
             stepper.step()
+    stepper.check(f"Adaptation by {optimizer} at a rate of {rate}", "Raise fewrc.lr, or fewrc.classifier_lr.")
     return {name: value.detach() for name, value in leaves.items()}
 
 

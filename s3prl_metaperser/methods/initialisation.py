@@ -26,6 +26,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.facts import HELD_OUT
 from s3prl_metaperser.methods.learner import HeadLearner, new_learner
+from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.methods.task import TrainingTask
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.seeding import numpy_generator
@@ -125,7 +126,7 @@ def train_on_consensus(
     """
     options, recipe, parameters = task.options.downstream_expert.initrc, recipe_of(task), learner.parameters()
     optimizer = torch.optim.AdamW(parameters.values(), lr=options.lr, weight_decay=options.weight_decay)
-    held_out = _held_out(task) if recipe.large else task.validation
+    watched, held_out = Watched(optimizer), _held_out(task) if recipe.large else task.validation
     step, best = 0, dict[str, Any](loss=math.inf, step=0, parameters={})
     if progress is not None and progress.exists():
         step, best = _resume(progress, parameters, optimizer)
@@ -140,10 +141,11 @@ def train_on_consensus(
     with bar, learner.training():
         while step < options.total_steps:
             step += 1
-            value = _step(task, learner, optimizer, next(order).numpy(), step)
+            value = _step(task, learner, watched, next(order).numpy(), step)
             bar.set_postfix(loss=f"{value:.4f}", best=f"{best['loss']:.4f}@{best['step']}", refresh=False)
             bar.update()
             if step % options.eval_step == 0 or step == options.total_steps:
+                watched.check(recipe.name, "Raise initrc.lr or runner.gradient_clipping.")
                 best = _better(task, learner, held_out, step, best)
                 if progress is not None and parallel.is_leader():
                     now = {name: value.detach().cpu() for name, value in parameters.items()}
@@ -166,14 +168,12 @@ def _better(
     return {"loss": loss, "step": step, "parameters": parameters}
 
 
-def _step(
-    task: TrainingTask, learner: HeadLearner, optimizer: torch.optim.Optimizer, chosen: np.ndarray, step: int
-) -> float:
+def _step(task: TrainingTask, learner: HeadLearner, watched: Watched, chosen: np.ndarray, step: int) -> float:
     recipe, parameters = recipe_of(task), learner.parameters()
     where = f"{recipe.name} step {step}"
     inputs, weighted = task.samples(task.consensus, chosen)
     losses = learner.losses(inputs, weighted, "ssl-e", task.seed, step)
-    optimizer.zero_grad(set_to_none=True)
+    watched.optimizer.zero_grad(set_to_none=True)
     total = 0.0
     with learner.explaining(where):
         for _, loss in parallel.share(losses):
@@ -183,11 +183,11 @@ def _step(
     if recipe.large:
         parallel.sum_gradients(parameters.values())
         total = parallel.sum_value(total)
-        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), task.options.runner.gradient_clipping)
+        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), task.options.runner.largest_norm)
         if not (math.isfinite(total) and math.isfinite(norm.item())):
             raise UserError(f"{where} gives a loss of {total} and a gradient norm of {norm}. Lower initrc.lr.")
     with learner.explaining(f"{where}, the optimiser,", ADAPT_LESS):
-        optimizer.step()
+        watched.step()
     return total
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.run.experiment import BEST, one_writer, write_yaml
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
@@ -69,6 +70,7 @@ def run_cell(
         >>> result.cell.system, result.counts.shots_used, result == Result.read(folder / "result_test.json")
         ('Linear-Zero', 8, True)
     """
+    cell = replace(cell, device=existing_device(cell.device))  # before anything is made
     with one_writer(cell.folder):
         return _run(cell, open_workspace, record if record is not None else Record())
 
@@ -82,7 +84,6 @@ def _run(cell: CellOptions, open_workspace: Callable[[Options], Workspace], reco
         record.seconds[name], since = round(now - since, 3), now
 
     fit_for_this_machine()
-    cell = replace(cell, device=existing_device(cell.device))
     seed_everything(cell.seed)
     opened = record.opened = OpenCell(cell, open_workspace)
     write_yaml(cell.folder, cell.as_arguments(), opened.options.as_config())
@@ -115,19 +116,29 @@ def quiet_upstreams() -> None:
 
 
 def existing_device(device: str) -> str:
-    """``device``, or ``cpu`` where there is no GPU.
+    """``device``, or ``cpu`` for ``cuda`` where there is no GPU.
 
     Raises:
         UserError: no such device.
     """
-    try:
-        torch.device(device)
-    except RuntimeError:
-        raise UserError(f"--device {device}: there is no such device. Expected one of cuda, cuda:N, cpu.") from None
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    check_device(device)
+    if device == "cuda" and not torch.cuda.is_available():
         say("no GPU found: running on the CPU")
         return "cpu"
     return device
+
+
+def check_device(device: str) -> None:
+    """Raise a UserError for a device that nothing here can run on; ``cuda`` alone is one wherever there is none."""
+    expected = "Expected one of cuda, cuda:N, cpu."
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device, re.ASCII):
+        other = device.partition(":")[0] in ("mps", "xpu", "hpu", "npu", "xla", "mtia")
+        why = "upstreams are not tested on such a device" if other else "there is no such device"
+        raise UserError(f"--device {shown(device)}: {why}. {expected}")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device != "cuda" and device.startswith("cuda") and int(device.partition(":")[2]) >= found:
+        there = "finds no GPU" if not found else f"finds {found} GPU(s), cuda:0 to cuda:{found - 1}"
+        raise UserError(f"--device {device}: torch {there}. {expected}")
 
 
 def seed_everything(seed: int, *, cudnn: bool = True) -> None:

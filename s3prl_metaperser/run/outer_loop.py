@@ -13,6 +13,7 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
+from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.protocol.loader import EpisodeBatch, EpisodicDataset, episodic_loader, steps_per_epoch
 from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 
@@ -35,6 +36,7 @@ class OuterLoop:
             groups.append({"params": [state.rates.values], "lr": rate, "weight_decay": 0.0})
         kind = getattr(torch.optim, options.optimizer.name)
         self.optimizer = kind(groups, lr=options.optimizer.lr, weight_decay=options.optimizer.weight_decay)
+        self._watched = Watched(self.optimizer)
 
     def resume(self, optimizer_state: dict[str, Any], step: int) -> None:
         """Resume after ``step``: moments come from the checkpoint, rates and weight decay from the options."""
@@ -58,7 +60,7 @@ class OuterLoop:
         self.optimizer.zero_grad(set_to_none=True)
         value = self.system.outer_gradient(self.state, batch, step, self.task)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.system.options.runner.gradient_clipping)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.system.options.runner.largest_norm)
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise UserError(
                 f"Outer step {step} gives a loss of {value} and a gradient norm of {norm.item()} (raters "
@@ -66,9 +68,17 @@ class OuterLoop:
                 "checkpoint is kept."
             )
         with explaining_memory(f"Outer step {step}, the optimiser,", ADAPT_LESS):
-            self.optimizer.step()
+            self._watched.step()
         self.step = step
         return value
+
+    def check_moved(self) -> None:
+        """Raise a UserError if no parameter has moved so far."""
+        self._watched.check(
+            f"Training {self.system.name}",
+            "Raise optimizer.lr, lr of initrc for a system that is trained like the initialisation, or "
+            "runner.gradient_clipping.",
+        )
 
 
 def training_batches(options: Options, task: TrainingTask, done: int, total: int) -> Iterator[tuple[int, EpisodeBatch]]:
@@ -131,6 +141,7 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     for _, batch in training_batches(system.options, task, 0, total):
         loop.update(batch)
         if loop.step % every == 0 or loop.step == total:
+            loop.check_moved()
             best = validate()
     if best[2] is None or not math.isfinite(best[0]):
         raise UserError(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.evaluation.result import FIRST_TASK
 from s3prl_metaperser.methods import DEFAULT_SYSTEM
 
@@ -18,6 +19,16 @@ _UNSET: dict[str, Any] = {
     **dict.fromkeys(("upstream_refresh", "auto_resume", "push_to_hf_hub", "verbose", "disable_cudnn"), False),
     **{"mode": "train", "evaluate_split": "test", "hub": "torch", "upstream_model_name": "model.pt", "backend": "nccl"},
 }
+
+
+#: NumPy takes no larger one; torch and Python do.
+LARGEST_SEED = 2**32 - 1
+
+
+def check_seed(seed: object) -> None:
+    """Raise a UserError unless Python, NumPy and torch all take a seed."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"--seed {shown(seed)}: expected a whole number from 0 to {LARGEST_SEED}.")
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,7 @@ class CellOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
+        check_seed(self.seed)
 
     @property
     def scope(self) -> str:

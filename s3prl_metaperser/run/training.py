@@ -99,6 +99,8 @@ class _Training:
         assert self.loop is not None
         self.losses.append(self.loop.update(batch))
         step, last = self.loop.step, self.loop.step == self.total
+        if last or not (step % self.options.eval_step and step % self.options.save_step):
+            self.loop.check_moved()  # before anything is kept of a training that trains nothing
         if step % self.options.log_step == 0 or last:
             self.files.log("train", "loss", sum(self.losses) / len(self.losses), step)
             bar.set_postfix(loss=f"{self.losses[-1]:.4f}", best=f"{self.best['loss']:.4f}@{self.best['step']}")

@@ -18,6 +18,7 @@ from s3prl_metaperser.config.options import OPEN_SECTIONS, Options, flat, merged
 from s3prl_metaperser.config.override import apply_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError, printable, shown
+from s3prl_metaperser.run.settings import check_seed
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
@@ -87,10 +88,16 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
         args, config = _resumed(args, content, past)
     else:
         config = _read_config(args)
-    config = _overridden(args, config)
-    options = _task(args).options_from(config)
+    past_options = None if past is None else _task(args).options_from(config, stored=True)
+    config = _overridden(args, config, stored=past is not None)
+    options = _task(args).options_from(config, stored=True)
+    options.check_learning(but=past_options if args.mode != "train" else None)
+    check_seed(args.seed)
     _announce(args, options)
     check_upstream(args.upstream)
+    from s3prl_metaperser.run.cell import existing_device
+
+    args.device = existing_device(args.device)
     if args.mode == "inference" and past is not None:  # writes nothing
         _run(args, config, options)
         return 0
@@ -156,15 +163,14 @@ def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
 
 
 def prepare_process(args: argparse.Namespace) -> None:
-    """Make s3prl fit for this machine's packages, and ``args.device`` one that exists."""
+    """Make s3prl fit for this machine's packages, and join the other processes that torchrun has started."""
     from s3prl_metaperser import parallel
-    from s3prl_metaperser.run.cell import existing_device, fit_for_this_machine
+    from s3prl_metaperser.run.cell import fit_for_this_machine
     from s3prl_metaperser.s3prl_plugin.registration import register
     from s3prl_metaperser.s3prl_stack import compat
 
     fit_for_this_machine()
     register()
-    args.device = existing_device(args.device)
     if parallel.wanted():
         args.device = parallel.start(args.backend, args.device)
     if args.cache_dir is not None:
@@ -231,9 +237,9 @@ def _check_argument(key: str, value: Any, past: Path) -> None:
         raise UserError(f"{past} is damaged: its argument {key} is {shown(value)}, expected {kind.__name__}.")
 
 
-def _overridden(args: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+def _overridden(args: argparse.Namespace, config: dict[str, Any], stored: bool = False) -> dict[str, Any]:
     """The complete configuration with ``-o`` applied, which changes ``args`` as well."""
-    complete = _task(args).options_from(config).as_config()  # so that -o knows every key
+    complete = _task(args).options_from(config, stored=stored).as_config()  # so that -o knows every key
     if args.override and args.override.lower() != "none":
         apply_override(args.override, args, complete, strict_config=True, open_sections=OPEN_SECTIONS)
     return complete

@@ -43,7 +43,7 @@ class MetaRunner(Runner):
                 "--hub huggingface would run downloaded code. Use -u hf_hubert_custom or hf_wav2vec2_custom, -k FOLDER."
             )
         self.args = args
-        cell = cell_of(args, Options.from_config(config))
+        cell = cell_of(args, Options.from_config(config, stored=args.mode != "train"))
         refuse_several_processes(cell)
         self.past = None
         if args.init_ckpt:

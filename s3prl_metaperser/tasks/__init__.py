@@ -86,8 +86,11 @@ class Task:
         except (ImportError, AttributeError, ValueError) as error:
             raise UserError(f"The task {self.name!r} cannot be run by {self.run!r} ({error}).") from error
 
-    def options_from(self, config: Mapping[str, Any], source: str = "config") -> Options:
+    def options_from(self, config: Mapping[str, Any], source: str = "config", *, stored: bool = False) -> Options:
         """A configuration of this task, checked.
+
+        Args:
+            stored: see :meth:`.Options.from_config`.
 
         Raises:
             UserError: an unknown key or a bad value; also of an option that is one of the task's axes.
@@ -98,7 +101,7 @@ class Task:
         s3prl_metaperser.errors.UserError: Bad value 'sen' for config.downstream_expert.datarc.scenario. Did you mean \
         'seen'? Expected one of: seen, unseen.
         """
-        options = self.options.from_config(config, source)
+        options = self.options.from_config(config, source, stored=stored)
         found = dict(flat(options.as_config()))
         for axis in self.axes:
             build(axis.kind, found.get(axis.option), f"{source}.{axis.option}")
