@@ -20,7 +20,7 @@ def corpus(folder: Path, raters=("a", "b", "c", "d"), utterances=20, wavs=True) 
     rows = ["file,rater,label"]
     for number in range(utterances):
         if wavs:
-            write_wav(folder / f"u{number}.wav", seconds=0.5)
+            write_wav(folder / f"u{number}.wav", seconds=0.5 + number / 100)
         rows += [f"u{number}.wav,{rater},{labels[(number + place) % 4]}" for place, rater in enumerate(raters)]
     (folder / "ratings.csv").write_text("\n".join(rows) + "\n")
     return folder

@@ -44,6 +44,7 @@ class DataOptions:
     exclude_raters: tuple[str, ...] | None = None
     test_sessions: tuple[str, ...] | None = None
     validation_session: str | None = None
+    equal_audio: Literal["error", "first", "allow"] = "error"
     duplicates: Literal["error", "union", "first"] = "error"
     outside: bool = option(False, affects="files")
     smoothing: Fraction = 0.05

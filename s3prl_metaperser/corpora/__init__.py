@@ -13,6 +13,7 @@ from typing import Any
 
 from s3prl_metaperser.config.options import DataOptions
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
+from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.corpora.reader import Reader
@@ -139,4 +140,4 @@ def open_corpus(data: DataOptions) -> Corpus:
             f"Corpus {corpus.name!r} has {len(serious)} problem(s) that would change results:\n  {shown}{more}\n"
             f"`metaperser validate --corpus {data.corpus} --root {root}` lists them all."
         )
-    return corpus
+    return Contents(corpus, cache_root(data.cache_dir)).without_equal() if data.equal_audio == "first" else corpus

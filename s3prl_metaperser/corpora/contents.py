@@ -8,6 +8,7 @@ they cost nothing the second time.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -15,7 +16,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -25,6 +26,12 @@ from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.provenance import digest
 
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora.audio import Sound
+
+#: Keys of ``Corpus.dropped``.
+DROPPED_EQUAL = "utterances: the sound of one before"
+DROPPED_EQUAL_RATINGS = "ratings: of an utterance with the sound of one before"
 #: A file that changed so shortly before it was read may change again within the resolution of its times: not kept.
 FRESH_SECONDS = 2.0
 #: So many files show a progress bar.
@@ -46,19 +53,23 @@ def audio_hash(path: Path) -> str:
 
 
 def sound_hash(path: Path) -> str:
-    """SHA-256 of what is heard: mono samples at their own rate, at 16 bits, without digital silence at both ends.
-
-    Returns:
-        64 hexadecimal digits; empty for silence and for a file that cannot be read, which are equal to nothing.
-    """
-    import numpy as np
-
+    """:func:`heard_hash` of a file; empty where it cannot be read."""
     from s3prl_metaperser.corpora.audio import BadAudio, read_audio
 
     try:
-        sound = read_audio(path)
+        return heard_hash(read_audio(path))
     except BadAudio:
         return ""
+
+
+def heard_hash(sound: Sound) -> str:
+    """SHA-256 of what is heard: mono samples at their own rate, at 16 bits, without digital silence at both ends.
+
+    Returns:
+        64 hexadecimal digits; empty for silence, which is equal to nothing.
+    """
+    import numpy as np
+
     heard = np.rint(sound.samples * _FULL_SCALE).astype("<i4")
     loud = np.flatnonzero(heard)
     if not len(loud):
@@ -96,6 +107,19 @@ class Contents:
     def fingerprint(self) -> str:
         """SHA-256 over the names and files of all utterances: what results of one corpus share."""
         return digest(self.files)
+
+    def without_equal(self) -> Corpus:
+        """The corpus with each sound once, under its first name; others are left out with their ratings, counted."""
+        first: dict[str, str] = {}
+        kept = {u.id for u in self.corpus.utterances if first.setdefault(self.sounds[u.id] or u.id, u.id) == u.id}
+        utterances = tuple(u for u in self.corpus.utterances if u.id in kept)
+        ratings = tuple(r for r in self.corpus.ratings if r.utterance in kept)
+        counted = {
+            DROPPED_EQUAL: len(self.corpus.utterances) - len(utterances),
+            DROPPED_EQUAL_RATINGS: len(self.corpus.ratings) - len(ratings),
+        }
+        dropped = {**self.corpus.dropped, **{reason: count for reason, count in counted.items() if count}}
+        return dataclasses.replace(self.corpus, utterances=utterances, ratings=ratings, dropped=dropped)
 
     def _digests(self, kind: str, made: Callable[[Path], str]) -> dict[str, str]:
         now, kept = time.time(), self._read()

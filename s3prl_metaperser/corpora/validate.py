@@ -8,10 +8,15 @@ from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
-from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Problem
+from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Problem, Utterance
+from s3prl_metaperser.corpora.contents import heard_hash
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.
 LISTED = 20
+EQUAL = (
+    "it sounds as {} does: one recording under two names. Training refuses them where a split would take them for two "
+    "(datarc.equal_audio)."
+)
 
 
 def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool = True) -> dict:
@@ -92,6 +97,7 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
     rates: Counter[int] = Counter()
     channels: Counter[int] = Counter()
     narrow: list[str] = []
+    heard: dict[str, Utterance] = {}
     for utterance in tqdm(corpus.utterances, desc="decoding", unit="file", disable=not progress):
         try:
             sound = read_audio(utterance.path)
@@ -99,6 +105,9 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
             if fault.path not in known:
                 problems.append(Problem(fault.path, fault.what))
             continue
+        first = heard.setdefault(heard_hash(sound) or str(utterance.path), utterance)
+        if first is not utterance:
+            problems.append(Problem(str(utterance.path), EQUAL.format(first.path), serious=False))
         rates[sound.rate] += 1
         channels[sound.channels] += 1
         narrow += [str(utterance.path)] if TELEPHONE_BAND in sound.notes else []

@@ -73,6 +73,7 @@ class OpenCell:
         self.options = self.workspace.options
         for line in self.workspace.describe():
             say(line)
+        self.workspace.refuse_leaks()
         self.scope = open_scope(cell, self.options, self.workspace)
         weights = torch.from_numpy(self.workspace.class_weights()).float()
         self.system = system(self.options, weights.to(cell.device))

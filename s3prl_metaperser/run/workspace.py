@@ -23,6 +23,7 @@ from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
+from s3prl_metaperser.protocol.recordings import refuse_equal_recordings
 from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.storage.paths import cache_root
@@ -118,6 +119,15 @@ class Workspace:
     def contents(self) -> Contents:
         """What all of the corpus's audio files hold."""
         return Contents(self.corpus, self.cache)
+
+    def refuse_leaks(self) -> None:
+        """Refuse a split through which the content of an audio file leaks under another name.
+
+        Raises:
+            UserError: naming the files and the option that drops or allows them.
+        """
+        if self.options.downstream_expert.datarc.equal_audio == "error":
+            refuse_equal_recordings(self.corpus, self.split, self.contents.sounds)
 
     def store(self, identity: FeatureIdentity):
         """The feature store of an upstream."""
