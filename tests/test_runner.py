@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from small_demo import overrides, stored, train_command
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
+from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.s3prl_plugin import launcher
-from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.s3prl_plugin.upload import Upload
+from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOLATILE = ("seconds", "peak_memory_bytes")
@@ -443,22 +446,96 @@ def test_upstreams_that_remove_the_mean_are_warned_of_in_words(tmp_path, trained
     assert "Use -u fbank_no_cmvn instead" in capsys.readouterr().err
 
 
+class Hub:
+    """Stands in for the Hugging Face Hub."""
+
+    def __init__(self):
+        self.repositories, self.files = {}, {}
+
+    def __call__(self):  # HfApi()
+        return self
+
+    def create_repo(self, name, *, private, exist_ok):
+        from huggingface_hub.utils import HfHubHTTPError
+
+        if name in self.repositories and not exist_ok:
+            raise HfHubHTTPError("409 Conflict", response=Mock(status_code=409, headers={}))
+        self.repositories.setdefault(name, private)
+
+    def model_info(self, name):
+        return Mock(private=self.repositories[name])
+
+    def upload_folder(self, *, repo_id, folder_path, ignore_patterns):
+        kept = [path for path in Path(folder_path).iterdir() if not path.match("previous-*")]
+        self.files[repo_id] = {path.name: path.read_bytes() for path in kept if path.is_file()}
+
+    def whoami(self):
+        raise OSError("Token is required\nbut no token found")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    found = Hub()
+    monkeypatch.setattr("huggingface_hub.HfApi", found)
+    return found
+
+
 @pytest.mark.parametrize("answer", ["True", "False"])
-def test_push_to_hf_hub_uploads_the_experiment_folder_where_that_is_wanted(tmp_path, trained, monkeypatch, answer):
-    import huggingface_hub
-
-    calls = []
-
-    class FakeApi:
-        def create_repo(self, name, exist_ok):
-            calls.append(("create", name))
-
-        def upload_folder(self, repo_id, folder_path, ignore_patterns):
-            calls.append(("upload", repo_id, folder_path, sorted(p.name for p in Path(folder_path).glob("*.ckpt"))))
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
+def test_push_to_hf_hub_uploads_to_a_private_repository_where_that_is_wanted(tmp_path, trained, hub, capsys, answer):
     push = ["--push_to_hf_hub", answer, "--hf_hub_org", "lab"]
     assert launcher.main(train_command(tmp_path / "exp", "-v", "Linear-Zero", *push)) == 0
-    name = "lab/fbank_no_cmvn-Linear-Zero-seen-fold1"
-    uploaded = ("upload", name, str(tmp_path / "exp"), ["dev-best.ckpt", "states-0.ckpt"])
-    assert calls == ([("create", name), uploaded] if answer == "True" else [])
+    name, said = "lab/fbank_no_cmvn-Linear-Zero-seen-fold1", capsys.readouterr().err
+    assert hub.repositories == ({name: True} if answer == "True" else {})
+    if answer == "True":
+        assert sorted(hub.files[name]) == ["README.md", "dev-best.ckpt"]
+        assert f"uploading to {name} (private)" in said
+        assert said.index("  dev-best.ckpt, ") < said.index("uploaded to")
+
+
+def test_what_is_uploaded_names_no_path_rater_or_recording_and_makes_the_same_model(tmp_path, trained, hub):
+    from s3prl_metaperser.listener.export import export
+
+    content = read_checkpoint(trained / "dev-best.ckpt")
+    secrets = [*content["MadeFrom"]["labels"], *content["MadeFrom"]["audio"]]
+    secrets += ["secret", str(Path.home()), str(Path.cwd()), str(tmp_path), str(trained)]
+    content["Args"].upstream_ckpt = "https://somebody:secret@example.org/a.pt?token=secret"
+    content["Args"].override = f"config.downstream_expert.datarc.root={tmp_path}"
+    content["Config"]["downstream_expert"]["datarc"]["root"] = str(tmp_path / "corpus")
+    save_checkpoint(tmp_path / "exp" / "dev-best.ckpt", content)
+    (tmp_path / "exp" / "log.log").write_text("x")
+    Upload("True", "lab").send(tmp_path / "exp", "a/b c")
+    uploaded = hub.files["lab/a-b-c"]
+    assert not [secret for secret in secrets if any(secret.encode() in data for data in uploaded.values())]
+    assert sorted(path.name for path in (tmp_path / "exp").iterdir()) == ["dev-best.ckpt", "log.log"]
+    (tmp_path / "dev-best.ckpt").write_bytes(uploaded["dev-best.ckpt"])
+    theirs, own = export(tmp_path / "dev-best.ckpt", tmp_path / "theirs"), export(trained, tmp_path / "own")
+    assert theirs.sha256 == own.sha256
+    assert theirs.training.train_raters == own.training.train_raters
+
+
+def test_public_repositories_and_whole_folders_have_to_be_asked_for(tmp_path, trained, hub, capsys):
+    (exp := tmp_path / "exp").mkdir()
+    for name in ("dev-best.ckpt", "result_test.json"):
+        (exp / name).write_bytes((trained / name).read_bytes())
+    hub.repositories = {"lab/old": False, "lab/own": True}
+    with pytest.raises(UserError, match="lab/old exists and is public, so nothing was uploaded"):
+        Upload("True", "lab").send(exp, "old")
+    assert hub.files == {}
+    Upload("True", "lab").send(exp, "own")
+    Upload("public", "lab").send(exp, "old")
+    Upload("all", "lab").send(exp, "whole")
+    assert "raters' names and their labels" in capsys.readouterr().err
+    assert hub.repositories == {"lab/old": False, "lab/own": True, "lab/whole": True}
+    wanted = {"own": ["README.md", "dev-best.ckpt"], "old": ["README.md", "dev-best.ckpt"]}
+    wanted["whole"] = ["dev-best.ckpt", "result_test.json"]
+    assert {name.removeprefix("lab/"): sorted(files) for name, files in hub.files.items()} == wanted
+
+
+def test_what_keeps_an_upload_from_working_is_said_before_training_or_in_one_line(tmp_path, trained, hub, capsys):
+    for words, said in (("yes,pubic", "'pubic' is not known"), ("True", "nobody is logged in there")):
+        assert launcher.main(train_command(tmp_path / "exp", "--push_to_hf_hub", words)) == 2
+        assert said in capsys.readouterr().err
+        assert not list((tmp_path / "exp").glob("*.ckpt"))
+    hub.upload_folder = Mock(side_effect=ConnectionError("no route\nto host"))
+    with pytest.raises(UserError, match=r"cannot be used \(no route\): the experiment itself is complete"):
+        Upload("True", "lab").send(trained, "x")

@@ -18,7 +18,7 @@ from corpora_fixtures import write_wav
 from random_checkpoints import make_checkpoint
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.s3prl_plugin import launcher, stock
 from s3prl_metaperser.s3prl_stack import compat, guards, hub
 from s3prl_metaperser.s3prl_stack.hub_index import hub_index, s3prl_folder
 
@@ -188,6 +188,19 @@ def test_a_checkpoint_cannot_fetch_code_publish_or_name_another_module(tmp_path,
     assert message in started(capsys, "-m", "train", "-e", path)
     if arguments.get("downstream") != "personalized_emotion":
         assert message in started(capsys, "-m", "train", "-a", "-d", "emotion", "-p", tmp_path)
+
+
+def test_a_stock_downstream_uploads_only_where_the_whole_folder_is_asked_for(tmp_path, capsys):
+    from s3prl.downstream.runner import Runner
+
+    (tmp_path / "c.yaml").write_text("downstream_expert: {}\nrunner: {}\n")
+    run = ["-m", "train", "-d", "emotion", "-u", "fbank_no_cmvn", "-c", "c.yaml", "-p", "x", "--push_to_hf_hub"]
+    assert "uploads the whole folder" in started(capsys, *run, "True")
+    for answer in ("False", "no"):  # s3prl would take any text for yes
+        assert stock._upload(launcher.build_parser().parse_args([*run, answer])) is None
+        assert Runner.push_to_huggingface_hub(None) is None
+    asked = launcher.build_parser().parse_args([*run, "all", "--hf_hub_org", "lab"])
+    assert stock._upload(asked).words == {"all"}
 
 
 def test_what_our_own_runs_never_take_from_a_checkpoint(tmp_path):

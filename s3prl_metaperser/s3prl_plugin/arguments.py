@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import argparse
 
+from s3prl_metaperser.errors import UserError
+
+#: Words of ``--push_to_hf_hub`` beside yes and no.
+PUBLIC, ALL = "public", "all"
+_PUSH = (
+    "True: upload the parameters to a private repository of the Hugging Face Hub, without paths, names and labels; "
+    f"{PUBLIC}: one that everybody can read; {ALL}: the whole folder; {PUBLIC},{ALL}: both"
+)
+_YES, _NO = ("true", "yes", "1"), ("false", "no", "none", "0", "")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """A parser with every option of s3prl 0.4.18's launcher: same flags, destinations, types, defaults."""
@@ -80,7 +90,7 @@ def _add_experiment(group: argparse._ArgumentGroup) -> None:
     add("-n", "--expname", metavar="NAME", help="write to result/downstream/NAME")
     add("-p", "--expdir", metavar="FOLDER", help="write to FOLDER")
     add("-a", "--auto_resume", action="store_true", help="resume if the folder has checkpoints")
-    add("--push_to_hf_hub", default=False, metavar="True", help="publish the folder on the Hugging Face Hub")
+    add("--push_to_hf_hub", default=False, metavar="WORDS", help=_PUSH)
     add("--hf_hub_org", help="organisation to publish under")
 
 
@@ -97,4 +107,22 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
 
 def is_wanted(value: object) -> bool:
     """Whether the value of ``--push_to_hf_hub`` means yes; s3prl accepts any text, even ``False``."""
-    return bool(value) and str(value).lower() not in ("false", "no", "none", "0")
+    return bool(value) and str(value).lower() not in _NO
+
+
+def upload_words(value: object) -> frozenset[str]:
+    """What ``--push_to_hf_hub`` asks for beyond a private repository of the parameters: ``public``, ``all``, both.
+
+    Raises:
+        UserError: another word.
+
+    >>> upload_words("True"), sorted(upload_words("public,all"))
+    (frozenset(), ['all', 'public'])
+    """
+    words = {word.strip().lower() for word in str(value).split(",")} - {*_YES}
+    if unknown := words - {PUBLIC, ALL}:
+        raise UserError(
+            f"--push_to_hf_hub {value}: {', '.join(sorted(unknown))!r} is not known. Write True (a private repository "
+            f"of the parameters), {PUBLIC} (everybody can read it), {ALL} (the whole folder), or {PUBLIC},{ALL}."
+        )
+    return frozenset(words)

@@ -8,7 +8,6 @@ adapts to the test rater before it predicts.
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.testing import evaluate, predict_file
 from s3prl_metaperser.run.training import train
-from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
+from s3prl_metaperser.s3prl_plugin.upload import Upload
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 
@@ -53,10 +52,13 @@ class MetaRunner(Runner):
 
     def train(self) -> None:
         """Meta-train, or resume from a checkpoint; keep the step that suits the validation rater best."""
+        wanted = is_wanted(self.args.push_to_hf_hub) and parallel.is_leader()
+        upload = Upload(self.args.push_to_hf_hub, self.args.hf_hub_org) if wanted else None
         with one_writer(self.opened.cell.folder):
             train(self.opened, self.past)
-        if is_wanted(self.args.push_to_hf_hub) and parallel.is_leader():
-            self.push_to_huggingface_hub()
+        if upload is not None:
+            cell, split = self.opened.cell, self.opened.workspace.split
+            upload.send(cell.folder, f"{cell.upstream.name}-{cell.system}-{split.scenario}-{split.fold}")
 
     def evaluate(self, split: str | None = None, logger: Any = None, global_step: int = 0) -> list[str]:
         """Meta-test the fold's test rater (``-t test``) or validation rater (``-t dev``); write the result file."""
@@ -67,19 +69,6 @@ class MetaRunner(Runner):
     def inference(self) -> dict[str, float]:
         """Print and return the class probabilities of the audio file that ``-t`` names, before any adaptation."""
         return predict_file(self.opened, self.past, Path(self.args.evaluate_split))
-
-    def push_to_huggingface_hub(self) -> None:
-        """Upload the experiment folder (``--push_to_hf_hub``) to the user's or ``--hf_hub_org``'s model repository."""
-        from huggingface_hub import HfApi
-
-        api, cell, split = HfApi(), self.opened.cell, self.opened.workspace.split
-        owner = self.args.hf_hub_org
-        owner = owner if owner and owner.lower() != "none" else api.whoami()["name"]
-        name = f"{owner}/{cell.upstream.name}-{cell.system}-{split.scenario}-{split.fold}"
-        name = re.sub(r"[^\w./-]+", "-", name)
-        api.create_repo(name, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=self.args.expdir, ignore_patterns=["previous-*"])
-        say(f"uploaded to https://huggingface.co/{name}")
 
 
 def cell_of(args: argparse.Namespace, options: Options) -> CellOptions:

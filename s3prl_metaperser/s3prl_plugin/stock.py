@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.errors import UserError, shown, unknown_name
-from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
+from s3prl_metaperser.s3prl_plugin.arguments import ALL, PUBLIC, is_wanted, upload_words
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, explain_failure
 from s3prl_metaperser.s3prl_stack.hub_index import s3prl_folder
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
 from s3prl_metaperser.storage.paths import steps_of
 from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.s3prl_plugin.upload import Upload
 
 
 def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespace | None = None) -> None:
@@ -48,13 +52,35 @@ def run_stock(args: argparse.Namespace, argv: list[str], past: argparse.Namespac
         command += ["--device", "cpu"]
     from s3prl import run_downstream
 
+    upload = _upload(args)
     before, sys.argv = sys.argv, command
     try:
         run_downstream.main()
+        if upload is not None:
+            folder = _folder(args) if not args.past_exp else Path(args.past_exp)
+            folder = folder.parent if folder.is_file() else folder
+            upload.send(folder, folder.resolve().name)
     except UserError as error:
         raise explain_failure(error, args.upstream, args.upstream_ckpt) if args.upstream else error from None
     finally:
         sys.argv = before
+
+
+def _upload(args: argparse.Namespace) -> Upload | None:
+    """What takes the place of s3prl's own upload, which makes a public repository, also for ``False``."""
+    from s3prl.downstream.runner import Runner
+
+    Runner.push_to_huggingface_hub = lambda runner: None
+    if not is_wanted(args.push_to_hf_hub) or args.mode != "train":
+        return None
+    if ALL not in upload_words(args.push_to_hf_hub):
+        raise UserError(
+            "--push_to_hf_hub uploads the whole folder of a downstream of s3prl's own, this machine's paths included. "
+            f"To do that write --push_to_hf_hub {ALL}, or {PUBLIC},{ALL} for everybody to read."
+        )
+    from s3prl_metaperser.s3prl_plugin.upload import Upload
+
+    return Upload(args.push_to_hf_hub, args.hf_hub_org)
 
 
 def _folder(args: argparse.Namespace) -> Path:
@@ -78,7 +104,8 @@ def _check_past(args: argparse.Namespace, past: argparse.Namespace | None) -> No
     for key, refused in asked.items():
         value = getattr(past, key, None)
         wanted = value == refused if refused else is_wanted(value)
-        if wanted and getattr(args, key) != value:
+        asked_for = getattr(args, key) == value if refused else is_wanted(args.push_to_hf_hub)
+        if wanted and not asked_for:
             what = "would run downloaded code" if refused else "would publish the folder"
             raise UserError(
                 f"The checkpoint was made with --{key} {shown(value)} and {what}. To allow that, add "
