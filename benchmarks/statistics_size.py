@@ -38,7 +38,7 @@ from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_mod
 from s3prl_metaperser.demo.script import write_script
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import metrics_for
-from s3prl_metaperser.evaluation.statistics import Resampled, Scored, estimates, resample
+from s3prl_metaperser.evaluation.statistics import Influences, Scored, estimates, influences
 from s3prl_metaperser.meta.model import Head, pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.base import EpisodeData, HeadLearner, ModelState, Support, TrainingTask, new_head
@@ -53,7 +53,7 @@ from s3prl_metaperser.upstream.store import FeatureIdentity
 UPSTREAM = "fbank_no_cmvn"
 DRAWS = 1000
 NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
-Copy = dict[str, Resampled]
+Copy = dict[str, Influences]
 
 
 def options_for(chosen: argparse.Namespace, fold: str) -> Options:
@@ -112,9 +112,7 @@ class Laboratory:
             system = SYSTEMS.get(self.chosen.system)(task.options, task.class_weights)
             for copy in copies:
                 tested = meta_test(system, ModelState(HeadLearner(next(heads))), episodes)
-                copy[rater] = resample(
-                    [Scored(r.query, r.probabilities, r.ticks, task.label_set) for r in tested], DRAWS
-                )
+                copy[rater] = influences([Scored(r.query, r.probabilities, r.ticks, task.label_set) for r in tested])
         return copies
 
     def _fold(self, corpus: Corpus, fold: str, number: int) -> tuple[TrainingTask, list[EpisodeData], str]:
@@ -186,10 +184,23 @@ def _filled(array: torch.Tensor, size: int) -> torch.Tensor:
     return torch.cat([array, array.new_zeros(size - len(array), *array.shape[1:])])
 
 
+def resampled(raters: Copy, metric: int, number: int) -> np.ndarray:
+    """Means of each rater under random weights of the utterances (to first order), the same for all, [R, draws]."""
+    names = sorted({utterance for r in raters.values() for utterance in r.utterances})
+    drawn = numpy_generator("utterances", number).standard_exponential((len(names), DRAWS))
+    weights = dict(zip(names, drawn, strict=True))
+    return np.stack(
+        [
+            r.means[metric] + r.derivatives[metric] @ (np.stack([weights[u] for u in r.utterances]) - 1)
+            for r in raters.values()
+        ]
+    )
+
+
 def spans(raters: Copy, metric: int, number: int) -> dict[str, tuple[float, float]]:
     """95 % intervals of a mean over raters, by the project's way and by simpler ones."""
     means = np.array([r.means[metric] for r in raters.values()])
-    replicates = np.stack([r.replicates[metric] for r in raters.values()])  # [R, draws]
+    replicates = resampled(raters, metric, number)
     count, mean = len(means), means.mean()
     ours = estimates(raters)[NAMES[metric]].interval()
     alone = t.ppf(0.975, count - 1) * means.std(ddof=1) / np.sqrt(count)

@@ -38,7 +38,6 @@ from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.write import PAGE, write_report
 from s3prl_metaperser.report.writers import comma_separated, escape_latex, latex, markdown
 
-DRAWS = 20
 NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
 ROWS = table2_rows()
 SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(DEFAULT_SYSTEM).parts.items()}
@@ -104,7 +103,6 @@ def write_results(
                 selected_step=7,
                 engine="loop",
                 seconds=1.0,
-                draws=2,
                 tuned=None,
                 trajectory=_trajectory(results, steps) if name in ("Linear-Few", "Meta-PerSER") else None,
             )
@@ -161,7 +159,7 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(results, tmp_path_factory):
     out = tmp_path_factory.mktemp("report") / "out"
-    write_report(results, out, draws=DRAWS)
+    write_report(results, out)
     return out
 
 
@@ -212,7 +210,7 @@ def test_a_tables_numbers_are_the_statistics_numbers(results, report):
     for cell, raters in cells.items():
         if cell.system in ("Meta-PerSER", "Random") and cell.shots == 32:
             found = row(report, "table1", scenario=cell.scenario, upstream=cell.upstream, system=cell.system)
-            spans = summarise(raters, draws=DRAWS).intervals
+            spans = summarise(raters).intervals
             for metric, name in zip(NAMES, ("macro-F1", "micro-F1", "UA"), strict=False):
                 assert float(found[f"{name} ours"]) == 100 * spans[metric].mean
                 assert float(found[f"{name} ours low"]) == 100 * spans[metric].low
@@ -221,7 +219,7 @@ def test_a_tables_numbers_are_the_statistics_numbers(results, report):
 
 def test_every_rater_is_shown_with_the_statistics_numbers(results, report):
     cell, raters = next(item for item in group(load_results(results)).items() if item[0].system == "Linear-Few")
-    summary = summarise(raters, draws=DRAWS)
+    summary = summarise(raters)
     found = row(report, "raters", scenario=cell.scenario, upstream=cell.upstream, system="Linear-Few")
     for rater in SUGGESTED.test_raters:
         assert float(found[rater]) == 100 * summary.per_rater[rater]["macro_f1"].mean
@@ -276,7 +274,7 @@ def test_the_ablation_finds_its_rows_by_their_switches(results, report):
     cells = {cell.system: raters for cell, raters in group(load_results(results)).items() if cell.scenario == "unseen"}
     found = [r for r in rows(report, "table2") if r["upstream"] == "fbank_no_cmvn"]
     assert [tuple(r[part] for part in SWITCHES) for r in found][2] == ("✓", "✓", "", "")
-    expected = summarise(cells["Meta-PerSER:INI+CSMT"], draws=DRAWS).intervals["macro_f1"].mean
+    expected = summarise(cells["Meta-PerSER:INI+CSMT"]).intervals["macro_f1"].mean
     assert float(found[2]["macro-F1 ours"]) == 100 * expected
 
 
@@ -289,9 +287,9 @@ def test_figure_2_averages_over_upstreams(tmp_path):
         for episode in content["episodes"]:
             episode["probabilities"] = np.roll(episode["probabilities"], 1, axis=1).tolist()
         path.write_text(json.dumps(content))
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     cells = group(load_results(tmp_path / "in"))
-    means = [summarise(raters, draws=DRAWS).intervals["macro_f1"].mean for raters in cells.values()]
+    means = [summarise(raters).intervals["macro_f1"].mean for raters in cells.values()]
     found = row(tmp_path / "out", "figure2", scenario="seen", K="8")
     assert means[0] != means[1]
     assert float(found["macro-F1 ours"]) == pytest.approx(50 * sum(means))
@@ -299,7 +297,7 @@ def test_figure_2_averages_over_upstreams(tmp_path):
 
 def test_verdicts_are_those_of_the_comparisons(results, report):
     cells = {c: r for c, r in group(load_results(results)).items() if c.shots == 32 and ":" not in c.system}
-    verdicts = [c.verdict for c in compare(cells, "Meta-PerSER", draws=DRAWS)]
+    verdicts = [c.verdict for c in compare(cells, "Meta-PerSER")]
     text = Page((report / PAGE).read_text(encoding="utf-8")).text
     assert verdicts
     assert all(verdict in text for verdict in verdicts)
@@ -357,7 +355,7 @@ def test_adaptation_is_drawn_over_its_steps_and_ends_with_the_tables_numbers(tmp
         content = json.loads(path.read_text())
         content["trajectory"][1] = {"steps": 5, "diverged": "Linear-Few diverges"}
         path.write_text(json.dumps(content))
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     out = tmp_path / "out"
     found = rows(out, "adaptation")
     assert [(r["scenario"], r["system"], r["steps"]) for r in found] == [
@@ -418,9 +416,9 @@ def test_the_papers_tables_agree_with_each_other_and_with_its_text():
 def test_the_same_results_give_the_same_bytes(tmp_path):
     write_results(tmp_path / "in", ["Meta-PerSER"], raters=SUGGESTED.test_raters[:2])
     write_results(tmp_path / "in", ["Meta-PerSER"], raters=SUGGESTED.test_raters[:2], shots=8)
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     shutil.copytree(tmp_path / "in", tmp_path / "elsewhere")
-    write_report(tmp_path / "elsewhere", tmp_path / "again", draws=DRAWS)
+    write_report(tmp_path / "elsewhere", tmp_path / "again")
     assert digest(tmp_path / "again") == digest(tmp_path / "out")
     assert any(name.endswith(".svg") for name in digest(tmp_path / "out"))
 
@@ -449,7 +447,7 @@ def test_the_page_needs_nothing_but_itself(report):
 def test_everything_that_a_result_says_is_escaped(tmp_path):
     name = "<script>alert(1)</script> & 50%_$x$ | =1+1"
     write_results(tmp_path / "in", ["Meta-PerSER", name], upstream='up"><b>')
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     text = (tmp_path / "out" / PAGE).read_text(encoding="utf-8")
     page = Page(text)
     assert not {"script", "b"} & {tag for tag, _ in page.tags}
@@ -510,7 +508,7 @@ def test_the_demo_corpus_is_known_without_its_audio(tmp_path):
     demo = Options().downstream_expert.datarc.demo
     corpus = labels_without_audio("demo", vars(demo))
     write_results(tmp_path / "in", ["Random"], corpus="demo", corpus_hash=corpus.fingerprint(), raters=("C-E1",))
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     found = row(tmp_path / "out", "table_a1", **{"class": "frustrated"})
     assert float(found["C-E1 ours"]) == label_marginals(corpus, ["C-E1"])["C-E1"][0]["frustrated"]
     assert found["C-E1 paper"] == "38.16"
@@ -520,7 +518,7 @@ def test_the_demo_corpus_is_known_without_its_audio(tmp_path):
 def test_another_corpus_than_the_one_evaluated_is_refused(tmp_path):
     write_results(tmp_path / "in", ["Random"])
     with pytest.raises(UserError, match="the results were made with cccccccccccc"):
-        write_report(tmp_path / "in", tmp_path / "out", corpus=synthetic_corpus(60), draws=DRAWS)
+        write_report(tmp_path / "in", tmp_path / "out", corpus=synthetic_corpus(60))
     assert not (tmp_path / "out").exists()
 
 
@@ -537,7 +535,7 @@ def test_results_that_do_not_go_together_are_not_mixed(tmp_path, capsys):
 def test_frozen_and_fine_tuned_results_have_tables_of_their_own(tmp_path):
     write_results(tmp_path / "in", ["Linear-Few", "Linear-Zero"], upstream="wavlm_base", corpus="iemocap")
     write_results(tmp_path / "in", ["Meta-PerSER"], upstream="wavlm_base", corpus="iemocap", scope="finetuned")
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     found = rows(tmp_path / "out", "table1_iemocap_finetuned")
     there = [r["system"] for r in found if r["macro-F1 ours"] != "missing"]
     assert there == ["Linear-Few (frozen)", "Meta-PerSER"]  # Linear-Few is frozen by definition
@@ -551,7 +549,7 @@ def test_linear_few_alone_is_compared_with_fine_tuned_systems_and_has_no_tables_
     write_results(tmp_path / "in", ["Linear-Few"], upstream="wavlm_base", corpus="iemocap")
     systems = ["Random", "Meta-PerSER"]
     write_results(tmp_path / "in", systems, upstream="wavlm_base", corpus="iemocap", scope="finetuned")
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     names = {path.name for path in (tmp_path / "out" / "tables").iterdir()}
     assert "table1.csv" in names
     assert not any("frozen" in name for name in names)
@@ -575,7 +573,7 @@ def test_a_name_with_other_switches_in_another_scenario_keeps_its_own_row(tmp_pa
     options = dataclasses.replace(Options(), downstream_expert=dataclasses.replace(expert, metarc=other))
     write_results(tmp_path / "in", ["Meta-PerSER", "Meta-PerSER:none"])
     write_results(tmp_path / "in", ["Meta-PerSER", "Meta-PerSER:none"], scenario="unseen", options=options)
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     found = [r for r in rows(tmp_path / "out", "table2") if r["macro-F1 ours"] != "missing"]
     parts = [(r["scenario"], r["parts"]) for r in found]
     assert parts == [
@@ -621,7 +619,7 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
 def test_without_matplotlib_the_error_says_what_to_install(results, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r"pip install 's3prl-metaperser\[report\]'"):
-        write_report(results, tmp_path / "out", draws=DRAWS)
+        write_report(results, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -644,7 +642,7 @@ def test_a_missing_rater_is_named_inside_its_axis_whatever_the_metrics_scale(tmp
         return drawing.finished(figure, key, *texts)
 
     monkeypatch.setattr(figures, "finished", kept)
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     (figure,) = [figure for key, figure in drawn.items() if key.startswith("raters")]
     axis = figure.axes[0]
     axis.set_xlim(-0.001, 0.004)
@@ -735,7 +733,6 @@ def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2):
                 selected_step=1,
                 engine="loop",
                 seconds=1.0,
-                draws=2,
                 trajectory=(Point(5, None, by_metric, (1.0, 1.0), (1.0, 1.0), predicted),),
             ).write(
                 Path(folder)
@@ -747,7 +744,7 @@ def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2):
 @pytest.mark.parametrize("label_set", [SIX, SCALE], ids=lambda s: s.kind)
 def test_a_corpus_of_ones_own_shows_its_own_metrics_and_only_rows_with_results(tmp_path, label_set):
     write_own(tmp_path / "in", label_set)
-    written = write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    written = write_report(tmp_path / "in", tmp_path / "out")
     assert (written.missing, written.rows) == (0, 2)
     found = rows(tmp_path / "out", "table1")
     assert [r["system"] for r in found] == ["Linear-Zero", "Meta-PerSER"]
@@ -757,9 +754,7 @@ def test_a_corpus_of_ones_own_shows_its_own_metrics_and_only_rows_with_results(t
     for cell, raters in cells.items():
         (mine,) = (r for r in found if r["system"] == cell.system)
         for metric in metrics:
-            assert (
-                float(mine[metric.title]) == metric.scale * summarise(raters, draws=DRAWS).intervals[metric.name].mean
-            )
+            assert float(mine[metric.title]) == metric.scale * summarise(raters).intervals[metric.name].mean
     text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
     assert "All systems, K=2 (own, frozen upstream)" in text
     assert "IEMOCAP" not in text
@@ -771,8 +766,8 @@ def test_a_corpus_of_ones_own_shows_its_own_metrics_and_only_rows_with_results(t
 
 def test_verdicts_of_another_label_set_go_by_its_primary_metric_and_direction(tmp_path):
     write_own(tmp_path / "in", SIX)
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
-    (comparison,) = compare(group(load_results(tmp_path / "in")), "zero-shot", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
+    (comparison,) = compare(group(load_results(tmp_path / "in")), "zero-shot")
     assert comparison.metric.name == "nats"
     assert comparison.difference.mean < 0  # lower is better
     assert re.match(r"Meta-PerSER is better than Linear-Zero by 0\.\d{3} nats", comparison.verdict)
@@ -785,7 +780,7 @@ def test_verdicts_of_another_label_set_go_by_its_primary_metric_and_direction(tm
 
 def test_episodes_without_a_value_are_counted_beside_the_number(tmp_path):
     write_own(tmp_path / "in", SCALE, constant=("bob",))
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     found = row(tmp_path / "out", "table1", system="Meta-PerSER")
     assert (found["CCC note"], found["MAE note"]) == ("undefined in 2 episodes", "")
     assert row(tmp_path / "out", "raters", system="Meta-PerSER")["bob"] == ""
@@ -800,7 +795,7 @@ def test_figures_leave_out_a_metric_where_no_episode_defines_it(tmp_path):
     for shots in (2, 4):
         write_own(tmp_path / "in", SCALE, shots=shots)
         write_own(tmp_path / "in", SCALE, shots=shots, scenario="unseen", constant=everybody)
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     drawn = {path.stem.split("_fbank")[0] for path in (tmp_path / "out" / "figures").glob("*.svg")}
     assert drawn == {"adaptation", "k_curves", "raters_seen", "raters_unseen", "reliability_seen", "reliability_unseen"}
     assert "MAE" in (tmp_path / "out" / "figures" / "adaptation_fbank_no_cmvn.svg").read_text(encoding="utf-8")
@@ -828,7 +823,7 @@ def test_nats_and_brier_stand_beside_the_papers_metrics_for_results_of_version_0
         for each in (content, *content["episodes"]):
             each["metrics"] = {name: each["metrics"][name] for name in NAMES[:3]}
         path.write_text(json.dumps({**content, "schema": 3}))
-    write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+    write_report(tmp_path / "in", tmp_path / "out")
     found = row(tmp_path / "out", "table1", scenario="seen", upstream="fbank_no_cmvn", system="Random")
     (raters,) = group(load_results(tmp_path / "in")).values()
     expected = [-np.log(e.probabilities[e.counts > 0]).mean() for own in raters.values() for e in own]
@@ -862,7 +857,7 @@ def test_another_packages_metric_is_in_results_the_report_and_comparisons(tmp_pa
         values = [episode.metrics["top_one"] for episode in result.episodes]
         assert result.metrics["top_one"].mean == pytest.approx(np.mean(values))
         assert re.search(r"^top-1, % +\d+\.\d +\d+\.\d to \d+\.\d$", result.table("title"), re.MULTILINE)
-        write_report(tmp_path / "in", tmp_path / "out", draws=DRAWS)
+        write_report(tmp_path / "in", tmp_path / "out")
     assert float(row(tmp_path / "out", "table1", system="Meta-PerSER")["top-1 low"]) > 0
     assert row(tmp_path / "out", "against_meta_perser", metric="top-1")["difference of"] == "Linear-Zero - Meta-PerSER"
     assert "top-1" in (tmp_path / "out" / PAGE).read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_report import DRAWS, write_results
+from test_report import write_results
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.methods import facts_of
@@ -46,7 +46,7 @@ def test_a_report_says_which_rows_show_nothing_of_derivative_annealing(tmp_path)
         content = json.loads(path.read_text())
         content |= {"selected_step": 60, "selected": {"loss": 1.5, "initial_loss": 1.25, "rates_moved": 0.125}}
         path.write_text(json.dumps(content))
-    (study,) = gather(tmp_path, draws=DRAWS)[0].studies()
+    (study,) = gather(tmp_path)[0].studies()
     rows = {row[2]: tuple(map(str, row[3:])) for row in training_table(study).rows}
     assert rows == {
         "Meta-PerSER:INI": ("7, 7 of 150", "7, 7", "—", "—"),

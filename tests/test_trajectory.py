@@ -51,7 +51,7 @@ def test_after_as_many_steps_as_the_cell_has_it_is_the_cell(tmp_path, system):
     assert np.mean(point(content, 6)["support_loss"]) < np.mean(point(content, 0)["support_loss"])
     read = Result.read(folder / "result_test.json")
     (rater,) = read.scored
-    found, own = intervals({rater: scored_trajectory(read)[rater][6]}, 50), intervals(read.scored, 50)
+    found, own = intervals({rater: scored_trajectory(read)[rater][6]}), intervals(read.scored)
     by_decisions = [metric.name for metric in metrics_for(LABEL_SET) if metric.of_decisions]
     assert {name: found[name] for name in by_decisions} == {name: own[name] for name in by_decisions}
     assert len(by_decisions) == 3

@@ -129,7 +129,7 @@ class EvaluationOptions:
     rate_factor: NotNegative = option(1.0, zero="1 leaves the inner rates as they were learned.")
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
-    interval_draws: Positive = option(2000, affects="summary")
+    interval_draws: Positive = option(2000, affects="summary")  # of 0.1.0; intervals are computed without draws now
     trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import Metric, metric_for, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
-from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, Resampled, Scored, estimates, resample
+from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Influences, Interval, Scored, estimates, influences
 from s3prl_metaperser.methods import zero_shot_of
 
 if TYPE_CHECKING:
@@ -120,8 +120,6 @@ def compare(
     against: str | None = None,
     *,
     metric: str | None = None,
-    draws: int = 2000,
-    seed: int = 0,
 ) -> list[Comparison]:
     """Paired comparisons of the systems of each setting (corpus, upstream, scope, scenario, K, protocol).
 
@@ -135,7 +133,6 @@ def compare(
             other system minus its zero-shot twin in the scope (:attr:`.Facts.zero_shot`); none where that has no
             results.
         metric: a registered name; by default each setting's primary metric.
-        draws: bootstrap draws of the utterances.
 
     Returns:
         In the order of settings and systems. Systems without a rater in common are not compared.
@@ -147,7 +144,7 @@ def compare(
     def one(label_set: LabelSet) -> tuple[Metric, ...]:
         return (metrics_for(label_set)[0] if metric is None else metric_for(label_set, metric),)
 
-    return _compared(cells, against, one, draws, seed)
+    return _compared(cells, against, one)
 
 
 def compare_all(
@@ -155,31 +152,26 @@ def compare_all(
     against: str | None = None,
     *,
     without: Collection[Pair] = (),
-    draws: int = 2000,
-    seed: int = 0,
 ) -> list[Comparison]:
     """:func:`compare` for every metric; each is a family of its own.
 
     Args:
         without: pairs that are left out, such as those of another family.
     """
-    return _compared(cells, against, metrics_for, draws, seed, without)
+    return _compared(cells, against, metrics_for, without)
 
 
 def _compared(
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
     against: str | None,
     wanted: Callable[[LabelSet], tuple[Metric, ...]],
-    draws: int,
-    seed: int,
     without: Collection[Pair] = (),
 ) -> list[Comparison]:
     found = []
     for setting in sorted({cell.setting for cell in cells}):
         mine = {cell.system: raters for cell, raters in cells.items() if cell.setting == setting}
         systems = {
-            name: {rater: resample(episodes, draws, seed) for rater, episodes in raters.items()}
-            for name, raters in mine.items()
+            name: {rater: influences(episodes) for rater, episodes in raters.items()} for name, raters in mine.items()
         }
         tested = []
         for first, second in _pairs(setting, list(systems), against):
@@ -218,8 +210,8 @@ def _pairs(setting: Setting, names: list[str], against: str | None) -> list[tupl
 
 
 def _differences(
-    setting: Setting, first: str, one: Mapping[str, Resampled], second: str, other: Mapping[str, Resampled]
-) -> dict[str, Resampled]:
+    setting: Setting, first: str, one: Mapping[str, Influences], second: str, other: Mapping[str, Influences]
+) -> dict[str, Influences]:
     found = {}
     for rater in (rater for rater in one if rater in other):
         try:
@@ -232,7 +224,7 @@ def _differences(
 def _family(
     setting: Setting,
     metric: Metric,
-    tested: Sequence[tuple[str, str, Mapping[str, Resampled], Mapping[str, Estimate]]],
+    tested: Sequence[tuple[str, str, Mapping[str, Influences], Mapping[str, Estimate]]],
 ) -> list[Comparison]:
     """The comparisons by one metric, as far as it is defined."""
     found = []

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from math import inf, isfinite
+from functools import cached_property, lru_cache
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,10 @@ UNITS = {
 }
 
 
+#: By how much an utterance's weight of one is changed for a derivative: its error is of the order of the square.
+NUDGE = 1e-4
+
+
 @dataclass(frozen=True)
 class Metric:
     """One metric of an episode's query utterances.
@@ -48,9 +52,9 @@ class Metric:
         higher_is_better: its direction.
         bounds: least and greatest value; intervals are cut there.
         unit: a key of :data:`UNITS`.
-        weighted: the same under many weightings of the utterances, [W], for the bootstrap. Without it, the bootstrap
-            takes the metric as linear in the weights, by the values without each utterance (the jackknife): exact for
-            means over utterances, first order for others.
+        weighted: the same under many weightings of the utterances, [W], for its standard error. Without it, the error
+            comes from the values without each utterance (the jackknife): exact for means over utterances, first order
+            for others.
         of_decisions: it goes by decided classes alone (:meth:`.LabelSet.decide`), not by probabilities.
         capped: answers alone may keep it below its upper bound; tables then say what a perfect prediction reaches.
     """
@@ -101,18 +105,24 @@ class Metric:
         """Whether the first value is better than the second."""
         return first > second if self.higher_is_better else first < second
 
-    def replicates(self, episode: Weighted) -> np.ndarray:
-        """The metric under each weighting, [W]; all NaN where it is undefined."""
+    def influence(self, nudged: Weighted) -> tuple[float, np.ndarray]:
+        """Its value, and its derivative by each utterance's weight, [Q]; NaN and zeros where it is undefined.
+
+        Args:
+            nudged: from :meth:`Weighted.nudged`.
+        """
+        p, counts, size = nudged.probabilities, nudged.counts, len(nudged.counts)
         if self.weighted is not None:
-            return self.weighted(episode)
-        p, counts, size = episode.probabilities, episode.counts, len(episode.counts)
-        whole = self.of_episode(p, counts, episode.label_set)
-        if size == 1 or not isfinite(whole):
-            return np.full(len(episode.weights), whole if isfinite(whole) else np.nan)
-        rest = [np.arange(size) != index for index in range(size)]
-        without = np.array([self.of_episode(p[kept], counts[kept], episode.label_set) for kept in rest])
-        influence = (size - 1) * (whole - np.where(np.isfinite(without), without, whole))
-        return whole + episode.mean(influence - influence.mean())
+            values = self.weighted(nudged)
+            whole, derivative = float(values[0]), (values[1 : size + 1] - values[size + 1 :]) / (2 * NUDGE)
+        else:
+            whole, derivative = self.of_episode(p, counts, nudged.label_set), np.zeros(size)
+            if size > 1 and isfinite(whole):
+                rest = [np.arange(size) != index for index in range(size)]
+                without = np.array([self.of_episode(p[kept], counts[kept], nudged.label_set) for kept in rest])
+                derivative = (1 - 1 / size) * (whole - np.where(np.isfinite(without), without, whole))
+                derivative -= derivative.mean()
+        return (whole, derivative) if isfinite(whole) else (nan, np.zeros(size))
 
 
 class Weighted:
@@ -139,6 +149,14 @@ class Weighted:
         self.label_set = label_set
         self.weights = np.ones((1, len(self.counts))) if weights is None else weights
         self.smoothing = smoothing
+
+    @classmethod
+    def nudged(
+        cls, probabilities: np.ndarray, counts: np.ndarray, label_set: LabelSet, smoothing: float = 0.0
+    ) -> Weighted:
+        """With equal weights, then with each utterance's a little larger, then with each a little smaller,
+        [2Q + 1, Q]."""
+        return cls(probabilities, counts, label_set, _nudges(len(counts)), smoothing)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -170,6 +188,12 @@ class Weighted:
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Weighted means over utterances: [Q] -> [W]."""
         return self.weights @ values / self.weights.sum(-1)
+
+
+@lru_cache(maxsize=64)
+def _nudges(size: int) -> np.ndarray:
+    step = NUDGE * np.eye(size)
+    return 1 + np.concatenate([np.zeros((1, size)), step, -step])
 
 
 def metrics_for(label_set: LabelSet) -> tuple[Metric, ...]:

@@ -213,7 +213,6 @@ class Result:
         tested: Sequence[EpisodeResult],
         hashes: Mapping[str, str],
         options: Mapping[str, Any],
-        draws: int,
         **others: Any,
     ) -> Result:
         """A new result, with its metrics and intervals.
@@ -222,7 +221,6 @@ class Result:
             asked: the episode list of each tested rater, with K and Q as asked for.
             tested: the predictions on each of their episodes, in this order.
             hashes: all but those of the episode lists and of the code.
-            draws: of the utterances' weights, for the intervals.
             others: the remaining fields.
         """
         smoothing = _option(options, "datarc", "smoothing") or 0.0
@@ -243,7 +241,7 @@ class Result:
                 queries_used=min(each.queries_used for each in asked),
                 episodes=len(tested),
             ),
-            metrics=intervals(scored, draws),
+            metrics=intervals(scored),
             episodes=tuple(
                 Episode(
                     seed=result.seed,

@@ -7,9 +7,14 @@ and c the mean covariance between two raters' x that comes from utterances they 
 
     variance of the mean = s^2 / R + c,        s^2 the sample variance of x_1 .. x_R,
 
-since s^2 / R alone misses what all raters have in common. c comes from resampling utterances: every utterance gets a
-random weight of mean and variance one (exponential, the Bayesian bootstrap; Rubin 1981, and Owen and Eckles 2012 for
-crossed data), the same one in every episode, rater and system it is in. Intervals and p values are Student's t with
+since s^2 / R alone misses what all raters have in common. Both parts of c come from influence functions (the
+infinitesimal jackknife; Efron 1982): with d_ru the derivative of rater r's mean by the weight of utterance u,
+
+    c = [sum_u (sum_r d_ru)^2 - sum_u sum_r d_ru^2] / (R (R - 1)),
+
+which nothing is drawn for; it is exact for metrics that are means over utterances, and for others of first order, as
+resampling utterances is (Owen and Eckles 2012, for crossed data). Those of an episode are larger by sqrt(Q / (Q - 1)),
+so that the sum of their squares is the usual variance of a mean. Intervals and p values are Student's t with
 Satterthwaite's degrees of freedom, R - 1 at most: s^2 of few raters may be small by chance, and his formula, which
 takes it at its word, would then give the freedom of many utterances. For the same reason s^2 is not believed below what
 further utterances alone would make of it in 5 % of cases: two raters whose scores agree to the last digit are no proof.
@@ -20,16 +25,15 @@ one rater only utterances vary, and nothing is said about other raters.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit  # scipy.stats takes as long to import as torch
 
 from s3prl_metaperser.evaluation.metrics import Metric, Weighted, metrics_for
-from s3prl_metaperser.seeding import numpy_generator
 
 if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
@@ -62,6 +66,14 @@ class Scored:
         """The share of each class in an answer, float64 [Q, C]."""
         counts = np.asarray(self.counts, dtype=np.float64)
         return counts / counts.sum(-1, keepdims=True)
+
+    @cached_property
+    def influence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each metric's value, [M], and its derivatives by the utterances' weights, [M, Q] (:meth:`.Metric.influence`);
+        computed once, since summaries and comparisons share episodes."""
+        nudged = Weighted.nudged(self.probabilities, self.counts, self.label_set, self.smoothing)
+        values, derivatives = zip(*(metric.influence(nudged) for metric in metrics_for(self.label_set)), strict=True)
+        return np.array(values), np.stack(derivatives)
 
 
 @dataclass(frozen=True)
@@ -108,25 +120,26 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """One rater's scores and how they change with the weights of its utterances.
+class Influences:
+    """One rater's scores, and what each of its utterances does to them.
 
     Attributes:
         metrics: M of them: those of the label set.
         queries: query utterances of each episode.
+        utterances: U of them, each once.
         means: each metric averaged over the episodes where it is defined, [M]; NaN where it is defined in none.
-        replicates: the same under each draw of weights, [M, draws]; draw d has the same weights for all raters and
-            systems.
+        derivatives: of the means by each utterance's weight, [M, U], each episode's times sqrt(Q / (Q - 1)).
         defined: in which episodes each metric is defined, bool [M, episodes].
     """
 
     metrics: tuple[Metric, ...]
     queries: tuple[tuple[str, ...], ...]
+    utterances: tuple[str, ...]
     means: np.ndarray
-    replicates: np.ndarray
+    derivatives: np.ndarray
     defined: np.ndarray
 
-    def __sub__(self, other: Resampled) -> Resampled:
+    def __sub__(self, other: Influences) -> Influences:
         """The paired difference; NaN for a metric that the two have in different episodes.
 
         Raises:
@@ -135,16 +148,39 @@ class Resampled:
         if self.queries != other.queries:
             raise ValueError("the two systems were tested on different episodes")
         paired = np.where((self.defined == other.defined).all(1), 0.0, np.nan)
-        means, replicates = self.means - other.means + paired, self.replicates - other.replicates
-        return Resampled(self.metrics, self.queries, means, replicates, self.defined & other.defined)
+        return dataclasses.replace(
+            self,
+            means=self.means - other.means + paired,
+            derivatives=self.derivatives - other.derivatives,
+            defined=self.defined & other.defined,
+        )
+
+
+def influences(episodes: Sequence[Scored]) -> Influences:
+    """One rater's mean scores, and their derivatives."""
+    queries = tuple(tuple(episode.query) for episode in episodes)
+    place = {utterance: at for at, utterance in enumerate(dict.fromkeys(u for query in queries for u in query))}
+    metrics = metrics_for(episodes[0].label_set) if episodes else ()
+    total, derivatives = np.zeros(len(metrics)), np.zeros((len(place), len(metrics)))
+    defined = np.ones((len(metrics), len(episodes)), dtype=bool)
+    for number, (episode, query) in enumerate(zip(episodes, queries, strict=True)):
+        values, own = episode.influence
+        defined[:, number] = np.isfinite(values)
+        total += np.where(defined[:, number], values, 0.0)
+        unbiased = np.sqrt(len(query) / max(len(query) - 1, 1))
+        np.add.at(derivatives, [place[utterance] for utterance in query], unbiased * own.T)
+    count = defined.sum(1)
+    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    derivatives = derivatives.T / np.maximum(count, 1)[:, None]
+    return Influences(metrics, queries, tuple(place), means, derivatives, defined)
 
 
 def mean_scores(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
     """Each metric averaged over a rater's episodes, then over raters; one that is undefined for all is left out."""
-    resampled = {rater: resample(episodes, 0) for rater, episodes in raters.items()}
+    everyone = [influences(episodes) for episodes in raters.values()]
     return {
-        metric.name: float(np.mean([own.means[index] for own in defined]))
-        for metric, index, defined in _by_metric(resampled)
+        metric.name: float(np.mean([everyone[at].means[index] for at in defined]))
+        for index, metric, defined in _defined(everyone)
     }
 
 
@@ -160,29 +196,28 @@ def best_possible(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
     return {name: mean for name, mean in mean_scores(perfect).items() if name in capped} if capped else {}
 
 
-def intervals(raters: Mapping[str, Sequence[Scored]], draws: int, seed: int = 0) -> dict[str, Interval]:
+def intervals(raters: Mapping[str, Sequence[Scored]]) -> dict[str, Interval]:
     """Mean and 95 % interval of each metric that is defined for one episode at least.
 
     Args:
         raters: rater -> episodes.
-        draws: of the utterances' weights.
 
     Returns:
         Intervals cut at the metric's bounds.
     """
-    return resampled_intervals({rater: resample(episodes, draws, seed) for rater, episodes in raters.items()})
+    return mean_intervals({rater: influences(episodes) for rater, episodes in raters.items()})
 
 
-def resampled_intervals(raters: Mapping[str, Resampled]) -> dict[str, Interval]:
-    """:func:`intervals` of what is resampled already."""
-    bounds = {metric.name: metric.bounds for metric, _, _ in _by_metric(raters)}
+def mean_intervals(raters: Mapping[str, Influences]) -> dict[str, Interval]:
+    """:func:`intervals` of raters whose influences are known."""
+    bounds = {metric.name: metric.bounds for metric in next(iter(raters.values())).metrics}
     return {name: within(estimate.interval(), *bounds[name]) for name, estimate in estimates(raters).items()}
 
 
 def paired_intervals(
-    first: Mapping[str, Sequence[Scored]], second: Mapping[str, Sequence[Scored]], draws: int, seed: int = 0
+    first: Mapping[str, Sequence[Scored]], second: Mapping[str, Sequence[Scored]]
 ) -> dict[str, Interval]:
-    """Mean and 95 % interval of ``first - second`` on the same episodes.
+    """Mean and 95 % interval of ``first - second`` on the same episodes, within what the metric's bounds allow.
 
     Raises:
         ValueError: the episodes differ, so that nothing is paired.
@@ -190,10 +225,14 @@ def paired_intervals(
     differences = {}
     for rater, episodes in first.items():
         try:
-            differences[rater] = resample(episodes, draws, seed) - resample(second.get(rater, ()), draws, seed)
+            differences[rater] = influences(episodes) - influences(second.get(rater, ()))
         except ValueError as error:
             raise ValueError(f"rater {rater}: {error}") from None
-    return {name: estimate.interval() for name, estimate in estimates(differences).items()}
+    reach = {metric.name: metric.bounds[1] - metric.bounds[0] for own in differences.values() for metric in own.metrics}
+    return {
+        name: within(estimate.interval(), -reach[name], reach[name])
+        for name, estimate in estimates(differences).items()
+    }
 
 
 def within(span: Interval, low: float, high: float) -> Interval:
@@ -201,31 +240,29 @@ def within(span: Interval, low: float, high: float) -> Interval:
     return dataclasses.replace(span, low=max(span.low, low), high=min(span.high, high))
 
 
-def estimates(raters: Mapping[str, Resampled]) -> dict[str, Estimate]:
+def estimates(raters: Mapping[str, Influences]) -> dict[str, Estimate]:
     """Each metric's mean over the raters for whom it is defined, with its error; left out where it is for none."""
-    utterances = {u for r in raters.values() for query in r.queries for u in query}
+    everyone = list(raters.values())
+    place: dict[str, int] = {}
+    columns = np.array([place.setdefault(utterance, len(place)) for own in everyone for utterance in own.utterances])
+    whose = np.repeat(np.arange(len(everyone)), [len(own.utterances) for own in everyone])
+    derivatives = np.concatenate([own.derivatives for own in everyone], axis=1)  # [M, U of every rater in turn]
     found = {}
-    for metric, index, defined in _by_metric(raters):
-        means = np.stack([own.means[index] for own in defined])  # [R]
-        replicates = np.stack([own.replicates[index] for own in defined])  # [R, draws]
-        undefined = sum(int((~own.defined[index]).sum()) for own in raters.values())
-        found[metric.name] = _estimate(means, replicates, len(utterances), undefined)
+    for index, metric, defined in _defined(everyone):
+        kept = np.isin(whose, defined)
+        own, means = derivatives[index, kept], np.array([everyone[at].means[index] for at in defined])
+        total = np.bincount(columns[kept], own)
+        error, freedom = error_and_freedom(means, (own**2).sum(), (total**2).sum(), len(place))
+        undefined = sum(int((~each.defined[index]).sum()) for each in everyone)
+        found[metric.name] = Estimate(float(means.mean()), float(error), float(freedom), undefined)
     return found
 
 
-def _by_metric(raters: Mapping[str, Resampled]) -> Iterator[tuple[Metric, int, list[Resampled]]]:
+def _defined(everyone: Sequence[Influences]) -> Iterator[tuple[int, Metric, list[int]]]:
     """Each metric with its place and the raters for whom it is defined, but for those that are for none."""
-    everyone = list(raters.values())
     for index, metric in enumerate(everyone[0].metrics):
-        if defined := [own for own in everyone if np.isfinite(own.means[index])]:
-            yield metric, index, defined
-
-
-def _estimate(means: np.ndarray, replicates: np.ndarray, utterances: int, undefined: int) -> Estimate:
-    """Of one metric: means [R], replicates [R, draws]."""
-    covariance = np.atleast_2d(np.cov(replicates))
-    error, freedom = error_and_freedom(means, np.diag(covariance).sum(), covariance.sum(), utterances)
-    return Estimate(float(means.mean()), float(error), float(freedom), undefined)
+        if defined := [at for at, own in enumerate(everyone) if np.isfinite(own.means[index])]:
+            yield index, metric, defined
 
 
 def error_and_freedom(
@@ -250,30 +287,3 @@ def error_and_freedom(
     below = between**2 / (raters - 1) + shared**2 / of_utterances
     freedom = np.divide((between + shared) ** 2, below, out=np.full(below.shape, np.inf), where=below > 0)
     return np.sqrt(between + shared), np.minimum(freedom, raters - 1)
-
-
-@functools.lru_cache(maxsize=2048)  # the same for all raters and systems: 33 MB with 2000 draws
-def _weights(seed: int, utterance: str, draws: int) -> np.ndarray:
-    return numpy_generator("bootstrap", seed, utterance).standard_exponential(draws)
-
-
-def resample(episodes: Sequence[Scored], draws: int, seed: int = 0) -> Resampled:
-    """One rater's mean scores and ``draws`` replicates of them."""
-    queries = tuple(tuple(episode.query) for episode in episodes)
-    utterances = sorted({utterance for query in queries for utterance in query})
-    weights = np.ones((len(utterances), 1 + draws))  # column 0: the scores themselves
-    for row, utterance in enumerate(utterances if draws else ()):
-        weights[row, 1:] = _weights(seed, utterance, draws)
-    place = {utterance: row for row, utterance in enumerate(utterances)}
-    metrics = metrics_for(episodes[0].label_set) if episodes else ()
-    total = np.zeros((len(metrics), 1 + draws))
-    defined = np.ones((len(metrics), len(episodes)), dtype=bool)
-    for number, (episode, query) in enumerate(zip(episodes, queries, strict=True)):
-        chosen = weights[[place[utterance] for utterance in query]].T
-        weighted = Weighted(episode.probabilities, episode.counts, episode.label_set, chosen, episode.smoothing)
-        scores = np.stack([metric.replicates(weighted) for metric in metrics])
-        defined[:, number] = np.isfinite(scores[:, 0])
-        total += np.where(defined[:, number, None], scores, 0.0)
-    count = defined.sum(1)[:, None]
-    means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-    return Resampled(metrics, queries, means[:, 0], means[:, 1:], defined)

@@ -13,7 +13,7 @@ from s3prl_metaperser.evaluation.collect import group, load_by_task, load_result
 from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, resample, resampled_intervals
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, influences, mean_intervals, mean_scores
 from s3prl_metaperser.methods import zero_shot_of
 
 __all__ = [
@@ -62,9 +62,7 @@ def summarise(
     per_rater: Mapping[str, Sequence[Scored]],
     zero_shot: Mapping[str, Sequence[Scored]] | None = None,
     *,
-    draws: int = 2000,
     bins: int = BINS,
-    seed: int = 0,
 ) -> Summary:
     """All numbers of one cell.
 
@@ -72,16 +70,15 @@ def summarise(
         per_rater: rater -> episodes; a value of :func:`group`.
         zero_shot: the same of its zero-shot twin in the same setting (:attr:`.Facts.zero_shot`); raters that are
             not in it do not count towards ``improved``.
-        draws: bootstrap draws of the utterances.
         bins: of the calibration error.
     """
-    resampled = {rater: resample(episodes, draws, seed) for rater, episodes in per_rater.items()}
-    spans = {rater: resampled_intervals({rater: own}) for rater, own in resampled.items()}
+    everyone = {rater: influences(episodes) for rater, episodes in per_rater.items()}
+    spans = {rater: mean_intervals({rater: own}) for rater, own in everyone.items()}
     metrics = metrics_for(next(iter(per_rater.values()))[0].label_set)
     fits = {rater: rater_calibration(episodes, bins) for rater, episodes in per_rater.items()}
     return Summary(
         metrics=metrics,
-        intervals=resampled_intervals(resampled),
+        intervals=mean_intervals(everyone),
         per_rater=spans,
         worst={metric.name: found for metric in metrics if (found := _worst(metric, spans))},
         improved=share_improved(per_rater, zero_shot) if zero_shot is not None else None,
@@ -91,16 +88,14 @@ def summarise(
     )
 
 
-def summarise_all(
-    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]], *, draws: int = 2000, bins: int = BINS, seed: int = 0
-) -> dict[Cell, Summary]:
+def summarise_all(cells: Mapping[Cell, Mapping[str, Sequence[Scored]]], *, bins: int = BINS) -> dict[Cell, Summary]:
     """:func:`summarise` for every cell, with the zero-shot system of its own setting where there is one."""
 
     def twin(cell: Cell) -> Mapping[str, Sequence[Scored]] | None:
         name = zero_shot_of(cell.system, cell.scope) or ""
         return cells.get(replace(cell, system=name))
 
-    return {cell: summarise(raters, twin(cell), draws=draws, bins=bins, seed=seed) for cell, raters in cells.items()}
+    return {cell: summarise(raters, twin(cell), bins=bins) for cell, raters in cells.items()}
 
 
 def share_improved(

@@ -64,7 +64,7 @@ def questions(study: Study) -> list[Question]:
         cells = chosen[spec.rows]
         if spec.against == "method":
             cells = {**cells, **_guests(study)}
-        if comparisons := compare_all(cells, against[spec.against], without=asked, draws=study.everything.draws):
+        if comparisons := compare_all(cells, against[spec.against], without=asked):
             asked |= {comparison.pair for comparison in comparisons}
             title = spec.title.format(method=method, unit=study.unit)
             shown = [comparison for comparison in comparisons if comparison.metric in study.metrics]

@@ -35,7 +35,6 @@ class Gathered:
         results: as read from the files.
         cells: cell -> test rater -> episodes.
         summaries: cell -> its numbers.
-        draws: bootstrap draws.
         suffix: of file names and anchors, where the report has other tasks, too.
     """
 
@@ -43,7 +42,6 @@ class Gathered:
     results: Sequence[Result]
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]]
     summaries: Mapping[Cell, Summary]
-    draws: int
     suffix: str = ""
 
     def metrics(self, cell: Cell) -> tuple[Metric, ...]:
@@ -235,7 +233,7 @@ class Study:
         if not raters or len({len(own[rater]) for own in episodes for rater in raters}) > 1:
             return None, ""
         pooled = {rater: [episode for own in episodes for episode in own[rater]] for rater in raters}
-        return intervals(pooled, self.everything.draws), self._lacking(len(raters))
+        return intervals(pooled), self._lacking(len(raters))
 
     @cached_property
     def test_raters(self) -> list[str]:
@@ -251,7 +249,7 @@ class Study:
         return f"{tested} of {expected} {self.units}" if tested < expected else ""
 
 
-def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> list[Gathered]:
+def gather(folder: Path, protocol: str | None = None) -> list[Gathered]:
     """Read every result below ``folder`` and compute its numbers, task by task.
 
     Raises:
@@ -262,7 +260,7 @@ def gather(folder: Path, protocol: str | None = None, draws: int = 2000) -> list
     for name, results in by_task.items():
         task, cells = task_of(name), group(results)
         suffix = f"_{name}" if len(by_task) > 1 else ""
-        found.append(Gathered(task, results, cells, summarise_all(cells, draws=draws), draws, suffix))
+        found.append(Gathered(task, results, cells, summarise_all(cells), suffix))
     return found
 
 

@@ -54,17 +54,17 @@ def curves(study: Study) -> list[Curve]:
     for result in study.everything.results:
         files.setdefault(result.key, []).append(result)
     cells = [cell for cell in study.main_cells if cell.scope == study.scope]
-    found = (_curve(cell, files[cell], study.metrics, study.everything.draws) for cell in cells)
+    found = (_curve(cell, files[cell], study.metrics) for cell in cells)
     return [curve for curve in found if curve is not None]
 
 
-def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric], draws: int) -> Curve | None:
+def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric]) -> Curve | None:
     raters = {rater: points for result in files for rater, points in scored_trajectory(result).items()}
     everywhere = sorted(set.intersection(*(set(points) for points in raters.values())))
     if not everywhere:
         return None
     named = {point.steps for result in files for point in result.trajectory or ()}
-    spans = [intervals({rater: points[number] for rater, points in raters.items()}, draws) for number in everywhere]
+    spans = [intervals({rater: points[number] for rater, points in raters.items()}) for number in everywhere]
     points = [{point.steps: point for point in result.trajectory or ()} for result in files]
     losses = {
         name: [float(np.mean([np.mean(getattr(p[n], name)) for p in points])) for n in everywhere] for name in LOSSES

@@ -42,7 +42,6 @@ def write_report(
     *,
     corpus: Corpus | None = None,
     protocol: str | None = None,
-    draws: int = 2000,
 ) -> Written:
     """Write tables, figures and the page.
 
@@ -51,18 +50,17 @@ def write_report(
         out: the report's folder; an earlier report in it is replaced, nothing else is touched.
         corpus: what was evaluated, for Tables A1 and A2; the demo corpus needs not be given.
         protocol: ``paper`` or ``tuned``, where the folder holds both.
-        draws: bootstrap draws of the utterances.
 
     Raises:
         UserError: no results, results that do not go together, another corpus, or no matplotlib.
     """
     require_matplotlib()
     with held(beside(out), f"The report {out}"):
-        return _write(results, out, corpus, protocol, draws)
+        return _write(results, out, corpus, protocol)
 
 
-def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None, draws: int) -> Written:
-    reports = [TaskReport(each, Path(results), corpus) for each in gather(Path(results), protocol, draws)]
+def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None) -> Written:
+    reports = [TaskReport(each, Path(results), corpus) for each in gather(Path(results), protocol)]
     titles = [report.gathered.task.title for report in reports]
     facts = [fact for report in reports for fact in provenance.facts(report.gathered)]
     sections = [section for report in reports for section in report.sections()]

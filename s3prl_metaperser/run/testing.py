@@ -70,7 +70,6 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         selected=_selected(opened, state, checkpoint),
         engine=opened.system.engine(state),
         seconds=seconds,
-        draws=evalrc.interval_draws,
         tuned=tuned,
         trajectory=trajectory(system, state, data, evalrc.trajectory, task.label_set),
     )

@@ -147,7 +147,6 @@ def run_cell(cell: CellOptions, open_workspace: Callable[..., Workspace], record
         selected_step=0,
         engine="closed form",
         seconds=seconds,
-        draws=evalrc.interval_draws,
     )
     result.write(cell.folder / "result_test.json")
     return result
