@@ -166,7 +166,7 @@ def test_what_is_no_answer_of_the_kind_names_file_and_line(tmp_path, kind, cell,
 
 
 def test_an_unknown_label_without_a_set_says_how_to_bring_one(tmp_path):
-    with pytest.raises(UserError, match=r"unknown label 'contempt'.*datarc\.labels.*labels\.yaml beside ratings\.csv"):
+    with pytest.raises(UserError, match=r"unknown label 'contempt'.*datarc\.labels.*labels\.yaml beside the table"):
         corpus_of(tmp_path, "", "a.wav,x,contempt")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.commands.common import add_model, add_rater_options, at_least, rater_options
+from s3prl_metaperser.commands.common import add_model, add_rater_options, add_table_options, at_least, label_options
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ def add(commands) -> None:
     parser.add_argument("--ratings", required=True, metavar="CSV", help="columns file,rater,label; or file,label")
     parser.add_argument("--out", required=True, metavar="LISTENER", help="a new or empty folder")
     parser.add_argument("--root", metavar="DIR", help="folder that file names are relative to [that of the CSV file]")
-    parser.add_argument("--outside", action="store_true", help="allow files outside that folder")
     parser.add_argument("--rater", metavar="ID", help="rater to adapt to, if the file has several")
     add_rater_options(parser)
+    add_table_options(parser)
     parser.add_argument("--all-one", action="store_true", help="all labels are one listener's, whatever the columns")
     parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
     parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")
@@ -53,9 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         read_card(user_path(arguments.model)).label_set,
         root=user_path(arguments.root) if arguments.root else None,
         rater=arguments.rater,
-        outside=arguments.outside,
         all_one=arguments.all_one,
-        **rater_options(arguments),
+        **label_options(arguments),
     )
     with held(beside(out), f"--out {out}"):
         return _adapt(arguments, out, given)

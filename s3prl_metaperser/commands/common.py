@@ -44,7 +44,7 @@ def add_model(parser: argparse.ArgumentParser, help: str) -> None:
 
 
 def add_rater_options(parser: argparse._ActionsContainer) -> None:
-    """What says whose labels a table has; see :func:`rater_options`."""
+    """What says whose labels a table has; see :func:`label_options`."""
     parser.add_argument("--rater-column", metavar="NAME", help="the column that says who rated, if its name does not")
     parser.add_argument(
         "--alike-raters",
@@ -54,14 +54,39 @@ def add_rater_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_table_options(parser: argparse._ActionsContainer) -> None:
+    """What may be done about rows that a reader of tables refuses; see :func:`label_options`."""
+    parser.add_argument("--outside", action="store_true", default=None, help="allow audio files outside the folder")
+    parser.add_argument(
+        "--duplicates",
+        choices=("error", "union", "first"),
+        metavar="WHAT",
+        help="a second row for one file and rater: error, union of the labels, or first (later ones left out) [error]",
+    )
+    parser.add_argument(
+        "--unknown-labels",
+        choices=("error", "drop"),
+        metavar="WHAT",
+        help="labels that the label set does not know are: error, drop (left out and counted) [as the label set says]",
+    )
+
+
+def add_corpus_options(parser: argparse._ActionsContainer) -> None:
+    """What readers of tables are told about a corpus; see :func:`label_options`."""
+    parser.add_argument("--labels", metavar="NAME|FILE", help="a registered label set, or a labels.yaml")
+    add_table_options(parser)
+    add_rater_options(parser)
+    parser.add_argument("--raters", type=names, metavar="A,B,C", help="the raters to read [all]; others are left out")
+
+
 def names(text: str) -> tuple[str, ...]:
     """A type for argparse: names, separated by commas."""
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
-def rater_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options of :func:`add_rater_options` that are given, as readers of corpora take them."""
-    named = ("rater_column", "alike_raters", "raters")
+def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options about labels and raters that are given, as readers of corpora take them."""
+    named = ("labels", "outside", "duplicates", "unknown_labels", "rater_column", "alike_raters", "raters")
     return {name: value for name in named if (value := getattr(arguments, name, None)) is not None}
 
 

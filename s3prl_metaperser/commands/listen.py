@@ -6,7 +6,7 @@ import argparse
 import sys
 from shlex import quote
 
-from s3prl_metaperser.commands.common import add_model, add_rater_options, positive, rater_options
+from s3prl_metaperser.commands.common import add_model, add_rater_options, add_table_options, label_options, positive
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -17,6 +17,7 @@ def add(commands) -> None:
     parser.add_argument("--ratings", metavar="CSV", help="where labels are saved and resumed from [DIR/ratings.csv]")
     parser.add_argument("--rater", metavar="ID", help="name of the listener [the file's only rater, else: listener]")
     add_rater_options(parser)
+    add_table_options(parser)
     parser.add_argument("--all-one", action="store_true", help="all labels in the file are this listener's")
     parser.add_argument(
         "--every", type=positive(int), default=4, metavar="N", help="adapt after N labels [%(default)s]"
@@ -52,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
         rater=arguments.rater,
         every=arguments.every,
         all_one=arguments.all_one,
-        **rater_options(arguments),
+        **label_options(arguments),
     )
     for name in session.left_out:
         print(f"left out: {name!r}: ratings.csv cannot hold this name", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from s3prl_metaperser.commands.common import add_corpus_options, label_options
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -14,16 +15,14 @@ def add(commands) -> None:
     parser.add_argument("--protocol", help="paper or tuned, if RESULTS has both")
     parser.add_argument("--corpus", help="the evaluated corpus, for its label statistics (the demo corpus is found)")
     parser.add_argument("--root", help="the corpus's folder")
-    parser.add_argument(
-        "--labels", metavar="NAME|FILE", help="ratings_csv: the label set of datarc.labels, if it was set"
-    )
+    add_corpus_options(parser.add_argument_group("how the corpus was read", "the options that training had, if any"))
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
 
-    corpus = open_evaluated_corpus(arguments.corpus, arguments.root, arguments.labels)
+    corpus = open_evaluated_corpus(arguments.corpus, arguments.root, label_options(arguments))
     results, out = user_path(arguments.results), user_path(arguments.out)
     written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
     files = "result file" if written.results == 1 else "result files"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from s3prl_metaperser.commands.common import add_rater_options, names, rater_options
+from s3prl_metaperser.commands.common import add_corpus_options, label_options
 from s3prl_metaperser.errors import UserError, printable_json
 from s3prl_metaperser.storage.paths import user_path
 
@@ -18,10 +18,7 @@ def add(commands) -> None:
     parser.add_argument("--root", help="the corpus's folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--no-audio", action="store_true", help="skip decoding the audio files")
-    parser.add_argument("--outside", action="store_true", help="ratings_csv: allow audio files outside its folder")
-    parser.add_argument("--labels", metavar="NAME|FILE", help="ratings_csv: a registered label set, or a labels.yaml")
-    add_rater_options(parser)
-    parser.add_argument("--raters", type=names, metavar="A,B,C", help="the raters to read [all]; others are left out")
+    add_corpus_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -33,9 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.corpora import load_corpus
     from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 
-    options = {"outside": arguments.outside or None, "labels": arguments.labels}
-    given = {name: value for name, value in options.items() if value is not None} | rater_options(arguments)
-    corpus = load_corpus(arguments.corpus, arguments.root, **given)
+    corpus = load_corpus(arguments.corpus, arguments.root, **label_options(arguments))
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
     print(printable_json(report) if arguments.json else format_report(corpus, report))
     return exit_status(report)
@@ -46,6 +41,7 @@ def _results(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.report.write import open_evaluated_corpus
 
-    found = audit(user_path(arguments.all), open_evaluated_corpus(arguments.corpus, arguments.root, arguments.labels))
+    corpus = open_evaluated_corpus(arguments.corpus, arguments.root, label_options(arguments))
+    found = audit(user_path(arguments.all), corpus)
     print(printable_json(found.as_json()) if arguments.json else printable(str(found)))
     return found.status

@@ -88,11 +88,20 @@ def files_below(folder: Path) -> Below:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if not name.startswith("."):
-                known = Path(name).suffix.lower() in SUFFIXES + FOREIGN_SUFFIXES
-                (below.audio if known else below.others).append(Path(parent, name))
+                (below.audio if is_audio(name) else below.others).append(Path(parent, name))
     for found in below:
         found.sort()
     return below
+
+
+def audio_in(folder: Path) -> list[Path]:
+    """The files in a folder, not in those within it, whose names are those of sound or film; hidden ones are not."""
+    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".") and is_audio(name)]
+
+
+def is_audio(name: str) -> bool:
+    """Whether a name is that of sound, or of film that may have sound."""
+    return Path(name).suffix.lower() in SUFFIXES + FOREIGN_SUFFIXES
 
 
 def on_disk(path: Path) -> Path:

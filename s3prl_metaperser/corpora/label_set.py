@@ -52,6 +52,10 @@ class LabelError(UserError):
         self.what, self.hint = what, hint
 
 
+class UnknownLabel(LabelError):
+    """A label that the set does not know, where that is an error."""
+
+
 class Cell(NamedTuple):
     """A label as understood.
 
@@ -250,7 +254,7 @@ class LabelSet:
             near = did_you_mean(label.lower(), self.known_names()).strip()
             several = "; several are joined by ';'" if self.kind == "multi" else ""
             names = ", ".join(dict.fromkeys((*self.classes, *([] if self.other == "error" else [OTHER]))))
-            raise LabelError(f"unknown label {label!r}", f"{near} Available: {names}{several}.".strip())
+            raise UnknownLabel(f"unknown label {label!r}", f"{near} Available: {names}{several}.".strip())
         if cell.others and self.other == "error":
             raise LabelError(
                 f"the label {OTHER!r}", f"This label set does not take it. Available: {', '.join(self.classes)}."
@@ -273,6 +277,39 @@ class LabelSet:
             raise LabelError(f"{shown(text)} is not on the scale", what)
         nearest = int(np.abs(np.asarray(self.levels) - value).argmin())
         return Cell((self.classes[nearest],), value=value)
+
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    def with_unknown(self, unknown: Literal["error", "drop"] | None) -> LabelSet:
+        """The set with another way with labels that it does not know; None: its own."""
+        return self if unknown is None else dataclasses.replace(self, unknown=unknown)
+
+    def with_merges(self, changes: Mapping[str, str]) -> LabelSet:
+        """The set in which single labels are taken in by a class, by ``other``, or left out (``-``), and counted.
+
+        Raises:
+            UserError: a change to something that is no class.
+
+        Examples:
+            >>> mood = LabelSet("mood", "single", ("happy", "sad", "tense"), {"joy": "happy"})
+            >>> mood.with_merges({"contempt": "other", "tense": "sad"}).classes
+            ('happy', 'sad')
+        """
+        if self.kind == "ordinal":
+            raise UserError(f"Label set {self.name!r} is a scale: single labels of it cannot be changed. Give a file.")
+        gone = {_plain(label) for label in changes}
+        own = {_plain(name): name for name in self.classes}
+        changes = {own.get(_plain(label), label): goal for label, goal in changes.items()}
+        goals = {label: goal if goal == LEFT_OUT else self.lookup(goal) or goal for label, goal in changes.items()}
+        moved = {label: goal for label, goal in goals.items() if label in self.classes}
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}, changed",
+            classes=tuple(name for name in self.classes if _plain(name) not in gone),
+            spellings={label: name for label, name in self.spellings.items() if _plain(label) not in gone},
+            merges={label: moved.get(goal, goal) for label, goal in self.merges.items() if _plain(label) not in gone}
+            | goals,
+        )
 
     # -- answers to targets ---------------------------------------------------------------------------------------
 

@@ -6,11 +6,23 @@ A label set from another package: an entry point in the group ``s3prl_metaperser
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.registry import Registry
+from s3prl_metaperser.storage.paths import user_path
+
+#: A label set of its own, beside ratings.csv.
+LABELS = "labels.yaml"
+#: What to do where IEMOCAP's labels do not fit.
+OWN_LABELS = (
+    " Other labels than IEMOCAP's? Name a registered set (--labels, datarc.labels; `metaperser list labels`), or put "
+    "labels.yaml beside the table: {name: mine, kind: single, classes: [calm, tense]}."
+)
 
 #: One name for each emotion in the words of several corpora.
 _WORDS = {
@@ -79,6 +91,28 @@ for _set, _where, _summary in (
     (PROSODIC, "PROSODIC", "prosody of a sentence, 0 to 10"),
 ):
     LABEL_SETS.register(_set.name, f"s3prl_metaperser.corpora.label_sets:{_where}", _summary)
+
+
+def label_set_of(folder: Path, labels: Mapping[str, str] | str | None = None) -> LabelSet | None:
+    """The label set that ``labels`` names (a registered set, or a file, also relative to ``folder``).
+
+    Without ``labels`` the one in ``labels.yaml``; None where there is no such file. Where ``labels`` says what becomes
+    of single labels, that set, or IEMOCAP's, with these changes.
+
+    Raises:
+        UserError: no such set or file, or a file that is no label set.
+    """
+    if labels is None:
+        own = folder / LABELS
+        return LabelSet.from_yaml(own) if os.path.lexists(own) else None
+    if not isinstance(labels, str):
+        return (label_set_of(folder) or LABEL_SETS.get("iemocap")).with_merges(labels)
+    if labels in LABEL_SETS.names():
+        return LABEL_SETS.get(labels)
+    for path in (user_path(labels), folder / labels):
+        if path.is_file():
+            return LabelSet.from_yaml(path)
+    raise UserError(f"{unknown_name('label set', labels, LABEL_SETS.names())} No such file either.")
 
 
 def set_of(content: Mapping[str, Any]) -> LabelSet:

@@ -7,12 +7,13 @@ import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
 from s3prl_metaperser.corpora.base import Problem, Utterance
+from s3prl_metaperser.corpora.folders import audio_in, on_disk
 from s3prl_metaperser.corpora.people import spelling_key
 from s3prl_metaperser.errors import UserError, shown
 
@@ -23,7 +24,7 @@ DROPPED_FILE = "files: in files.csv without a rating"
 
 _COLUMNS = {*FILE, "speaker", "session"}
 _WINDOWS_ROOT = re.compile(r"[A-Za-z]:/")
-_OR_OUTSIDE = ", or set datarc.outside (validate and adapt: --outside)."
+_OR_OUTSIDE = ", or allow it: --outside (training: datarc.outside)."
 
 
 class Place:
@@ -38,9 +39,36 @@ class Place:
         self.folder, self.outside = folder, outside
         self._real = os.path.realpath(folder)
         self._parents: dict[str, str] = {}  # folder as written -> without symbolic links
+        self._paths: dict[str, Path] = {}  # file as checked -> where the disk has it
+        self._known: dict[Path, str] = {}  # and the reverse
 
     def checked(self, file: str, path: Path, line: int) -> str:
-        """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``."""
+        """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``.
+
+        A name whose accents are stored in another form than on disk is the name of that file, and keeps the form in
+        which it was given first.
+        """
+        plain = self._within(file, path, line)
+        found = on_disk(self.folder / plain)
+        if found not in self._known:
+            self._known[found], self._paths[plain] = plain, found
+        return self._known[found]
+
+    def path(self, file: str) -> Path:
+        """Where the disk has a file, by the name that :meth:`checked` gave it."""
+        return self._paths.get(file, self.folder / file)
+
+    def respelt(self) -> list[str]:
+        """The files that the disk spells in another Unicode form than the table."""
+        return [file for file, path in self._paths.items() if path != self.folder / file]
+
+    def unrated(self, rated: Collection[str]) -> int:
+        """How many audio files stand beside rated ones, in the same folders, and are not among these."""
+        known = {self.path(file) for file in rated}
+        folders = {path.parent for path in known if path.parent.is_dir()}
+        return sum(1 for folder in sorted(folders) for path in audio_in(folder) if path not in known)
+
+    def _within(self, file: str, path: Path, line: int) -> str:
         plain = file.strip().replace("\\", "/")
         if not plain or "\0" in plain:
             fault = "contains a NUL character" if plain else "is blank"
@@ -54,16 +82,16 @@ class Place:
         if plain == "." or plain.split("/")[0] == "..":
             what = f"{shown(file)} is outside the folder {self.folder}. Move the audio into it"
             raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
-        if (real := self._elsewhere(plain)) is not None:
+        if (real := self._elsewhere(on_disk(self.folder / plain))) is not None:
             what = f"{shown(file)} is a link out of the folder {self.folder}, to {shown(real)}. Copy the audio into it"
             raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
         return plain
 
-    def _elsewhere(self, file: str) -> str | None:
+    def _elsewhere(self, path: Path) -> str | None:
         """Where symbolic links lead to, where that is outside."""
-        parent, name = posixpath.split(file)
+        parent, name = os.path.split(path)
         if parent not in self._parents:
-            self._parents[parent] = os.path.realpath(self.folder / parent)
+            self._parents[parent] = os.path.realpath(parent)
         real = os.path.join(self._parents[parent], name)
         if os.path.islink(real):
             real = os.path.realpath(real)
@@ -94,9 +122,11 @@ def rated_utterances(
         dropped, problems: of the corpus; what is found is added.
         described: file -> (speaker, session); by default what ``files.csv`` says.
     """
-    folder = place.folder
     if described is None:
         described = _described(place, files, dropped, problems)
+    if respelt := place.respelt():
+        what = f"{len(respelt)} names differ from those on disk in their Unicode form (NFC, NFD), e.g. {respelt[0]!r}."
+        problems.append(Problem(str(place.folder), f"{what} They are taken for the same.", serious=False))
     stems = [str(PurePosixPath(file).with_suffix("")) for file in files]
     # A stem may also be the whole name of another file: a.wav beside a.wav.flac.
     taken = Counter(stems) + Counter(file for file, stem in zip(files, stems, strict=True) if file != stem)
@@ -104,12 +134,12 @@ def rated_utterances(
     for file, stem in zip(files, stems, strict=True):
         speaker, session = described.get(file, (UNKNOWN_SPEAKER, ""))
         try:
-            seconds = audio_seconds(folder / file)
+            seconds = audio_seconds(place.path(file))
         except BadAudio as fault:
             problems.append(Problem(fault.path, fault.what))
             seconds = math.nan
         name = stem if taken[stem] == 1 else file
-        utterances.append(Utterance(name, folder / file, speaker, session, seconds))
+        utterances.append(Utterance(name, place.path(file), speaker, session, seconds))
     return utterances
 
 

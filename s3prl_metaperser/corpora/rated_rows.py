@@ -6,6 +6,7 @@ option ``duplicates``; what is left out is counted, and an error names the file 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,14 +22,16 @@ from s3prl_metaperser.corpora.base import (
     Rating,
     Suggestions,
 )
-from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet
+from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet, UnknownLabel
 from s3prl_metaperser.corpora.rated_files import Place, rated_utterances
+from s3prl_metaperser.corpora.segments import CUT, TOLERANCE
 from s3prl_metaperser.errors import UserError, unknown_name
 
 #: What may be done with a second row for the same file and rater.
 DUPLICATES = ("error", "union", "first")
 
 DROPPED_BLANK = "ratings: blank label"
+DROPPED_UNRATED_AUDIO = "files: audio without a rating, beside rated files"
 DROPPED_REPEATED = "ratings: repeated, the first is used"
 
 _Raters = dict[str, tuple[int, Cell]]  # rater -> (line, answer)
@@ -60,6 +63,7 @@ class RatedRows:
             raise UserError(f"{what}, so repeated rows have no union. Set duplicates to 'first', or 'error'.")
         self.path, self.label_set, self.place = path, label_set, place
         self._duplicates, self._hint = duplicates, hint
+        self._which = "--duplicates union or first" if label_set.kind == "multi" else "--duplicates first"
         self.rated: dict[str, _Raters] = {}
         self.dropped: Counter[str] = Counter()
         self.merged: Counter[str] = Counter()
@@ -68,9 +72,15 @@ class RatedRows:
         self._parsed: dict[str, Cell] = {}
         self._used: Counter[str] = Counter()  # how many ratings have this text
         self._united = 0
+        self._ends: dict[tuple[str, float], int] = {}  # (file, seconds) -> the line that says that it ends there
 
-    def add(self, line: int, file: str, rater: str, label: str) -> None:
+    def add(self, line: int, file: str, rater: str, label: str, end: float | None = None) -> None:
         """One row.
+
+        Args:
+            line: where it stands.
+            file, rater, label: as written.
+            end: seconds at which what was rated ends, where the table says so: that must be the end of the file.
 
         Raises:
             UserError: the file is elsewhere, the set does not take the label, or the row is a second one.
@@ -84,13 +94,15 @@ class RatedRows:
             self.dropped[DROPPED_BLANK] += 1
             return
         name = self._files[file]
+        if end is not None:
+            self._ends.setdefault((name, end), line)
         raters = self.rated.setdefault(name, {})
         if rater in raters:
             first, before = raters[rater]
             if self._duplicates == "error":
                 raise UserError(
                     f"{self.path}:{line}: a second row for {name!r} by {rater!r}; the first is line {first}. "
-                    "Remove one (or, in training, datarc.duplicates: 'union' or 'first')."
+                    f"Remove one, or say which: {self._which} (training: datarc.duplicates)."
                 )
             if self._duplicates == "first":
                 self.dropped[DROPPED_REPEATED] += 1
@@ -125,6 +137,8 @@ class RatedRows:
         self.dropped[DROPPED_NOTHING_LEFT] += sum(map(len, self.rated.values())) - sum(map(len, kept.values()))
         self.dropped[DROPPED_UNRATED] += len(self.rated) - len(kept)
         utterances = rated_utterances(self.place, list(kept), self.dropped, self.problems, described)
+        self._check_ends(dict(zip(kept, (utterance.seconds for utterance in utterances), strict=True)))
+        self.dropped[DROPPED_UNRATED_AUDIO] += self.place.unrated(self.rated)
         ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
         ratings = [
             Rating(ids[file], rater, cell.ticks, cell.value, cell.shares)
@@ -143,12 +157,19 @@ class RatedRows:
             merged=dict(sorted(self.merged.items())),
         )
 
+    def _check_ends(self, seconds: Mapping[str, float]) -> None:
+        for (file, end), line in self._ends.items():
+            if abs(seconds.get(file, math.nan) - end) > TOLERANCE:  # never of a file that cannot be read
+                length = f"{seconds[file]:.3f} s long"
+                raise UserError(f"{self.path}:{line}: {file!r} is {length}, and rated up to {end:.3f} s. {CUT}")
+
     def _read(self, label: str, rater: str, line: int) -> Cell:
         try:
             return self.label_set.checked(label)
         except LabelError as fault:
-            what = f"{self.path}:{line}: {fault.what} (rater {rater[:60]!r}). {fault.hint}{self._hint}"
-            raise UserError(what) from None
+            drop = " Or leave such labels out: --unknown-labels drop (training: datarc.unknown_labels)."
+            hint = fault.hint + (drop if isinstance(fault, UnknownLabel) else "") + self._hint
+            raise UserError(f"{self.path}:{line}: {fault.what} (rater {rater[:60]!r}). {hint}") from None
 
     def _count(self, cell: Cell, ratings: int) -> None:
         self.dropped[DROPPED_OTHER] += ratings * cell.others

@@ -7,15 +7,15 @@ labels they are, the table is refused with that question and never read in one o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from s3prl_metaperser.corpora.people import Who, fold, is_fact, is_no_person
 from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
 
 FILE, RATER, LABEL, VALUE = "file", "rater", "label", "value"
-_TIMES = ("start", "end")
+TIMES = ("start", "end")
 #: crowd-kit's names of a file, and last since they can be something else beside one.
 _LAST_FILES = ("task", "name")
 
@@ -57,7 +57,7 @@ class Columns:
         rater: index of the column that names the rater; None where it is wide, or where all labels are one listener's.
         label: index of the label's column; None where the table is wide.
         listener: whose labels they are, where no column says so.
-        times: indices of ``start`` and ``end``.
+        times: ``start`` and ``end`` -> index, where there are such columns.
         unused: names of the columns that nothing is read from.
         unnamed: indices of a wide table's columns without a name, which must be empty.
     """
@@ -67,7 +67,7 @@ class Columns:
     rater: int | None = None
     label: int | None = None
     listener: str | None = None
-    times: tuple[int, ...] = ()
+    times: Mapping[str, int] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     unnamed: tuple[int, ...] = ()
 
@@ -95,7 +95,7 @@ def columns_of(path: Path, header: Sequence[str], who: Who, *, scale: bool = Fal
 def is_known(name: str) -> bool:
     """Whether a column's name says what it is: it tells which separator a header is written with."""
     kinds = (_FILES, _RATERS, _LABELS)
-    return (folded := fold(name)) in (*_LAST_FILES, *_TIMES, VALUE) or any(kind.fullmatch(folded) for kind in kinds)
+    return (folded := fold(name)) in (*_LAST_FILES, *TIMES, VALUE) or any(kind.fullmatch(folded) for kind in kinds)
 
 
 def says_who(name: str) -> bool:
@@ -108,8 +108,8 @@ class _Header:
         self.path, self.names, self.who, self.scale = path, names, who, scale
         self.folded = [fold(name) for name in names]
         self.file = self._file()
-        self.times = tuple(n for n, name in enumerate(self.folded) if name in _TIMES)
-        self.free = [n for n in range(len(names)) if n not in (self.file, *self.times)]
+        self.times = {name: n for n, name in enumerate(self.folded) if name in TIMES}
+        self.free = [n for n in range(len(names)) if n not in (self.file, *self.times.values())]
 
     def columns(self) -> Columns:
         wanted = [name.strip() for name in self.who.raters or ()]

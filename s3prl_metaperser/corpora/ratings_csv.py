@@ -20,32 +20,22 @@ file of this machine.
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
 from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
 from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.corpora.label_sets import LABEL_SETS
+from s3prl_metaperser.corpora.label_sets import OWN_LABELS, label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
-from s3prl_metaperser.corpora.rating_columns import Columns, columns_of, is_known
+from s3prl_metaperser.corpora.rating_columns import TIMES, Columns, columns_of, is_known
 from s3prl_metaperser.corpora.reader import Reader
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.corpora.segments import segment_end
+from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.paths import user_path
-
-#: A label set of its own, beside ratings.csv.
-LABELS = "labels.yaml"
-#: What to do where IEMOCAP's labels do not fit.
-OWN_LABELS = (
-    " Other labels than IEMOCAP's? Name a registered set (datarc.labels; `metaperser list labels`), or put labels.yaml "
-    "beside ratings.csv: {name: mine, kind: single, classes: [calm, tense]}."
-)
-
-_WHOLE_FILE = {"", "0", "0.0", "nat", "nan", "0 days", "0 days 00:00:00"}
 
 
 def read(
@@ -53,7 +43,8 @@ def read(
     *,
     duplicates: Literal["error", "union", "first"] = "error",
     outside: bool = False,
-    labels: str | None = None,
+    labels: Mapping[str, str] | str | None = None,
+    unknown_labels: Literal["error", "drop"] | None = None,
     rater_column: str | None = None,
     raters: tuple[str, ...] | None = None,
     alike_raters: Literal["error", "one", "distinct"] = "error",
@@ -66,8 +57,10 @@ def read(
         duplicates: what to do with a second row for the same file and rater: ``"error"``, ``"union"`` of the
             labels (where several may be ticked), or ``"first"``, which leaves later rows out and counts them.
         outside: whether files may be outside that folder.
-        labels: the name of a registered label set, or a file like ``labels.yaml``; by default ``labels.yaml`` beside
-            the CSV file, else IEMOCAP's labels.
+        labels: the name of a registered label set, a file like ``labels.yaml``, or what becomes of single labels,
+            ``{contempt: other}``; by default ``labels.yaml`` beside the CSV file, else IEMOCAP's labels.
+        unknown_labels: what happens to labels that the set does not know, ``"error"`` or ``"drop"`` (left out and
+            counted); by default what the set itself says.
         rater_column: the column that says who rated, where it has none of the known names.
         raters: the raters to read, whatever they are called; the labels of others are left out and counted.
         alike_raters: what raters are whose names differ only by case, Unicode form or leading zeros; see :class:`.Who`.
@@ -81,26 +74,14 @@ def read(
     """
     path = _table_at(root)
     who = Who(rater_column, raters, alike_raters, tuple(exclude_raters or ()))
-    return read_table(path, label_set_of(path.parent, labels), duplicates=duplicates, outside=outside, who=who)
-
-
-def label_set_of(folder: Path, labels: str | None = None) -> LabelSet | None:
-    """The label set that ``labels`` names (a registered set, or a file, also relative to ``folder``).
-
-    Without ``labels`` the one in ``labels.yaml``; None where there is no such file.
-
-    Raises:
-        UserError: no such set or file, or a file that is no label set.
-    """
-    if labels is None:
-        own = folder / LABELS
-        return LabelSet.from_yaml(own) if os.path.lexists(own) else None
-    if labels in LABEL_SETS.names():
-        return LABEL_SETS.get(labels)
-    for path in (user_path(labels), folder / labels):
-        if path.is_file():
-            return LabelSet.from_yaml(path)
-    raise UserError(f"{unknown_name('label set', labels, LABEL_SETS.names())} No such file either.")
+    return read_table(
+        path,
+        label_set_of(path.parent, labels),
+        duplicates=duplicates,
+        outside=outside,
+        who=who,
+        unknown_labels=unknown_labels,
+    )
 
 
 def _table_at(root: Path) -> Path:
@@ -119,13 +100,14 @@ def read_table(
     audio: Path | None = None,
     who: Who | None = None,
     outside: bool = False,
+    unknown_labels: Literal["error", "drop"] | None = None,
 ) -> Corpus:
     """Read ``ratings.csv`` with the labels of a given set.
 
     An utterance's id is its path without the extension; where two files differ in nothing but that, they keep it.
 
     Args:
-        root: as in :func:`read`, and so are ``duplicates`` and ``outside``.
+        root: as in :func:`read`, and so are ``duplicates``, ``outside`` and ``unknown_labels``.
         label_set: None for IEMOCAP's; then an unknown label's error explains ``labels.yaml``.
         audio: the folder that files are relative to; by default that of the CSV file.
         who: what is said about whose labels they are.
@@ -138,7 +120,7 @@ def read_table(
     folder = path.parent if audio is None else user_path(audio)
     rows = RatedRows(
         path,
-        iemocap.LABEL_SET if label_set is None else label_set,
+        (iemocap.LABEL_SET if label_set is None else label_set).with_unknown(unknown_labels),
         Place(folder, outside),
         duplicates=duplicates,
         hint=OWN_LABELS if label_set is None else "",
@@ -147,9 +129,9 @@ def read_table(
     people = People(path, who)
     table = csv_rows.rows(path, is_known)
     columns = columns_of(path, csv_rows.read_header(path, table, ()), who, scale=rows.label_set.kind == "ordinal")
-    for line, file, rater, label in _cells(path, table, columns):
+    for line, file, rater, label, end in _cells(path, table, columns):
         if (person := people.person(rater, line)) is not None:
-            rows.add(line, file, person, label)
+            rows.add(line, file, person, label, end)
     people.check()
     rows.dropped[DROPPED_RATER] += people.left_out
     if columns.note:
@@ -157,21 +139,23 @@ def read_table(
     return rows.corpus("ratings_csv", suggested=Suggestions() if label_set else iemocap.SUGGESTED)
 
 
-def _cells(path: Path, table: csv_rows.Rows, columns: Columns) -> Iterator[tuple[int, str, str, str]]:
-    """(line, file, rater, label) of every row or, in the wide form, of every row and rater."""
+def _cells(path: Path, table: csv_rows.Rows, columns: Columns) -> Iterator[tuple[int, str, str, str, float | None]]:
+    """(line, file, rater, label, end) of every row or, in the wide form, of every row and rater."""
     for number, (line, row) in enumerate(table):
-        if any(row[n].strip().lower() not in _WHOLE_FILE for n in columns.times):
-            raise UserError(f"{path}:{line}: start and end are not supported. Cut the segments into files.")
+        end = None
+        if columns.times:
+            start, stop = (row[n] if (n := columns.times.get(name)) is not None else "" for name in TIMES)
+            end = segment_end(start, stop, path, line)
         for n in columns.unnamed:
             if row[n].strip() not in ("", str(number), str(number + 1)):  # a data frame's index is nobody's
                 what = f"column {n + 1} has no name. Name its rater, or remove it"
                 raise UserError(f"{path}:{line}: {row[n][:60]!r} stands here, but {what}.")
         if columns.label is None:
             for n, rater in columns.people:
-                yield line, row[columns.file], rater, row[n]
+                yield line, row[columns.file], rater, row[n], end
         else:
             rater = columns.listener or "" if columns.rater is None else row[columns.rater]
-            yield line, row[columns.file], rater, row[columns.label]
+            yield line, row[columns.file], rater, row[columns.label], end
 
 
 # What is already on disk has been allowed to be where it is.

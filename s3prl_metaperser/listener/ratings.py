@@ -54,6 +54,8 @@ def read_ratings(
     rater_column: str | None = None,
     alike_raters: Literal["error", "one", "distinct"] = "error",
     all_one: bool = False,
+    duplicates: Literal["error", "union", "first"] = "error",
+    unknown_labels: Literal["error", "drop"] | None = None,
 ) -> LabelledClips:
     """Read one listener's labels.
 
@@ -67,13 +69,23 @@ def read_ratings(
         alike_raters: what raters are whose names differ only by case, Unicode form or leading zeros; see :class:`.Who`.
         all_one: all labels are one listener's (``rater``, by default "listener"), whatever columns there are.
 
+        duplicates, unknown_labels: as in :func:`.ratings_csv.read`; an unknown label is an error by default.
+
     Raises:
         UserError: as :func:`.ratings_csv.read_table`; or no such rater, or audio of this rater's that cannot be read.
     """
     who = Who(rater_column, None if rater is None else (rater,), alike_raters, listener=NAMELESS, all_one=all_one)
     if all_one:
         who = replace(who, raters=None, listener=rater or NAMELESS)
-    corpus = ratings_csv.read_table(path, for_listeners(label_set), audio=root, who=who, outside=outside)
+    corpus = ratings_csv.read_table(
+        path,
+        for_listeners(label_set),
+        audio=root,
+        who=who,
+        outside=outside,
+        duplicates=duplicates,
+        unknown_labels=unknown_labels,
+    )
     summary = corpus.rater_summary()
     if len(summary) > 1:
         known = ", ".join(f"{name} ({entry['utterances']} clips)" for name, entry in sorted(summary.items()))

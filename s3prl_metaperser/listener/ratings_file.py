@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
@@ -34,6 +35,7 @@ class RatingsFile:
         label_set: the model's; labels are looked up in it.
         rater: whose labels; by default those of the only rater in the file, or ``listener``.
         rater_column, alike_raters, all_one: as :func:`.read_ratings`; ``all_one`` where no column says who rated.
+        reading: ``duplicates``, ``outside`` and ``unknown_labels`` of :func:`.read_ratings`.
 
     Attributes:
         answers: file relative to ``root``, with forward slashes -> the answer, as read when the file was opened.
@@ -53,12 +55,14 @@ class RatingsFile:
         rater_column: str | None = None,
         alike_raters: Literal["error", "one", "distinct"] = "error",
         all_one: bool = False,
+        **reading: Any,
     ):
         if rater is not None and is_blank(rater.strip()):
             raise UserError(f"--rater is {shown(rater)}. Name who is listening.")
         named = None if rater is None else (rater.strip(),)
         self.path, self.root, self._scale = path, root, label_set.kind == "ordinal"
         self._who = Who(rater_column, named, alike_raters, listener=NAMELESS, all_one=all_one)
+        self._reading = reading
         self._header = list(_HEADER)
         self._rows: list[tuple[int, list[str]]] = []  # each with its line
         self._hash: str | None = None
@@ -91,16 +95,22 @@ class RatingsFile:
         if columns.rater is not None:
             row[columns.rater] = inert(self.rater)
         for number, (line, old) in enumerate(self._rows):
-            if self._person(old, line) == self.rater and _plain(old[columns.file]) == file:
+            if self._is_mine(line, old, file):
                 place, row = number, list(old)
                 break
         assert columns.label is not None
         row[columns.label] = inert(answer_text(answer))
-        rows = [*self._rows[:place], (0, row), *self._rows[place + 1 :]]
+        others = [each for each in self._rows[place + 1 :] if not self._is_mine(*each, file)]  # repeated ones go
+        rows = [*self._rows[:place], (0, row), *others]
         text = csv_text([self._header, *(row for _, row in rows)], as_written=True)  # what others wrote stays as it is
         write_text(self.path.resolve(), text, private=True)
         self._rows, self._hash = rows, text_hash(text)  # the file itself may have changed by now
         self.answers[file] = answer
+
+    def _is_mine(self, line: int, row: Sequence[str], file: str) -> bool:
+        """Whether a row is this listener's for a file, whose accents may be stored in another form."""
+        names = (unicodedata.normalize("NFC", name) for name in (_plain(row[self._columns.file]), file))
+        return self._person(row, line) == self.rater and len(set(names)) == 1
 
     def _refresh(self) -> None:
         """Read the rows again if another session or an editor has changed them."""
@@ -143,9 +153,13 @@ class RatingsFile:
         """This listener's answers, through the corpus reader, whose errors name file and line."""
         if self.rater not in (self._person(row, line) for line, row in self._rows):
             return {}
-        corpus = ratings_csv.read_table(self.path, for_listeners(label_set), audio=self.root, who=self._who)
-        paths = {utterance.id: utterance.path.relative_to(self.root).as_posix() for utterance in corpus.utterances}
-        return {paths[rating.utterance]: rating.answer for rating in corpus.ratings}
+        corpus = ratings_csv.read_table(
+            self.path, for_listeners(label_set), audio=self.root, who=self._who, **self._reading
+        )
+        paths = {utterance.id: utterance.path for utterance in corpus.utterances}
+        inside = {name: path.relative_to(self.root) for name, path in paths.items() if path.is_relative_to(self.root)}
+        named = {name: inside[name].as_posix() if name in inside else str(path) for name, path in paths.items()}
+        return {named[rating.utterance]: rating.answer for rating in corpus.ratings}
 
 
 def _plain(file: str) -> str:

@@ -77,6 +77,7 @@ class ListeningSession:
         rater: who listens.
         every: adapt after so many labels.
         rater_column, alike_raters, all_one: as :func:`.read_ratings`.
+        reading: ``duplicates``, ``outside`` and ``unknown_labels`` of :func:`.read_ratings`.
 
     Attributes:
         clips: N paths relative to ``folder``.
@@ -98,6 +99,7 @@ class ListeningSession:
         rater_column: str | None = None,
         alike_raters: Literal["error", "one", "distinct"] = "error",
         all_one: bool = False,
+        **reading: Any,
     ):
         if not folder.is_dir():
             raise UserError(f"--clips {folder}: no such folder.")
@@ -119,6 +121,7 @@ class ListeningSession:
             rater_column=rater_column,
             alike_raters=alike_raters,
             all_one=all_one,
+            **reading,
         )
         place = {name: index for index, name in enumerate(self.clips)}
         self.elsewhere = sum(name not in place for name in self.file.answers)

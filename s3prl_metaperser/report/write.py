@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from s3prl_metaperser.corpora import Corpus, stored_corpus
 from s3prl_metaperser.errors import UserError
@@ -77,8 +79,13 @@ def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None
     return Written(Path(out), sum(len(report.gathered.results) for report in reports), missing, rows)
 
 
-def open_evaluated_corpus(name: str | None, root: str | None, labels: str | None = None) -> Corpus | None:
-    """The corpus that ``--corpus``, ``--root`` and ``--labels`` name; None where neither of the first two is given.
+def open_evaluated_corpus(name: str | None, root: str | None, options: Mapping[str, Any]) -> Corpus | None:
+    """The corpus that ``--corpus`` and ``--root`` name; None where neither is given.
+
+    Args:
+        name: the reader's.
+        root: its folder.
+        options: of the reader, as training had them.
 
     Raises:
         UserError: only one of them is given, or the corpus cannot be read.
@@ -87,4 +94,4 @@ def open_evaluated_corpus(name: str | None, root: str | None, labels: str | None
         return None
     if name is None or root is None:
         raise UserError("--corpus and --root go together: the corpus that was evaluated, and its folder.")
-    return stored_corpus(name, root, **({} if labels is None else {"labels": labels}))
+    return stored_corpus(name, root, **options)
