@@ -45,6 +45,7 @@ class DataOptions:
     test_sessions: tuple[str, ...] | None = None
     validation_session: str | None = None
     equal_audio: Literal["error", "first", "allow"] = "error"
+    equal_raters: Literal["error", "allow"] = "error"
     duplicates: Literal["error", "union", "first"] = "error"
     outside: bool = option(False, affects="files")
     smoothing: Fraction = 0.05

@@ -8,9 +8,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.storage.provenance import digest
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora.alike import Answers
 
 #: Keys of ``Corpus.dropped`` that readers share.
 DROPPED_OTHER = "ticks: other"
@@ -21,6 +25,8 @@ DROPPED_UNRATED = "utterances: no rating left"
 
 #: One to test, one to validate, one to train.
 FEWEST_RATERS = 3
+#: Who speaks where nothing says it.
+UNKNOWN_SPEAKER = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,13 @@ class Corpus:
     @functools.cached_property
     def _by_rater(self) -> dict[str, tuple[Rating, ...]]:
         return by_rater(self.ratings)
+
+    @functools.cached_property
+    def answers(self) -> Answers:
+        """The ratings as arrays, made once."""
+        from s3prl_metaperser.corpora.alike import Answers
+
+        return Answers.of(self.ratings, self.label_set)
 
     def fingerprint(self) -> str:
         """SHA-256 over label set, utterances (id, speaker, session) and ratings; not over where the files are.

@@ -12,14 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
-from s3prl_metaperser.corpora.base import Problem, Utterance
+from s3prl_metaperser.corpora.base import UNKNOWN_SPEAKER, Problem, Utterance
 from s3prl_metaperser.corpora.folders import audio_in, on_disk
 from s3prl_metaperser.corpora.people import spelling_key
 from s3prl_metaperser.errors import UserError, shown
 
 #: The column with the file's name, by any of these names.
 FILE = ("file", "task", "name")
-UNKNOWN_SPEAKER = "unknown"
 DROPPED_FILE = "files: in files.csv without a rating"
 
 _COLUMNS = {*FILE, "speaker", "session"}

@@ -42,7 +42,7 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
         - ``merged``: ``"label -> class"`` -> how many ticks the label set merged so
         - ``problems``: list of ``{"path": file or file:line, "what": text, "serious": bool}``
     """
-    problems = list(corpus.problems)
+    problems = [*corpus.problems, *(Problem(str(corpus.root), str(a), a.certain) for a in corpus.answers.all_alike())]
     if decode_audio:
         problems += _audio_problems(corpus, progress)
     return {

@@ -195,6 +195,7 @@ class Result:
     engine: str  # how adaptation was computed: closed form, loop, adjoint (the whole model) or autograd
     episodes: tuple[Episode, ...]  # the predictions
     trajectory: tuple[Point, ...] | None = None  # after other numbers of steps; null where there is none
+    doubts: tuple[str, ...] = ()  # what may have leaked through the split all the same; left out where there is nothing
     hashes: Hashes  # of what the numbers depend on
     options: dict[str, Any]  # the whole configuration, defaults filled in
     versions: dict[str, str]  # of Python and the packages that numbers depend on
@@ -289,6 +290,8 @@ class Result:
                 del content["hashes"][name]
         if self.selected is None:
             del content["selected"]
+        if not self.doubts:
+            del content["doubts"]
         if self.label_set is None:
             del content["label_set"]
         else:

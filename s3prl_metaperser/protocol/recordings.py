@@ -45,9 +45,9 @@ def recording_leaks(split: Split, sounds: Mapping[str, str]) -> Iterator[tuple[s
         own = {rater: [r.utterance for r in rated] for rater, rated in split.ratings_of(role).items()}
         doubled = {rater: groups for rater, used in own.items() if (groups := equal_recordings(sounds, used))}
         if doubled:
-            found = {tuple(group): group for groups in doubled.values() for group in groups}
+            each = {tuple(group): group for groups in doubled.values() for group in groups}
             who = in_role(f"{role} rater", list(doubled))
-            yield f"can be both support and query of one episode of {who}", list(found.values())
+            yield f"can be both support and query of one episode of {who}", list(each.values())
     if split.scenario == "unseen" and (found := _across(sounds, tested, trained | validated)):
         yield "would be tested on and learned from", found
     if split.validation_session is not None and (found := _across(sounds, validated, trained)):

@@ -7,12 +7,14 @@ the test rater's support and query utterances both come from the test sessions.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Rating, by_rater
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.protocol.doubts import doubtful_raters, speakers_on_both_sides
 
 SCENARIOS = ("seen", "unseen")
 #: Folds where neither the options nor the corpus name the test raters; fewer where it has fewer raters.
@@ -33,6 +35,7 @@ class Split:
         test: the test raters' ratings; touched in meta-testing alone.
         notes: what was left out and why, with counts; for the log.
         validation_session: whose utterances validation alone uses; None where it shares the training utterances.
+        doubts: what may leak through it all the same: raters that may be no second person, speakers on both sides.
     """
 
     scenario: str
@@ -45,10 +48,16 @@ class Split:
     test: tuple[Rating, ...]
     notes: tuple[str, ...] = ()
     validation_session: str | None = None
+    doubts: tuple[str, ...] = ()
 
     def ratings_of(self, role: str) -> Mapping[str, tuple[Rating, ...]]:
         """Rater -> its ratings in this role: ``train``, ``validation`` or ``test``."""
         return self._by_role[role]
+
+    @property
+    def roles(self) -> dict[str, tuple[str, ...]]:
+        """``train``, ``validation`` and ``test`` -> raters."""
+        return {"train": self.train_raters, "validation": self.validation_raters, "test": self.test_raters}
 
     @functools.cached_property
     def _by_role(self) -> Mapping[str, Mapping[str, tuple[Rating, ...]]]:
@@ -74,6 +83,7 @@ def make_split(
     exclude_raters: Sequence[str] | None = None,
     test_sessions: Sequence[str] | None = None,
     validation_session: str | None = None,
+    equal_raters: str = "error",
 ) -> Split:
     """The split of one scenario and fold.
 
@@ -85,9 +95,11 @@ def make_split(
         test_sessions: the sessions that Unseen tests on; by default those that the corpus suggests.
         validation_session: a training session of Unseen that is held out for the validation rater's episodes; ``auto``
             for the last one. By default none is, and validation uses the utterances that training does.
+        equal_raters: ``allow`` takes raters whose answers are certainly not those of another person as they are.
 
     Raises:
-        UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split.
+        UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split; or a training
+            rater is a test or validation rater under another name, or their vote (:mod:`.corpora.alike`).
 
     Examples:
         >>> split = make_split(load_corpus("iemocap", demo), scenario="unseen", fold="fold2")
@@ -159,7 +171,11 @@ def make_split(
                 f"{in_role('validation rater', validating)}); choose other test_raters or test_sessions."
             )
     check_leakage(corpus, split)
-    return split
+    doubts = doubtful_raters(corpus, split.roles, corpus.answers, allow=equal_raters == "allow")
+    if scenario == "unseen":
+        learned, heard = ({r.utterance for r in part} for part in ((*split.train, *split.validation), split.test))
+        doubts += speakers_on_both_sides(corpus, learned, heard)
+    return dataclasses.replace(split, doubts=tuple(doubts))
 
 
 def said_of(raters: Sequence[str], one: Callable[[str], str], all_of_them: Callable[[], str]) -> list[str]:

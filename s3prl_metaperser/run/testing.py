@@ -67,6 +67,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
+        doubts=folds.doubts,
         selected=_selected(opened, state, checkpoint),
         engine=opened.system.engine(state),
         seconds=seconds,

@@ -19,11 +19,13 @@ import numpy as np
 from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.config.section import numbers_of
 from s3prl_metaperser.corpora import Corpus, open_corpus
+from s3prl_metaperser.corpora.alike import Answers
 from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.protocol.doubts import doubtful_raters
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
-from s3prl_metaperser.protocol.recordings import refuse_equal_recordings
+from s3prl_metaperser.protocol.recordings import equal_recordings, refuse_equal_recordings
 from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.storage.paths import cache_root
@@ -73,6 +75,7 @@ def split_by_rater(corpus: Corpus, data: DataOptions) -> Split:
         exclude_raters=data.exclude_raters,
         test_sessions=data.test_sessions,
         validation_session=data.validation_session,
+        equal_raters=data.equal_raters,
     )
 
 
@@ -126,8 +129,13 @@ class Workspace:
         Raises:
             UserError: naming the files and the option that drops or allows them.
         """
-        if self.options.downstream_expert.datarc.equal_audio == "error":
+        data = self.options.downstream_expert.datarc
+        if data.equal_audio == "error":
             refuse_equal_recordings(self.corpus, self.split, self.contents.sounds)
+        if data.equal_audio != "allow" and equal_recordings(self.contents.sounds, self.contents.sounds):
+            same = {utterance: sound for utterance, sound in self.contents.sounds.items() if sound}
+            answers = Answers.of(self.corpus.ratings, self.corpus.label_set, same)
+            doubtful_raters(self.corpus, self.split.roles, answers, allow=data.equal_raters == "allow")
 
     def store(self, identity: FeatureIdentity):
         """The feature store of an upstream."""
@@ -340,7 +348,7 @@ class Workspace:
             lambda rater: f"has {rated[rater]} ratings, fewer than K={shots}: its episodes hold {rated[rater]}",
             lambda: f"have fewer ratings than K={shots}: their episodes hold what they have",
         )
-        return lines + list(split.notes)
+        return [*lines, *split.notes, *(f"note: {doubt}" for doubt in split.doubts)]
 
 
 def _part(role: str, raters: Sequence[str]) -> dict[str, Any]:
