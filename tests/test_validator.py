@@ -167,3 +167,31 @@ def test_a_type_that_cannot_be_checked_is_the_programmers_mistake():
     assert build(Odd, {"value": "a"}) == Odd()
     with pytest.raises(TypeError, match="no way to check"):
         validator._converter(3)
+
+
+@dataclass(frozen=True)
+class Long:
+    """Lists as results hold them."""
+
+    numbers: tuple[float, ...] = ()
+    counts: tuple[Annotated[int, validator.at_least(0)], ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "what"),
+    [
+        ("counts", -1, "Bad value -1 for counts[700], expected a number that is not negative."),
+        ("counts", True, "Bad value True for counts[700], expected a whole number."),
+        ("numbers", float("nan"), "Bad value nan for numbers[700]"),
+        ("numbers", True, "Bad value True for numbers[700], expected a number."),
+        ("numbers", 10**400, "Bad value"),
+    ],
+)
+def test_one_wrong_value_in_a_long_list_is_named_by_its_place(key, wrong, what):
+    healthy = {"numbers": [0.5, 1] * 500, "counts": [3, 0] * 500}
+    assert build(Long, healthy, strict=True) == Long((0.5, 1.0) * 500, (3, 0) * 500)
+    assert all(type(number) is float for number in build(Long, healthy, strict=True).numbers)
+    healthy[key][700] = wrong
+    (fault,) = validator.faults(Long, healthy, strict=True)
+    assert fault.keys == (key, 700)
+    assert fault.text.startswith(what)

@@ -81,10 +81,18 @@ def build(cls: type[T], content: Any, where: str = "", *, strict: bool = False, 
     Raises:
         UserError: the first fault; all of them with :func:`faults`.
     """
-    found, problems = _walk(cls, content, where, strict, further)
-    if problems:
+    found, problems = built(cls, content, where, strict=strict, further=further)
+    if found is None:
         raise UserError(problems[0].text)
     return found
+
+
+def built(
+    cls: type[T], content: Any, where: str = "", *, strict: bool = False, further: bool = False
+) -> tuple[T | None, list[Fault]]:
+    """What :func:`build` builds, or None with everything that keeps it from that."""
+    found, problems = _walk(cls, content, where, strict, further)
+    return (None if problems else found), problems
 
 
 def faults(cls: type, content: Any, where: str = "", *, strict: bool = False, further: bool = False) -> list[Fault]:
@@ -310,8 +318,15 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
     def convert(value: Any, keys: Keys, walk: _Walk) -> Any:
         if not isinstance(value, list | tuple) or not (any_number or len(value) == len(kinds)):
             return walk.bad(value, keys, f", expected {expected}.")
-        if numbers and all(type(item) is float and math.isfinite(item) for item in value):
-            return made(value)  # results hold hundreds of thousands
+        if numbers and set(map(type, value)) <= {float, int}:  # results hold hundreds of thousands of them
+            with contextlib.suppress(OverflowError):
+                if all(map(math.isfinite, found := made(map(float, value)))):
+                    return found
+        if any_number and len(value) > 1 and set(map(type, value)) == {int}:  # and of these, few of them different
+            one, trial = _converter(kinds[0]), _Walk(walk.where, walk.strict, walk.further)
+            each_once = {item: one(item, keys, trial) for item in set(value)}
+            if not trial.faults:
+                return made(map(each_once.__getitem__, value))
         if names and not walk.strict:
             return made([_name(item, keys, walk) for item in value])
         each = [_converter(kinds[0])] * len(value) if any_number else [_converter(kind) for kind in kinds]

@@ -399,9 +399,9 @@ def read_with_faults(path: Path) -> tuple[Result | None, list[validator.Fault]]:
         raise UserError(f"{path} has result schema {schema!r}, this version reads {known}. Evaluate again.")
     if isinstance(points := content.get("trajectory"), list):
         content["trajectory"] = [_nested(point) for point in points]
-    if faults := validator.faults(Result, content, strict=True, further=True):
+    result, faults = validator.built(Result, content, strict=True, further=True)
+    if result is None:
         return None, faults
-    result = validator.build(Result, content, strict=True, further=True)
     faults = [validator.Fault(keys, text) for keys, text in _shape_faults(result)]
     object.__setattr__(result, "file", path)
     return (None if faults else result), faults

@@ -48,7 +48,7 @@ def read_json(path: Path) -> Any:
 def _deeper_than(content: Any, most: int) -> bool:
     level = [content]
     for _ in range(most + 1):
-        level = [part for whole in level for part in _parts(whole) if isinstance(part, list | dict)]
+        level = [part for whole in level for part in _parts(whole) if isinstance(part, (list, dict))]
         if not level:
             return False
     return True
