@@ -6,7 +6,7 @@ results read again, and a recogniser that adapts to one listener. Each name is i
     >>> import s3prl_metaperser as mp
     >>> corpus = mp.load_corpus("iemocap", demo)
     >>> split = mp.make_split(corpus, scenario="seen", fold="fold1")
-    >>> split.test_rater in corpus.raters()
+    >>> set(split.test_raters) <= set(corpus.raters())
     True
 """
 

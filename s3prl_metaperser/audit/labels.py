@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -32,7 +31,8 @@ def check_labels(result: Result, corpus: Corpus, findings: Findings) -> None:
         findings.check(False, "options", f"make no split of this corpus: {error}")
         return
     split, cell, raters = workspace.split, result.cell, result.raters
-    ratings = split.ratings_of("test" if cell.split == "test" else "validation")
+    role = "test" if cell.split == "test" else "validation"
+    ratings = split.ratings_of(role)
     findings.equal(result.classes, tuple(corpus.classes), "classes", "what the corpus has")
     if result.label_set is not None:
         findings.equal(result.label_set, corpus.label_set, "label_set", "what the corpus has")
@@ -47,12 +47,14 @@ def check_labels(result: Result, corpus: Corpus, findings: Findings) -> None:
     if not findings.check(not others, "episodes", what):
         return
     used = {utterance for _, utterance in drawn}
-    if cell.scenario == "unseen" and cell.split == "test":
+    if split.queries is not None:
+        used = {utterance for episode in result.episodes for utterance in episode.query}
+    if cell.scenario != "seen" and cell.split == "test":
         learned = used & {rating.utterance for rating in (*split.train, *split.validation)}
         findings.check(
             not learned, "episodes", f"{len(learned)} utterances were trained on, e.g. {sorted(learned)[:1]}"
         )
-    _check_draws(result, ratings, findings)
+    _check_draws(result, workspace, role, ratings, findings)
     _check_ticks(result, workspace, answers, findings)
 
 
@@ -61,18 +63,11 @@ def owner(result: Result, episode: Episode) -> str:
     return episode.rater or result.raters.tested[0]
 
 
-def _check_draws(result: Result, ratings: Mapping[str, Sequence[Rating]], findings: Findings) -> None:
-    cell = result.cell
-    request: dict[str, Any] = {
-        "corpus": result.hashes.corpus,
-        "scenario": cell.scenario,
-        "fold": cell.fold,
-        "shots": cell.shots,
-        "queries": cell.queries,
-        "seeds": cell.seeds,
-    }
+def _check_draws(
+    result: Result, workspace: Workspace, role: str, ratings: Mapping[str, Sequence[Rating]], findings: Findings
+) -> None:
     try:
-        drawn = [make_episodes(mine, **request) for mine in ratings.values()]
+        drawn = [make_episodes(mine, **workspace.request(role)) for mine in ratings.values()]
     except UserError as error:
         findings.check(False, "episodes", f"cannot be drawn: {error}")
         return

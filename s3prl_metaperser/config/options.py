@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, get_type_hints
 
 from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option, turned_off
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
-from s3prl_metaperser.errors import UserError, did_you_mean
+from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
 #: Whose further keys are options that the corpus's reader declares; see :meth:`Options.from_config`.
 OPEN_SECTIONS = ("config.downstream_expert.datarc",)
@@ -32,6 +32,34 @@ class DemoOptions:
     raters: Literal["paper", "identical", "opposed"] = "paper"
 
 
+#: A number of raters, a share of them, or their names.
+Pool = int | float | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """Pools of raters; without ``test`` each fold tests one rater, as in the paper."""
+
+    test: Pool | None = None
+    validation: Pool | None = None
+    folds: Positive = 5
+    minimum: Positive | None = None
+    held_out: Fraction = 0.2
+    seed: Whole = 0
+
+    def __post_init__(self) -> None:
+        for name, pool in (("test", self.test), ("validation", self.validation)):
+            if isinstance(pool, tuple):
+                if len(set(pool)) < max(1, len(pool)):
+                    raise ValueError(f"{name} names a rater twice, or nobody: {shown(list(pool))}.")
+            elif pool is not None and not (0 < pool < 1 or (pool >= 1 and pool == int(pool))):
+                raise ValueError(f"{name}: {pool} is neither a number of raters nor a share of them (0.2).")
+        if self.test is None and self.validation is not None:
+            raise ValueError("validation goes with test: a number of raters, a share of them, or a list of names.")
+        if not self.held_out:
+            raise ValueError("held_out: 0 leaves nothing to test on; it is a share, such as 0.2.")
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Which data, which split of it, and where what is made from it is kept."""
@@ -42,6 +70,7 @@ class DataOptions:
     fold: str = "fold1"
     test_raters: tuple[str, ...] | None = None
     exclude_raters: tuple[str, ...] | None = None
+    pools: PoolOptions = field(default_factory=PoolOptions)
     test_sessions: tuple[str, ...] | None = None
     validation_session: str | None = None
     equal_audio: Literal["error", "first", "allow"] = "error"
@@ -91,6 +120,7 @@ class MetaOptions:
     lslr_lr: NotNegative | None = option(None, zero="With lslr: false the inner rates stay as they are.")
     engine: Literal["auto", "loop"] = option("auto", affects="speed")
     shots: Positive = 32
+    raters_per_step: Positive | None = None
     inner_steps: Positive = 5
     inner_lr: NotNegative = option(0.05, zero="Write the rate at which the inner loop starts, such as 0.05.")
     selection: Literal["best", "best_from_0", "last"] = "best"

@@ -128,7 +128,9 @@ def trained_like_the_initialisation(options: Options) -> Options:
         eval_step=initrc.eval_step,
         save_step=initrc.eval_step,
     )
-    metarc = dataclasses.replace(expert.metarc, shots=initrc.batch_size, combined_set=True, selection="best")
+    metarc = dataclasses.replace(
+        expert.metarc, shots=initrc.batch_size, raters_per_step=None, combined_set=True, selection="best"
+    )
     return dataclasses.replace(
         options,
         runner=runner,

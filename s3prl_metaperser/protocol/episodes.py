@@ -6,13 +6,13 @@ file, and read by every system.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.protocol.splits import said_of
+from s3prl_metaperser.protocol.splits import HELD_OUT, said_of
 from s3prl_metaperser.seeding import numpy_generator, seed_from
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.json_files import read_json
@@ -69,8 +69,15 @@ def make_episodes(
     shots: int,
     queries: int,
     seeds: Sequence[int],
+    queries_from: Collection[str] | None = None,
+    by_rater_alone: bool = False,
 ) -> EpisodeList:
     """Draw one episode a seed from one rater's ratings, without replacement and without overlap.
+
+    Args:
+        queries_from: ids that queries are drawn from, and support samples are not; by default both come from all.
+        by_rater_alone: whether a draw is a function of (corpus, rater, seed) alone, whatever the fold: then the support
+            samples of a smaller K are the first of a larger one's, and queries are the same as far as ratings go round.
 
     Raises:
         UserError: the rater has K ratings or fewer, so that nothing is left to test on.
@@ -85,6 +92,9 @@ def make_episodes(
     """
     rater = ratings[0].rater
     rated = sorted(rating.utterance for rating in ratings)
+    if queries_from is not None or by_rater_alone:
+        asked = EpisodeList(corpus, scenario, fold, rater, "", shots, queries, ())
+        return _by_rater_alone(rated, queries_from, asked, seeds)
     if len(rated) <= shots:
         raise UserError(
             f"Rater {rater} has {len(rated)} rated utterance(s) in {scenario}/{fold}; K={shots} support utterances "
@@ -99,6 +109,32 @@ def make_episodes(
     return EpisodeList(corpus, scenario, fold, rater, pool_hash(rated), shots, queries, tuple(episodes))
 
 
+def _by_rater_alone(
+    rated: Sequence[str], queries_from: Collection[str] | None, asked: EpisodeList, seeds: Sequence[int]
+) -> EpisodeList:
+    """The list that is asked for, with its episodes."""
+    shown = [u for u in rated if queries_from is None or u not in queries_from]
+    heard = rated if queries_from is None else [u for u in rated if u in queries_from]
+    left = len(heard) if queries_from is not None else len(heard) - asked.shots
+    if len(shown) < asked.shots or left < 1:
+        raise UserError(
+            f"Rater {asked.rater} has {len(shown)} rated utterance(s) for the support and {max(left, 0)} for queries "
+            f"in {asked.scenario}/{asked.fold}; K={asked.shots} and at least one are needed. Lower evalrc.shots, or "
+            "choose other test raters (datarc.pools)."
+        )
+    episodes = []
+    for seed in seeds:
+        order = [shown[i] for i in numpy_generator("support", asked.corpus, asked.rater, seed).permutation(len(shown))]
+        if queries_from is None:
+            query = order[::-1][: min(asked.queries, left)]
+        else:
+            drawn = numpy_generator("query", asked.corpus, asked.rater, seed).permutation(len(heard))
+            query = [heard[i] for i in drawn[: asked.queries]]
+        episodes.append(Episode(seed, tuple(order[: asked.shots]), tuple(query)))
+    pool = pool_hash(rated) if queries_from is None else pool_hash([*shown, "queries", *heard])
+    return replace(asked, pool=pool, episodes=tuple(episodes))
+
+
 def key_of(lists: Sequence[EpisodeList]) -> str:
     """Names the episodes of several raters; the key of one list is its own."""
     return lists[0].key if len(lists) == 1 else _key(*(each.key for each in lists))
@@ -110,6 +146,16 @@ def shrink_notes(lists: Sequence[EpisodeList]) -> list[str]:
     if not short:
         return []
     first = lists[0]
+    if first.scenario in HELD_OUT:
+        what = f"{HELD_OUT[first.scenario]}s held out, fewer than Q = {first.queries}"
+        return said_of(
+            list(short),
+            lambda rater: f"has {short[rater].queries_used} rated utterances of {what}: all are queries",
+            lambda: (
+                f"have {min(each.queries_used for each in short.values())} or more rated utterances of {what}: all "
+                "are queries"
+            ),
+        )
     wanted = f"fewer than K + Q = {first.shots + first.queries}: K stays {first.shots}, Q shrinks to"
     return said_of(
         list(short),
@@ -132,29 +178,39 @@ def frozen_episodes(folder: Path, ratings: Sequence[Rating], **request) -> Episo
     Raises:
         UserError: the file is not what the request makes; it was edited or is damaged.
     """
-    made = make_episodes(ratings, **request)
-    path = folder / f"{made.scenario}-{made.fold}-{made.rater.replace('/', '_')}-k{made.shots}-{made.key[:12]}.json"
+    return frozen_fold(folder, {"": ratings}, **request)[0]
+
+
+def frozen_fold(folder: Path, ratings: Mapping[str, Sequence[Rating]], **request) -> tuple[EpisodeList, ...]:
+    """The episode lists of all raters of a fold, which share a file; as :func:`frozen_episodes`, for each of them."""
+    made = tuple(make_episodes(mine, **request) for mine in ratings.values())
+    first, key = made[0], key_of(made)[:12]
+    whose = first.rater.replace("/", "_") if len(made) == 1 else f"{len(made)}-raters"
+    path = folder / f"{first.scenario}-{first.fold}-{whose}-k{first.shots}-{key}.json"
     if not path.exists():
-        write_json(path, asdict(made))
+        write_json(path, asdict(first) if len(made) == 1 else {"raters": [asdict(each) for each in made]})
         return made
     try:
         stored = _read(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not an episode list ({error}). Delete it; it is redrawn.") from None
     if stored != made:
+        unlike = next((pair for pair in zip(stored, made, strict=False) if pair[0] != pair[1]), None)
+        what = f"{len(stored)} raters instead of {len(made)}" if unlike is None else _difference(*unlike)
         raise UserError(
-            f"{path} differs from the episodes that its request draws ({_difference(stored, made)}): it was edited or "
+            f"{path} differs from the episodes that its request draws ({what}): it was edited or "
             "made by another version. Delete it to redraw it, or use the version that made it."
         )
-    return stored
+    return made
 
 
-def _read(path: Path) -> EpisodeList:
+def _read(path: Path) -> tuple[EpisodeList, ...]:
     content = read_json(path)
-    episodes = tuple(
-        Episode(seed=e["seed"], support=tuple(e["support"]), query=tuple(e["query"])) for e in content.pop("episodes")
-    )
-    return EpisodeList(**content, episodes=episodes)
+    found = []
+    for each in content.get("raters", [content]):
+        episodes = tuple(Episode(e["seed"], tuple(e["support"]), tuple(e["query"])) for e in each.pop("episodes"))
+        found.append(EpisodeList(**each, episodes=episodes))
+    return tuple(found)
 
 
 def _difference(stored: EpisodeList, made: EpisodeList) -> str:

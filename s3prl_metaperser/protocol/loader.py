@@ -97,6 +97,7 @@ class EpisodicDataset(Dataset):
         shots: K.
         combined_set: CSMT: the outer loss is taken on the support samples. Otherwise on K others of the same rater
             (half of its ratings each, if it has fewer than 2 K).
+        raters_per_step: how many raters a step has, each once before any twice; by default it has all.
         seed: of all draws.
         audio: utterance id -> waveform, float32 [n]; without it batches carry rows alone.
     """
@@ -110,9 +111,11 @@ class EpisodicDataset(Dataset):
         seed: int,
         first_step: int,
         steps: int,
+        raters_per_step: int | None = None,
         audio: Callable[[str], np.ndarray] | None = None,
     ):
         self.labels = dict(labels)
+        self.raters_per_step = raters_per_step
         self.shots = shots
         self.combined_set = combined_set
         self.seed = seed
@@ -126,7 +129,8 @@ class EpisodicDataset(Dataset):
     def __getitem__(self, index: int) -> EpisodeBatch:
         if not 0 <= index < self.steps:
             raise IndexError(index)
-        parts = [self._draw(rater, table, self.first_step + index) for rater, table in self.labels.items()]
+        raters = self._raters(self.first_step + index)
+        parts = [self._draw(rater, self.labels[rater], self.first_step + index) for rater in raters]
         support = [self._filled(table, chosen) for (table, chosen, _) in parts]
         query = support if self.combined_set else [self._filled(table, chosen) for (table, _, chosen) in parts]
         wavs: list = []
@@ -134,7 +138,20 @@ class EpisodicDataset(Dataset):
             sets = [0] if self.combined_set else [0, 1]
             wavs = [self.audio(table.utterances[i]) for at in sets for table, *drawn in parts for i in drawn[at]]
         stacked = _stack(support)
-        return EpisodeBatch(wavs, list(self.labels), *stacked, *(stacked if self.combined_set else _stack(query)))
+        return EpisodeBatch(wavs, raters, *stacked, *(stacked if self.combined_set else _stack(query)))
+
+    def _raters(self, step: int) -> list[str]:
+        """The raters of an outer step, counted from 1: those whose turn it is, in rounds over all."""
+        raters = list(self.labels)
+        if self.raters_per_step is None or self.raters_per_step >= len(raters):
+            return raters
+        found: list[str] = []
+        place = (step - 1) * self.raters_per_step
+        while len(found) < self.raters_per_step:
+            turn, at = divmod(place + len(found), len(raters))
+            order = numpy_generator("raters of a step", self.seed, turn).permutation(len(raters))
+            found += [raters[i] for i in order[at : at + self.raters_per_step - len(found)]]
+        return sorted(set(found))  # who ends one round and begins the next has one episode
 
     def _draw(self, rater: str, table: LabelTable, step: int) -> tuple[LabelTable, np.ndarray, np.ndarray]:
         order = numpy_generator("meta-training", self.seed, step, rater).permutation(len(table.utterances))
@@ -191,8 +208,11 @@ def _stack(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor
     return torch.from_numpy(np.stack(rows)), torch.from_numpy(np.stack(targets))
 
 
-def steps_per_epoch(labels: Mapping[str, LabelTable], shots: int) -> int:
-    """Outer steps until the rater with the most ratings has, on average, been drawn from once over."""
+def steps_per_epoch(labels: Mapping[str, LabelTable], shots: int, raters_per_step: int | None = None) -> int:
+    """Outer steps until all raters had their turn, where a step has some of them; otherwise until the rater with the
+    most ratings has, on average, been drawn from once over."""
+    if raters_per_step is not None and raters_per_step < len(labels):
+        return -(-len(labels) // raters_per_step)
     return max(-(-len(table.utterances) // shots) for table in labels.values())
 
 

@@ -45,10 +45,11 @@ def recording_leaks(split: Split, sounds: Mapping[str, str]) -> Iterator[tuple[s
         own = {rater: [r.utterance for r in rated] for rater, rated in split.ratings_of(role).items()}
         doubled = {rater: groups for rater, used in own.items() if (groups := equal_recordings(sounds, used))}
         if doubled:
-            each = {tuple(group): group for groups in doubled.values() for group in groups}
+            several = {tuple(group): group for groups in doubled.values() for group in groups}
             who = in_role(f"{role} rater", list(doubled))
-            yield f"can be both support and query of one episode of {who}", list(each.values())
-    if split.scenario == "unseen" and (found := _across(sounds, tested, trained | validated)):
+            yield f"can be both support and query of one episode of {who}", list(several.values())
+    held_out = tested if split.scenario == "unseen" else set(split.queries or ())
+    if found := _across(sounds, held_out, trained | validated):
         yield "would be tested on and learned from", found
     if split.validation_session is not None and (found := _across(sounds, validated, trained)):
         yield "would be validated on and trained on", found

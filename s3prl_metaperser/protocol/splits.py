@@ -12,11 +12,16 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from s3prl_metaperser.config.options import PoolOptions
 from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Rating, by_rater
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.protocol.doubts import doubtful_raters, speakers_on_both_sides
+from s3prl_metaperser.protocol.pools import FEWEST_QUERIES, draw_pools
+from s3prl_metaperser.seeding import seed_from
 
 SCENARIOS = ("seen", "unseen")
+#: Scenarios that hold out a share of utterances or speakers for queries, and what they hold out.
+HELD_OUT = {"unseen_utterances": "utterance", "unseen_speakers": "speaker"}
 #: Folds where neither the options nor the corpus name the test raters; fewer where it has fewer raters.
 MOST_FOLDS = 5
 #: So many raters have a line each in the log; more share one.
@@ -36,6 +41,8 @@ class Split:
         notes: what was left out and why, with counts; for the log.
         validation_session: whose utterances validation alone uses; None where it shares the training utterances.
         doubts: what may leak through it all the same: raters that may be no second person, speakers on both sides.
+        queries: ids that queries of test episodes are drawn from; None: from all of ``test``, as its support is.
+        pooled: whether raters come from pools (:mod:`.pools`), and episodes are drawn by rater and seed alone.
     """
 
     scenario: str
@@ -49,6 +56,8 @@ class Split:
     notes: tuple[str, ...] = ()
     validation_session: str | None = None
     doubts: tuple[str, ...] = ()
+    queries: frozenset[str] | None = None
+    pooled: bool = False
 
     def ratings_of(self, role: str) -> Mapping[str, tuple[Rating, ...]]:
         """Rater -> its ratings in this role: ``train``, ``validation`` or ``test``."""
@@ -84,6 +93,7 @@ def make_split(
     test_sessions: Sequence[str] | None = None,
     validation_session: str | None = None,
     equal_raters: str = "error",
+    pools: PoolOptions | None = None,
 ) -> Split:
     """The split of one scenario and fold.
 
@@ -96,6 +106,7 @@ def make_split(
         validation_session: a training session of Unseen that is held out for the validation rater's episodes; ``auto``
             for the last one. By default none is, and validation uses the utterances that training does.
         equal_raters: ``allow`` takes raters whose answers are certainly not those of another person as they are.
+        pools: whether and how raters are drawn in pools, and what share of the utterances or speakers is held out.
 
     Raises:
         UserError: unknown scenario, fold, rater or session, or too few raters or ratings for this split; or a training
@@ -108,47 +119,40 @@ def make_split(
         >>> {rating.rater for rating in split.test}
         {'C-E2'}
     """
-    if scenario not in SCENARIOS:
-        raise unknown_name("scenario", scenario, SCENARIOS)
+    if scenario not in (*SCENARIOS, *HELD_OUT):
+        raise unknown_name("scenario", scenario, (*SCENARIOS, *HELD_OUT))
+    pools = PoolOptions() if pools is None else pools
     raters = corpus.raters()
     known_raters = set(raters)
     if exclude_raters is None:
         known = known_raters.issuperset(corpus.suggested.test_raters[:1])  # else another corpus in the same layout
         exclude_raters = [r for r in corpus.suggested.excluded_raters if known and r in known_raters]
-    if test_raters is None:
-        test_raters = default_test_raters(corpus, exclude_raters)
-    excluded = set(exclude_raters)
-    for rater in [*test_raters, *exclude_raters]:
+    for rater in [*(test_raters or ()), *exclude_raters]:
         if rater not in known_raters:
             raise unknown_name("rater", rater, raters)
-    both = sorted(set(test_raters) & set(exclude_raters))
-    if both:
-        raise UserError(f"Rater {both[0]!r} is in both test_raters and exclude_raters. Remove it from one of them.")
-    remaining = [rater for rater in raters if rater not in excluded]
-    if len(remaining) < FEWEST_RATERS or len(test_raters) < 2:
-        raise UserError(
-            f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) "
-            f"and {len(test_raters)} test rater(s); a split needs at least {FEWEST_RATERS} raters (one to test, one to "
-            "validate, one to train) and 2 test raters. Add ratings of other raters, or name test_raters."
-        )
-    folds = {f"fold{number}": rater for number, rater in enumerate(test_raters, start=1)}
-    if fold not in folds:
-        raise unknown_name("fold", fold, folds)
-    tested = (folds[fold],)
-    validating = (test_raters[(list(folds).index(fold) + 1) % len(test_raters)],)
-
     sessions = corpus.suggested.test_sessions if test_sessions is None else test_sessions
-    train_utterances, test_utterances = _utterances(corpus, scenario, sessions)
+    train_utterances, test_utterances, queries = _utterances(corpus, scenario, sessions, pools)
     session, validated_on = _held_out(corpus, scenario, train_utterances, validation_session)
     train_utterances -= validated_on if session else set()
+    notes: list[str] = []
+    if pools.test is None:
+        tested, validating = _ring(corpus, fold, test_raters, exclude_raters)
+    else:
+        if test_raters is not None:
+            raise UserError("datarc.test_raters and datarc.pools.test both say who is tested. Remove one of them.")
+        counts = {r: _usable(corpus.all_of(r), test_utterances, queries) for r in raters if r not in exclude_raters}
+        drawn = draw_pools(counts, pools, corpus=corpus.name, fold=fold)
+        tested, validating, few = drawn.test, drawn.validation, f"fewer than {pools.minimum} ratings to be tested with"
+        notes += said_of(drawn.short, lambda r: f"has {few}, and trains", lambda: f"have {few}, and train")
     held_out = {*tested, *validating, *exclude_raters}
+    remaining = [rater for rater in raters if rater not in exclude_raters]
     train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
     trainers = {rating.rater for rating in train}
     idle = [rater for rater in remaining if rater not in held_out and rater not in trainers]
-    notes = said_of(
+    notes += said_of(
         exclude_raters,
         lambda rater: f"takes no part: {len(corpus.all_of(rater))} ratings left out",
-        lambda: f"take no part: {sum(len(corpus.all_of(r)) for r in excluded)} ratings left out",
+        lambda: f"take no part: {sum(len(corpus.all_of(r)) for r in exclude_raters)} ratings left out",
     )
     nothing = "no rating in the training sessions and"
     notes += said_of(idle, lambda rater: f"has {nothing} does not train", lambda: f"have {nothing} do not train")
@@ -163,6 +167,8 @@ def make_split(
         test=tuple(r for t in tested for r in corpus.all_of(t) if r.utterance in test_utterances),
         notes=tuple(notes),
         validation_session=session,
+        queries=queries,
+        pooled=pools.test is not None,
     )
     for role in ("train", "validation", "test"):
         if not getattr(split, role):
@@ -176,6 +182,37 @@ def make_split(
         learned, heard = ({r.utterance for r in part} for part in ((*split.train, *split.validation), split.test))
         doubts += speakers_on_both_sides(corpus, learned, heard)
     return dataclasses.replace(split, doubts=tuple(doubts))
+
+
+def _ring(
+    corpus: Corpus, fold: str, test_raters: Sequence[str] | None, excluded: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The paper's folds: one test rater each, and the next one in cyclic order validates."""
+    if test_raters is None:
+        test_raters = default_test_raters(corpus, excluded)
+    both = sorted(set(test_raters) & set(excluded))
+    if both:
+        raise UserError(f"Rater {both[0]!r} is in both test_raters and exclude_raters. Remove it from one of them.")
+    remaining = [rater for rater in corpus.raters() if rater not in excluded]
+    if len(remaining) < FEWEST_RATERS or len(test_raters) < 2:
+        raise UserError(
+            f"Corpus {corpus.name!r} at {corpus.root} has {len(remaining)} usable rater(s) ({', '.join(remaining)}) "
+            f"and {len(test_raters)} test rater(s); a split needs at least {FEWEST_RATERS} raters (one to test, one to "
+            "validate, one to train) and 2 test raters. Add ratings of other raters, or name test_raters."
+        )
+    folds = {f"fold{number}": rater for number, rater in enumerate(test_raters, start=1)}
+    if fold not in folds:
+        raise unknown_name("fold", fold, folds)
+    return (folds[fold],), (test_raters[(list(folds).index(fold) + 1) % len(test_raters)],)
+
+
+def _usable(ratings: Sequence[Rating], tested_on: set[str], queries: frozenset[str] | None) -> int:
+    """How many ratings a rater can be tested with; none where too few of them are queries."""
+    usable = [rating.utterance for rating in ratings if rating.utterance in tested_on]
+    if queries is None:
+        return len(usable)
+    to_ask = sum(utterance in queries for utterance in usable)
+    return len(usable) - to_ask + FEWEST_QUERIES if to_ask >= FEWEST_QUERIES else 0
 
 
 def said_of(raters: Sequence[str], one: Callable[[str], str], all_of_them: Callable[[], str]) -> list[str]:
@@ -204,11 +241,16 @@ def in_role(role: str, raters: Sequence[str]) -> str:
     return f"{role}{'s' * (len(raters) > 1)} {named(raters)}"
 
 
-def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Ids that may be trained on, and ids that are tested on."""
+def _utterances(
+    corpus: Corpus, scenario: str, test_sessions: Sequence[str], pools: PoolOptions
+) -> tuple[set[str], set[str], frozenset[str] | None]:
+    """Ids that may be trained on, ids that are tested on, and those of them that queries are drawn from."""
     everything = {u.id for u in corpus.utterances}
     if scenario == "seen":
-        return everything, everything
+        return everything, everything, None
+    if scenario in HELD_OUT:
+        queries = _held_out_share(corpus, HELD_OUT[scenario], pools)
+        return everything - queries, everything, queries
     sessions = sorted({u.session for u in corpus.utterances})
     if sessions in ([], [""]):
         raise UserError(
@@ -224,7 +266,22 @@ def _utterances(corpus: Corpus, scenario: str, test_sessions: Sequence[str]) -> 
         if session not in sessions:
             raise unknown_name("session", session, sessions)
     test = {u.id for u in corpus.utterances if u.session in set(test_sessions)}
-    return everything - test, test
+    return everything - test, test, None
+
+
+def _held_out_share(corpus: Corpus, what: str, pools: PoolOptions) -> frozenset[str]:
+    """The utterances of a share of the ``utterance``s or ``speaker``s, drawn one by one by their names."""
+    names = {u.id: u.id if what == "utterance" else u.speaker for u in corpus.utterances}
+    if not all(names.values()):
+        raise UserError(
+            f"Corpus {corpus.name!r} at {corpus.root} does not say who speaks, and unseen_speakers holds speakers out. "
+            "Add a column 'speaker' to files.csv, or set datarc.scenario to unseen_utterances."
+        )
+    ordered = sorted(set(names.values()), key=lambda name: (seed_from(f"held-out {what}", pools.seed, name), name))
+    chosen = set(ordered[: max(1, round(pools.held_out * len(ordered)))])
+    if len(chosen) == len(ordered):
+        raise UserError(f"datarc.pools.held_out: {pools.held_out} of {len(ordered)} {what}s leaves none to train on.")
+    return frozenset(utterance for utterance, name in names.items() if name in chosen)
 
 
 def _held_out(corpus: Corpus, scenario: str, trained_on: set[str], wanted: str | None) -> tuple[str | None, set[str]]:
@@ -273,6 +330,11 @@ def check_leakage(corpus: Corpus, split: Split) -> None:
         # an utterance that only others rated is tested on, too
         both = {session_of[u] for u in heard} & {session_of[r.utterance] for r in (*split.train, *split.validation)}
         _must(not both, f"sessions {sorted(both)} are tested on and reached training or validation")
+    if split.queries is not None:
+        shared = set(split.queries) & {r.utterance for r in (*split.train, *split.validation)}
+        _must(
+            not shared, f"{len(shared)} held-out utterances reached training or validation, e.g. {sorted(shared)[:3]}"
+        )
     if split.validation_session is not None:
         trained_on = {r.utterance for r in split.train}
         shared = trained_on & {u.id for u in corpus.utterances if u.session == split.validation_session}

@@ -15,6 +15,7 @@ from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.protocol.loader import EpisodeBatch, EpisodicDataset, episodic_loader, steps_per_epoch
+from s3prl_metaperser.protocol.splits import in_role
 from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 
 
@@ -63,9 +64,9 @@ class OuterLoop:
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.system.options.runner.largest_norm)
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise UserError(
-                f"Outer step {step} gives a loss of {value} and a gradient norm of {norm.item()} (raters "
-                f"{', '.join(batch.raters)}). Lower metarc.inner_lr, metarc.inner_steps or optimizer.lr; the last "
-                "checkpoint is kept."
+                f"Outer step {step} gives a loss of {value} and a gradient norm of {norm.item()} "
+                f"({in_role('rater', batch.raters)}). Lower metarc.inner_lr, metarc.inner_steps or optimizer.lr; the "
+                "last checkpoint is kept."
             )
         with explaining_memory(f"Outer step {step}, the optimiser,", ADAPT_LESS):
             self._watched.step()
@@ -82,19 +83,20 @@ class OuterLoop:
 
 
 def training_batches(options: Options, task: TrainingTask, done: int, total: int) -> Iterator[tuple[int, EpisodeBatch]]:
-    """(epoch, batch) of outer steps ``done + 1`` .. ``total``; a batch has one episode of each training rater.
+    """(epoch, batch) of outer steps ``done + 1`` .. ``total``; a batch has one episode of each of its training raters.
 
-    An epoch (s3prl's term) has as many steps as the rater with the most labels has full draws of K. Each epoch has new
-    loaders, so that a run that resumes within one sees the same batches.
+    Each epoch (s3prl's term; :func:`.steps_per_epoch`) has new loaders, so that a run that resumes within one sees the
+    same batches.
     """
     metarc, workers = options.downstream_expert.metarc, options.downstream_expert.datarc.num_workers
-    per_epoch = steps_per_epoch(task.raters, metarc.shots)
+    per_epoch = steps_per_epoch(task.raters, metarc.shots, metarc.raters_per_step)
     while done < total:
         epoch, skip = divmod(done, per_epoch)
         dataset = EpisodicDataset(
             task.raters,
             shots=metarc.shots,
             combined_set=metarc.combined_set,
+            raters_per_step=metarc.raters_per_step,
             seed=task.seed,
             first_step=done + 1,
             steps=per_epoch - skip,

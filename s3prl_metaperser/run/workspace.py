@@ -24,7 +24,8 @@ from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.doubts import doubtful_raters
-from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_episodes
+from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_fold
+from s3prl_metaperser.protocol.pools import FEWEST_QUERIES
 from s3prl_metaperser.protocol.recordings import equal_recordings, refuse_equal_recordings
 from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
@@ -76,6 +77,7 @@ def split_by_rater(corpus: Corpus, data: DataOptions) -> Split:
         test_sessions=data.test_sessions,
         validation_session=data.validation_session,
         equal_raters=data.equal_raters,
+        pools=data.pools,
     )
 
 
@@ -99,6 +101,9 @@ class Workspace:
         self.corpus = open_corpus(data) if corpus is None else corpus
         if data.test_sessions is None and (suggested := self.corpus.suggested.test_sessions):
             data = dataclasses.replace(data, test_sessions=suggested)
+        if data.pools.test is not None and data.pools.minimum is None:
+            needed = options.downstream_expert.evalrc.shots + FEWEST_QUERIES
+            data = dataclasses.replace(data, pools=dataclasses.replace(data.pools, minimum=needed))
         expert = dataclasses.replace(options.downstream_expert, datarc=data)
         self.options = dataclasses.replace(options, downstream_expert=expert)
         self.split = splits(self.corpus, data)
@@ -214,21 +219,24 @@ class Workspace:
         rows = {rating.utterance: 0 for rating in self.split.train}
         return class_balanced_weights(self.labels("train", rows).targets, self.corpus.label_set)
 
-    def episodes(self, role: str, seeds: Sequence[int] | None = None) -> tuple[EpisodeList, ...]:
+    def episodes(self, role: str) -> tuple[EpisodeList, ...]:
         """The frozen episode list of each ``test`` or ``validation`` rater."""
+        folder = self.cache / "episodes" / self.corpus.fingerprint()[:16]
+        return frozen_fold(folder, self.split.ratings_of(role), **self.request(role))
+
+    def request(self, role: str) -> dict[str, Any]:
+        """What episodes of ``test`` or ``validation`` raters are drawn by (:func:`.make_episodes`)."""
         evalrc = self.options.downstream_expert.evalrc
-        if seeds is None:
-            seeds = range(evalrc.seeds if role == "test" else evalrc.validation_seeds)
-        request: dict[str, Any] = {
+        return {
             "corpus": self.corpus.fingerprint(),
             "scenario": self.split.scenario,
             "fold": self.split.fold,
             "shots": evalrc.shots,
             "queries": evalrc.queries,
-            "seeds": list(seeds),
+            "seeds": list(range(evalrc.seeds if role == "test" else evalrc.validation_seeds)),
+            "queries_from": self.split.queries if role == "test" else None,
+            "by_rater_alone": self.split.pooled,
         }
-        folder = self.cache / "episodes" / self.corpus.fingerprint()[:16]
-        return tuple(frozen_episodes(folder, mine, **request) for mine in self.split.ratings_of(role).values())
 
     def episode_data(self, episodes: Sequence[EpisodeList], prepared: Prepared, role: str) -> tuple[EpisodeData, ...]:
         """Episodes with their features and labels."""

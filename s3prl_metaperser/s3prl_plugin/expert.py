@@ -82,7 +82,8 @@ class DownstreamExpert(nn.Module):
     @property
     def steps_per_epoch(self) -> int:
         """Outer steps in one epoch of the training loader."""
-        return steps_per_epoch(self._train_labels, self.options.downstream_expert.metarc.shots)
+        metarc = self.options.downstream_expert.metarc
+        return steps_per_epoch(self._train_labels, metarc.shots, metarc.raters_per_step)
 
     @functools.cached_property
     def _train_labels(self) -> dict[str, LabelTable]:
@@ -104,6 +105,7 @@ class DownstreamExpert(nn.Module):
                 self._train_labels,
                 shots=metarc.shots,
                 combined_set=metarc.combined_set,
+                raters_per_step=metarc.raters_per_step,
                 seed=self.seed,
                 first_step=epoch * self.steps_per_epoch + skip + 1,
                 steps=self.steps_per_epoch - skip,

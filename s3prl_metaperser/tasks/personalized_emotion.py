@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from s3prl_metaperser.config.options import flat
-from s3prl_metaperser.config.validator import Positive
+from s3prl_metaperser.config.options import PoolOptions
+from s3prl_metaperser.config.validator import Positive, build
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
+from s3prl_metaperser.protocol.pools import fold_names
 from s3prl_metaperser.protocol.splits import MOST_FOLDS, SCENARIOS
 from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.storage.resources import downstream_folder
@@ -20,14 +21,19 @@ _EXPERT = "downstream_expert"
 
 
 def _folds(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """A fold for each test rater; without ``test_raters`` as many as a corpus has at most."""
-    raters = dict(flat(options)).get(f"{_EXPERT}.datarc.test_raters")
+    """A fold for each test rater, or those of the rater pools; without either as many as a corpus has at most."""
+    data = (options.get(_EXPERT) or {}).get("datarc") or {}
+    pools = build(PoolOptions, data.get("pools") or {}, "options.downstream_expert.datarc.pools")
+    if pools.test is not None:
+        return tuple(fold_names(pools))
+    raters = data.get("test_raters")
     count = len(raters) if isinstance(raters, list) and raters else MOST_FOLDS
     return tuple(f"fold{number}" for number in range(1, count + 1))
 
 
+_Scenario = Literal["seen", "unseen", "unseen_utterances", "unseen_speakers"]
 AXES = (
-    Axis("scenario", "scenarios", f"{_EXPERT}.datarc.scenario", Literal["seen", "unseen"], lambda _: SCENARIOS, "data"),
+    Axis("scenario", "scenarios", f"{_EXPERT}.datarc.scenario", _Scenario, lambda _: SCENARIOS, "data"),
     Axis("fold", "folds", f"{_EXPERT}.datarc.fold", str, _folds, "unit", closed=True),
     Axis("shots", "shots", f"{_EXPERT}.evalrc.shots", Positive, lambda _: (32,), "test", letter="K"),
 )

@@ -1,0 +1,181 @@
+"""Pools of raters: many test raters from one training."""
+
+import json
+
+import pytest
+from small_demo import stored, train_command
+from synthetic import synthetic_corpus
+
+from s3prl_metaperser.cli import main
+from s3prl_metaperser.config.options import Options, PoolOptions
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.protocol.episodes import frozen_fold, make_episodes
+from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable, steps_per_epoch
+from s3prl_metaperser.protocol.pools import draw_pools
+from s3prl_metaperser.protocol.splits import make_split
+from s3prl_metaperser.s3prl_plugin import launcher
+from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
+
+COUNTS = {f"r{number:02}": 40 for number in range(30)}
+REQUEST = {
+    "corpus": "abc",
+    "scenario": "seen",
+    "fold": "fold1",
+    "queries": 24,
+    "seeds": range(3),
+    "by_rater_alone": True,
+}
+
+
+def pools(fold="fold1", counts=COUNTS, **options):
+    return draw_pools(counts, PoolOptions(**{"minimum": 24, **options}), corpus="mine", fold=fold)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return synthetic_corpus()
+
+
+def test_folds_test_every_rater_once_and_nobody_has_two_roles():
+    drawn = [pools(f"fold{number}", test=0.2, validation=3) for number in range(1, 6)]
+    tested = [rater for each in drawn for rater in each.test]
+    assert sorted(tested) == sorted(COUNTS)
+    assert all(len(each.test) == 6 and len(each.validation) == 3 for each in drawn)
+    assert not any(set(each.test) & set(each.validation) for each in drawn)
+
+
+def test_a_rater_who_leaves_moves_nobody_but_the_one_who_fills_the_gap():
+    before = pools(test=10, folds=2)
+    gone = before.test[0]
+    after = pools(test=10, folds=2, counts={r: n for r, n in COUNTS.items() if r != gone})
+    assert len(set(after.test) - set(before.test)) == 1
+    assert pools(test=10, folds=2, seed=1).test != before.test
+
+
+def test_raters_with_few_ratings_train_and_are_counted():
+    drawn = pools(test=4, folds=1, counts={**COUNTS, "short": 23})
+    assert drawn.short == ("short",)
+    assert "short" not in drawn.test + drawn.validation
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"test": 7}, r"5 folds of 7 test raters need 35 raters with at least 24 ratings, and there are 30"),
+        ({"test": 20, "folds": 1, "validation": 11}, r"11 validation raters beside 20 test raters need 11 .* are 10"),
+        ({"test": 20, "folds": 1, "validation": 10}, r"leave no rater to train on"),
+        ({"test": ("r01", "nobody")}, r"Unknown rater 'nobody'"),
+        ({"test": ("r01",), "validation": ("r01",)}, r"'r01' is in datarc.pools.test and in datarc.pools.validation"),
+        ({"test": ("r01", "r02"), "minimum": 41}, r"'r01', who has 40 ratings; 41 are needed"),
+    ],
+)
+def test_pools_that_cannot_be_are_errors_that_say_what_to_lower(options, message):
+    with pytest.raises(UserError, match=message):
+        pools(**options)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"test": 1.5}, "1.5 is neither a number of raters nor a share"),
+        ({"test": 0}, "0 is neither"),
+        ({"test": ["a", "a"]}, "names a rater twice"),
+        ({"test": []}, "names a rater twice, or nobody"),
+        ({"validation": 3}, "validation goes with test"),
+        ({"test": 3, "held_out": 0}, "held_out: 0 leaves nothing to test on"),
+    ],
+)
+def test_options_of_pools_are_checked(value, message):
+    with pytest.raises(UserError, match=message):
+        Options.from_config({"downstream_expert": {"datarc": {"pools": value}}})
+
+
+def test_a_split_by_pools_keeps_test_and_validation_raters_out_of_training(corpus):
+    split = make_split(corpus, scenario="seen", fold="fold2", pools=PoolOptions(test=2, validation=2, minimum=1))
+    held_out = {*split.test_raters, *split.validation_raters}
+    assert len(held_out) == 4
+    assert not held_out & {rating.rater for rating in split.train}
+    assert set(split.ratings_of("test")) == set(split.test_raters)
+    with pytest.raises(UserError, match="both say who is tested"):
+        make_split(corpus, scenario="seen", fold="fold1", test_raters=["C-E1", "C-E2"], pools=PoolOptions(test=2))
+
+
+@pytest.mark.parametrize(("scenario", "what"), [("unseen_utterances", "id"), ("unseen_speakers", "speaker")])
+def test_held_out_queries_are_heard_by_nobody_in_training(corpus, scenario, what):
+    options = PoolOptions(test=2, validation=2, folds=1, minimum=16, held_out=0.3)
+    split = make_split(corpus, scenario=scenario, fold="fold1", pools=options)
+    names = {u.id: getattr(u, what) for u in corpus.utterances}
+    asked = {names[utterance] for utterance in split.queries}
+    assert not asked & {names[r.utterance] for r in (*split.train, *split.validation)}
+    assert abs(len(asked) / len(set(names.values())) - 0.3) < 0.06
+    request = {**REQUEST, "scenario": scenario, "queries_from": split.queries, "shots": 8}
+    for ratings in split.ratings_of("test").values():
+        for episode in make_episodes(ratings, **request).episodes:
+            assert set(episode.query) <= split.queries
+            assert not set(episode.support) & split.queries
+
+
+def test_a_smaller_k_has_the_first_of_a_larger_ones_samples_and_the_same_queries(corpus):
+    ratings = corpus.all_of("C-E1")
+    few, many = (make_episodes(ratings, shots=shots, **REQUEST).episodes for shots in (4, 16))
+    for one, other in zip(few, many, strict=True):
+        assert one.support == other.support[:4]
+        assert one.query == other.query
+        assert not set(other.support) & set(other.query)
+    elsewhere = make_episodes(ratings, shots=4, **{**REQUEST, "fold": "fold3"}).episodes
+    assert elsewhere == few
+
+
+def test_the_episodes_of_a_fold_share_a_file_that_notices_edits(corpus, tmp_path):
+    ratings = {rater: corpus.all_of(rater) for rater in ("C-E1", "C-E2")}
+    made = frozen_fold(tmp_path, ratings, shots=4, **REQUEST)
+    assert [each.rater for each in made] == ["C-E1", "C-E2"]
+    (path,) = tmp_path.iterdir()
+    assert frozen_fold(tmp_path, ratings, shots=4, **REQUEST) == made
+    content = json.loads(path.read_text())
+    content["raters"][1]["episodes"][2]["query"].reverse()
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"seed 2: the order"):
+        frozen_fold(tmp_path, ratings, shots=4, **REQUEST)
+
+
+def test_a_step_has_as_many_raters_as_asked_for_each_once_before_any_twice(corpus):
+    rows = {u.id: row for row, u in enumerate(corpus.utterances)}
+    labels = {r: LabelTable.from_ratings(corpus.all_of(r), rows, corpus.label_set, 0.05) for r in corpus.raters()}
+    given = {"shots": 4, "combined_set": False, "seed": 3, "raters_per_step": 4}
+    dataset = EpisodicDataset(labels, **given, first_step=1, steps=60)
+    turns = [rater for step in range(len(labels)) for rater in dataset[step].raters]  # 4 rounds in n steps of 4
+    assert all(3 <= turns.count(rater) <= 4 for rater in labels)
+    assert len(set(turns[: len(labels) // 4 * 4])) == len(labels) // 4 * 4
+    resumed = EpisodicDataset(labels, **given, first_step=8, steps=1)[0]
+    assert resumed.raters == dataset[7].raters
+    assert resumed.support_rows.tolist() == dataset[7].support_rows.tolist()
+    assert steps_per_epoch(labels, 4, 4) == -(-len(labels) // 4)
+
+
+def test_the_folds_of_a_grid_are_those_of_the_pools():
+    (fold,) = (axis for axis in task_of(DEFAULT_TASK).axes if axis.name == "fold")
+    options = {"downstream_expert": {"datarc": {"pools": {"test": 0.3, "folds": 3}}}}
+    assert fold.values(options) == ("fold1", "fold2", "fold3")
+    assert fold.values({}) == ("fold1", "fold2", "fold3", "fold4", "fold5")
+
+
+def test_one_training_tests_several_raters_and_every_check_of_the_result_holds(tmp_path, capsys):
+    pooled = ("downstream_expert.datarc.pools.test=2", "downstream_expert.datarc.pools.folds=2")
+    more = (*pooled, "downstream_expert.datarc.pools.validation=2", "downstream_expert.metarc.raters_per_step=3")
+    assert launcher.main(train_command(tmp_path / "exp", options=more)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    content = stored(tmp_path / "exp" / "result_test.json")
+    tested = content["raters"]["test"]
+    assert [e["rater"] for e in content["episodes"]] == [rater for rater in tested for _ in range(3)]
+    assert len(tested) == 2
+    assert not {*tested, *content["raters"]["validation"]} & {*content["raters"]["train"]}
+    assert set(Result.read(tmp_path / "exp" / "result_test.json").scored) == set(tested)
+    capsys.readouterr()
+    assert main(["validate", "--all", str(tmp_path / "exp")]) == 0
+    assert "episodes, labels and losses of 1 of them were held against the corpus" in capsys.readouterr().out
+    content["episodes"][4]["rater"] = tested[0]
+    (tmp_path / "exp" / "result_test.json").write_text(json.dumps(content))
+    assert main(["validate", "--all", str(tmp_path / "exp")]) == 1
+    assert "episodes[].rater" in capsys.readouterr().out
