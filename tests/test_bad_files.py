@@ -10,7 +10,7 @@ import soundfile
 from corpora_fixtures import block, rating, wav_path, write_iemocap, write_summary, write_wav
 
 from s3prl_metaperser.cli import main
-from s3prl_metaperser.config.yaml_files import LARGEST_BYTES, parse_yaml, read_yaml
+from s3prl_metaperser.config.yaml_files import LARGEST_BYTES, YAML_1_1, parse_yaml, read_yaml
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import BadAudio, load_audio
 from s3prl_metaperser.errors import UserError
@@ -322,7 +322,6 @@ LAUGHS = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
         ("[" * 3000, r"f: nested too deeply"),
         ("a: !!python/object/apply:os.system [ls]", r"f is not valid YAML.*python/object"),
         ("a: !!python/name:os.system x", r"python/name"),
-        ("b: 1\na: 2024-13-45", r"f is not valid YAML.*line 2.*month"),
         ("a: " + "9" * 5000, r"line 1.*4300 digits"),
         ("a: !!bool maybe", r"f is not valid YAML.*line 1"),
         ("? [1, 2]\n: 3", r"unhashable"),
@@ -369,7 +368,7 @@ def test_a_repeated_key_stops_a_run_and_a_name_that_yaml_turns_into_something_el
     path, command = tmp_path / "c.yaml", ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train"]
     for text, message in (
         ("runner: {total_steps: 3}\nrunner: {total_steps: 4}\n", "c.yaml:2: the key 'runner' appears twice"),
-        ("downstream_expert: {datarc: {test_raters: [no, ben]}}\n", "Put quotes around it"),
+        ("downstream_expert: {datarc: {test_raters: [{}, ben]}}\n", "expected a name"),
         ("runner: {total_steps: 9999999999}\n", "expected at most"),
         ("- a\n", "must be a mapping"),
     ):
@@ -386,7 +385,7 @@ def test_every_yaml_file_that_s3prl_brings_is_read_as_before():
     paths = sorted((s3prl_folder() / "upstream").rglob("*.yaml"))
     assert paths
     for path in paths:
-        assert read_yaml(path) == yaml.safe_load(path.read_text(encoding="utf-8")), path
+        assert read_yaml(path, rules=YAML_1_1) == yaml.safe_load(path.read_text(encoding="utf-8")), path
 
 
 # ------------------------------------------------------------------ what is said

@@ -117,7 +117,7 @@ def _read(path: Path, findings: Findings) -> Result | None:
         findings.check(False, "", str(error))
         return None
     findings.checks += 2
-    for keys, text in faults:
+    for keys, text, _ in faults:
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
         text = text.replace(f" for {key}", "").removeprefix(f"{key} ").removeprefix(f"{key}: ")
         findings.check(False, key, text)

@@ -50,6 +50,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
+from s3prl_metaperser.config.written import ODD, PLAIN_NUMBER, Unquoted, Written, is_odd_number
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
 T = TypeVar("T")
@@ -62,10 +63,11 @@ LARGEST_INTEGER = 2**31 - 1
 
 
 class Fault(NamedTuple):
-    """Something that does not fit: the keys that lead there from the root, and the message."""
+    """Something that does not fit: the keys that lead there from the root, the message, the line if it is known."""
 
     keys: Keys
     text: str
+    line: int | None = None
 
 
 def build(cls: type[T], content: Any, where: str = "", *, strict: bool = False, further: bool = False) -> T:
@@ -83,7 +85,8 @@ def build(cls: type[T], content: Any, where: str = "", *, strict: bool = False, 
     """
     found, problems = built(cls, content, where, strict=strict, further=further)
     if found is None:
-        raise UserError(problems[0].text)
+        line = "" if problems[0].line is None else f" It is in line {problems[0].line}."
+        raise UserError(f"{problems[0].text}{line}")
     return found
 
 
@@ -173,12 +176,12 @@ class _Walk:
         parts = (f"[{key}]" if isinstance(key, int) else f".{str(key)[:80]}" for key in keys)
         return (self.where + "".join(parts)).lstrip(".")
 
-    def refuse(self, keys: Keys, text: str) -> None:
-        self.faults.append(Fault(keys, text))
+    def refuse(self, keys: Keys, text: str, line: int | None = None) -> None:
+        self.faults.append(Fault(keys, text, line))
 
     def bad(self, value: Any, keys: Keys, rest: str) -> None:
-        name = self.name(keys)
-        self.refuse(keys, f"Bad value {shown(value)}{name and f' for {name}'}{rest}")
+        name, line = self.name(keys), value.line if isinstance(value, Unquoted) else None
+        self.refuse(keys, f"Bad value {shown(value)}{name and f' for {name}'}{rest}", line)
 
 
 #: Converts one value; where it does not fit, tells the walk and returns anything.
@@ -296,6 +299,8 @@ def _same_shape(kind: Any, value: Any) -> bool:
 
 def _literal(allowed: tuple[Any, ...]) -> _Converter:
     def convert(value: Any, keys: Keys, walk: _Walk) -> Any:
+        if value not in allowed and any(isinstance(one, bool) for one in allowed):
+            value = _switched(value)
         for one in allowed:
             if value == one and isinstance(value, bool) == isinstance(one, bool):
                 return one
@@ -328,7 +333,8 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
             if not trial.faults:
                 return made(map(each_once.__getitem__, value))
         if names and not walk.strict:
-            return made([_name(item, keys, walk) for item in value])
+            texts = value.written if isinstance(value, Written) and len(value.written) == len(value) else value
+            return made([_name(item, keys, walk, text) for item, text in zip(value, texts, strict=True)])
         each = [_converter(kinds[0])] * len(value) if any_number else [_converter(kind) for kind in kinds]
         return made([one(item, (*keys, at), walk) for at, (one, item) in enumerate(zip(each, value, strict=True))])
 
@@ -348,21 +354,25 @@ def _mapping(key_kind: Any, value_kind: Any) -> _Converter:
     return convert
 
 
-def _name(item: Any, keys: Keys, walk: _Walk) -> Any:
-    """A name in a list. YAML reads some names as something else: ``no`` as false, ``1.10`` as 1.1."""
-    if isinstance(item, str) or (isinstance(item, int) and not isinstance(item, bool)):
+def _name(item: Any, keys: Keys, walk: _Walk, text: Any = None) -> Any:
+    """A name in a list, as it was written where that is known: ``1.10`` is not 1.1 and ``null`` is somebody."""
+    if isinstance(item, str):
+        return str(item)
+    if isinstance(text, str) and text:
+        return text
+    if isinstance(item, int) and not isinstance(item, bool):
         return str(item)
     walk.refuse(keys, f"Bad value {shown(item)} in {walk.name(keys)}, expected a name. Put quotes around it.")
 
 
 def _number(value: Any, keys: Keys, walk: _Walk) -> Any:
-    if isinstance(value, str) and not walk.strict:
+    if isinstance(value, str) and not walk.strict and (PLAIN_NUMBER.fullmatch(value) or value.strip("+-.").isalpha()):
         with contextlib.suppress(ValueError):
-            value = float(value)
+            value = float(value)  # 1e-3, which YAML 1.1 reads as text; nan and inf, which are refused below
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**1000:
         value = float(value)
     if not isinstance(value, float):
-        return walk.bad(value, keys, ", expected a number.")
+        return walk.bad(value, keys, f", expected a number{ODD if is_odd_number(value) else ''}.")
     if not math.isfinite(value):
         return walk.bad(value, keys, ", expected a finite number.")
     return value
@@ -371,7 +381,7 @@ def _number(value: Any, keys: Keys, walk: _Walk) -> Any:
 def _whole(value: Any, keys: Keys, walk: _Walk) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    walk.bad(value, keys, ", expected a whole number.")
+    walk.bad(value, keys, f", expected a whole number{ODD if is_odd_number(value) else ''}.")
 
 
 def _text(value: Any, keys: Keys, walk: _Walk) -> Any:
@@ -379,10 +389,16 @@ def _text(value: Any, keys: Keys, walk: _Walk) -> Any:
         return walk.bad(value, keys, ", expected text.")
     if "\0" in value:
         return walk.bad(value, keys, ": it contains a NUL character.")
-    return value
+    return str(value)
+
+
+def _switched(value: Any) -> Any:
+    """``yes`` and the like, without quotes, where true or false is expected."""
+    return value.switch if isinstance(value, Unquoted) and value.switch is not None else value
 
 
 def _switch(value: Any, keys: Keys, walk: _Walk) -> Any:
+    value = _switched(value)
     return value if isinstance(value, bool) else walk.bad(value, keys, ", expected true or false.")
 
 

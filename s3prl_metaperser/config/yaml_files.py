@@ -1,14 +1,20 @@
-"""YAML files, read strictly: plain data only, no key twice, and neither size nor anchors can exhaust the machine."""
+"""YAML files, read strictly: plain data only, no key twice, and neither size nor anchors can exhaust the machine.
+
+Names keep their text: what YAML 1.1 takes for a number or a switch and what people write as a name (``010``, ``1_000``,
+``12:30``, ``0x1f``, ``2024-01-01``, ``yes``, ``off``) is text; where a number is expected, it is refused.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Sequence
+import re
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from s3prl_metaperser.config.written import Unquoted, Written, is_odd_number
 from s3prl_metaperser.errors import UserError, shown
 
 #: Larger than any file that a person writes, and read within seconds.
@@ -20,23 +26,68 @@ LARGEST_VALUES = 100_000
 _MALFORMED = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, OverflowError)
 
 
-def read_yaml(path: str | Path, *, largest: int = LARGEST_BYTES) -> Any:
+#: What other programs read by.
+YAML_1_1 = yaml.SafeLoader
+
+
+class TextLoader(yaml.SafeLoader):
+    """YAML in which only what cannot be meant otherwise is a number, a switch or nothing; all else is text."""
+
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (yaml copies it on add_implicit_resolver)
+
+
+_TAG = "tag:yaml.org,2002:"
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
+for _kind, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", "<<", ["<"]),
+):
+    TextLoader.add_implicit_resolver(_TAG + _kind, re.compile(f"(?:{_pattern})\\Z"), _first)
+
+
+def _text_of(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    text = loader.construct_yaml_str(node)
+    others = yaml.SafeLoader.yaml_implicit_resolvers.get(text[:1], [])
+    if node.style is None and any(pattern.match(text) for _, pattern in others):
+        return Unquoted(text, node.start_mark.line + 1, _SWITCHES.get(text.lower()))
+    return text
+
+
+def _list_of(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> Iterator[list]:
+    made = Written([], [item.value if isinstance(item, yaml.ScalarNode) else None for item in node.value])
+    yield made
+    made.extend(loader.construct_sequence(node))
+
+
+TextLoader.add_constructor(_TAG + "str", _text_of)
+TextLoader.add_constructor(_TAG + "seq", _list_of)
+
+
+def read_yaml(path: str | Path, *, largest: int = LARGEST_BYTES, rules: type[yaml.SafeLoader] = TextLoader) -> Any:
     """The content of a YAML file.
 
     Args:
         path: a file of one document in UTF-8.
         largest: its largest size in bytes.
+        rules: what is a number, a switch and text; ``YAML_1_1`` for a file that other programs read, too.
 
     Returns:
-        Dictionaries, lists, text, numbers, booleans, dates and None; no two parts of it share an object. None for an
-        empty file.
+        Dictionaries, lists, text, numbers, booleans and None (by ``YAML_1_1`` dates, too); no two parts of it share an
+        object. None for an empty file.
 
     Raises:
         UserError: there is no such file, it is too large, not UTF-8, not YAML, names a key twice, holds anything but
             plain data (such as ``!!python/...``), or anchors that refer to themselves or multiply too far. The message
             names the file and, where there is one, the line.
     """
-    return parse_yaml(_text(Path(path), largest), path)
+    return parse_yaml(_text(Path(path), largest), path, rules=rules)
 
 
 def line_of(path: str | Path, keys: Sequence[Any]) -> int | None:
@@ -45,7 +96,7 @@ def line_of(path: str | Path, keys: Sequence[Any]) -> int | None:
     Args:
         keys: of mappings, and indices of lists, from the root on.
     """
-    loader = yaml.SafeLoader(_text(Path(path), LARGEST_BYTES))
+    loader = TextLoader(_text(Path(path), LARGEST_BYTES))
     node, line = loader.get_single_node(), None
     for wanted in keys:
         pairs: Iterable[tuple[Any, yaml.Node, yaml.Node]] = ()
@@ -79,15 +130,16 @@ def _text(path: Path, largest: int) -> str:
         raise UserError(f"{path}:{line}: not UTF-8. Save the file as UTF-8.") from None
 
 
-def parse_yaml(text: str, source: str | Path) -> Any:
+def parse_yaml(text: str, source: str | Path, *, rules: type[yaml.SafeLoader] = TextLoader) -> Any:
     """As :func:`read_yaml`, from text.
 
     Args:
         text: one document.
         source: what errors name.
+        rules: as there.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = rules(text)
         try:
             node = loader.get_single_node()
             if node is None:
@@ -100,6 +152,24 @@ def parse_yaml(text: str, source: str | Path) -> Any:
         raise UserError(f"{source}: nested too deeply. Is it the right file?") from None
     except _MALFORMED as error:
         raise UserError(_explained(error, source)) from None
+
+
+def check_numbers(path: str | Path) -> None:
+    """For a file that another program has read by YAML 1.1, in which ``010`` is 8 and ``1:40`` is 100.
+
+    Raises:
+        UserError: such a number, with its line.
+    """
+    values = [read_yaml(path)]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value
+        elif isinstance(value, Unquoted) and is_odd_number(value):
+            what = f"{value} is read as another number. Put quotes around a name, and write a number plainly."
+            raise UserError(f"{path}:{value.line}: {what}")
 
 
 class _Check:
@@ -159,7 +229,12 @@ def _unshared(value: Any) -> Any:
     """A copy in which no two places share an object: what changes one must not change the other."""
     if isinstance(value, dict):
         return {key: _unshared(item) for key, item in value.items()}
-    return [_unshared(item) for item in value] if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    items = [_unshared(item) for item in value]
+    if isinstance(value, Written) and not all(isinstance(item, str) for item in items):
+        return Written(items, value.written)
+    return items
 
 
 def _explained(error: Exception, source: str | Path, line: int | None = None) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 from s3prl_metaperser.config.options import merged
-from s3prl_metaperser.config.yaml_files import read_yaml
+from s3prl_metaperser.config.yaml_files import check_numbers, read_yaml
 from s3prl_metaperser.storage.resources import downstream_folder
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
@@ -46,6 +47,8 @@ def _handing_over(mode: str, stock):
             return stock(self, *args, **kwargs)
         shipped = task_of(DOWNSTREAM).configuration("finetuned" if self.args.upstream_trainable else "frozen")
         assert shipped is not None
+        if (file := getattr(self.args, "config", None)) and Path(file).is_file():
+            check_numbers(file)  # s3prl has read it
         config = merged(read_yaml(shipped), self.config)
         return getattr(MetaRunner(self.args, config), mode)(*args, **kwargs)
 

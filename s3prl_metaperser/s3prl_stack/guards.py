@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from s3prl_metaperser.config.yaml_files import parse_yaml
+from s3prl_metaperser.config.yaml_files import YAML_1_1, parse_yaml
 from s3prl_metaperser.errors import UserError, shown
 
 #: Whose classes and functions a looked-up name may be; what else a module happens to import (os, torch.hub) is not.
@@ -175,7 +175,7 @@ PICKLE = _stand_in(pickle, load=_load, loads=_loads, Unpickler=_PlainUnpickler, 
 def _load_yaml(stream: Any, Loader: Any = None) -> Any:
     text = stream if isinstance(stream, str | bytes) else stream.read()
     text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-    return parse_yaml(text, getattr(stream, "name", "YAML text"))
+    return parse_yaml(text, getattr(stream, "name", "YAML text"), rules=YAML_1_1)
 
 
 #: ``yaml`` that loads only plain data and refuses duplicate keys.

@@ -7,7 +7,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.config.yaml_files import read_yaml
+from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.s3prl_stack.download import DownloadFailed
 from s3prl_metaperser.s3prl_stack.hub_index import (
@@ -161,7 +161,7 @@ def removes_the_mean(name: str, model_config: str | None = None) -> bool:
     Mean pooling then leaves nothing but a residue of the frames cut at the end.
     """
     for path in [Path(model_config)] if model_config else bundled_configs(name):
-        settings = read_yaml(path)
+        settings = read_yaml(path, rules=YAML_1_1)
         sections = [settings.get(key) for key in ("cmvn", "input")] if isinstance(settings, dict) else []
         flags = [section.get(key) for section in sections if isinstance(section, dict) for key in ("use_cmvn", "cmvn")]
         if True in flags:

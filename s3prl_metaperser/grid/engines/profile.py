@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.config.yaml_files import read_yaml
+from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.resources import folder
@@ -67,7 +67,7 @@ def find_profile(name: str | None) -> Profile:
             raise UserError(f"--profile {name}: the folder has no {CONFIG}.")
         known = {found.parent.name for place in (shipped, OWN.expanduser()) for found in place.glob(f"*/{CONFIG}")}
         raise UserError(f"--profile: {unknown_name('profile', name, known)} Or name a folder with a {CONFIG}.")
-    settings = read_yaml(path / CONFIG)
+    settings = read_yaml(path / CONFIG, rules=YAML_1_1)
     if not isinstance(settings, Mapping):
         raise UserError(f"{path / CONFIG}: expected a mapping (option: value).")
     profile = Profile(path.resolve(), settings)
