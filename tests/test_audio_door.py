@@ -336,7 +336,7 @@ def test_a_telephones_band_is_noted_and_once_for_a_corpus(tmp_path):
     write_ratings_csv(tmp_path, "file,rater,label\na.wav,anna,sad\nb.wav,anna,sad\nc.wav,anna,sad\n")
     soundfile.write(tmp_path / "a.wav", VOICE, 16000)
     soundfile.write(tmp_path / "b.wav", np.fft.irfft(spectrum), 16000)
-    soundfile.write(tmp_path / "c.wav", np.fft.irfft(spectrum), 16000)
+    soundfile.write(tmp_path / "c.wav", 0.5 * np.fft.irfft(spectrum), 16000)
     assert read_audio(tmp_path / "a.wav").notes == ()
     assert read_audio(tmp_path / "b.wav").notes == ("nothing above 4000 Hz, as over a telephone.",)
     report = validation_report(load_corpus("ratings_csv", tmp_path), progress=False)

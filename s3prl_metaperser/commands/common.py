@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from s3prl_metaperser.config.override import parse_override
+
 
 def positive(kind: type) -> Callable[[str], float]:
     """A type for argparse: a positive, finite number."""
@@ -75,6 +77,12 @@ def add_corpus_options(parser: argparse._ActionsContainer) -> None:
     """What readers of tables are told about a corpus; see :func:`label_options`."""
     parser.add_argument("--labels", metavar="NAME|FILE", help="a registered label set, or a labels.yaml")
     add_table_options(parser)
+    parser.add_argument(
+        "--option",
+        action="append",
+        metavar="NAME=VALUE",
+        help="any other option of the corpus's reader, as datarc has it; may be given several times",
+    )
     add_rater_options(parser)
     parser.add_argument("--raters", type=names, metavar="A,B,C", help="the raters to read [all]; others are left out")
 
@@ -87,7 +95,10 @@ def names(text: str) -> tuple[str, ...]:
 def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options about labels and raters that are given, as readers of corpora take them."""
     named = ("labels", "outside", "duplicates", "unknown_labels", "rater_column", "alike_raters", "raters")
-    return {name: value for name in named if (value := getattr(arguments, name, None)) is not None}
+    given = {name: value for name in named if (value := getattr(arguments, name, None)) is not None}
+    for text in getattr(arguments, "option", None) or ():
+        given |= {path[-1]: value for path, value in parse_override(f"config.{text}")}
+    return given
 
 
 def add_grid_options(parser: argparse._ActionsContainer) -> None:

@@ -64,6 +64,15 @@ EMOZIONALMENTE = LabelSet(
     {"neutral": "neutrality"},
 )
 MSP_PODCAST = _emotions("msp_podcast", "angry sad happy surprise fear disgust contempt neutral", "a s h u f d c n o")
+MSP_PODCAST_SECONDARY = LabelSet(
+    "msp_podcast-secondary",
+    "multi",
+    (
+        *("angry", "sad", "happy", "amused", "neutral", "frustrated", "depressed", "surprise", "concerned", "disgust"),
+        *("disappointed", "excited", "confused", "annoyed", "fear", "contempt"),
+    ),
+    {"dissapointed": "disappointed"},  # the release's own spelling
+)
 MSP_IMPROV = _emotions("msp_improv", "angry happy sad neutral", "a h s n o")
 BIG_SIX = _emotions("big_six", "angry disgust fear happy sad surprise")
 AROUSAL, VALENCE, DOMINANCE = (_scale(f"{name}-1-7", 1, 7) for name in ("arousal", "valence", "dominance"))
@@ -80,6 +89,7 @@ for _set, _where, _summary in (
     (CREMA_D, "CREMA_D", "six emotions, one a rating"),
     (EMOZIONALMENTE, "EMOZIONALMENTE", "seven emotions, one a rating"),
     (MSP_PODCAST, "MSP_PODCAST", "eight emotions with contempt, one a rating"),
+    (MSP_PODCAST_SECONDARY, "MSP_PODCAST_SECONDARY", "sixteen secondary emotions, several may be ticked"),
     (MSP_IMPROV, "MSP_IMPROV", "four emotions, one a rating"),
     (BIG_SIX, "BIG_SIX", "Ekman's six emotions, one a rating"),
     (AROUSAL, "AROUSAL", "arousal (activation), 1 to 7"),
@@ -91,6 +101,12 @@ for _set, _where, _summary in (
     (PROSODIC, "PROSODIC", "prosody of a sentence, 0 to 10"),
 ):
     LABEL_SETS.register(_set.name, f"s3prl_metaperser.corpora.label_sets:{_where}", _summary)
+
+
+def sets_with(label: str) -> list[str]:
+    """The registered sets that have a class for a label."""
+    sets = {name: LABEL_SETS.get(name) for name in LABEL_SETS.names()}
+    return [name for name, each in sets.items() if each.kind != "ordinal" and each.lookup(label) in each.classes]
 
 
 def label_set_of(folder: Path, labels: Mapping[str, str] | str | None = None) -> LabelSet | None:

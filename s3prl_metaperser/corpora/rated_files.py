@@ -41,7 +41,7 @@ class Place:
         self._paths: dict[str, Path] = {}  # file as checked -> where the disk has it
         self._known: dict[Path, str] = {}  # and the reverse
 
-    def checked(self, file: str, path: Path, line: int) -> str:
+    def checked(self, file: str, path: Path, line: int | str) -> str:
         """The file's path relative to the folder, with forward slashes and without ``.`` and ``..``.
 
         A name whose accents are stored in another form than on disk is the name of that file, and keeps the form in
@@ -67,7 +67,7 @@ class Place:
         folders = {path.parent for path in known if path.parent.is_dir()}
         return sum(1 for folder in sorted(folders) for path in audio_in(folder) if path not in known)
 
-    def _within(self, file: str, path: Path, line: int) -> str:
+    def _within(self, file: str, path: Path, line: int | str) -> str:
         plain = file.strip().replace("\\", "/")
         if not plain or "\0" in plain:
             fault = "contains a NUL character" if plain else "is blank"

@@ -23,6 +23,7 @@ from s3prl_metaperser.corpora.base import (
     Suggestions,
 )
 from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet, UnknownLabel
+from s3prl_metaperser.corpora.label_sets import sets_with
 from s3prl_metaperser.corpora.rated_files import Place, rated_utterances
 from s3prl_metaperser.corpora.segments import CUT, TOLERANCE
 from s3prl_metaperser.errors import UserError, unknown_name
@@ -34,7 +35,9 @@ DROPPED_BLANK = "ratings: blank label"
 DROPPED_UNRATED_AUDIO = "files: audio without a rating, beside rated files"
 DROPPED_REPEATED = "ratings: repeated, the first is used"
 
-_Raters = dict[str, tuple[int, Cell]]  # rater -> (line, answer)
+#: Where a row stands: its line or, in a file that is not read line by line, what names it there.
+Line = int | str
+_Raters = dict[str, tuple[Line, Cell]]  # rater -> (line, answer)
 
 
 class RatedRows:
@@ -72,9 +75,9 @@ class RatedRows:
         self._parsed: dict[str, Cell] = {}
         self._used: Counter[str] = Counter()  # how many ratings have this text
         self._united = 0
-        self._ends: dict[tuple[str, float], int] = {}  # (file, seconds) -> the line that says that it ends there
+        self._ends: dict[tuple[str, float], Line] = {}  # (file, seconds) -> the line that says that it ends there
 
-    def add(self, line: int, file: str, rater: str, label: str, end: float | None = None) -> None:
+    def add(self, line: Line, file: str, rater: str, label: str, end: float | None = None) -> None:
         """One row.
 
         Args:
@@ -101,7 +104,8 @@ class RatedRows:
             first, before = raters[rater]
             if self._duplicates == "error":
                 raise UserError(
-                    f"{self.path}:{line}: a second row for {name!r} by {rater!r}; the first is line {first}. "
+                    f"{self.path}:{line}: a second row for {name!r} by {rater!r}; the first is "
+                    f"{f'line {first}' if isinstance(first, int) else first}. "
                     f"Remove one, or say which: {self._which} (training: datarc.duplicates)."
                 )
             if self._duplicates == "first":
@@ -114,7 +118,12 @@ class RatedRows:
         self._used[label] += 1
 
     def corpus(
-        self, name: str, *, suggested: Suggestions, described: Mapping[str, tuple[str, str]] | None = None
+        self,
+        name: str,
+        *,
+        suggested: Suggestions,
+        described: Mapping[str, tuple[str, str]] | None = None,
+        root: Path | None = None,
     ) -> Corpus:
         """The corpus of all rows. An utterance's id is its path without the extension, where that tells it apart.
 
@@ -122,6 +131,7 @@ class RatedRows:
             name: the reader's.
             suggested: how it is split by default.
             described: file -> (speaker, session); by default as ``files.csv`` beside the audio has it.
+            root: the corpus's folder; by default that in which files are looked for.
 
         Raises:
             UserError: nothing is rated, or a fault in ``files.csv``.
@@ -133,7 +143,9 @@ class RatedRows:
             self.problems.append(Problem(str(self.path), what, serious=False))
         kept = {file: left for file, raters in sorted(self.rated.items()) if (left := _with_ticks(raters))}
         if not kept:
-            raise UserError(f"{self.path}: empty corpus, no row has a label of {', '.join(self.label_set.classes)}.")
+            lost = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.dropped.items()) if count)
+            what = f"empty corpus, no row has a label of {', '.join(self.label_set.classes)}."
+            raise UserError(f"{self.path}: {what}{f' Left out: {lost}.' if lost else ''}")
         self.dropped[DROPPED_NOTHING_LEFT] += sum(map(len, self.rated.values())) - sum(map(len, kept.values()))
         self.dropped[DROPPED_UNRATED] += len(self.rated) - len(kept)
         utterances = rated_utterances(self.place, list(kept), self.dropped, self.problems, described)
@@ -147,7 +159,7 @@ class RatedRows:
         ]
         return Corpus(
             name=name,
-            root=self.place.folder,
+            root=root or self.place.folder,
             label_set=self.label_set,
             utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
             ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
@@ -163,12 +175,14 @@ class RatedRows:
                 length = f"{seconds[file]:.3f} s long"
                 raise UserError(f"{self.path}:{line}: {file!r} is {length}, and rated up to {end:.3f} s. {CUT}")
 
-    def _read(self, label: str, rater: str, line: int) -> Cell:
+    def _read(self, label: str, rater: str, line: Line) -> Cell:
         try:
             return self.label_set.checked(label)
         except LabelError as fault:
             drop = " Or leave such labels out: --unknown-labels drop (training: datarc.unknown_labels)."
             hint = fault.hint + (drop if isinstance(fault, UnknownLabel) else "") + self._hint
+            if self._hint and (having := sets_with(label)):
+                hint = f"{hint} Registered sets that have it: {', '.join(having)}."
             raise UserError(f"{self.path}:{line}: {fault.what} (rater {rater[:60]!r}). {hint}") from None
 
     def _count(self, cell: Cell, ratings: int) -> None:

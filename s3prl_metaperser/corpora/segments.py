@@ -17,7 +17,7 @@ _TIME = re.compile(r"(?:(?P<d>\d+) days?,?\s*)?\+?(?:(?:(?P<h>\d+):)?(?P<m>\d+):
 _NUMBER = re.compile(r"\d*\.?\d+(?:[eE][+-]?\d+)?s?|\d+\.s?")
 
 
-def segment_end(start: str, end: str, path: Path, line: int) -> float | None:
+def segment_end(start: str, end: str, path: Path, line: int | str) -> float | None:
     """Seconds at which a segment ends that begins with its file; None where it lasts as long as the file does.
 
     Args:
@@ -33,7 +33,7 @@ def segment_end(start: str, end: str, path: Path, line: int) -> float | None:
     return ends
 
 
-def _seconds(text: str, path: Path, line: int) -> float | None:
+def _seconds(text: str, path: Path, line: int | str) -> float | None:
     """Seconds of a time.
 
     Examples:

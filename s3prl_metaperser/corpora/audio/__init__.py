@@ -7,6 +7,7 @@ validates also trains.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -37,6 +38,8 @@ __all__ = ["RATE", "RATES", "SHORTEST_MILLISECONDS", "BadAudio", "Sound", "audio
 
 # soundfile raises TypeError for names such as x.raw, whose format cannot be told from the content.
 _DECODER_ERRORS = (soundfile.SoundFileError, OSError, RuntimeError, TypeError, ValueError, MemoryError)
+
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -210,10 +213,14 @@ def _fallback(path: str | Path) -> ffmpeg.Foreign | None:
 
 
 def _check_exists(path: str | Path) -> None:
+    """That there is a file, and that it is not what Git LFS puts in its place until it is fetched."""
     if os.path.islink(path) and not os.path.exists(path):
         raise BadAudio(path, "this link leads nowhere. Put the audio file in its place, or exclude it.")
     if not os.path.isfile(path):
         raise BadAudio(path, f"there is no such audio file.{name_hint(Path(path))} Correct its name, or exclude it.")
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise BadAudio(path, "this is a pointer of Git LFS, the audio was never fetched. Run `git lfs pull`.")
 
 
 def _check_header(path: str | Path, audio: soundfile.SoundFile) -> None:

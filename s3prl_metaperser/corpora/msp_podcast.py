@@ -1,0 +1,248 @@
+"""MSP-Podcast with its workers: the same ratings in up to three encodings in the release's folder of labels.
+
+``labels.txt`` has blocks, a file's line and then a line for each worker::
+
+    MSP-PODCAST_0001_0139.wav; N; A:2.400000; V:4.000000; D:2.800000;
+    WORKER00000001; Other-confused; Concerned,Confused; A:3.000000; V:3.000000; D:4.000000;
+
+``labels_detailed.csv`` holds a worker's line in a column ``EmoDetail``, or its parts in ``EmoClass_Major`` and others;
+``labels_detailed.json`` is ``{file: {worker: {...}}}``. Speakers are those of ``labels_consensus.csv``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.label_cells import is_blank
+from s3prl_metaperser.corpora.label_sets import AROUSAL, DOMINANCE, MSP_PODCAST, MSP_PODCAST_SECONDARY, VALENCE
+from s3prl_metaperser.corpora.rated_files import UNKNOWN_SPEAKER, Place
+from s3prl_metaperser.corpora.rated_rows import DROPPED_REPEATED, RatedRows
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.paths import user_path
+
+#: What a worker answered, by the release's name of it and the label set that it goes by.
+ANSWERS = {
+    "primary": ("EmoClass_Major", MSP_PODCAST),
+    "secondary": ("EmoClass_Second", MSP_PODCAST_SECONDARY),
+    "arousal": ("EmoAct", AROUSAL),
+    "valence": ("EmoVal", VALENCE),
+    "dominance": ("EmoDom", DOMINANCE),
+}
+_PARTS = tuple(part for part, _ in ANSWERS.values())
+DROPPED_LINE = "lines: not understood"
+
+_NUMBER = r"(\d+(?:\.\d*)?|NaN)"
+_FILE = re.compile(r"(?P<file>[^;]+\.wav)\s*;.*", re.IGNORECASE)
+_WORKER = re.compile(
+    rf"(?P<worker>[^;:]+?)\s*;\s*(?P<major>[^;]+?)\s*;\s*(?P<second>[^;]*?)\s*;"
+    rf"\s*A:{_NUMBER}\s*;\s*V:{_NUMBER}\s*;\s*D:{_NUMBER}\s*;?"
+)
+
+
+class _Answer(NamedTuple):
+    """A worker's answers to one file, and where they stand."""
+
+    line: int | str
+    file: str
+    worker: str
+    parts: Mapping[str, str]
+
+
+class _Fault(Exception):
+    """A line that is none of the format: (line, text)."""
+
+
+def read(
+    root: Path,
+    *,
+    answer: Literal["primary", "secondary", "arousal", "valence", "dominance"] = "primary",
+    unknown_labels: Literal["error", "drop"] | None = None,
+) -> Corpus:
+    """Read the workers of MSP-Podcast.
+
+    Where a worker stands twice for a file the first answer is used, and the others are counted.
+
+    Args:
+        root: the release's folder, that of its labels, or one of the files of workers' answers.
+        answer: the primary emotion (one, with "Other-..." left out and counted), the secondary ones (several), or an
+            attribute on its scale from 1 to 7.
+        unknown_labels: what happens to labels that are none of the release's, ``"error"`` or ``"drop"``.
+
+    Raises:
+        UserError: no file of workers' answers, one that cannot be read, or nothing rated.
+    """
+    root = user_path(root)
+    tables = [root] if root.is_file() else _tables(root)
+    if not tables:
+        raise UserError(f"{root} has none of {', '.join(_ENCODINGS)}. Give the release's folder, or the file itself.")
+    folder = root if root.is_dir() else _release(root)
+    part, label_set = ANSWERS[answer]
+    rows = RatedRows(tables[0], label_set.with_unknown(unknown_labels), Place(_audio(folder), outside=False))
+    answers, seen = list(_answers(tables[0], rows)), set()
+    for each in answers:
+        if (each.file, each.worker) in seen:
+            rows.dropped[DROPPED_REPEATED] += 1
+            continue
+        seen.add((each.file, each.worker))
+        cell = each.parts[part]
+        rows.add(each.line, each.file, each.worker, ";".join(cell.split(",")) if answer == "secondary" else cell)
+    for other in tables[1:]:
+        _compare(answers, tables[0], list(_answers(other, rows)), other, rows)
+    described = _speakers(tables[0].parent, rows)
+    return rows.corpus("msp_podcast", suggested=Suggestions(), described=described, root=folder)
+
+
+def _answers(table: Path, rows: RatedRows) -> Iterator[_Answer]:
+    """The answers of one encoding; a line that is none is serious, and counted."""
+    encoding = {".csv": _of_csv, ".json": _of_json}.get(table.suffix.lower(), _of_text)
+    for found in encoding(table):
+        if isinstance(found, _Answer):
+            yield found
+        else:
+            line, text = found.args
+            rows.dropped[DROPPED_LINE] += 1
+            rows.problems.append(Problem(f"{table}:{line}", f"line not understood, left out: {text[:60]!r}."))
+
+
+def _of_text(table: Path) -> Iterator[_Answer | _Fault]:
+    file = None
+    for number, line in enumerate(_text(table).splitlines(), 1):
+        line = line.strip()
+        if found := _FILE.fullmatch(line):
+            file = found["file"].strip()
+        elif line and (file is None or (made := _of_line(number, file, line)) is None):
+            yield _Fault(number, line)
+        elif line:
+            assert made is not None
+            yield made
+
+
+def _of_line(line: int | str, file: str, text: str) -> _Answer | None:
+    found = _WORKER.fullmatch(text.strip())
+    if found is None:
+        return None
+    _, major, second, *numbers = found.groups()
+    return _Answer(line, file, found["worker"], dict(zip(_PARTS, (major, second, *numbers), strict=True)))
+
+
+def _of_csv(table: Path) -> Iterator[_Answer | _Fault]:
+    rows = csv_rows.rows(table)
+    header = csv_rows.read_header(table, rows, ())
+    file = csv_rows.column(table, header, ("FileName",))
+    detail = csv_rows.find_column(header, ("EmoDetail",))
+    if detail is not None:
+        for line, row in rows:
+            yield _of_line(line, row[file].strip(), row[detail]) or _Fault(line, row[detail])
+        return
+    worker = csv_rows.column(table, header, ("WorkerID", "Workers", "Worker"))
+    places = [csv_rows.column(table, header, (part,)) for part in _PARTS]
+    for line, row in rows:
+        cells = [row[n].strip() for n in places]
+        yield _Answer(line, row[file].strip(), row[worker].strip(), dict(zip(_PARTS, cells, strict=True)))
+
+
+def _of_json(table: Path) -> Iterator[_Answer | _Fault]:
+    try:
+        content = json.loads(_text(table))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{table}: not valid JSON ({error}). Unpack it again.") from None
+    for file, workers in content.items() if isinstance(content, dict) else ():
+        for worker, parts in workers.items() if isinstance(workers, dict) else ():
+            if not isinstance(parts, dict) or not set(_PARTS) <= parts.keys():
+                yield _Fault(f"{file}, {worker}", shown(parts))
+            else:
+                yield _Answer(f"{file}, {worker}", file, worker, {part: str(parts[part]) for part in _PARTS})
+
+
+def _text(table: Path) -> str:
+    try:
+        return table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{table}: cannot be read ({error}). Unpack it again.") from None
+
+
+def _compare(answers: list[_Answer], table: Path, others: list[_Answer], other: Path, rows: RatedRows) -> None:
+    """A serious problem where two encodings of the same ratings do not say the same."""
+    first, second = _by_pair(answers), _by_pair(others)
+    if bad := sorted(pair for pair in first.keys() | second.keys() if first.get(pair) != second.get(pair)):
+        file, worker = bad[0]
+        what = f"{len(bad)} answers differ from those in {table.name}, e.g. {worker} for {file}. Unpack both again."
+        rows.problems.append(Problem(str(other), what))
+
+
+def _by_pair(answers: list[_Answer]) -> dict[tuple[str, str], tuple]:
+    found: dict[tuple[str, str], tuple] = {}
+    for each in answers:
+        found.setdefault((each.file, each.worker), tuple(map(_value, each.parts.values())))
+    return found
+
+
+def _value(cell: str) -> str | float:
+    """A cell as encodings share it: numbers are written with different numbers of digits."""
+    try:
+        return -1.0 if is_blank(cell) else float(cell)
+    except ValueError:
+        return ",".join(map(str.strip, cell.split(",")))
+
+
+_ENCODINGS: dict[str, Callable[[Path], Iterator[_Answer | _Fault]]] = {
+    "labels_detailed.csv": _of_csv,
+    "labels_detailed.json": _of_json,
+    "labels.txt": _of_text,
+}
+
+
+def _tables(root: Path) -> list[Path]:
+    """The encodings that are there, in any case, in the folder itself or in one called labels."""
+    folders = [root, *(path for path in sorted(root.iterdir()) if path.name.lower() in ("label", "labels"))]
+    files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_file()]
+    by_name: dict[str, Path] = {}
+    for path in files:
+        by_name.setdefault(path.name.lower(), path)
+    return [by_name[name] for name in _ENCODINGS if name in by_name]
+
+
+def _release(table: Path) -> Path:
+    return table.parent.parent if table.parent.name.lower() in ("label", "labels") else table.parent
+
+
+def _audio(folder: Path) -> Path:
+    found = (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in ("audio", "audios"))
+    return next(found, folder)
+
+
+def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
+    """File -> (speaker, no session) by the table of consensus labels, which earlier releases spell otherwise."""
+    table = next(
+        (path for name in ("consensus", "concensus") if (path := folder / f"labels_{name}.csv").is_file()), None
+    )
+    if table is None:
+        what = "no labels_consensus.csv: who speaks is unknown, so that speakers cannot be kept apart."
+        rows.problems.append(Problem(str(folder), what, serious=False))
+        return {}
+    content = csv_rows.rows(table)
+    header = csv_rows.read_header(table, content, ())
+    file, speaker = (csv_rows.column(table, header, (name,)) for name in ("FileName", "SpkrID"))
+    found = {row[file].strip(): row[speaker].strip() for _, row in content}
+    described = {
+        name: (UNKNOWN_SPEAKER if who.lower() in ("", UNKNOWN_SPEAKER) else who, "") for name, who in found.items()
+    }
+    unknown = sum(described.get(name, (UNKNOWN_SPEAKER, ""))[0] == UNKNOWN_SPEAKER for name in rows.rated)
+    if unknown:
+        what = f"{unknown} of {len(rows.rated)} rated files have no known speaker; they may share one with others."
+        rows.problems.append(Problem(str(table), what, serious=False))
+    return described
+
+
+READER = Reader(
+    read,
+    terms="MSP-Podcast is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
+    "shared",
+)
