@@ -127,7 +127,8 @@ def outcome(folder: Path) -> dict:
         tensors = {k: v.tolist() for part in ("Downstream", "InnerRates") for k, v in content[part].items()}
         checkpoints[name] = [content["Step"], content["Best"], content["Epoch"], content["Losses"], moments, tensors]
     cache = folder.parent / "cache"
-    kept = sorted(str(p.relative_to(cache)) for p in cache.rglob("*") if p.suffix in (".safetensors", ".json"))
+    found = [p.relative_to(cache) for p in cache.rglob("*") if p.suffix in (".safetensors", ".json")]
+    kept = sorted(str(p) for p in found if p.parts[0] != "audio")  # named by where the corpus lies
     lines = (folder / "log.log").read_text().splitlines()
     logged = sorted({line for line in lines if line.startswith(("train loss", "dev loss", "test "))})
     return {"result": result, "checkpoints": checkpoints, "stored": kept, "logged": logged}

@@ -20,10 +20,11 @@ from s3prl_metaperser.listener.card import (
     licence_notes,
     option_sections,
 )
-from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, tensor_hash, write_folder
+from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, write_folder
 from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.methods.base import new_head
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
+from s3prl_metaperser.storage.hashing import tensor_hash
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.store import RECIPE
 

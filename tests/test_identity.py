@@ -7,6 +7,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_demo import SMALL, train_command
@@ -286,6 +287,41 @@ def test_a_feature_shard_of_something_else_is_refused_with_the_difference(change
         status, said = evaluated(folder, where, capsys)
         assert status == 2
         assert told in said
+
+
+def flip_a_low_bit(path) -> None:
+    """Flip the lowest bit of the file's last four-byte number."""
+    content = bytearray(path.read_bytes())
+    content[-4] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"), [("features", "compute its features again"), ("initialisation", "train it again")]
+)
+def test_a_flipped_bit_of_what_is_stored_is_noticed_and_made_again_to_the_same_bits(changed, capsys, kind, advice):
+    folder, where = changed
+    assert launcher.main(train_command(folder / "whole", "-v", "Linear-Zero", options=options_of(where))) == 0
+    path = next((folder / "cache" / kind).rglob("*.safetensors"))
+    flip_a_low_bit(path)
+    capsys.readouterr()
+    command = train_command(folder / "again", "-v", "Linear-Zero", options=options_of(where))
+    assert launcher.main(command) == 2
+    said = capsys.readouterr().err
+    assert f"{path} does not hold what was written" in said
+    assert advice in said
+    path.unlink()
+    assert launcher.main(command) == 0
+    assert not differing(folder / "whole" / "dev-best.ckpt", folder / "again" / "dev-best.ckpt")
+
+
+def options_of(where: str) -> tuple[str, ...]:
+    return (f"{DATA}.corpus=iemocap", *(part.removeprefix("config.") for part in where.split(",,")))
+
+
+def differing(one, other) -> list[str]:
+    first, second = read_checkpoint(one)["Downstream"], read_checkpoint(other)["Downstream"]
+    return [name for name in first if not torch.equal(first[name], second[name])]
 
 
 def test_an_edited_episode_list_is_refused_with_the_difference(tmp_path):

@@ -7,8 +7,6 @@ field is the documentation of its key; docs/results.md lists them.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +27,7 @@ from s3prl_metaperser.evaluation.statistics import Interval, Scored, best_possib
 from s3prl_metaperser.protocol.episodes import key_of
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.json_files import read_json
+from s3prl_metaperser.storage.sources import code_that_ran
 
 if TYPE_CHECKING:
     from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
@@ -257,7 +256,7 @@ class Result:
                 for (rater, episode), result in zip(drawn, tested, strict=True)
             ),
             options=dict(options),
-            hashes=Hashes(**{**hashes, "episodes": key_of(asked), "code": code_hash()}),
+            hashes=Hashes(**{**hashes, "episodes": key_of(asked), "code": code_that_ran()}),
             versions=versions(),
             peak_memory_bytes=peak_memory(),
             **others,
@@ -464,14 +463,3 @@ def peak_memory() -> int:
     """Peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-@functools.cache
-def code_hash() -> str:
-    """SHA-256 over the package's own Python files."""
-    root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -23,7 +23,7 @@ from s3prl_metaperser.listener.card import (
     licence_notes,
     option_sections,
 )
-from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, check_new, tensor_hash, write_folder
+from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, check_new, write_folder
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.run.experiment import BEST
@@ -31,6 +31,7 @@ from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_urls
 from s3prl_metaperser.s3prl_stack.weights_files import is_address
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.hashing import tensor_hash
 from s3prl_metaperser.storage.paths import steps_of
 from s3prl_metaperser.upstream.store import RECIPE
 

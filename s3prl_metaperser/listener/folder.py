@@ -7,7 +7,6 @@ nothing, and a file that is not the one that its card names is refused.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -135,15 +134,3 @@ def read_card(path: Path) -> Card:
         raise UserError(
             f"{path / CARD}: {fault} It was edited or is damaged; copy the folder or export the model again."
         ) from None
-
-
-def tensor_hash(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.card import Card
-from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder, tensor_hash
+from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder
 from s3prl_metaperser.listener.labels import ListenerLabels, decided
 from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
@@ -22,6 +22,7 @@ from s3prl_metaperser.methods import systems
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask, new_head
 from s3prl_metaperser.methods.similarity import CENTRES
 from s3prl_metaperser.protocol.loader import LabelTable
+from s3prl_metaperser.storage.hashing import tensor_hash
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
 from s3prl_metaperser.upstream.store import RECIPE, FeatureIdentity

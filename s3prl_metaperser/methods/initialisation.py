@@ -18,8 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
@@ -30,14 +28,20 @@ from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.methods.task import TrainingTask
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.seeding import numpy_generator
-from s3prl_metaperser.storage.atomic import replacing
-from s3prl_metaperser.storage.checkpoints import check_bytes, save_checkpoint
+from s3prl_metaperser.storage.checkpoints import load_checked, save_checkpoint
 from s3prl_metaperser.storage.json_files import parse_json
 from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import digest, refuse
+from s3prl_metaperser.storage.sources import code_of
+from s3prl_metaperser.storage.tensor_files import read_said, read_tensors, write_tensors
 from s3prl_metaperser.upstream.memory import ADAPT_LESS
+from s3prl_metaperser.upstream.store import CODE as FEATURES
+from s3prl_metaperser.upstream.store import WITHIN as FEATURES_WITHIN
 
 PROGRESS = "progress.ckpt"
+#: Modules that train it, and where what they import counts as well; with the code of features it is a part of its key.
+CODE, WITHIN = ("methods.initialisation",), ("methods", "meta", "protocol", "seeding")
+AGAIN = "Delete it to train it again."
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Recipe:
 
     Attributes:
         name: for messages.
-        version: raised whenever the same options would give other numbers.
+        version: counted up to now; the code itself is a part of the key (:func:`.sources.code_of`).
         file: its name in the cache; ``{key}`` is of all that it depends on.
         lock: its lock's name.
         large: whether gradients are clipped, progress is saved, and a part of the validation rater's labels chooses.
@@ -85,8 +89,7 @@ def initialised(task: TrainingTask) -> HeadLearner:
             tensors, record = train_on_consensus(task, learner, progress)
             if parallel.is_leader():
                 record["made_from"] = json.dumps(initialisation_parts(task))
-                with replacing(path) as partial:
-                    save_file(tensors, partial, metadata=record)
+                write_tensors(path, tensors, record)
         if parallel.is_leader() and progress:  # also where the process that finished was killed before it came here
             progress.unlink(missing_ok=True)
         parallel.wait()
@@ -109,7 +112,8 @@ def initialisation_parts(task: TrainingTask) -> dict[str, Any]:
     chosen = {"initrc": dataclasses.asdict(options.initrc), "projector_dim": options.modelrc.projector_dim}
     clipped = {"gradient_clipping": task.options.runner.gradient_clipping} if recipe.large else {}
     source = task.learned_from or {"task": task.identity}
-    return {"recipe": recipe.version, "seed": task.seed, **chosen, **clipped, **source}
+    made_by = {"recipe": recipe.version, "code": code_of((*CODE, *FEATURES), (*WITHIN, *FEATURES_WITHIN))}
+    return {**made_by, "seed": task.seed, **chosen, **clipped, **source}
 
 
 def train_on_consensus(
@@ -212,8 +216,7 @@ def _resume(
     path: Path, parameters: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[int, dict[str, Any]]:
     try:
-        check_bytes(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_checked(path)
         _fill(parameters, content["parameters"])
         optimizer.load_state_dict(content["optimizer"])
         return content["step"], content["best"]
@@ -223,13 +226,13 @@ def _resume(
 
 
 def _load(path: Path, task: TrainingTask, learner: HeadLearner) -> None:
+    said, _ = read_said(path, AGAIN)
+    check_made_from(path, said, initialisation_parts(task))
+    stored, parameters = read_tensors(path, AGAIN), learner.parameters()
     try:
-        with safe_open(path, framework="pt") as file:
-            check_made_from(path, file.metadata(), initialisation_parts(task))
-            parameters = learner.parameters()
-            _fill(parameters, {name: file.get_tensor(name) for name in parameters})
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"Cannot use {path} ({error}). Delete it to train it again.") from None
+        _fill(parameters, stored)
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"Cannot use {path} ({error}). {AGAIN}") from None
 
 
 def _fill(parameters: Mapping[str, torch.Tensor], values: Mapping[str, torch.Tensor]) -> None:
@@ -244,10 +247,9 @@ def check_made_from(path: Path, metadata: Mapping[str, str] | None, parts: Mappi
     Raises:
         UserError: with the difference.
     """
-    advice = "Delete it to train it again."
     try:
         stored = parse_json((metadata or {})["made_from"])
     except (KeyError, ValueError):
-        raise UserError(f"{path} does not record what it was made from. {advice}") from None
+        raise UserError(f"{path} does not record what it was made from. {AGAIN}") from None
     if stored != json.loads(json.dumps(parts)):
-        raise refuse(str(path), stored, parts, advice)
+        raise refuse(str(path), stored, parts, AGAIN)

@@ -24,6 +24,7 @@ from s3prl_metaperser.run.training import train
 from s3prl_metaperser.run.workspace import Workspace, say
 from s3prl_metaperser.s3prl_stack import compat
 from s3prl_metaperser.storage.paths import steps_of
+from s3prl_metaperser.storage.sources import sources
 
 #: What s3prl 0.4.18's own code makes torch say at each start; nothing that a user could fix.
 NOT_OURS = (".*torch.nn.utils.weight_norm.*is deprecated", "Support for mismatched key_padding_mask and attn_mask")
@@ -71,6 +72,7 @@ def run_cell(
         ('Linear-Zero', 8, True)
     """
     cell = replace(cell, device=existing_device(cell.device))  # before anything is made
+    sources()
     with one_writer(cell.folder):
         return _run(cell, open_workspace, record if record is not None else Record())
 

@@ -25,6 +25,7 @@ from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, load_upstream_config
 from s3prl_metaperser.storage.disk import system_error
 from s3prl_metaperser.storage.paths import new_previous, steps_of
+from s3prl_metaperser.storage.sources import sources
 from s3prl_metaperser.tasks import TASKS, Task, task_of
 
 # What a resumed run takes from its command line and not from the checkpoint: as in s3prl, and whatever would let a
@@ -46,6 +47,7 @@ KEPT_ON_RESUME = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run s3prl's command line; returns the exit status."""
+    sources()
     argv = list(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(argv)
     try:

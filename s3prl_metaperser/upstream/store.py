@@ -1,11 +1,12 @@
 """The pooled feature store: each utterance's time-mean of every layer, [L, D], computed once and kept.
 
 With a frozen upstream and the linear head nothing else is needed (see :mod:`s3prl_metaperser.meta.model`). A store
-belongs to one upstream, checkpoint and preprocessing; inside it, features are keyed by the SHA-256 of the audio file,
-so that a swapped or changed file never matches old features.
+belongs to one upstream, checkpoint, preprocessing and code (:func:`.sources.code_of`); inside it, features are keyed by
+the SHA-256 of the audio file, so that a swapped or changed file never matches old features.
 
-A store is a folder of safetensors shards, each written whole or not at all. Extraction resumes where it stopped, and
-of two processes that want the same store one does the work and the other waits.
+A store is a folder of safetensors shards, each written whole or not at all, with a checksum that is compared when
+features are read. Extraction resumes where it stopped, and of two processes that want the same store one does the work
+and the other waits.
 """
 
 from __future__ import annotations
@@ -19,21 +20,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.disk import clear_leftovers
 from s3prl_metaperser.storage.json_files import parse_json
 from s3prl_metaperser.storage.locks import PATIENCE, held
-from s3prl_metaperser.storage.provenance import refuse
+from s3prl_metaperser.storage.provenance import digest, refuse
+from s3prl_metaperser.storage.sources import code_of
+from s3prl_metaperser.storage.tensor_files import read_said, read_tensors, write_tensors
 from s3prl_metaperser.upstream.prefetch import prefetched
 
-RECIPE = 1  # raised whenever the same input would give other features
+#: Raised whenever the same input would give other features: checkpoints and exported models of another are refused.
+RECIPE = 1
+#: Modules that make features, and where what they import counts as well. The store goes by this code.
+CODE = (
+    *("upstream.store", "upstream.pooling", "corpora.audio"),
+    *("s3prl_stack.hub", "s3prl_stack.compat", "s3prl_stack.whole_weights"),
+)
+WITHIN = ("upstream", "corpora.audio")
+AGAIN = "Delete it to compute its features again."
 SHARD_SIZE = 128
 #: The longest utterance of a batch over its shortest: padding is exact, but work all the same.
 PADDING = 1.1
@@ -107,7 +115,8 @@ class PooledStore:
 
     def __init__(self, root: Path, identity: FeatureIdentity):
         self.identity = identity
-        self.folder = root / f"{identity.upstream.replace('/', '_')}-{identity.key[:16]}"
+        self.made_from = {**identity.described(), "code": code_of(CODE, WITHIN)}
+        self.folder = root / f"{identity.upstream.replace('/', '_')}-{digest(self.made_from)[:16]}"
         self._places: dict[str, tuple[Path, int]] = {}
         self._scanned: set[Path] = set()
 
@@ -183,8 +192,7 @@ class PooledStore:
             by_shard.setdefault(path, []).append((row, place))
         values: torch.Tensor | None = None
         for path, places in by_shard.items():
-            with _opened(path) as shard:
-                stored = shard.get_tensor("features").float()
+            stored = read_tensors(path, AGAIN)["features"].float()
             if values is None:
                 values = torch.empty(len(utterances), *stored.shape[1:])
             rows, sources = zip(*places, strict=True)
@@ -213,9 +221,8 @@ class PooledStore:
         audio = [key for key, _ in shard]
         values = torch.stack([pooled for _, pooled in shard]).to(getattr(torch, self.identity.dtype)).contiguous()
         name = hashlib.sha256("".join(audio).encode()).hexdigest()[:16]
-        metadata = {"identity": json.dumps(self.identity.described(), sort_keys=True), "audio": json.dumps(audio)}
-        with replacing(self.folder / f"shard-{name}.safetensors") as partial:
-            save_file({"features": values}, partial, metadata=metadata)
+        said = {"identity": json.dumps(self.made_from, sort_keys=True), "audio": json.dumps(audio)}
+        write_tensors(self.folder / f"shard-{name}.safetensors", {"features": values}, said)
         self._scan()
 
     def _scan(self) -> None:
@@ -228,20 +235,22 @@ class PooledStore:
 
     def _audio_of(self, path: Path) -> list[str]:
         """The audio hashes of a shard's rows, in their order."""
-        with _opened(path) as shard:
-            metadata = shard.metadata()
-            rows = shard.get_slice("features").get_shape()[0] if "features" in shard.keys() else -1  # noqa: SIM118
-        identity, audio = _listed(metadata, "identity"), _listed(metadata, "audio")
-        if not isinstance(identity, dict) or not isinstance(audio, list) or len(audio) != rows:
-            raise UserError(f"{path} does not record what it was made from. Delete it to compute its features again.")
-        if identity != self.identity.described():
-            raise refuse(str(path), identity, self.identity.described(), "Move it out of this folder.")
+        said, shapes = read_said(path, AGAIN)
+        identity, audio = _listed(said, "identity"), _listed(said, "audio")
+        if (
+            not isinstance(identity, dict)
+            or not isinstance(audio, list)
+            or [len(audio)] != [shape[0] for shape in shapes.values()]
+        ):
+            raise UserError(f"{path} does not record what it was made from. {AGAIN}")
+        if identity != self.made_from:
+            raise refuse(str(path), identity, self.made_from, "Move it out of this folder.")
         return audio
 
 
-def _listed(metadata: dict[str, str] | None, name: str) -> Any:
+def _listed(said: dict[str, str], name: str) -> Any:
     try:
-        return parse_json((metadata or {})[name])
+        return parse_json(said[name])
     except (KeyError, ValueError):
         return None
 
@@ -259,10 +268,3 @@ def _batch_sizes(seconds: Sequence[float], most: int) -> Iterator[int]:
 
 def _waveform(utterance: Utterance) -> torch.Tensor:
     return torch.from_numpy(load_audio(utterance.path))
-
-
-def _opened(path: Path):
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"Cannot read {path} ({error}). Delete it to compute its features again.") from None
