@@ -48,6 +48,8 @@ DIALECTS = {
     "UTF-16, big end first": codecs.BOM_UTF16_BE + LONG.encode("utf-16-be"),
     "UTF-16 and sep": codecs.BOM_UTF16_LE + f"sep=;\r\n{SEMICOLONS}".encode("utf-16-le"),
     "two marks": "\ufeff\ufeff" + LONG,
+    "a sep line that is not true": "sep=;\n" + LONG,
+    "rows that end with empty fields": LONG.replace("y\n", "y,,\n").replace("l\n", "l,,\n").replace("sad\n", "sad,,\n"),
     "CR alone": LONG.replace("\n", "\r"),
     "CR CR LF": LONG.replace("\n", "\r\r\n"),
     "empty last columns": LONG.replace("\n", ",,\n") + ",,,,\n , , , , \n",
@@ -81,7 +83,7 @@ def test_files_csv_has_the_same_dialects(folder):
 def test_what_means_nothing_is_a_blank_cell_and_counted(folder, blank, form):
     corpus = read(folder, form.format(blank))
     assert ratings(corpus) == READ[:1]
-    assert corpus.dropped == {"ratings: blank label": 1}
+    assert corpus.dropped["ratings: blank label"] == 1
 
 
 def test_a_class_that_is_called_none_is_no_blank():
@@ -140,6 +142,8 @@ def test_a_decimal_comma_may_be_two_answers_and_is_refused(folder, cell):
         (TABS.encode("utf-16-le"), "NUL|column 'file' is missing"),
         (LONG.replace("happy", "happy;sad;x").replace(",", ";"), r":2: 5 fields where the header has 3.*';'"),
         (LONG.replace("ben,neutral", "ben,neutral,"), r":3: 4 fields where the header has 3"),
+        (LONG.replace("anna,happy", "anna,happy,"), r":3: 3 fields where the header has 3"),
+        (LONG.replace("\n", ",x\n").replace("label,x", "label"), r":2: 4 fields where the header has 3"),
         (SEMICOLONS.replace("file;rater", "file;rater,label"), "two columns|is missing|fields where"),
     ],
 )

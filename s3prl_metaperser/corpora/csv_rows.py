@@ -23,7 +23,7 @@ Rows = Iterator[tuple[int, list[str]]]
 #: What separates columns.
 SEPARATORS = ",;\t"
 #: Excel's own first line, which says what does; other programs show it as a row.
-_SEP_LINE = re.compile(r"\s*\"?sep=([^\w\s\"]|\t)\"?[\s,;]*", re.IGNORECASE)
+_SEP_LINE = re.compile(r"\s*\"?sep\s*=\s*([^\w\s\"]|\t)\"?[\s,;]*", re.IGNORECASE)
 #: Byte order marks, of which UTF-32's little-endian one begins as UTF-16's does.
 _MARKS = (
     *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
@@ -34,6 +34,8 @@ _MARKS = (
 def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: bool = False) -> Rows:
     """(number of its first line, fields) of each row that is not empty, all as long as the first, the header.
 
+    Rows that all end with the same empty fields more than the header has are read without them.
+
     Args:
         path: the table.
         known: whether a column's name is known, which decides where more than one separator could split the header.
@@ -42,7 +44,7 @@ def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: 
     Raises:
         UserError: not readable, not Unicode, not valid CSV, or a row with more or fewer fields than the header.
     """
-    line, width = 1, 0
+    line, widths = 1, list[int]()  # of the header, and of the rows, which may all end with the same empty fields
     try:
         with path.open(newline="", encoding=_encoding(path)) as handle:
             separator, line = _separator(handle, known)
@@ -50,12 +52,16 @@ def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: 
             reader = csv.reader(handle, delimiter=separator, strict=True)
             for row in reader:
                 if any(map(str.strip, row)):
-                    if len(row) != (width := width or len(row)):
+                    if len(widths) < 2:
+                        named = widths[0] if widths else 0
+                        widths.append(named if named and any(map(str.strip, row[named:])) else len(row))
+                    if len(row) != widths[-1] or len(row) < widths[0]:
                         mark = "comma" if separator == "," else f"{separator!r}"
                         raise UserError(
-                            f"{path}:{line}: {len(row)} fields where the header has {width}. "
+                            f"{path}:{line}: {len(row)} fields where the header has {widths[0]}. "
                             f"Put quotes around a field that holds a {mark}."
                         )
+                    row = row[: widths[0]]
                     yield line, row if as_written else [as_meant(cell) for cell in row]
                 line = before + reader.line_num + 1
     except csv.Error as error:
@@ -75,23 +81,27 @@ def _encoding(path: Path) -> str:
 
 def _separator(handle: TextIO, known: Callable[[str], bool] | None) -> tuple[str, int]:
     """What separates the columns, and the number of the line at which the table, and now the handle, begins."""
-    if said := _SEP_LINE.fullmatch(handle.readline()):
+    said = _SEP_LINE.fullmatch(handle.readline())
+    start = handle.tell() if said else 0
+    if said and len(_first_row(handle, said[1])) > 1:
+        handle.seek(start)
         return said[1], 2
     found = {}
     for separator in SEPARATORS:
-        handle.seek(0)
+        handle.seek(start)
         header = _first_row(handle, separator)
         if len(header) > 1:
             found[separator] = known is not None and any(map(known, header))
-    handle.seek(0)
+    handle.seek(start)
     if len(found) > 1:
         found = {separator: True for separator, knows in found.items() if knows}
-    return (next(iter(found)) if len(found) == 1 else ","), 1
+    return (next(iter(found)) if len(found) == 1 else ","), 2 if said else 1
 
 
 def _first_row(handle: TextIO, separator: str) -> list[str]:
     try:
-        return next((row for row in csv.reader(handle, delimiter=separator) if any(map(str.strip, row))), [])
+        rows = csv.reader(iter(handle.readline, ""), delimiter=separator)
+        return next((row for row in rows if any(map(str.strip, row))), [])
     except csv.Error:
         return []
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Utterances in one forward pass where ``modelrc.batch_size`` leaves it open; on a CPU one is fastest.
 GPU_BATCH = 16
+#: So many notes on the corpus are said before training.
+MOST_NOTES = 5
 
 
 @dataclass(frozen=True)
@@ -348,6 +350,9 @@ class Workspace:
             f"{len(split.train_raters)} training raters ({len(split.train)})",
         ]
         lines += [f"left out: {count} x {reason}" for reason, count in sorted(corpus.dropped.items())]
+        lines += [f"note: {problem.path}: {problem.what}" for problem in corpus.problems[:MOST_NOTES]]
+        if (more := len(corpus.problems) - MOST_NOTES) > 0:
+            lines.append(f"note: and {more} more notes on the corpus; `metaperser validate` lists them")
         shots = self.options.downstream_expert.metarc.shots
         rated = {rater: len(mine) for rater, mine in sorted(split.ratings_of("train").items())}
         few = [rater for rater, count in rated.items() if count < shots]
