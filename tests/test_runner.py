@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from small_demo import overrides, stored, train_command
 
 from s3prl_metaperser.config.options import Options
@@ -438,6 +439,38 @@ def test_a_local_checkpoint_trains_and_its_store_is_its_own(tmp_path, trained, c
     make_checkpoint("wavlm", tmp_path / "tiny.pt", seed=1)
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 2
     assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_vectors_by_name_give_the_result_of_the_upstream_that_made_them(tmp_path, trained, capsys):
+    from safetensors.numpy import load_file
+
+    from s3prl_metaperser.corpora import open_corpus
+    from s3prl_metaperser.corpora.contents import Contents
+
+    options = Options.from_config(read_checkpoint(trained / "dev-best.ckpt")["Config"])
+    corpus, cache = open_corpus(options.downstream_expert.datarc), Path(os.environ["METAPERSER_CACHE"])
+    files, rows = Contents(corpus, cache).files, {}
+    for shard in cache.glob("features/fbank_no_cmvn-*/*.safetensors"):
+        with safe_open(shard, framework="np") as opened:
+            audio = json.loads(opened.metadata()["audio"])
+        rows |= dict(zip(audio, load_file(shard)["features"], strict=True))
+    known = [utterance for utterance in reversed(corpus.utterances) if files[utterance.id] in rows]
+    values = np.stack([rows[files[utterance.id]] for utterance in known])
+    np.savez(tmp_path / "v.npz", names=np.array([u.path.name for u in known]), values=values)
+    same = ("downstream_expert.modelrc.standardize=true",)
+    given = ["-v", "Linear-Few", "-k", str(tmp_path / "v.npz")]
+    for name, upstream, more in (("a", "fbank_no_cmvn", given[:2]), ("b", "embeddings", given)):
+        assert launcher.main(train_command(tmp_path / name, *more, upstream=upstream, options=same)) == 0
+        assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / name)]) == 0
+    one, other = (result(tmp_path / name) for name in "ab")
+    assert one["metrics"] == other["metrics"]
+    assert [e["probabilities"] for e in one["episodes"]] == [e["probabilities"] for e in other["episodes"]]
+    capsys.readouterr()
+    assert launcher.main(train_command(tmp_path / "f", *given[2:], "-f", upstream="embeddings")) == 2
+    assert "no learned weights to fine-tune" in capsys.readouterr().err
+    np.savez(tmp_path / "v.npz", names=np.array([u.id for u in known[5:]]), values=values[5:])
+    assert launcher.main(train_command(tmp_path / "c", *given, upstream="embeddings")) == 2
+    assert "recordings have no vector of their own" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("upstream", ["fbank", "mel"])

@@ -26,11 +26,11 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "upstreams":
-        from s3prl_metaperser.s3prl_stack.hub import load_upstream_config, upstream_names
+        from s3prl_metaperser.s3prl_stack.hub_index import hub_index, load_upstream_config
 
-        for name in upstream_names():
+        for name, entry in hub_index().items():
             pinned = load_upstream_config(name)
-            print(f"{name:<40} {pinned.notes}" if pinned else name)
+            print(f"{name:<40} {pinned.notes if pinned else entry.summary}".rstrip())
         return 0
     for title, target in _SHOWN[arguments.what]:
         module, _, name = target.partition(":")

@@ -29,6 +29,7 @@ from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.tasks import task_of
+from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 
 
@@ -126,7 +127,8 @@ class Session:
             files = [file] if (file := opened.initialisation_file) else []
         else:
             finetuned = opened.cell.upstream.finetuned
-            files = [] if finetuned else [opened.workspace.store(opened.scope.identity).folder]
+            stored = not finetuned and opened.cell.upstream.name not in GIVEN
+            files = [] if not stored else [opened.workspace.store(opened.scope.identity).folder]
         workspace = opened.workspace
         stage.made(files, Fingerprint(workspace.corpus.fingerprint(), workspace.contents.fingerprint))
 

@@ -24,6 +24,7 @@ from s3prl_metaperser.run.workspace import Prepared, Workspace, check_layer, say
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.inputs import PooledInputs, Waveforms, WaveInputs
 from s3prl_metaperser.upstream.memory import explaining_memory
 from s3prl_metaperser.upstream.store import FeatureIdentity
@@ -121,7 +122,7 @@ def _finetuned(
     cell: CellOptions, options: Options, workspace: Workspace, identity: FeatureIdentity, build: Build
 ) -> Scope:
     """Waveforms, and upstream and head as one model."""
-    if not _has_weights(cell.upstream):
+    if not _has_weights(cell.upstream) or cell.upstream.name in GIVEN:
         raise UserError(
             f"-u {cell.upstream.name} has no learned weights to fine-tune. Remove -f, or use e.g. -u wavlm_base."
         )

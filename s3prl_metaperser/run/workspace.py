@@ -31,6 +31,7 @@ from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.storage.provenance import digest
+from s3prl_metaperser.upstream.hubconf import GIVEN
 
 if TYPE_CHECKING:
     import torch
@@ -152,12 +153,19 @@ class Workspace:
 
     def features_exist(self, identity: FeatureIdentity) -> bool:
         """Whether the upstream is not needed at all."""
+        if identity.upstream in GIVEN:
+            return False
         return not self.store(identity).missing(self.utterances, self.audio_hashes)
 
     def features(self, identity: FeatureIdentity, upstream: Callable[[], torch.nn.Module] | None) -> PooledFeatures:
         """Pooled features of all utterances of the split; what is missing is made with ``upstream()``."""
+        from s3prl_metaperser.upstream.embeddings import GivenVectors
         from s3prl_metaperser.upstream.pooling import device_of, pooler
 
+        if identity.upstream in GIVEN:
+            given = upstream() if upstream else None
+            assert isinstance(given, GivenVectors)
+            return given.features(self.utterances)
         store = self.store(identity)
         if store.missing(self.utterances, self.audio_hashes):
             assert upstream is not None, "features are missing and there is no upstream to make them"

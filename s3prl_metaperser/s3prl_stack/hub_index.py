@@ -1,4 +1,4 @@
-"""What s3prl's hub offers, read from its source: no torch, no import of s3prl, a few hundredths of a second.
+"""What s3prl's hub and this project offer, read from the source: no torch, no import of s3prl, a few milliseconds.
 
 ``s3prl/hub.py`` star-imports one ``hubconf.py`` per family of upstreams; importing it imports every family
 (seconds, and transformers with it). Everything needed to check a name, to import only the family asked for
@@ -22,6 +22,8 @@ from s3prl_metaperser.config.validator import Positive, one_of, read
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage import resources
 
+#: This project's own upstreams, in the form of s3prl's.
+OWN = "s3prl_metaperser.upstream.hubconf"
 #: What every upstream of the hub takes, in Hz.
 RATE = 16_000
 
@@ -64,12 +66,19 @@ class HubEntry:
         module: the hubconf module that its function is imported from ("s3prl.upstream.wavlm.hubconf").
         attribute: the function's name in that module.
         required: its positional parameters without a default.
+        summary: what it is and takes, where it is this project's own.
     """
 
     name: str
     module: str
     attribute: str
     required: tuple[str, ...]
+    summary: str = ""
+
+    @property
+    def own(self) -> bool:
+        """Whether it is this project's and not s3prl's. Its ``-k`` is a file or a folder, which it checks itself."""
+        return self.module == OWN
 
     @property
     def needs(self) -> str | None:
@@ -111,14 +120,14 @@ def download_name(url: str) -> str:
 
 @functools.cache
 def hub_index() -> dict[str, HubEntry]:
-    """Every upstream of ``s3prl.hub``, in the hub's order; a name defined twice is the last one's."""
+    """Every upstream of ``s3prl.hub``, in the hub's order, then our own; a name defined twice is the last one's."""
     index: dict[str, HubEntry] = {}
     for node in _parse("s3prl.hub").body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("s3prl."):
             offered = _offered(node.module)
             wanted = offered if node.names[0].name == "*" else {alias.name for alias in node.names}
             index.update({name: offered[name] for name in offered if name in wanted})
-    return index
+    return index | _offered(OWN)
 
 
 def upstream_names() -> list[str]:
@@ -158,7 +167,8 @@ def bundled_configs(name: str) -> list[Path]:
 
 
 def _source(module: str) -> Path:
-    return s3prl_folder().joinpath(*module.split(".")[1:]).with_suffix(".py")
+    folder = Path(__file__).parents[1] if module == OWN else s3prl_folder()
+    return folder.joinpath(*module.split(".")[1:]).with_suffix(".py")
 
 
 @functools.cache
@@ -173,7 +183,8 @@ def _offered(module: str) -> dict[str, HubEntry]:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             positional = [*node.args.posonlyargs, *node.args.args]
             required = tuple(p.arg for p in positional[: len(positional) - len(node.args.defaults)])
-            offered[node.name] = HubEntry(node.name, module, node.name, required)
+            summary = (ast.get_docstring(node) or "") if module == OWN else ""
+            offered[node.name] = HubEntry(node.name, module, node.name, required, summary)
         elif isinstance(node, ast.ImportFrom) and node.level and node.module and node.module.endswith("hubconf"):
             other = ".".join(module.split(".")[: -node.level] + node.module.split("."))
             for alias in node.names:

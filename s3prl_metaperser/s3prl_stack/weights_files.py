@@ -51,9 +51,13 @@ def check_files(name: str, ckpt: str | None, model_config: str | None) -> None:
             raise UserError(f"-k {ckpt}: file not found.")
     elif not ckpt:
         what = "FOLDER (made by save_pretrained) or a repository's name" if name.startswith("hf_") else "FILE"
+        what = f"FILE. {entry.summary}" if entry.own else what
         raise UserError(f"-u {name} needs a checkpoint: add -k {what}.")
     elif name.startswith("hf_"):
         check_pretrained_folder(name, ckpt)
+    elif entry.own:
+        if not Path(ckpt).exists():
+            raise UserError(f"-k {ckpt}: there is no such file or folder.")
     elif is_address(ckpt):
         if name.endswith("_local") and f"{name.removesuffix('_local')}_custom" not in hub_index():
             raise UserError(f"-u {name} takes a file, not the URL {ckpt}; use -u {name[:-5]}url.")

@@ -41,8 +41,8 @@ def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hid
 
     Returns:
         for each utterance a tensor of shape [L layers, T frames, D features], where T is the number of frames
-        that s3prl's Featurizer would keep of it alone: at most round(samples / rate). L is 1 for a single
-        tensor.
+        that s3prl's Featurizer would keep of it alone: at most round(samples / rate); all frames of an upstream whose
+        attribute ``keeps_all_frames`` is true. L is 1 for a single tensor.
 
     Raises:
         UserError: the upstream has no such output, its frames do not fit its rate, or an utterance is too
@@ -55,6 +55,8 @@ def hidden_states(upstream: nn.Module, wavs: list[Tensor], selection: str = "hid
     else:
         with _mel_banks_once() if _is_kaldi(upstream) else contextlib.nullcontext():
             alone = [_select(_run(upstream, [wav]), selection)[:, 0] for wav in wavs]
+    if getattr(upstream, "keeps_all_frames", False):
+        return alone
     rate = _rate(upstream, selection)
     return [_as_featurizer_keeps(states, len(wav), rate) for states, wav in zip(alone, wavs, strict=True)]
 

@@ -1,0 +1,25 @@
+"""This project's own upstreams, a function a name. :mod:`.s3prl_stack.hub_index` reads them without importing this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Upstreams whose features are looked up by name: no audio is heard, and there is nothing to keep or to fine-tune.
+GIVEN = ("embeddings",)
+
+
+def whisper_local(ckpt: str, model_config: str | None = None, **_: object) -> nn.Module:
+    """Whisper's encoder: -k FILE or FOLDER of OpenAI, Hugging Face or CTranslate2; -g FILE with pad: true"""
+    from s3prl_metaperser.upstream.whisper import expert
+
+    return expert(ckpt, model_config)
+
+
+def embeddings(ckpt: str, model_config: str | None = None, **_: object) -> nn.Module:
+    """Vectors that are computed already: -k FILE.npz with names [N] and values [N, D] or [N, L, D]"""
+    from s3prl_metaperser.upstream.embeddings import expert
+
+    return expert(ckpt, model_config)
