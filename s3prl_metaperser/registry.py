@@ -87,6 +87,14 @@ class Registry(Generic[T]):
             self._plugins_read = True
         return list(self._entries)
 
+    def knows(self, name: str) -> bool:
+        """Whether :meth:`get` would look for an object behind ``name``."""
+        try:
+            self._entry(name)
+        except UserError:
+            return False
+        return True
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 

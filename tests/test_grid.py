@@ -29,7 +29,7 @@ from s3prl_metaperser.grid.opened import open_grid
 from s3prl_metaperser.grid.relevance import nested
 from s3prl_metaperser.grid.results import ERROR, LOG, PREVIOUS, Results
 from s3prl_metaperser.grid.stages import stages as stages_of
-from s3prl_metaperser.methods import SYSTEMS
+from s3prl_metaperser.methods import SYSTEMS, facts_of
 from s3prl_metaperser.methods.initialisation import initialisation_file
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS
@@ -50,9 +50,25 @@ def test_the_grids_that_come_with_the_project_have_their_cells(name, cells):
     assert grid.description
 
 
-def test_the_demo_grid_has_every_system_of_the_frozen_scope():
+def test_the_demo_grid_has_every_system_of_the_papers_tables_and_another_grid_has_the_others():
     cells = expand(read_grid(GRIDS / "demo.yaml"))
-    assert {cell.system for cell in cells} == set(SYSTEMS.names())
+    papers = {name for name in SYSTEMS if facts_of(name).table1 is not None or facts_of(name).variant_of}
+    assert {cell.system for cell in cells} == papers
+    others = expand(read_grid(GRIDS / "output_only.yaml"))
+    assert len(others) == 120
+    assert set(SYSTEMS.names()) - papers <= {cell.system for cell in others}
+
+
+def test_a_system_with_its_outputs_adapted_has_a_cell_of_its_own_and_shares_the_initialisation():
+    cells = {
+        cell.system: cell
+        for cell in expand(read_grid(GRIDS / "output_only.yaml"))
+        if cell.along("data", "unit") == "seen/fold1"
+    }
+    plain, on_top = cells["Linear-Zero"], cells["Linear-Zero+map"]
+    assert plain.place != on_top.place
+    assert plain.identity != on_top.identity
+    assert plain.initialisation == on_top.initialisation is not None
 
 
 def test_tables_of_the_paper_share_the_cells_that_they_have_in_common():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from s3prl_metaperser.methods import DEFAULT_SYSTEM
+
 #: What can be listed -> (title, registry).
 _SHOWN = {
     "corpora": [("", "corpora:CORPORA")],
@@ -13,6 +15,7 @@ _SHOWN = {
     "systems": [
         ("frozen upstream:\n", "methods:SYSTEMS"),
         ("fine-tuned upstream (-f):\n", "methods:FINETUNED_SYSTEMS"),
+        (f"on top of any of them, as in {DEFAULT_SYSTEM}+map (docs/output_only.md):\n", "methods:OUTPUTS"),
     ],
     "tasks": [("", "tasks:TASKS")],
 }

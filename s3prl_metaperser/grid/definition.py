@@ -77,8 +77,8 @@ class Part:
     def __post_init__(self) -> None:
         for scope, names in self.systems.items():
             for name in names:
-                if name not in (known := task_of(self.task).systems(scope).names()):
-                    raise unknown_name(f"systems.{scope}", name, known)
+                if not (registry := task_of(self.task).systems(scope)).knows(name):
+                    raise unknown_name(f"systems.{scope}", name, registry.names())
         check_axes(self.options, "options", self.task)
         chosen = {}
         for axis in axes_of(self.task):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.methods.facts import CLIPPING, EXPERT, FEW_SHOT, INITIALISATION, META_TRAINING, Facts, Scope
+from s3prl_metaperser.methods.outputs import MARK, OUTPUTS, on_top, parts_of
 from s3prl_metaperser.registry import Registry
 
 if TYPE_CHECKING:
@@ -15,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_SYSTEM",
     "FINETUNED_SYSTEMS",
+    "OUTPUTS",
     "SYSTEMS",
     "Facts",
     "facts_of",
+    "parts_of",
     "register",
     "systems",
     "table2_rows",
@@ -45,6 +49,10 @@ class Systems(Registry["type[System]"]):
         Raises:
             UserError: the name is unknown here, or the system does not serve this scope.
         """
+        base, outputs = parts_of(name)
+        if outputs and self.knows(name):
+            made = importlib.import_module(f"{_HERE}.output_only").on_top_of  # imports torch, and this module
+            return made(self.get(base), name, outputs, facts_of(name))
         loaded = super().get(name)
         facts = self.declared(name) or Facts(scopes=(self._group_of(name),))
         if self.scope not in facts.scopes:
@@ -55,6 +63,17 @@ class Systems(Registry["type[System]"]):
     def declared(self, name: str) -> Facts | None:
         """The facts that a system was registered with, or that its class has."""
         return self._entry(name).facts or super().get(name).facts
+
+    def _entry(self, name: str) -> Any:
+        """Also of a system with its outputs adapted (``Linear-Zero+bias``)."""
+        base, outputs = parts_of(name)
+        if outputs and base in self.names():
+            facts = facts_of(name)
+            return dataclasses.replace(super()._entry(base), summary=facts.summary, facts=facts)
+        before, mark, last = name.rpartition(MARK)
+        if mark and name not in self.names() and parts_of(before)[0] in self.names():
+            raise unknown_name(OUTPUTS.kind, last, OUTPUTS.names())
+        return super()._entry(name)
 
     def _group_of(self, name: str) -> Scope:
         """The scope of the group that a system comes from, for a class that declares none."""
@@ -109,6 +128,9 @@ def facts_of(name: str) -> Facts:
     """
     if name in _FACTS:
         return _FACTS[name]
+    system, outputs = parts_of(name)
+    if outputs:
+        return on_top(facts_of(system), outputs)
     for registry in (FINETUNED_SYSTEMS, SYSTEMS):
         if name in registry.names():
             return registry.declared(name) or Facts()
@@ -189,6 +211,16 @@ register(
     "Random",
     f"{_HERE}.random_logits:Random",
     Facts("standard-normal logits: the floor of every table", uses=(), learns=False, colour="#8a8f98", table1=1),
+)
+register(
+    "Most-Frequent",
+    f"{_HERE}.floors:MostFrequent",
+    Facts("the listener's most frequent labels, whatever is heard: a floor", uses=(), learns=False),
+)
+register(
+    "Calibrated-Zero",
+    f"{_HERE}.floors:CalibratedZero",
+    dataclasses.replace(_zero, summary="zero-shot with one temperature, of the validation rater: a floor"),
 )
 _twins(
     "few:Zero",

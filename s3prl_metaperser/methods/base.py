@@ -12,6 +12,7 @@ import torch
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods.facts import EXPERT, Facts, Scope
@@ -128,6 +129,20 @@ class System:
     def adapts_in_steps(self) -> bool:
         """Whether ``evalrc.steps`` controls adaptation, so that it can be evaluated after fewer or more steps."""
         return any("evalrc.steps" in choice for choice in self.tunable())
+
+    @property
+    def selected_by(self) -> System:
+        """The system by whose loss on the validation rater training selects its step: itself, but for one that is
+        trained as another."""
+        return self
+
+    @classmethod
+    def check(cls, label_set: LabelSet) -> None:
+        """Refuse a corpus's label set before any work is spent.
+
+        Raises:
+            UserError: this system is for labels of another kind.
+        """
 
     def under(self, options: Options) -> System:
         """This system under other options, for another way to adapt the same state."""

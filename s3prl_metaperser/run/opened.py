@@ -13,7 +13,7 @@ import torch
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.methods import facts_of, systems
+from s3prl_metaperser.methods import facts_of, parts_of, systems
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
 from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
 from s3prl_metaperser.methods.state import unpack_state
@@ -71,6 +71,7 @@ class OpenCell:
             torch.set_num_threads(threads)
         self.workspace = open_workspace(self.options)
         self.options = self.workspace.options
+        system.check(self.workspace.corpus.label_set)
         for line in self.workspace.describe():
             say(line)
         self.workspace.refuse_leaks()
@@ -120,7 +121,7 @@ class OpenCell:
             UserError: it holds another system, or was trained on other data (but for ``-i``).
         """
         content, name = checkpoint.content, self.cell.system
-        if content.get("System", name) != name:
+        if parts_of(content.get("System", name))[0] != parts_of(name)[0]:  # outputs adapt without training
             raise UserError(f"{checkpoint.path} holds {content['System']}, not {name} (-v).")
         if checkpoint.resumed and content.get("Task") != self.task.identity:
             advice = "Train again, or restore what it was trained on; -i loads its parameters all the same."

@@ -135,7 +135,7 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
 
     def validate() -> tuple[float, int, ModelState | None]:
-        value = validation_loss(system, state, task.validation_episodes)
+        value = validation_loss(system.selected_by, state, task.validation_episodes)
         return (value, loop.step, copy.deepcopy(state)) if preferred(system, loop.step, value, best[0]) else best
 
     if system.options.downstream_expert.metarc.selection == "best_from_0":

@@ -113,7 +113,7 @@ class _Training:
 
     def _validate(self, epoch: int) -> None:
         """Meta-test the validation rater; write ``dev-best.ckpt`` where this step is the best so far."""
-        value = validation_loss(self.system, self.state, self.opened.task.validation_episodes)
+        value = validation_loss(self.system.selected_by, self.state, self.opened.task.validation_episodes)
         step = self.loop.step if self.loop else 0
         self.files.log("dev", "loss", value, step)
         if step == 0:

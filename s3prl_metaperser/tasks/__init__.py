@@ -121,7 +121,7 @@ class Task:
         registry = self.systems(scope)
         if isinstance(registry, Systems):
             return facts_of(system)
-        return (registry.facts(system, Facts) if system in registry.names() else None) or Facts()
+        return (registry.facts(system, Facts) if registry.knows(system) else None) or Facts()
 
 
 def _is_task(name: str, found: object) -> bool:

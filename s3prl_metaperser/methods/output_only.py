@@ -1,0 +1,212 @@
+"""A system whose outputs alone adapt further: ``SYSTEM+bias``, ``SYSTEM+map``, ``SYSTEM+tilt+map``.
+
+A few numbers are fitted to the listener's K labels, on top of the probabilities that any system gives. The system is
+trained, and its step is selected, as without; only meta-testing differs. Each output adaptation maximises the
+likelihood of the K labels under a Gaussian prior around "change nothing" (:mod:`.map_fit`), whose standard deviations
+are fixed: the same for every system, corpus and K.
+
+A system that has adapted to the K samples knows their labels, so that its probabilities on them say nothing about new
+ones. There the numbers are fitted to probabilities from outside: the samples are dealt out to :data:`FOLDS` parts, the
+system adapts to all parts but one and predicts that one. What is fitted is then applied to the system adapted to all K.
+With a single sample the numbers are fitted to the predictions before adaptation.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
+from s3prl_metaperser.methods.facts import Facts
+from s3prl_metaperser.methods.map_fit import most_probable
+from s3prl_metaperser.methods.outputs import MARK, OUTPUTS, kinds_of
+from s3prl_metaperser.methods.tuning import Overrides
+from s3prl_metaperser.protocol.loader import EpisodeBatch
+
+#: Into how many parts the K samples of a system that adapts to them are dealt out.
+FOLDS = 4
+#: What the parameters of the first output adaptation are named in a predictor, with its place behind.
+NAME = "output."
+#: Below this a probability counts as this.
+SMALLEST = 1e-12
+
+
+class Output:
+    """One way to adapt outputs. All tensors are float64; rows of log-probabilities need not sum to one."""
+
+    def prior(self, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the parameters, each [P]; the mean changes nothing, or as little as can be."""
+        raise NotImplementedError
+
+    def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
+        """New log-probabilities [N, C], up to a constant a row, from old ones [N, C]."""
+        raise NotImplementedError
+
+    def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The most probable parameters [P], given label distributions [K, C] beside log-probabilities [K, C]."""
+
+        def energy(parameters: torch.Tensor) -> torch.Tensor:
+            return -(targets * torch.log_softmax(self.apply(parameters, logs), -1)).sum()
+
+        return most_probable(energy, *self.prior(logs.shape[-1]))
+
+
+class OutputOnly(System):
+    """A system with its outputs adapted; :func:`on_top_of` makes the classes."""
+
+    system: type[System]
+    outputs: tuple[Output, ...]
+
+    def __init__(self, options: Options, class_weights: torch.Tensor):
+        super().__init__(options, class_weights)
+        self.base = self.system(options, class_weights)
+
+    # -- as the system without ---------------------------------------------------------------------------------
+
+    @classmethod
+    def options_in_force(cls, options: Options) -> Options:
+        return cls.system.options_in_force(options)
+
+    @property
+    def outer_steps(self) -> int:
+        return self.base.outer_steps
+
+    @property
+    def episodes_at_once(self) -> int:
+        return self.base.episodes_at_once
+
+    @property
+    def if_it_diverges(self) -> str:
+        return self.base.if_it_diverges
+
+    @property
+    def adapts_in_steps(self) -> bool:
+        return False  # its numbers are fitted after any number of steps, 0 among them
+
+    @property
+    def selected_by(self) -> System:
+        return self.base
+
+    def tunable(self) -> list[Overrides]:
+        return self.base.tunable()
+
+    def under(self, options: Options) -> System:
+        other = copy.copy(self)
+        other.base = self.base.under(options)
+        other.options = other.base.options
+        return other
+
+    def blank(self, task: TrainingTask) -> ModelState:
+        return self.base.blank(task)
+
+    def initialise(self, task: TrainingTask) -> ModelState:
+        return self.base.initialise(task)
+
+    def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
+        return self.base.outer_loss(state, batch, step, task)
+
+    def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
+        return self.base.outer_gradient(state, batch, step, task)
+
+    def unadapted(self, state: ModelState) -> Predictor:
+        return self.base.unadapted(state)
+
+    def engine(self, state: ModelState) -> str:
+        return self.base.engine(state)
+
+    # -- what differs ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check(cls, label_set: LabelSet) -> None:
+        cls.system.check(label_set)
+        for name in cls.name.rsplit(MARK, len(cls.outputs))[1:]:
+            if (kinds := kinds_of(name)) and label_set.kind not in kinds:
+                raise UserError(
+                    f"{cls.name}: {MARK}{name} is for labels of the kind {' or '.join(kinds)}, and those of "
+                    f"{label_set.name} are of the kind {label_set.kind}. `metaperser list systems` has others."
+                )
+
+    def adapt(self, state: ModelState, support: Support) -> Predictor:
+        return self.adapt_many(state, [support])[0]
+
+    def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
+        predictors = self.base.adapt_many(state, supports)
+        known = self._from_outside(state, supports) if self.base.personalises else None
+        found: list[Predictor] = []
+        for index, (predictor, support) in enumerate(zip(predictors, supports, strict=True)):
+            own = self.base.predict(state, predictor, support.features) if known is None else known[index]
+            found.append({**predictor, **self._fitted(own, support.targets)})
+        return found
+
+    def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
+        probabilities = self.base.predict(state, predictor, query)
+        if f"{NAME}0" not in predictor:
+            return probabilities
+        logs = _logs(probabilities)
+        for index, output in enumerate(self.outputs):
+            logs = torch.log_softmax(output.apply(predictor[f"{NAME}{index}"].cpu(), logs), -1)
+        return torch.exp(logs).float().numpy()
+
+    def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
+        return self.base.embed(state, predictor, inputs)
+
+    def _fitted(self, probabilities: np.ndarray, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The parameters of each output adaptation, fitted one after another."""
+        logs, wanted, found = _logs(probabilities), targets.detach().cpu().double(), {}
+        for index, output in enumerate(self.outputs):
+            parameters = found[f"{NAME}{index}"] = output.fit(logs, wanted)
+            logs = torch.log_softmax(output.apply(parameters, logs), -1)
+        return found
+
+    def _from_outside(self, state: ModelState, supports: Sequence[Support]) -> list[np.ndarray]:
+        """Probabilities [K, C] of each episode's samples, each from an adaptation to others of them."""
+        samples = np.arange(len(supports[0].targets))
+        if len(samples) == 1:
+            return [self.base.predict(state, self.base.unadapted(state), support.features) for support in supports]
+        folds = min(FOLDS, len(samples))
+        found = [np.empty((len(samples), supports[0].targets.shape[1]), dtype=np.float32) for _ in supports]
+        for fold in range(folds):
+            inside, outside = samples[samples % folds != fold], samples[samples % folds == fold]
+            predictors = self.base.adapt_many(state, [_part(support, inside) for support in supports])
+            for own, predictor, support in zip(found, predictors, supports, strict=True):
+                own[outside] = self.base.predict(state, predictor, _part(support, outside).features)
+        return found
+
+
+def on_top_of(system: type[System], name: str, outputs: Sequence[str], facts: Facts) -> type[System]:
+    """The class of ``system`` with output adaptations on top.
+
+    Args:
+        system: as the registry gives it.
+        name: such as ``Linear-Zero+bias``.
+        outputs: names in :data:`.OUTPUTS`, in the order in which they are applied.
+        facts: those of the whole.
+    """
+    content = {
+        "system": system,
+        "outputs": tuple(OUTPUTS.get(output)() for output in outputs),
+        "name": name,
+        "scope": system.scope,
+        "facts": facts,
+        "__doc__": facts.summary,
+        "__module__": __name__,
+    }
+    return type(system.__name__, (OutputOnly,), content)
+
+
+def _logs(probabilities: np.ndarray) -> torch.Tensor:
+    return torch.log(torch.from_numpy(probabilities).double().clamp_min(SMALLEST))
+
+
+def _part(support: Support, chosen: np.ndarray) -> Support:
+    """The episode with some of its samples."""
+    index = torch.from_numpy(chosen)
+    inputs = support.features
+    features = inputs[index.to(inputs.device)] if isinstance(inputs, torch.Tensor) else [inputs[i] for i in chosen]
+    return Support(features, support.targets[index.to(support.targets.device)], support.seed)

@@ -1,0 +1,298 @@
+"""Output-only adaptation and the floors, each against an independent computation."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit, log_softmax, logit, softmax
+from sklearn.linear_model import LogisticRegression
+from test_systems import make, trained  # noqa: F401 (make is a fixture)
+
+from s3prl_metaperser.corpora.label_sets import set_of
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.grid.relevance import options_of_cell
+from s3prl_metaperser.methods import OUTPUTS, SYSTEMS, facts_of, parts_of, systems
+from s3prl_metaperser.methods.base import Support
+from s3prl_metaperser.methods.output_only import FOLDS, NAME
+from s3prl_metaperser.methods.outputs import kinds_of
+
+CLASSES = [name for name in OUTPUTS if kinds_of(name) != ("ordinal",)]
+
+
+@pytest.fixture
+def drawn():
+    """Log-probabilities [40, 5] and label distributions beside them."""
+    generator = np.random.default_rng(0)
+    logs = log_softmax(2 * generator.normal(size=(40, 5)), -1)
+    targets = generator.dirichlet(np.full(5, 0.3), size=40)
+    return torch.from_numpy(logs), torch.from_numpy(targets)
+
+
+def fitted(name, logs, targets):
+    output = OUTPUTS.get(name)()
+    return output, output.fit(logs, targets)
+
+
+def test_a_map_is_scikit_learns_ridge_regression_drawn_to_the_identity():
+    """One label a clip, and as much prior on W as on b: then it is LogisticRegression on c less the start's logits.
+
+    scikit-learn draws coefficients to zero and cannot start elsewhere, so its answer is checked through its optimality
+    condition at our solution, and ours by its penalised loss being the lower one at every step to either side.
+    """
+    generator = np.random.default_rng(1)
+    logs = log_softmax(generator.normal(size=(60, 4)), -1)
+    said = generator.integers(4, size=60)
+    targets = np.eye(4)[said]
+    output, parameters = fitted("map", torch.from_numpy(logs), torch.from_numpy(targets))
+    centred = logs - logs.mean(-1, keepdims=True)
+    weight, bias = parameters[:-4].reshape(4, 4).numpy(), parameters[-4:].numpy()
+    left_over = softmax(centred @ weight.T + bias, -1) - targets
+    np.testing.assert_allclose(left_over.T @ centred, -(weight - np.eye(4)) / 0.3**2, atol=1e-6)
+    np.testing.assert_allclose(left_over.sum(0), -bias, atol=1e-6)
+    far = LogisticRegression(C=1e8, max_iter=5000, tol=1e-10).fit(centred[:, :3], said)  # with hardly any prior
+    free = type(output)()
+    free.prior = lambda classes: (torch.zeros(20, dtype=torch.float64), torch.full((20,), 1e4, dtype=torch.float64))
+    ours = torch.softmax(free.apply(free.fit(*map(torch.from_numpy, (logs, targets))), torch.from_numpy(logs)), -1)
+    np.testing.assert_allclose(ours.numpy(), far.predict_proba(centred[:, :3]), atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["bias", "bias-scale", "map", "confusion"])
+def test_each_is_at_the_most_probable_parameters_that_another_solver_finds(drawn, name):
+    """The penalised likelihood written anew in NumPy, minimised by scipy's BFGS with numerical gradients."""
+    logs, targets = (each.numpy()[:, :3] for each in drawn)
+    logs, targets = log_softmax(logs, -1), targets / targets.sum(-1, keepdims=True)
+
+    def predicted(x):
+        if name == "bias":
+            return log_softmax(logs + x, -1)
+        if name == "bias-scale":
+            return log_softmax(x[0] * logs + x[1:], -1)
+        if name == "map":
+            centred = logs - logs.mean(-1, keepdims=True)
+            return log_softmax(centred @ x[:9].reshape(3, 3).T + x[9:], -1)
+        start = np.log(0.9 * np.eye(3) + 0.1 / 3)
+        return np.log(softmax(logs, -1) @ softmax(start + x.reshape(3, 3), -1))
+
+    mean, deviation = {
+        "bias": (np.zeros(3), np.ones(3)),
+        "bias-scale": (np.array([1.0, 0, 0, 0]), np.array([0.5, 1, 1, 1])),
+        "map": (np.append(np.eye(3).ravel(), np.zeros(3)), np.append(np.full(9, 0.3), np.ones(3))),
+        "confusion": (np.zeros(9), np.full(9, 2.0)),
+    }[name]
+
+    def penalised(x):
+        return -(targets * predicted(x)).sum() + (((x - mean) / deviation) ** 2).sum() / 2
+
+    by_scipy = minimize(penalised, mean, method="BFGS", options={"gtol": 1e-6})
+    output, parameters = fitted(name, torch.from_numpy(logs), torch.from_numpy(targets))
+    np.testing.assert_allclose(parameters.numpy(), by_scipy.x, atol=1e-4)
+    found = torch.log_softmax(output.apply(parameters, torch.from_numpy(logs)), -1)
+    np.testing.assert_allclose(found.numpy(), predicted(parameters.numpy()), atol=1e-12)
+    assert penalised(parameters.numpy()) < penalised(mean)
+
+
+def test_label_shift_is_bayes_rule_with_other_shares(drawn):
+    """Each clip's likelihood of a class is its probability over the mean one; new shares come from counting."""
+    logs, targets = (each.numpy() for each in drawn)
+    output, parameters = fitted("prior", *drawn)
+    heard = np.exp(logs).mean(0)
+    shares = (targets.sum(0) + 5 * heard) / 45
+    expected = np.exp(logs) * shares / heard
+    expected /= expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(torch.softmax(output.apply(parameters, drawn[0]), -1).numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "shift", "stretch"), [("offset", 0.7, 1.0), ("line", -0.4, 1.6)])
+def test_a_shift_along_the_scale_moves_cumulative_logits(drawn, name, shift, stretch):
+    logs = drawn[0].numpy()
+    parameters = torch.tensor([shift, np.log(stretch)][: 1 + (name == "line")], dtype=torch.float64)
+    moved = torch.softmax(OUTPUTS.get(name)().apply(parameters, drawn[0]), -1).numpy()
+    before, after = np.exp(logs).cumsum(-1)[:, :-1], moved.cumsum(-1)[:, :-1]
+    np.testing.assert_allclose(after, expit(stretch * logit(before) - shift), atol=1e-9)
+
+
+def test_a_tilt_is_exponential_in_the_level(drawn):
+    moved = torch.softmax(OUTPUTS.get("tilt")().apply(torch.tensor([0.5, -1.0]).double(), drawn[0]), -1).numpy()
+    place = np.array([-1, -0.5, 0, 0.5, 1])
+    expected = np.exp(drawn[0].numpy()) * np.exp(0.5 * place - place**2)
+    np.testing.assert_allclose(moved, expected / expected.sum(-1, keepdims=True), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["offset", "line", "tilt"])
+def test_a_listener_who_rates_higher_is_followed_up_the_scale(name):
+    logs = torch.log_softmax(torch.from_numpy(np.random.default_rng(2).normal(size=(64, 5))), -1)
+    higher = torch.nn.functional.one_hot((logs.argmax(-1) + 1).clamp_max(4), 5).double()
+    output, parameters = fitted(name, logs, higher)
+    levels = torch.arange(5, dtype=torch.float64)
+    found = torch.softmax(output.apply(parameters, logs), -1)
+    assert (found @ levels).mean() > (torch.softmax(logs, -1) @ levels).mean() + 0.5
+
+
+@pytest.mark.parametrize("name", list(OUTPUTS))
+def test_without_evidence_little_or_nothing_changes(drawn, name):
+    """Fitted to what was predicted anyway, the prediction stays where it was, but for +confusion's own blur."""
+    logs = drawn[0]
+    output, parameters = fitted(name, logs, torch.softmax(logs, -1))
+    change = (torch.softmax(output.apply(parameters, logs), -1) - torch.softmax(logs, -1)).abs().max()
+    assert change < (0.12 if name == "confusion" else 1e-6)
+
+
+@pytest.mark.parametrize("name", list(OUTPUTS))
+def test_ten_thousand_labels_or_one_and_extreme_probabilities_give_finite_numbers(name):
+    generator = np.random.default_rng(3)
+    for count in (1, 10_000):
+        logs = torch.log(torch.from_numpy(generator.dirichlet(np.full(9, 0.02), count)).clamp_min(1e-12))
+        targets = torch.from_numpy(np.eye(9)[generator.integers(9, size=count)])
+        output, parameters = fitted(name, logs, targets)
+        assert torch.isfinite(torch.log_softmax(output.apply(parameters, logs), -1)).all()
+        assert torch.equal(parameters, output.fit(logs, targets)), "the same every time"
+    assert fitted("bias", logs * torch.nan, targets)[1].isnan().all()
+
+
+# -- on top of systems ------------------------------------------------------------------------------------------------
+
+
+def test_on_zero_shot_the_numbers_are_fitted_to_its_own_predictions(make):  # noqa: F811
+    *_, task = make()
+    zero, state, _ = trained("Linear-Zero", task)
+    system, own, _ = trained("Linear-Zero+bias+map", task)
+    assert torch.equal(own.parameters()["classifier.bias"], state.parameters()["classifier.bias"])
+    episode = task.validation_episodes[0]
+    predictor = system.adapt(own, episode.support)
+    known = torch.from_numpy(zero.predict(state, zero.unadapted(state), episode.support.features)).double().log()
+    _, bias = fitted("bias", known, episode.support.targets.double())
+    second = torch.log_softmax(known + bias, -1)
+    output, map_ = fitted("map", second, episode.support.targets.double())
+    torch.testing.assert_close(predictor[f"{NAME}0"], bias)
+    torch.testing.assert_close(predictor[f"{NAME}1"], map_)
+    heard = torch.from_numpy(zero.predict(state, zero.unadapted(state), episode.query)).double().log()
+    expected = torch.softmax(output.apply(map_, torch.log_softmax(heard + bias, -1)), -1)
+    np.testing.assert_allclose(system.predict(own, predictor, episode.query), expected.numpy(), atol=1e-6)
+    before = system.predict(own, system.unadapted(own), episode.query)
+    np.testing.assert_array_equal(before, zero.predict(state, zero.unadapted(state), episode.query))
+
+
+@pytest.mark.parametrize("name", ["Meta-PerSER", "Linear-Few", "Multi-Few", "Linear-Sim"])
+def test_a_system_that_knows_the_labels_is_asked_about_clips_that_it_did_not_adapt_to(make, name):  # noqa: F811
+    """A loop over the four parts, written anew; and the whole is the system adapted to all K."""
+    *_, task = make()
+    system, state, step = trained(f"{name}+bias", task)
+    base, same, selected = trained(name, task)
+    assert step == selected, "it is trained as without"
+    support = task.validation_episodes[0].support
+    outside = np.empty((8, 9), dtype=np.float32)
+    for fold in range(FOLDS):
+        rows = [k for k in range(8) if k % FOLDS == fold]
+        others = [k for k in range(8) if k % FOLDS != fold]
+        part = Support(support.features[others], support.targets[others], support.seed)
+        outside[rows] = base.predict(same, base.adapt(same, part), support.features[rows])
+    _, bias = fitted("bias", torch.from_numpy(outside).double().clamp_min(1e-12).log(), support.targets.double())
+    predictor = system.adapt(state, support)
+    torch.testing.assert_close(predictor[f"{NAME}0"], bias, rtol=1e-4, atol=1e-5)
+    adapted = base.predict(same, base.adapt(same, support), support.features)
+    np.testing.assert_allclose(base.predict(state, predictor, support.features), adapted, atol=1e-5)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 3, 7])
+def test_a_few_labels_are_dealt_out_one_by_one(make, shots):  # noqa: F811
+    *_, task = make(evalrc__shots=shots)
+    system, state, _ = trained("Meta-PerSER+map", task)
+    for result in meta_test(system, state, task.validation_episodes):
+        np.testing.assert_allclose(result.probabilities.sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_one_goes_on_top_of_a_system_that_hears_nothing(make, name):  # noqa: F811
+    """Random draws by the episode's seed: of the labels nothing but their shares can be known, which helps."""
+    *_, task = make(evalrc__shots=40)
+
+    def nats(name):
+        system, state, _ = trained(name, task)
+        tested = meta_test(system, state, task.validation_episodes)
+        targets = [episode.query_labels.targets for episode in task.validation_episodes]
+        return -np.mean(
+            [(np.log(r.probabilities) * own).sum(-1).mean() for r, own in zip(tested, targets, strict=True)]
+        )
+
+    assert nats(f"Random+{name}") < nats("Random")
+
+
+def test_names_are_read_from_the_right_and_facts_are_the_systems():
+    assert parts_of("Meta-PerSER:INI+DA+tilt+map") == ("Meta-PerSER:INI+DA", ("tilt", "map"))
+    assert parts_of("Meta-PerSER:INI+DA") == ("Meta-PerSER:INI+DA", ())
+    plain, on_top = facts_of("Meta-PerSER:INI+DA"), facts_of("Meta-PerSER:INI+DA+map")
+    assert (on_top.uses, on_top.trains, on_top.fixed, on_top.initialised) == (
+        plain.uses, plain.trains, plain.fixed, plain.initialised,
+    )  # fmt: skip
+    assert (on_top.variant_of, on_top.table1) == ("", None), "it is no row of the paper's tables"
+    config = trained_config()
+    assert options_of_cell("personalized_emotion", "frozen", on_top, config) == options_of_cell(
+        "personalized_emotion", "frozen", plain, config
+    )
+    assert SYSTEMS.knows("Linear-Few+map")
+    assert systems(finetuned=True).get("Entire-Few+bias").personalises
+
+
+def trained_config():
+    from s3prl_metaperser.config.options import Options
+
+    return Options().as_config()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Linear-Zero+bais", "Unknown output adaptation 'bais'. Did you mean 'bias'"),
+        ("Linear-Zero+bias+", "Unknown output adaptation ''"),
+        ("Linear-Zeroo+bias", "Unknown system 'Linear-Zeroo'|Unknown system 'Linear-Zeroo.bias'"),
+        ("+bias", "Unknown"),
+    ],
+)
+def test_an_unknown_name_is_one_error(name, message):
+    assert not SYSTEMS.knows(name)
+    with pytest.raises(UserError, match=message):
+        SYSTEMS.get(name)
+
+
+def test_what_is_for_a_scale_is_refused_for_classes_and_the_other_way_round_it_fits():
+    emotions, scale = (
+        set_of({"classes": ["a", "b"]}),
+        set_of({"label_set": {"name": "s", "kind": "ordinal", "levels": [1, 2, 3]}}),
+    )
+    with pytest.raises(UserError, match=r"\+tilt is for labels of the kind ordinal"):
+        SYSTEMS.get("Linear-Zero+bias+tilt").check(emotions)
+    SYSTEMS.get("Linear-Zero+bias+tilt").check(scale)
+    SYSTEMS.get("Linear-Zero+bias").check(emotions)
+
+
+# -- floors -----------------------------------------------------------------------------------------------------------
+
+
+def test_most_frequent_predicts_the_mean_of_the_k_labels(make):  # noqa: F811
+    *_, task = make()
+    system, state, _ = trained("Most-Frequent", task)
+    episode = task.validation_episodes[1]
+    found = system.predict(state, system.adapt(state, episode.support), episode.query)
+    assert found.shape == (len(episode.query), 9)
+    np.testing.assert_allclose(found, np.tile(episode.support.targets.numpy().mean(0), (len(found), 1)), atol=1e-6)
+    np.testing.assert_allclose(system.predict(state, system.unadapted(state), episode.query), 1 / 9, rtol=1e-6)
+
+
+def test_calibrated_zero_finds_the_temperature_that_labels_were_drawn_at(make):  # noqa: F811
+    """With softmax(logits / 2) as the labels every clip's loss is least at a temperature of 2."""
+    *_, task = make()
+    zero, state, _ = trained("Linear-Zero", task)
+    calibrated, own, _ = trained("Calibrated-Zero", task)
+    known = []
+    for episode in task.validation_episodes:
+        drawn = np.sqrt(zero.predict(state, zero.unadapted(state), episode.query))
+        labels = dataclasses.replace(episode.query_labels, targets=drawn / drawn.sum(-1, keepdims=True))
+        known.append(dataclasses.replace(episode, query_labels=labels))
+    assert calibrated.temperature(state, known) == pytest.approx(2, rel=1e-3)
+    by_itself = calibrated.temperature(state, task.validation_episodes)
+    ratio = state.parameters()["classifier.weight"] / own.parameters()["classifier.weight"]
+    np.testing.assert_allclose(ratio.detach().numpy(), by_itself, rtol=1e-5)
+    assert not calibrated.personalises
