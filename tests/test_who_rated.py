@@ -26,7 +26,19 @@ RATER_COLUMNS = (
         "user",
         "user-id",
     ),
-    *("username", "listener", "participant", "evaluator", "rater_id", "judge", "coder", "completed_by", "localid"),
+    *(
+        "Annotator(s)",
+        "_worker_id",
+        "username",
+        "listener",
+        "participant",
+        "evaluator",
+        "rater_id",
+        "judge",
+        "coder",
+        "completed_by",
+        "localid",
+    ),
     *("labeller", "annotated_by", "meta.annotator", "reviewer name"),
 )
 #: What stands beside people's columns and is nobody.
@@ -44,7 +56,22 @@ NO_PEOPLE = (
         "emotion",
     ),
     *("mean", "avg", "median", "primary", "secondary", "intended", "acted", "predicted", "model", "speaker", "session"),
-    *("split", "fold", "gender", "age", "text", "transcript", "dispEmo", "majority_excl_anna", "labels", "valence"),
+    *(
+        "split",
+        "fold",
+        "gender",
+        "age",
+        "text",
+        "transcript",
+        "dispEmo",
+        "first",
+        "kappa",
+        "n_votes",
+        "others",
+        "majority_excl_anna",
+        "labels",
+        "valence",
+    ),
 )
 WIDE = ("1.wav,happy,sad,happy\n", "2.wav,fear,fear,fear\n")
 

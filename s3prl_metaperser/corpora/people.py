@@ -21,20 +21,32 @@ _FACTS = (
     "|text|transcript|transcription|sentence|utterance"
 )
 _MADE = (
-    "majority|maj|minority|votes?|voted|voting|consensus|consens|gold|golden|groundtruth|ground|truth|gt|reference|labels?"
+    "majority|maj|minority|plurality|winner|ensemble|crowd|agg|votes?|voted|voting|consensus|consens|gold|golden|groundtruth|ground|truth|gt|reference|labels?"
     "|class|classes|category|categories|emotions?|emo|mood|sentiment|mean|avg|average|median|aggregate|aggregated"
     "|aggregation|final|overall|combined|merged|fused|adjudicated|primary|secondary|tertiary|main|dominant|major|minor"
     "|soft|hard|distribution|intended|intention|acted|displayed|disp|portrayed|elicited|expected|perceived|predicted"
-    "|predictions?|pred|model|machine|automatic|agreed|agreement|ytrue|ypred|valence|arousal|dominance|activation"
+    "|predictions?|pred|model|classifier|system|machine|automatic|auto|llm|gpt|chatgpt|agreed|agreement|ytrue|ypred|valence|arousal|dominance|activation"
     "|scores?|ratings?|values?|answers?|responses?|choices?|results?|ticks?|tags?|annotations?"
 )
 # Some of these are people's names, so that they count only beside one of the words above.
 _FILLERS = (
-    "of|the|by|per|and|all|no|num|number|count|first|second|third|true|val|dom|act|mode|std|set|standard|dev|star|id"
+    "of|the|by|per|and|percent|all|no|num|number|count|first|second|third|true|val|dom|act|mode|std|set|standard|dev|star|id"
     "|name|others?|weighted"
 )
-_FACT = re.compile(f"(?=.*(?:{_FACTS}))(?:{_FACTS}|{_FILLERS})+")
-_NO_PERSON = re.compile(f"(?=.*(?:{_FACTS}|{_MADE}))(?:{_FACTS}|{_MADE}|{_FILLERS})+")
+# And these as a column's name; in a column of raters they are somebody.
+_OF_COLUMNS = (
+    "first|second|third|others?|true|mode|modal|std|stdev|variance|all|any|both|count|best|target|official|annotated|output"
+    "|resolved|union|intersection|actor|turn|utt|lang|language|prompt|scenario|kappa|entropy|weight|asr|whisper|nvotes"
+    "|(?:n|num)(?:raters|annotators|ratings|labels)"
+)
+
+
+def _made_of(words: str) -> re.Pattern:
+    """Names that are made of such words, with fillers between them."""
+    return re.compile(f"(?=.*(?:{words}))(?:{words}|{_FILLERS})+")
+
+
+_FACT, _NO_RATER, _NO_COLUMN = map(_made_of, (_FACTS, f"{_FACTS}|{_MADE}", f"{_FACTS}|{_MADE}|{_OF_COLUMNS}"))
 # Whatever stands beside them: majority_excl_anna, anna_vs_consensus.
 _NEVER_A_NAME = re.compile("majority|consensus|groundtruth|aggregated?|adjudicated|predict(?:ed|ion)")
 # May stand for several people; with a number behind it, it is a pseudonym.
@@ -50,10 +62,12 @@ _ANYBODY = {
     "everyone",
     "everybody",
 }
+#: A longer name is not made of such words, and would take long to be found so.
+_LONGEST = 40
 #: What spreadsheets and data frames write for a blank cell.
 _BLANK = {"nan", "none", "null", "n/a", "#n/a", "<na>", "nat", "undefined", "-", "--", "?"}
 _NUMBER = re.compile(r"\+?\d{1,40}(?:[.,]\d{0,40})?(?:e[+-]?\d{1,2})?")
-_BETWEEN_WORDS = re.compile(r"[\s_:./-]+")
+_BETWEEN_WORDS = re.compile(r"[\s_:./#()'-]+")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
@@ -93,6 +107,11 @@ class Who:
             return "--rater NAME"
         return f"--raters {','.join(people)} (training: datarc.raters)"
 
+    @property
+    def to_name_column(self) -> str:
+        """How to say which column names the rater: for messages."""
+        return "--rater-column NAME" + ("" if self.listener is not None else " (training: datarc.rater_column)")
+
 
 def fold(name: str) -> str:
     """A column's name as aliases are looked up: ``ASSIGNMENT:worker_id`` and ``Assignment Worker-ID`` are one."""
@@ -104,12 +123,12 @@ def is_blank(name: str) -> bool:
     return name.casefold() in _BLANK or not any(c.isprintable() and not c.isspace() for c in name)
 
 
-def is_no_person(name: str, numbered: bool = True) -> bool:
+def is_no_person(name: str, column: bool = True) -> bool:
     """Whether a name says that it is an aggregate, a model or a property of the recording, and no one's.
 
     Args:
-        numbered: whether with a number behind it, too: a column ``label2`` may hold second choices; ``label2`` in a
-            column of raters is somebody.
+        column: whether it is a column's, and not in a column of raters: a column ``label2`` or ``second`` may hold
+            second choices; in a column of raters they are somebody.
 
     Examples:
         >>> [is_no_person(name) for name in ("majority_vote", "Gold label", "emotion2", "GT", "speaker")]
@@ -118,8 +137,12 @@ def is_no_person(name: str, numbered: bool = True) -> bool:
         [False, False, False, False, False, False]
     """
     folded = fold(name)
-    letters = "".join(c for c in folded if not c.isdigit()) if numbered else folded
-    return folded in _ANYBODY or bool(_NO_PERSON.fullmatch(letters) or _NEVER_A_NAME.search(letters))
+    if column:
+        folded = "".join(c for c in folded if not c.isdigit())
+    no_person = _NO_COLUMN if column else _NO_RATER
+    if folded in _ANYBODY or _NEVER_A_NAME.search(folded):
+        return True
+    return len(folded) <= _LONGEST and no_person.fullmatch(folded) is not None
 
 
 def is_fact(name: str) -> bool:
@@ -183,7 +206,7 @@ class People:
             fault = "contains a NUL character" if "\0" in name else f"is {shown(name)}" if name else "is blank"
             raise UserError(f"{self.path}:{line}: the rater {fault}. Name who gave this label.")
         self._lines[name] = line
-        if self._named is None and not named and is_no_person(name, numbered=False):
+        if self._named is None and not named and is_no_person(name, column=False):
             made = "labels that are made from those of others would tell of test raters"
             what = f"whose labels are these? The rater {shown(name)} is no person: {made}."
             raise UserError(f"{self.path}:{line}: {what} Name whom to read: {self.who.to_name()}.")
@@ -213,11 +236,12 @@ class People:
         """
         groups = [names for names in self._spellings.values() if len(names) > 1]
         if groups:
+            training = "" if self.who.listener else " (training: datarc.alike_raters)"
             shown_groups = "; ".join(self._group(names) for names in groups[:5])
             more = f" (and {len(groups) - 5} more such names)" if len(groups) > 5 else ""
             raise UserError(
                 f"{self.path}: one rater or several? {shown_groups}{more}. Spell a person's name alike, or say it for "
-                "all: --alike-raters one, or distinct (training: datarc.alike_raters)."
+                f"all: --alike-raters one, or distinct{training}."
             )
 
     def _merged(self) -> set[str]:

@@ -24,7 +24,7 @@ from s3prl_metaperser.corpora.base import (
 )
 from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet, UnknownLabel
 from s3prl_metaperser.corpora.label_sets import sets_with
-from s3prl_metaperser.corpora.rated_files import Place, rated_utterances
+from s3prl_metaperser.corpora.rated_files import Place, note_alike, rated_utterances
 from s3prl_metaperser.corpora.segments import CUT, TOLERANCE
 from s3prl_metaperser.errors import UserError, unknown_name
 
@@ -141,6 +141,7 @@ class RatedRows:
         if self._united:
             what = f"{self._united} repeated rows were united with the first row for their file and rater."
             self.problems.append(Problem(str(self.path), what, serious=False))
+        note_alike(self.path, {rater for raters in self.rated.values() for rater in raters}, self.problems, "rater")
         kept = {file: left for file, raters in sorted(self.rated.items()) if (left := _with_ticks(raters))}
         if not kept:
             lost = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.dropped.items()) if count)

@@ -28,8 +28,9 @@ def _names(pattern: str) -> re.Pattern:
 _FILES = _names("(?:(?:audio|sound|wav|clip|recording)(?:file)?|file)(?:name|path|url)?|path|stimulus")
 _RATERS = _names(
     "(?:id|code)?(?:rater|worker|crowdworker|performer|annotator|user|listener|participant|evaluator|judge|coder|labell?er"
-    "|assessor|reviewer|turker|respondent|prolific)s?(?:id|name|no|num|number|code|uid|pid|key|email|hash|login|account)?"
-    "|(?:rated|labell?ed|annotated|completed|created|judged|coded|evaluated)by|localid"
+    "|assessor|reviewer|turker|turk|respondent|responder|prolific|observer|perceiver|grader|scorer|juror|tagger|expert)s?"
+    "(?:id|name|no|num|number|index|code|uid|uuid|pid|key|email|hash|login|account|username)?"
+    "|(?:rated|labell?ed|annotated|completed|created|judged|coded|evaluated)by(?:id|email|name|username)?|localid"
 )
 _LABELS = _names(
     "(?:(?:emo|emotion|label|class|category|answer|response|choice|selected|chosen|annotation|rating|score|tick|tag|result)"
@@ -42,9 +43,6 @@ _HARMLESS = _names(
     "|trial|order|position|plays|playcount|replays|batch|project|dataset|corpus|link|device|browser|samplerate|channels"
     "|wascancelled"
 )
-
-#: How it is said in which column the rater is.
-HOW = "--rater-column NAME (training: datarc.rater_column)"
 
 
 @dataclass(frozen=True)
@@ -147,9 +145,10 @@ class _Header:
             names = " and ".join(repr(self.names[n]) for n in wrong[:5])
             raise UserError(
                 f"{self.path}:1: whose labels are these? No column says who rated, so that every column would be a "
-                f"rater's, and {names} is no person: labels that are made from those of others would tell of test "
-                f"raters. Name whose columns to read, {self.who.to_name(people)}, or the column that says who rated, "
-                f"{HOW}.{self._one()}"
+                f"rater's, and {names} {'are no people' if len(wrong) > 1 else 'is no person'}: labels that are made "
+                "from those of others would tell of test raters. Name whose columns to read, "
+                f"{self.who.to_name(people)}, or the column that says who rated, {self.who.to_name_column}."
+                f"{self._one()}"
             )
         if not columns:
             raise UserError(
@@ -194,7 +193,9 @@ class _Header:
             return found[0]
         found = [n for n in self.free if says_who(self.names[n])]
         if len(found) > 1:
-            raise self._either("say who rated", found, f"Whose labels are these? Say which it is: {HOW}.")
+            raise self._either(
+                "say who rated", found, f"Whose labels are these? Say which it is: {self.who.to_name_column}."
+            )
         return found[0] if found else None
 
     def _label(self, among: Sequence[int], refuse: bool = True) -> int | None:
@@ -221,12 +222,13 @@ class _Header:
         there = ", ".join(filter(None, self.names))
         return UserError(
             f"{self.path}:1: whose labels are these? The column {RATER!r} is missing; it has {there}. Name the column "
-            f"that says who rated: {HOW}.{self._one()} "
+            f"that says who rated: {self.who.to_name_column}.{self._one()} "
             f"Has each rater a column? {self.who.to_name()}."
         )
 
     def _one(self) -> str:
-        return "" if self.who.listener is None else " Are all of them one listener's? --all-one."
+        one = self.who.listener is not None and self._label(self.free, refuse=False) is not None
+        return " Are all of them one listener's? --all-one." if one else ""
 
     def _either(self, what: str, found: Sequence[int], how: str) -> UserError:
         names = " and ".join(repr(self.names[n]) for n in found)
