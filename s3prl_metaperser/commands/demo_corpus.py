@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from s3prl_metaperser.storage.paths import user_path
 
@@ -14,7 +15,9 @@ def add(commands) -> None:
     parser.add_argument("folder", metavar="DIR", help="a new folder")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--utterances", type=int, default=600, metavar="N")
-    parser.add_argument("--raters", default="paper", help="paper, identical or opposed")
+    parser.add_argument(
+        "--raters", default="paper", help="paper, identical, opposed, crowd, crowd-strong or crowd-identical"
+    )
     parser.set_defaults(run=run)
 
 
@@ -27,6 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
         utterances=arguments.utterances,
         raters=arguments.raters,
     )
-    print(f"{folder}: demo corpus in IEMOCAP's layout; demo.json describes how it was made and its ceilings")
-    print(f"next: metaperser validate --corpus iemocap --root {folder}")
+    if (folder / "ratings.csv").exists():
+        layout, check = "as ratings.csv", "metaperser validate --corpus ratings_csv --root"
+    else:
+        layout, check = "in IEMOCAP's layout", "metaperser validate --corpus iemocap --root"
+    print(f"{folder}: demo corpus {layout}; demo.json describes how it was made and its ceilings")
+    print(f"next: {check} {shlex.quote(str(folder))}")
     return 0

@@ -29,7 +29,7 @@ class DemoOptions:
 
     seed: Whole = 0
     utterances: Positive = 600
-    raters: Literal["paper", "identical", "opposed"] = "paper"
+    raters: Literal["paper", "identical", "opposed", "crowd", "crowd-strong", "crowd-identical"] = "paper"
 
 
 #: A number of raters, a share of them, or their names.

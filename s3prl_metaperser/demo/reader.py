@@ -1,19 +1,22 @@
-"""The demo corpus, made on first use: real audio files in IEMOCAP's layout, read by the IEMOCAP reader."""
+"""The demo corpus, made on first use: real audio files in IEMOCAP's layout, read by the IEMOCAP reader; a crowd as
+ratings.csv, read by the reader of own corpora."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from s3prl_metaperser.config.validator import Positive, Whole
-from s3prl_metaperser.corpora import iemocap
+from s3prl_metaperser.corpora import iemocap, ratings_csv
 from s3prl_metaperser.corpora.base import Corpus, Rating, Utterance
 from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.demo import crowd
 from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.script import write_script
+from s3prl_metaperser.demo.write import crowd_file
 
 
 def read(
@@ -21,7 +24,7 @@ def read(
     *,
     seed: Whole = 0,
     utterances: Positive = 600,
-    raters: Literal["paper", "identical", "opposed"] = "paper",
+    raters: Literal["paper", "identical", "opposed", "crowd", "crowd-strong", "crowd-identical"] = "paper",
 ) -> Corpus:
     """Read the demo corpus at ``root``, making it first where it is absent (with a progress bar).
 
@@ -29,7 +32,7 @@ def read(
         root: a new or empty folder, or a demo corpus of the same settings.
         seed: of every draw.
         utterances: how many, over five sessions of two speakers.
-        raters: ``paper``, ``identical`` or ``opposed``.
+        raters: ``paper``, ``identical`` or ``opposed``; ``crowd``, ``crowd-strong`` or ``crowd-identical``.
 
     Raises:
         UserError: a wrong argument, something else at ``root``, or no praat-parselmouth.
@@ -41,7 +44,8 @@ def read(
 
 def stored(root: Path) -> Corpus:
     """The demo corpus at ``root``, whatever its settings."""
-    return dataclasses.replace(iemocap.read_layout(root), name="demo")
+    read_it = ratings_csv.read if (root / "ratings.csv").exists() else iemocap.read_layout
+    return dataclasses.replace(read_it(root), name="demo")
 
 
 def home(cache: Path, options: Mapping[str, Any]) -> Path:
@@ -51,6 +55,8 @@ def home(cache: Path, options: Mapping[str, Any]) -> Path:
 
 def labels_only(options: Mapping[str, Any]) -> Corpus:
     """The demo corpus without its audio: drawing its labels takes no synthesis."""
+    if options["raters"] in crowd.POPULATIONS:
+        return _crowd_labels(options)
     turns = write_script(intended_prior(options["raters"]), seed=options["seed"], utterances=options["utterances"])
     drawn = draw_ratings(rater_models(options["raters"]), turns, seed=options["seed"])
     nowhere = Path("no-audio")
@@ -67,6 +73,22 @@ def labels_only(options: Mapping[str, Any]) -> Corpus:
         tuple(sorted(made, key=lambda u: u.id)),
         tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
         suggested=iemocap.SUGGESTED,
+    )
+
+
+def _crowd_labels(options: Mapping[str, Any]) -> Corpus:
+    seed, nowhere = options["seed"], Path("no-audio")
+    turns = write_script(crowd.intended_prior(), seed=seed, utterances=options["utterances"])
+    answers = crowd.draw_answers(crowd.raters_of(options["raters"], len(turns), seed=seed), turns, seed=seed)
+    names = {turn.utterance: str(PurePosixPath(crowd_file(turn)).with_suffix("")) for turn in turns}
+    made = [Utterance(names[t.utterance], nowhere, t.speaker, f"Ses{t.session:02d}", math.nan) for t in turns]
+    ratings = [Rating(names[u], rater, (label,)) for u, given in answers.items() for rater, label in given.items()]
+    return Corpus(
+        "demo",
+        nowhere,
+        crowd.LABEL_SET,
+        tuple(sorted(made, key=lambda u: u.id)),
+        tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
     )
 
 

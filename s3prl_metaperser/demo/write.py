@@ -1,4 +1,4 @@
-"""Writes the demo corpus in IEMOCAP's own layout, whole or not at all."""
+"""Writes the demo corpus, whole or not at all: in IEMOCAP's own layout, or, of a crowd, as ratings.csv."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 from tqdm import tqdm
 
 from s3prl_metaperser.corpora.iemocap import CLASSES
-from s3prl_metaperser.demo import ceilings
+from s3prl_metaperser.demo import ceilings, crowd
+from s3prl_metaperser.demo.crowd_card import card as crowd_card
 from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
 from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.rendering import render_speakers, require_parselmouth
 from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.storage.csv_text import csv_text
 from s3prl_metaperser.storage.disk import new_folder, writing
 from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.locks import PATIENCE, beside, held
@@ -48,7 +50,8 @@ def write_demo_corpus(
         folder: new, empty, or holding a demo corpus of the same settings.
         seed: of every draw.
         utterances: 10 to 10,000, over five sessions of two speakers.
-        raters: ``paper``, ``identical`` or ``opposed``.
+        raters: ``paper``, ``identical`` or ``opposed``; ``crowd``, ``crowd-strong`` or ``crowd-identical``, which have
+            nine ratings an utterance, about forty a rater, and as many raters as that takes.
         progress: show a progress bar.
         workers: processes that synthesise at once.
 
@@ -74,8 +77,8 @@ def write_demo_corpus(
 
 
 def _settings(seed: int, utterances: int, raters: str) -> dict:
-    if not isinstance(raters, str) or raters not in VARIANTS:
-        raise unknown_name("raters variant", raters, VARIANTS)
+    if not isinstance(raters, str) or raters not in (known := {**VARIANTS, **crowd.POPULATIONS}):
+        raise unknown_name("raters variant", raters, known)
     for name, value, low, high in (("seed", seed, 0, 2**63 - 1), ("utterances", utterances, FEWEST, MOST)):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise UserError(f"Bad {name} {value!r} for the demo corpus: expected a whole number from {low} to {high}.")
@@ -111,17 +114,15 @@ def _already_there(folder: Path, settings: dict) -> bool:
 
 
 def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+    if settings["raters"] in crowd.POPULATIONS:
+        return _write_crowd(folder, settings, progress=progress, workers=workers)
     seed, variant = settings["seed"], settings["raters"]
     prior = intended_prior(variant)
     turns = write_script(prior, seed=seed, utterances=settings["utterances"])
     models = rater_models(variant)
     ratings = draw_ratings(models, turns, seed=seed)
     paths = {t.utterance: f"Session{t.session}/sentences/wav/{t.dialog}/{t.utterance}.wav" for t in turns}
-    plans = [[deliver(t, paths[t.utterance], seed=seed) for t in turns if t.speaker == s] for s in SPEAKERS]
-    with tqdm(total=len(turns), desc="demo corpus", unit="utterance", disable=not progress) as bar:
-        samples = render_speakers(plans, folder, workers=workers, done=bar.update)
-    seconds = {t.utterance: samples[paths[t.utterance]] / SAMPLE_RATE for t in turns}
-
+    seconds = _rendered(folder, turns, paths, seed=seed, progress=progress, workers=workers)
     for dialog in sorted({turn.dialog for turn in turns}):
         members = [turn for turn in turns if turn.dialog == dialog]
         times = turn_times(members, seconds, seed=seed)
@@ -132,7 +133,46 @@ def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> Non
         ):
             (session / kind).mkdir(parents=True, exist_ok=True)
             (session / kind / f"{dialog}.txt").write_text(text, encoding="utf-8", newline="\n")
-    card = _card(settings, prior, turns, models, ratings, seconds)
+    _write_card(folder, _card(settings, prior, turns, models, ratings, seconds))
+
+
+def _write_crowd(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+    seed, variant = settings["seed"], settings["raters"]
+    turns = write_script(crowd.intended_prior(), seed=seed, utterances=settings["utterances"])
+    raters = crowd.raters_of(variant, len(turns), seed=seed)
+    answers = crowd.draw_answers(raters, turns, seed=seed)
+    paths = {turn.utterance: crowd_file(turn) for turn in turns}
+    seconds = _rendered(folder, turns, paths, seed=seed, progress=progress, workers=workers)
+    rated = [(paths[name], rater, answer) for name, given in answers.items() for rater, answer in given.items()]
+    _write_csv(folder / "ratings.csv", [("file", "rater", "label"), *rated])
+    spoken = [(paths[turn.utterance], turn.speaker, f"Ses{turn.session:02d}") for turn in turns]
+    _write_csv(folder / "files.csv", [("file", "speaker", "session"), *spoken])
+    labels = f"name: {crowd.LABEL_SET.name}\nkind: {crowd.LABEL_SET.kind}\nclasses: [{', '.join(crowd.CLASSES)}]\n"
+    (folder / "labels.yaml").write_text(labels, encoding="utf-8", newline="\n")
+    known = {"settings": settings, "minutes": round(sum(seconds.values()) / 60, 2), "versions": _versions()}
+    _write_card(folder, {**known, **crowd_card(variant, raters, turns, answers)})
+
+
+def _write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
+    path.write_text(csv_text(rows), encoding="utf-8", newline="")
+
+
+def crowd_file(turn: Turn) -> str:
+    """Where an utterance of the crowd's corpus is, relative to the folder."""
+    return f"wav/{turn.utterance}.wav"
+
+
+def _rendered(
+    folder: Path, turns: list[Turn], paths: dict[str, str], *, seed: int, progress: bool, workers: int
+) -> dict[str, float]:
+    """Synthesise all utterances; utterance id -> seconds."""
+    plans = [[deliver(t, paths[t.utterance], seed=seed) for t in turns if t.speaker == s] for s in SPEAKERS]
+    with tqdm(total=len(turns), desc="demo corpus", unit="utterance", disable=not progress) as bar:
+        samples = render_speakers(plans, folder, workers=workers, done=bar.update)
+    return {t.utterance: samples[paths[t.utterance]] / SAMPLE_RATE for t in turns}
+
+
+def _write_card(folder: Path, card: dict) -> None:
     text = json.dumps(card, indent=1, allow_nan=False) + "\n"
     (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
 
@@ -164,12 +204,16 @@ def _card(
         "classes": list(CLASSES),
         "prior": {name: round(float(p), 6) for name, p in zip(CLASSES, prior, strict=True)},
         "minutes": round(sum(seconds.values()) / 60, 2),
-        "versions": {name: _version(name) for name in ("praat-parselmouth", "numpy")},
+        "versions": _versions(),
         "ceilings": ceilings.ceilings(models, turns, ratings),
         "permuted": [model.id for model in models if model.permutation is not None],
         "raters": per_rater,
         "intended": {turn.utterance: CLASSES[turn.intended] for turn in turns},
     }
+
+
+def _versions() -> dict[str, str]:
+    return {name: _version(name) for name in ("praat-parselmouth", "numpy")}
 
 
 def _version(distribution: str) -> str:
