@@ -73,19 +73,10 @@ print(read_grid(sys.argv[1]).results)' "$grid")
     evaluated=(--corpus "$corpus" --root "$root")
   fi
   case $results in "~" | "~/"*) results=$HOME${results#\~} ;; esac # as a shell leaves it in --results=~/DIR
-  page="$results/report/report.html"
-  changed() { # anything newer than the report, which is its folder's last file to be written
-    find "$results" -mindepth 1 \( -name report -o -name .locks -o -name .engine -o -name previous-cells \) -prune -o -newer "$page" -print
-    find "$here/../s3prl_metaperser" -name '*.py' -newer "$page" -print
-  }
   if [ -z "$(find "$results" -name result_test.json -not -path '*/previous-cells/*' 2>/dev/null | head -n 1)" ]; then
     exit "$status"
   fi
-  if [ -f "$page" ] && [ -z "$corpus" ] && [ -z "$(changed)" ]; then
-    echo "$page: up to date"
-  else
-    "${metaperser[@]}" report "$results" --out "$results/report" ${evaluated[@]+"${evaluated[@]}"} || exit 101
-  fi
+  "${metaperser[@]}" report "$results" --out "$results/report" --if-changed ${evaluated[@]+"${evaluated[@]}"} || exit 101
   exit "$status"
 }
 

@@ -449,6 +449,19 @@ def test_leave_out_is_a_loop_over_adaptations_without_the_clip(random_folder, cl
         assert span.mean == pytest.approx(fit.adapted[name] - fit.unadapted[name])
 
 
+@pytest.mark.parametrize("count", [2, 3, 7, 8])
+def test_an_interval_of_few_clips_lies_within_what_is_possible_or_is_not_given(random_folder, clips, count):
+    recognizer = PersonalizedEmotionRecognizer.load(random_folder)
+    given = ListenerLabels.read(LABELS[:count], recognizer.label_set)
+    fit = leave_out(recognizer.model, recognizer.items(clips)[:count], given)
+    for metric in metrics_for(recognizer.label_set):
+        span, reach = fit.difference[metric.name], metric.bounds[1] - metric.bounds[0]
+        assert -reach <= span.low <= span.mean <= span.high <= reach
+    shown = [row.difference for row in fit.rows() if row.title != "loss"]
+    assert all(("too few clips for an interval" in text) == (count < 8) for text in shown)
+    assert all(("[" in text) == (count >= 8) for text in shown)
+
+
 def test_the_examples_of_the_docstrings_hold(random_folder, tmp_path, monkeypatch):
     pytest.importorskip("pandas")
     for clip, name in zip(write_clips(tmp_path / "clips", 3), "abc", strict=True):

@@ -16,6 +16,11 @@ def add(commands) -> None:
     parser.add_argument("--corpus", help="the evaluated corpus, for its label statistics (the demo corpus is found)")
     parser.add_argument("--root", help="the corpus's folder")
     add_corpus_options(parser.add_argument_group("how the corpus was read", "the options that training had, if any"))
+    parser.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="leave a report alone that was made from the same results by this code",
+    )
     parser.set_defaults(run=run)
 
 
@@ -24,7 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     corpus = open_evaluated_corpus(arguments.corpus, arguments.root, label_options(arguments))
     results, out = user_path(arguments.results), user_path(arguments.out)
-    written = write_report(results, out, corpus=corpus, protocol=arguments.protocol)
+    changed = {"if_changed": arguments.if_changed}
+    written = write_report(results, out, corpus=corpus, protocol=arguments.protocol, **changed)
+    if written is None:
+        print(f"{out / PAGE}: up to date")
+        return 0
     files = "result file" if written.results == 1 else "result files"
     print(f"{written.results} {files}; {written.missing} of {written.rows} table rows have no result yet")
     print(f"{out / PAGE}: everything on one page; tables/ (Markdown, CSV, LaTeX) and figures/ (SVG, PNG) beside it")

@@ -161,6 +161,7 @@ class EvaluationOptions:
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
     interval_draws: Positive = option(2000, affects="summary")  # of 0.1.0; intervals are computed without draws now
+    verdicts: bool = option(True, affects="summary")
     trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
 
 
@@ -294,8 +295,8 @@ def options_that_affect(*kinds: Affects) -> frozenset[str]:
     """Names such as ``runner.threads`` of all options that can change what ``kinds`` say.
 
     Examples:
-        >>> sorted(options_that_affect("summary"))
-        ['downstream_expert.evalrc.interval_draws', 'downstream_expert.evalrc.trajectory']
+        >>> sorted(name.rpartition(".")[2] for name in options_that_affect("summary"))
+        ['interval_draws', 'trajectory', 'verdicts']
     """
     return frozenset(name for name, affects in kinds_of(Options) if affects in kinds)
 

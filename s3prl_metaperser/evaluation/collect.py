@@ -65,10 +65,8 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
 def _read(folder: Path, protocol: str | None) -> list[Result]:
     if protocol not in (None, *PROTOCOLS):
         raise unknown_name("protocol", str(protocol), PROTOCOLS)
-    if not Path(folder).is_dir():
-        raise UserError(f"{folder}: no such folder.")
-    paths = [path for path in sorted(Path(folder).rglob(RESULT)) if not set_aside(path.relative_to(folder))]
-    results = [result for result in map(Result.read, paths) if protocol in (None, result.cell.protocol)]
+    read = map(Result.read, result_files(folder))
+    results = [result for result in read if protocol in (None, result.cell.protocol)]
     if not results:
         kind = "" if protocol is None else f" of protocol {protocol}"
         raise UserError(f"{folder} holds no {RESULT}{kind}. Run -m evaluate first, or name another folder.")
@@ -170,6 +168,17 @@ def _different(one: Result, other: Result, name: str, here: Any, there: Any, hin
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else repr(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The result files below a folder, but for those that a new run set aside, in order.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: no such folder.")
+    return [path for path in sorted(Path(folder).rglob(RESULT)) if not set_aside(path.relative_to(folder))]
 
 
 def set_aside(path: Path) -> bool:

@@ -23,6 +23,9 @@ from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.seeding import numpy_generator
 
+#: With fewer clips an interval would be almost as wide as all that is possible, or falsely narrow where they agree.
+FEWEST_CLIPS = 8
+
 
 class FitRow(NamedTuple):
     """One figure of the fit, as text."""
@@ -73,7 +76,8 @@ class Fit:
                 before, after = (metric.shown(values[metric.name]) for values in (self.unadapted, self.adapted))
                 low, mean, high = (metric.shown(getattr(span, part), "+") for part in ("low", "mean", "high"))
                 less = "" if metric.higher_is_better else " (less is better)"
-                rows.append(FitRow(metric.heading, before, after, f"{mean} [{low}, {high}]{less}"))
+                interval = f"[{low}, {high}]" if self.clips >= FEWEST_CLIPS else "(too few clips for an interval)"
+                rows.append(FitRow(metric.heading, before, after, f"{mean} {interval}{less}"))
         loss, adapted = self.unadapted["loss"], self.adapted["loss"]
         return [*rows, FitRow("loss", f"{loss:.3f}", f"{adapted:.3f}", f"{adapted - loss:+.3f} (less is better)")]
 

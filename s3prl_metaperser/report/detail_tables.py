@@ -45,8 +45,11 @@ class Question:
 def questions(study: Study) -> list[Question]:
     """The families of comparisons that there are results for (report.yaml).
 
-    They are disjoint: a pair that an earlier question is about is not in a later one, so that it has one verdict.
+    They are disjoint: a pair that an earlier question is about is not in a later one, so that it has one verdict. A
+    trial has none.
     """
+    if study.trial:
+        return []
     mine = {cell: raters for cell, raters in study.everything.cells.items() if cell in study.cells}
     mine = {c: raters for c, raters in mine.items() if (c.scope, c.shots) == (study.scope, study.shots)}
     systems = {cell: raters for cell, raters in mine.items() if not is_ablation(cell.system)}

@@ -15,7 +15,7 @@ from s3prl_metaperser.storage.json_files import read_json
 MANIFEST = "report_files.json"
 
 
-def publish(files: Mapping[str, bytes], out: Path) -> None:
+def publish(files: Mapping[str, bytes], out: Path, made_from: str = "") -> None:
     """Write files into ``out``, replacing those of an earlier report.
 
     All are written to a folder beside first. Where ``out`` is new or empty, that folder takes its place in one step;
@@ -25,6 +25,7 @@ def publish(files: Mapping[str, bytes], out: Path) -> None:
 
     Args:
         files: path below ``out``, with slashes, -> content.
+        made_from: a hash of all that they were made from, for :func:`is_made_from`.
 
     Raises:
         UserError: ``out`` is a file, a file that no report wrote is in the way, or the disk is full.
@@ -43,7 +44,7 @@ def publish(files: Mapping[str, bytes], out: Path) -> None:
             for name, content in files.items():
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 (staged / name).write_bytes(content)
-            _write_manifest(staged, files)
+            _write_manifest(staged, files, made_from)
             if not resolved.exists() or not any(resolved.iterdir()):
                 os.replace(staged, resolved)
             else:
@@ -80,8 +81,16 @@ def _earlier(out: Path) -> set[str]:
     return safe | {MANIFEST}
 
 
-def _write_manifest(folder: Path, names) -> None:
+def is_made_from(out: Path, made_from: str) -> bool:
+    """Whether the report in ``out`` is whole and was made from this."""
+    names = _earlier(out)
+    whole = bool(names) and all((out / name).is_file() for name in names)
+    return whole and read_json(out / MANIFEST).get("made_from") == made_from
+
+
+def _write_manifest(folder: Path, names, made_from: str = "") -> None:
     content = {"what": "files of a report; a new report replaces them", "files": sorted(set(names) - {MANIFEST})}
+    content |= {"made_from": made_from} if made_from else {}
     write_json(folder / MANIFEST, content)
 
 

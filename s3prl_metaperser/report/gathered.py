@@ -143,6 +143,13 @@ class Study:
         return self.everything.metrics(self.cells[0])
 
     @property
+    def trial(self) -> bool:
+        """Whether a result says that its numbers mean nothing (``evalrc.verdicts``)."""
+        cells = set(self.cells)
+        mine = (result for result in self.everything.results if result.key in cells)
+        return any(result.option("evalrc", "verdicts") is False for result in mine)
+
+    @property
     def unit(self) -> str:
         """What a mean is taken over: ``rater``."""
         return self.everything.task.unit

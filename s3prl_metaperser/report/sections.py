@@ -160,12 +160,17 @@ def _verdicts(report: TaskReport) -> list[Section]:
         for question in part.questions
     ]
     compared = " or ".join(dict.fromkeys(headline(question.main) for part in parts for question in part.questions))
-    lead = (
+    lead: tuple[str, ...] = (
         f"{compared}, paired on the same episodes of the same test {units}, corrected for the number of comparisons "
         "(Holm).",
         "The tables below have the other metrics, intervals and p values.",
     )
     nothing = ("No two systems have results in the same setting yet, so there is nothing to compare.",)
+    if any(part.study.trial for part in parts):
+        trial = (
+            "There are results of a trial, whose numbers mean nothing (evalrc.verdicts: false); no verdicts on them."
+        )
+        lead, nothing = (trial, *lead), (trial,)
     return [Section("verdicts", "What can be told apart", lead if verdicts else nothing, verdicts)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 from s3prl_metaperser.corpora import Corpus, stored_corpus
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.collect import result_files
 from s3prl_metaperser.report import page, provenance
 from s3prl_metaperser.report.drawing import Drawing, require_matplotlib
-from s3prl_metaperser.report.folder import publish
+from s3prl_metaperser.report.folder import is_made_from, publish
 from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.report.sections import TaskReport
 from s3prl_metaperser.report.tables import Table
 from s3prl_metaperser.report.writers import WRITERS
+from s3prl_metaperser.storage import resources
 from s3prl_metaperser.storage.locks import beside, held
+from s3prl_metaperser.storage.sources import code_hash
 
 PAGE = "report.html"
 
@@ -44,7 +48,8 @@ def write_report(
     *,
     corpus: Corpus | None = None,
     protocol: str | None = None,
-) -> Written:
+    if_changed: bool = False,
+) -> Written | None:
     """Write tables, figures and the page.
 
     Args:
@@ -52,16 +57,34 @@ def write_report(
         out: the report's folder; an earlier report in it is replaced, nothing else is touched.
         corpus: what was evaluated, for Tables A1 and A2; the demo corpus needs not be given.
         protocol: ``paper`` or ``tuned``, where the folder holds both.
+        if_changed: write nothing, and return None, where ``out`` holds the report of these results, byte by byte, by
+            this code.
 
     Raises:
         UserError: no results, results that do not go together, another corpus, or no matplotlib.
     """
     require_matplotlib()
     with held(beside(out), f"The report {out}"):
-        return _write(results, out, corpus, protocol)
+        made_from = _made_from(results, corpus, protocol)
+        if if_changed and is_made_from(out, made_from):
+            return None
+        return _write(results, out, corpus, protocol, made_from)
 
 
-def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None) -> Written:
+def _made_from(results: Path, corpus: Corpus | None, protocol: str | None) -> str:
+    """A hash of the results' places and contents, the code, and what else decides on a report's content."""
+    here, paper = Path(__file__).parent, resources.folder("benchmarks/paper")
+    others = [*sorted((here / "templates").iterdir()), *sorted(paper.glob("*.yaml"))]
+    listed = [(path.relative_to(results).as_posix(), path) for path in result_files(results)]
+    digests = [
+        (name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for name, path in [*listed, *((p.name, p) for p in others)]
+    ]
+    said = (code_hash(), protocol, None if corpus is None else corpus.fingerprint(), digests)
+    return hashlib.sha256(repr(said).encode()).hexdigest()
+
+
+def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None, made_from: str) -> Written:
     reports = [TaskReport(each, Path(results), corpus) for each in gather(Path(results), protocol)]
     titles = [report.gathered.task.title for report in reports]
     facts = [fact for report in reports for fact in provenance.facts(report.gathered)]
@@ -73,7 +96,7 @@ def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None
             files |= {f"tables/{item.key}.{suffix}": write(item).encode() for suffix, write in WRITERS.items()}
         elif isinstance(item, Drawing):
             files |= {f"figures/{item.key}.svg": item.svg.encode(), f"figures/{item.key}.png": item.png}
-    publish({**files, PAGE: page.page(title, facts, sections).encode()}, Path(out))
+    publish({**files, PAGE: page.page(title, facts, sections).encode()}, Path(out), made_from)
     tables = [table for report in reports for part in report.parts for table in part.results]
     missing, rows = sum(table.missing() for table in tables), sum(len(table.rows) for table in tables)
     return Written(Path(out), sum(len(report.gathered.results) for report in reports), missing, rows)
