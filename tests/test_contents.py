@@ -122,6 +122,15 @@ def test_a_grid_whose_audio_changed_on_the_way_pairs_nothing_of_before_with_what
     assert cli.main(run) == 0
     assert "2 done (2 now, 0 before)" in capsys.readouterr().out
     assert cli.main(["validate", "--all", str(tmp_path / "results")]) == 0
+    record = next((tmp_path / "results").glob("*/*/*/fold1-*/cell.json"))
+    content = json.loads(record.read_text())
+    del content["done"]["audio"]  # as 0.1.0 wrote it
+    record.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert cli.main(["status", grid]) == 0
+    said = capsys.readouterr().out
+    assert "2 done" in said
+    assert "1 result(s) count, but do not record which audio they are of" in said
     shutil.move(kept, tmp_path / "results" / "from-before")  # by hand, where the report looks
     (tmp_path / "results" / "from-before" / "cell.json").unlink()
     result = tmp_path / "results" / "from-before" / "result_test.json"

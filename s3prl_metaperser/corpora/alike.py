@@ -88,15 +88,16 @@ class Answers:
         number = {rater: at for at, rater in enumerate(raters)}
         clips: dict[str, int] = {}
         answers: dict[tuple, int] = {}
-        rows = np.empty((len(ratings), 3), dtype=np.int64)
+        table: list[tuple[int, int, int]] = []
         counted = []
-        for at, rating in enumerate(ratings):
+        for rating in ratings:
             key = (rating.ticks, rating.value, rating.shares)
             if key not in answers:
                 answers[key] = len(answers)
                 counted.append(labels.counts(rating.answer))
             clip = same.get(rating.utterance, rating.utterance) if same else rating.utterance
-            rows[at] = clips.setdefault(clip, len(clips)), number[rating.rater], answers[key]
+            table.append((clips.setdefault(clip, len(clips)), number[rating.rater], answers[key]))
+        rows = np.array(table, dtype=np.int64).reshape(-1, 3)
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
         levels = np.asarray(labels.levels) if labels.kind == "ordinal" else None
         counts = np.array(counted).reshape(-1, len(labels.classes))

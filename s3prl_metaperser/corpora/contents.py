@@ -35,7 +35,7 @@ DROPPED_EQUAL_RATINGS = "ratings: of an utterance with the sound of one before"
 #: A file that changed so shortly before it was read may change again within the resolution of its times: not kept.
 FRESH_SECONDS = 2.0
 #: So many files show a progress bar.
-MANY = 2000
+MANY = 500
 #: Sounds are compared at this resolution: copies of 16 bits in a wider format are equal.
 _FULL_SCALE = 1 << 15
 
@@ -122,7 +122,7 @@ class Contents:
         return dataclasses.replace(self.corpus, utterances=utterances, ratings=ratings, dropped=dropped)
 
     def _digests(self, kind: str, made: Callable[[Path], str]) -> dict[str, str]:
-        now, kept = time.time(), self._read()
+        now, kept = time.time(), self._known
         found: dict[str, str] = {}
         fresh: dict[str, Any] = {}
         todo = []
@@ -139,12 +139,15 @@ class Contents:
             found[utterance.id] = made(utterance.path)
             if mark is not None and mark == _mark(utterance.path) and max(mark[1:3]) / 1e9 < now - FRESH_SECONDS:
                 fresh[path] = {**fresh.get(path, {}), "mark": mark, kind: found[utterance.id]}
-        if (known := {**kept, **fresh}) != kept:
+        if (all_known := {**kept, **fresh}) != kept:
+            self._known = all_known
             with contextlib.suppress(UserError, OSError):  # it only saves time
-                write_text(self._kept, json.dumps(known))
+                write_text(self._kept, json.dumps(all_known))
         return {utterance.id: found[utterance.id] for utterance in self.corpus.utterances}
 
-    def _read(self) -> dict[str, Any]:
+    @functools.cached_property
+    def _known(self) -> dict[str, Any]:
+        """What the cache has, by path."""
         try:
             kept = json.loads(self._kept.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):

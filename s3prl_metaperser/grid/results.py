@@ -48,7 +48,7 @@ class Standing:
     Attributes:
         error: the first line of why it failed.
         begun: whether a missing cell has a checkpoint to resume from.
-        note: why an existing result does not count.
+        note: why an existing result does not count, or what is not known of one that does.
     """
 
     state: State
@@ -123,7 +123,8 @@ class Results:
     def standing(self, cell: Cell) -> Standing:
         """How far a cell is. Nothing is written, nor waited for."""
         if self.is_done(cell):
-            return Standing("done")
+            known = (self.record(cell) or {}).get("audio") is not None
+            return Standing("done", note="" if known else "do not record which audio they are of")
         if self._is_locked(cell):
             return Standing("running")
         folder = self.of(cell)

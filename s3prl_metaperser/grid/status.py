@@ -63,12 +63,12 @@ def format_status(report: dict[str, Any]) -> str:
         lines += [f"  {row:<32} {_folds(entries)}" for row, entries in rows.items()]
     running = [entry for entry in report["cells"] if entry["state"] == "running"]
     failed = [entry for entry in report["cells"] if entry["state"] == "failed"]
-    noted = Counter(entry["note"] for entry in report["cells"] if "note" in entry)
+    noted = Counter((entry["state"] == "done", entry["note"]) for entry in report["cells"] if "note" in entry)
     lines += [""] if running or failed or noted else []
     lines += [f"running: {entry['folder']}/{LOG}" for entry in running]
     for entry in failed:
         lines += [f"failed:  {entry['folder']}/{ERROR}", f"         {entry['error']}"]
-    lines += [f"{count} result(s) do not count: {note}" for note, count in noted.items()]
+    lines += [f"{n} result(s) {'count, but' if done else 'do not count:'} {note}" for (done, note), n in noted.items()]
     return "\n".join(lines)
 
 

@@ -47,8 +47,11 @@ class LabelTable:
             rows: utterance id -> row in the feature array.
         """
         found: dict[str, np.ndarray] = {}
+        known: dict[tuple, np.ndarray] = {}  # answers repeat
         for rating in ratings:
-            counts = label_set.counts(rating.answer)
+            key = (rating.ticks, rating.value, rating.shares)
+            if (counts := known.get(key)) is None:
+                counts = known[key] = label_set.counts(rating.answer)
             found[rating.utterance] = found[rating.utterance] + counts if rating.utterance in found else counts
         utterances = tuple(sorted(found))
         counts = np.array([found[utterance] for utterance in utterances]).reshape(-1, len(label_set.classes))

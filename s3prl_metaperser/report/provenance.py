@@ -85,6 +85,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
     def named(key: str) -> str:
         return ", ".join(str(value) for value in dict.fromkeys(getattr(r.cell, key) for r in gathered.results))
 
+    doubts = dict.fromkeys(doubt for result in gathered.results for doubt in result.doubts)
     seeds = sorted({len(result.cell.seeds) for result in gathered.results})
     tested = sorted({rater for result in gathered.results for rater in result.raters.tested})
     return [
@@ -100,6 +101,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         ("Query samples Q", named("queries") + _shrunk_note(gathered.results)),
         ("Seeds", ", ".join(str(count) for count in seeds)),
         ("Code", _code_note(gathered.results)),
+        *([("What may have leaked", "; ".join(doubts))] if doubts else []),
     ]
 
 
