@@ -1,5 +1,6 @@
 """The whole path through s3prl's command line, on a small demo corpus of real audio files."""
 
+import argparse
 import json
 import os
 import shutil
@@ -297,6 +298,18 @@ def test_what_a_configuration_file_leaves_out_is_the_scopes(tmp_path, monkeypatc
     assert shipped.downstream_expert.metarc.inner_lr == (1e-3 if finetuned else 0.05)
     sections = ("initrc", "metarc", "fewrc", "modelrc", "tunerc", "runner", "optimizer")
     assert found.digest(*sections) == shipped.digest(*sections)
+
+
+def test_a_number_that_s3prl_reads_as_another_one_stops_its_own_launcher(tmp_path):
+    """s3prl has read the file by YAML 1.1, in which rater 010 is 8."""
+    from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM, _handing_over
+
+    path = tmp_path / "c.yaml"
+    path.write_text("downstream_expert:\n  datarc: {exclude_raters: [010]}\n")
+    args = argparse.Namespace(downstream=DOWNSTREAM, upstream_trainable=False, config=str(path))
+    runner = Mock(args=args, config=yaml.safe_load(path.read_text()))
+    with pytest.raises(UserError, match=r"c\.yaml:2: 010 is read as another number\. Put quotes around a name"):
+        _handing_over("train", None)(runner)
 
 
 def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeypatch):

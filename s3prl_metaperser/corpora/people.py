@@ -100,6 +100,8 @@ class Who:
             raise UserError("Either a column names the rater, or all labels are one listener's. Leave one option out.")
         if self.raters is not None and not self.raters:
             raise UserError("raters is an empty list. Name at least one rater, or leave it out.")
+        if any("\0" in name for name in self.raters or ()):
+            raise UserError("The name of a rater contains a NUL character. Retype it.")
 
     def to_name(self, people: Sequence[str] = ("A", "B", "C")) -> str:
         """How to say which names are raters: for messages."""

@@ -110,7 +110,7 @@ class _Header:
         self.free = [n for n in range(len(names)) if n not in (self.file, *self.times.values())]
 
     def columns(self) -> Columns:
-        wanted = [name.strip() for name in self.who.raters or ()]
+        wanted = list(dict.fromkeys(name.strip() for name in self.who.raters or ()))
         if wanted and self.who.rater_column is None and all(name in self.names for name in wanted):
             places = [self.names.index(name) for name in wanted]
             if not any(says_who(self.names[n]) for n in self.free if n not in places):
