@@ -9,6 +9,7 @@ from s3prl_metaperser.commands import (
     demo_corpus,
     doctor,
     export,
+    fetch_upstream,
     listen,
     listing,
     plan,
@@ -20,4 +21,18 @@ from s3prl_metaperser.commands import (
 )
 
 #: in the order of the help text
-COMMANDS = (doctor, validate, demo_corpus, plan, run, status, report, export, adapt, predict, listen, listing)
+COMMANDS = (
+    doctor,
+    validate,
+    demo_corpus,
+    plan,
+    run,
+    status,
+    report,
+    export,
+    adapt,
+    predict,
+    listen,
+    fetch_upstream,
+    listing,
+)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.s3prl_stack.hub_index import hub_index
 from s3prl_metaperser.storage.disk import clear_leftovers
 from s3prl_metaperser.storage.json_files import parse_json
 from s3prl_metaperser.storage.locks import PATIENCE, held
@@ -41,6 +42,8 @@ CODE = (
     *("s3prl_stack.hub", "s3prl_stack.compat", "s3prl_stack.whole_weights"),
 )
 WITHIN = ("upstream", "corpora.audio")
+#: The same for this project's own upstreams, which are no s3prl's.
+OWN_CODE = (*CODE, "upstream.hubconf")
 AGAIN = "Delete it to compute its features again."
 SHARD_SIZE = 128
 #: The longest utterance of a batch over its shortest: padding is exact, but work all the same.
@@ -115,7 +118,8 @@ class PooledStore:
 
     def __init__(self, root: Path, identity: FeatureIdentity):
         self.identity = identity
-        self.made_from = {**identity.described(), "code": code_of(CODE, WITHIN)}
+        entry = hub_index().get(identity.upstream)
+        self.made_from = {**identity.described(), "code": code_of(OWN_CODE if entry and entry.own else CODE, WITHIN)}
         self.folder = root / f"{identity.upstream.replace('/', '_')}-{digest(self.made_from)[:16]}"
         self._places: dict[str, tuple[Path, int]] = {}
         self._scanned: set[Path] = set()
