@@ -179,6 +179,11 @@ def test_an_export_cannot_name_a_file_outside_its_folder(studio):
         load_corpus("label_studio", export(studio / "in", outside))
 
 
+def test_what_a_task_says_of_its_recording_is_no_answer(studio):
+    rows = "annotation_id,annotator,audio,duration,emotion,id,speaker,text\n1,7,a.wav,2.4,Happy,1,mary,so it is\n"
+    assert ratings(load_corpus("label_studio", export(studio, rows, "project-3.csv"))) == [("a", "7", ("happy",))]
+
+
 def test_missing_audio_of_an_export_is_serious(studio):
     (studio / "a.wav").unlink()
     corpus = load_corpus("label_studio", export(studio, TASKS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import unicodedata
@@ -27,12 +28,13 @@ FOREIGN_SUFFIXES: tuple[str, ...] = (
 
 
 @functools.lru_cache(maxsize=64)
-def _names(folder: str, changed: int) -> tuple[str, ...]:
-    """Names in a folder, which is listed again when it has changed."""
-    try:
-        return tuple(sorted(os.listdir(folder)))
-    except OSError:
-        return ()
+def _by_key(folder: str, changed: int, key: Callable[[str], str]) -> dict[str, list[str]]:
+    """Names in a folder by a key that several may share; the folder is listed again when it has changed."""
+    found: dict[str, list[str]] = {}
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(folder)):
+            found.setdefault(key(name), []).append(name)
+    return found
 
 
 def _alike(path: Path, key: Callable[[str], str]) -> list[str]:
@@ -41,7 +43,7 @@ def _alike(path: Path, key: Callable[[str], str]) -> list[str]:
         changed = path.parent.stat().st_mtime_ns
     except OSError:
         return []
-    return [name for name in _names(str(path.parent), changed) if key(name) == key(path.name)]
+    return _by_key(str(path.parent), changed, key).get(key(path.name), [])
 
 
 class Below(NamedTuple):
@@ -127,7 +129,7 @@ def name_hint(path: Path) -> str:
     missing = path
     while not os.path.lexists(missing.parent) and missing.parent != missing:
         missing = missing.parent
-    for key in (_composed, _plain, lambda name: _plain(Path(name).stem)):
+    for key in (_composed, _plain, _plain_stem):
         alike = _alike(missing, key)
         if len(alike) == 1:
             found = missing.with_name(alike[0]) / path.relative_to(missing)
@@ -143,3 +145,7 @@ def _composed(name: str) -> str:
 
 def _plain(name: str) -> str:
     return unicodedata.normalize("NFKC", urllib.parse.unquote(name)).casefold().strip()
+
+
+def _plain_stem(name: str) -> str:
+    return _plain(Path(name).stem)

@@ -22,6 +22,7 @@ from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.corpora.rating_columns import is_harmless
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
 from s3prl_metaperser.errors import UserError, shown, unknown_name
@@ -31,17 +32,7 @@ DROPPED_SKIPPED = "ratings: skipped or without an answer"
 DROPPED_PREDICTIONS = "ratings: predictions of a model, and drafts"
 
 #: What an export says of each annotation besides its answers.
-_FACTS = (
-    "id",
-    "annotator",
-    "annotation_id",
-    "created_at",
-    "updated_at",
-    "lead_time",
-    "agreement",
-    "inner_id",
-    "was_cancelled",
-)
+_FACTS = ("annotator", "completed_by", "annotation_id", "agreement", "inner_id")
 #: Values of control tags that are answers; all others (texts, regions drawn in the picture) are not.
 _ANSWERS = ("choices", "rating", "number", "labels")
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
@@ -205,7 +196,7 @@ def _of_row(row: dict, where: str, audio: str | None, path: Path) -> Iterator[_A
     file = _field(row, audio, f"{path}:{where}")
     who = _annotator(row.get("annotator", row.get("completed_by")), f"{path}:{where}")
     place = f"{where}, annotation {shown(row['annotation_id'])}" if "annotation_id" in row else where
-    fields = {name: value for name, value in row.items() if name not in _FACTS and value != file}
+    fields = {name: value for name, value in row.items() if not _is_fact(name) and value != file}
     given = [_Answer(place, file, who, name, _cell(value)) for name, value in fields.items()]
     yield from given or [_Answer(place, file, who, "", "")]
 
@@ -217,12 +208,17 @@ def _of_csv(path: Path, audio: str | None) -> Iterator[_Answer]:
     for line, row in table:
         fields = {name: cell for name, cell in zip(header, row, strict=True) if name}
         file = _field(fields, audio, f"{path}:{line}")
-        given = {name: cell for name, cell in fields.items() if name not in (*_FACTS, header[who]) and cell != file}
+        given = {name: cell for name, cell in fields.items() if not _is_fact(name) and cell != file}
         if row[who].strip() or any(cell.strip() for cell in given.values()):
             for name, cell in given.items():
                 yield _Answer(line, file, row[who], name, cell.strip())
         else:
             yield _Answer(line, file, "", "", "")  # a task that nobody has annotated
+
+
+def _is_fact(name: str) -> bool:
+    """Whether a column says something of the annotation, the annotator or the recording, and is no answer."""
+    return name in _FACTS or is_harmless(name)
 
 
 def _cell(value: Any) -> str:

@@ -101,6 +101,11 @@ def says_who(name: str) -> bool:
     return _RATERS.fullmatch(fold(name)) is not None
 
 
+def is_harmless(name: str) -> bool:
+    """Whether a column's name says that nothing in it is anybody's label: a time, a comment, who speaks."""
+    return _HARMLESS.fullmatch(fold(name)) is not None or is_fact(name)
+
+
 class _Header:
     def __init__(self, path: Path, names: list[str], who: Who, scale: bool):
         self.path, self.names, self.who, self.scale = path, names, who, scale
