@@ -3,7 +3,7 @@
 import codecs
 
 import pytest
-from corpora_fixtures import write_wav
+from corpora_fixtures import write_ratings_csv, write_wav
 
 from s3prl_metaperser.corpora import LabelSet, load_corpus
 from s3prl_metaperser.corpora.label_set import LabelError
@@ -162,3 +162,11 @@ def test_a_listening_session_continues_in_the_table_of_a_spreadsheet(folder):
     assert file.answers == {"a/1.wav": ("happy",), "a/2.wav": ("sad",)}
     file.save("a/2.wav", ("fear",))
     assert ratings(load_corpus("ratings_csv", folder))[1:] == [("a/1", "ben", ("sad",)), ("a/2", "anna", ("fear",))]
+
+
+def test_a_field_behind_the_last_column_is_never_left_out(tmp_path):
+    """A header that lost a comma, over rows of which the first ends with an empty field."""
+    with pytest.raises(UserError, match=r"ratings\.csv:3: 4 fields where the header has 3"):
+        load_corpus(
+            "ratings_csv", write_ratings_csv(tmp_path, "file,annaben,zoe\na.wav,sad,fear,\nb.wav,sad,fear,sad\n")
+        )

@@ -55,7 +55,7 @@ def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: 
                     if len(widths) < 2:
                         named = widths[0] if widths else 0
                         widths.append(named if named and any(map(str.strip, row[named:])) else len(row))
-                    if len(row) != widths[-1] or len(row) < widths[0]:
+                    if len(row) != widths[-1] or len(row) < widths[0] or any(map(str.strip, row[widths[0] :])):
                         mark = "comma" if separator == "," else f"{separator!r}"
                         raise UserError(
                             f"{path}:{line}: {len(row)} fields where the header has {widths[0]}. "
