@@ -523,7 +523,7 @@ def test_adapt_says_which_clips_are_copies_and_what_that_does_to_leave_out(rando
     told = capsys.readouterr()
     assert f"same content: {tmp_path / '2.wav'} and {tmp_path / '1.wav'}\n" in told.err
     assert "1 of the 3 clips is a copy of another one" in told.err
-    assert f"next: metaperser predict '{out}' FILES" in told.out, "it can be typed as it is printed"
+    assert f" predict '{out}' FILES" in told.out, "it can be typed as it is printed"
     assert str(tmp_path) not in (out / "card.json").read_text()
 
 

@@ -454,7 +454,7 @@ def test_the_command_serves_a_text_browser_that_is_told_no_secret_and_ends_howev
     assert not Path(seen["file"]).exists()
     assert "1 rated file(s)" in complaints
     assert "1 labelled clips in" in rest
-    assert f"next: metaperser adapt '{model}' --ratings {folder / 'ratings.csv'} --out LISTENER" in rest
+    assert f" adapt '{model}' --ratings {folder / 'ratings.csv'} --out LISTENER" in rest
     assert "Traceback" not in complaints
 
 

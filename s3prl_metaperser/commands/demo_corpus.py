@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
+from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -31,9 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
         raters=arguments.raters,
     )
     if (folder / "ratings.csv").exists():
-        layout, check = "as ratings.csv", "metaperser validate --corpus ratings_csv --root"
+        layout, check = "as ratings.csv", "validate --corpus ratings_csv --root"
     else:
-        layout, check = "in IEMOCAP's layout", "metaperser validate --corpus iemocap --root"
+        layout, check = "in IEMOCAP's layout", "validate --corpus iemocap --root"
     print(f"{folder}: demo corpus {layout}; demo.json describes how it was made and its ceilings")
-    print(f"next: {check} {shlex.quote(str(folder))}")
+    print(f"next: {metaperser(*check.split(), folder)}")
     return 0

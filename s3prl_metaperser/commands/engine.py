@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s3prl_metaperser.commands.common import at_least, positive
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.run.shown_commands import metaperser
 
 _OF_SNAKEMAKE = ("cores", "profile", "folds_per_job", "retries")
 #: Exit statuses above mean something else.
@@ -78,5 +79,5 @@ def run_with_snakemake(arguments: argparse.Namespace, opened) -> int:
     rest = "".join(f", {count} {state}" for state, count in sorted(counts.items()))
     print(f"{len(opened.cells)} cells: {done} done ({done - before} now, {before} before){rest}")
     if counts["failed"]:
-        print(f"why: metaperser status {arguments.grid} --results {opened.results.folder}")
+        print(f"why: {metaperser('status', arguments.grid, '--results', opened.results.folder)}")
     return status_of(max(len(opened.cells) - done, int(status != 0)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from shlex import quote
 
+from s3prl_metaperser.run.shown_commands import launcher, metaperser
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -30,13 +30,13 @@ def run(arguments: argparse.Namespace) -> int:
     upstream = card.upstream
     print(f"{out}: {card.system} ({card.scope}), upstream {upstream.name}, {TENSORS} and {CARD}")
     if card.metrics is None:
+        evaluating = launcher("-m", "evaluate", "-e", user_path(arguments.experiment))
         print(
-            "The card has no metrics: this checkpoint has no result_test.json (run_downstream.py -m evaluate)",
+            f"The card has no metrics: this checkpoint has no result_test.json. Make one: {evaluating}",
             file=sys.stderr,
         )
     if upstream.source and not upstream.source[0].startswith("http"):
         print(f"to use it, the upstream's weights are also needed: -k {upstream.source[0]}")
-    model = quote(str(out))
-    print(f"next: metaperser adapt {model} --ratings my_ratings.csv --out LISTENER")
-    print(f"or:   metaperser listen {model} --clips DIR")
+    print(f"next: {metaperser('adapt', out, '--ratings', 'my_ratings.csv', '--out', 'LISTENER')}")
+    print(f"or:   {metaperser('listen', out, '--clips', 'DIR')}")
     return 0

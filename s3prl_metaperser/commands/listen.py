@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from shlex import quote
 
 from s3prl_metaperser.commands.common import add_model, add_rater_options, add_table_options, label_options, positive
+from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     done = len(session.view().answers)
     print(f"{done} labelled clips in {session.file.path}")
     if done:
-        root = "" if session.file.path.parent.resolve() == clips.resolve() else f" --root {quote(str(clips))}"
-        given = f"{quote(arguments.model)} --ratings {quote(str(session.file.path))}{root}"
-        print(f"next: metaperser adapt {given} --out LISTENER")
+        root = [] if session.file.path.parent.resolve() == clips.resolve() else ["--root", clips]
+        given = [arguments.model, "--ratings", session.file.path, *root, "--out", "LISTENER"]
+        print(f"next: {metaperser('adapt', *given)}")
     return 0

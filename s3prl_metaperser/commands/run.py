@@ -10,6 +10,7 @@ import time
 from s3prl_metaperser.commands.common import add_grid, opened_grid, positive
 from s3prl_metaperser.commands.engine import add_engine, check_engine, run_with_snakemake, status_of
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.run.shown_commands import metaperser
 
 #: The exit status where a grid cannot be run at all; lower ones are the number of failures.
 NOT_RUN = 101
@@ -104,5 +105,5 @@ def _run_cells(arguments: argparse.Namespace, opened) -> int:
                 in_processes(work, jobs, progress.tell)
     print(progress.summary(len(opened.cells)))
     if progress.failed:
-        print(f"why: metaperser status {arguments.grid} --results {opened.results.folder}")
+        print(f"why: {metaperser('status', arguments.grid, '--results', opened.results.folder)}")
     return status_of(progress.failed)

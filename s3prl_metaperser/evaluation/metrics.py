@@ -57,6 +57,7 @@ class Metric:
             for others.
         of_decisions: it goes by decided classes alone (:meth:`.LabelSet.decide`), not by probabilities.
         capped: answers alone may keep it below its upper bound; tables then say what a perfect prediction reaches.
+        words: what the title stands for, where it does not say so itself.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     weighted: Callable[[Weighted], np.ndarray] | None = None
     of_decisions: bool = False
     capped: bool = False
+    words: str = ""
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -375,7 +377,9 @@ _ALL = "multi single soft ordinal"
 
 MACRO_F1 = _metric("macro_f1", "macro-F1", "multi", _macro_f1, capped=True, **_DECIDED)
 MICRO_F1 = _metric("micro_f1", "micro-F1", "multi", _micro_f1, **_DECIDED)
-UNWEIGHTED_ACCURACY = _metric("unweighted_accuracy", "UA", "multi", _unweighted_accuracy, **_DECIDED)
+UNWEIGHTED_ACCURACY = _metric(
+    "unweighted_accuracy", "UA", "multi", _unweighted_accuracy, words="mean binary accuracy (over classes)", **_DECIDED
+)
 JENSEN_SHANNON = _metric(
     "jensen_shannon", "Jensen-Shannon", "soft", _jensen_shannon, higher_is_better=False, unit="bits"
 )

@@ -13,14 +13,15 @@ import torch
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.result import FIRST_TASK
 from s3prl_metaperser.methods import facts_of, parts_of, systems
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
 from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
 from s3prl_metaperser.methods.state import unpack_state
 from s3prl_metaperser.run.experiment import Experiment
-from s3prl_metaperser.run.scopes import open_scope
+from s3prl_metaperser.run.scopes import identify, open_scope
 from s3prl_metaperser.run.settings import CellOptions
-from s3prl_metaperser.run.workspace import Workspace, say
+from s3prl_metaperser.run.workspace import Workspace, foresee, say
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.storage.provenance import refuse
 
@@ -69,13 +70,18 @@ class OpenCell:
         self.options = system.options_in_force(cell.options)
         if (threads := self.options.runner.threads) is not None:
             torch.set_num_threads(threads)
+        known = identify(cell, self.options)  # whatever is known to fail does so before work is spent
+        if cell.task == FIRST_TASK:
+            foresee(self.options)
         self.workspace = open_workspace(self.options)
+        if cell.task == FIRST_TASK:
+            self.workspace.check_shots()
         self.options = self.workspace.options
         system.check(self.workspace.corpus.label_set)
         for line in self.workspace.describe():
             say(line)
         self.workspace.refuse_leaks()
-        self.scope = open_scope(cell, self.options, self.workspace)
+        self.scope = open_scope(cell, self.options, self.workspace, known)
         weights = torch.from_numpy(self.workspace.class_weights()).float()
         self.system = system(self.options, weights.to(cell.device))
 

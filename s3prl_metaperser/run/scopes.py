@@ -58,16 +58,31 @@ class Scope:
         return self.inputs.together(self.inputs.each([torch.from_numpy(load_audio(path))]))
 
 
-def open_scope(cell: CellOptions, options: Options, workspace: Workspace) -> Scope:
+def open_scope(
+    cell: CellOptions, options: Options, workspace: Workspace, known: tuple[FeatureIdentity, Build] | None = None
+) -> Scope:
     """The scope that ``-f`` chooses.
 
     Args:
         cell: upstream, scope, seed and device.
+        known: what :func:`identify` says of the cell, where it was asked already.
 
     Raises:
         UserError: the upstream, its weights or its features are unavailable, or it has nothing to fine-tune.
     """
+    identity, build = identify(cell, options) if known is None else known
+    return (_finetuned if cell.upstream.finetuned else _frozen)(cell, options, workspace, identity, build)
+
+
+def identify(cell: CellOptions, options: Options) -> tuple[FeatureIdentity, Build]:
+    """Which upstream a cell has, and what makes it; no corpus is needed for this.
+
+    Raises:
+        UserError: its weights cannot be had, or it cannot be fine-tuned in this way.
+    """
     given = cell.upstream
+    if given.finetuned:
+        _check_finetuning(options, cell)
     build = functools.cache(lambda: _build(cell))
     if given.refresh:
         build()  # downloads anew, so that the hash is of what will be used
@@ -79,7 +94,7 @@ def open_scope(cell: CellOptions, options: Options, workspace: Workspace) -> Sco
         dtype=options.downstream_expert.modelrc.feature_dtype,
         precision="bfloat16" if options.downstream_expert.modelrc.bf16 else "float32",
     )
-    return (_finetuned if given.finetuned else _frozen)(cell, options, workspace, identity, build)
+    return identity, build
 
 
 def _build(cell: CellOptions) -> nn.Module:
@@ -122,14 +137,7 @@ def _finetuned(
     cell: CellOptions, options: Options, workspace: Workspace, identity: FeatureIdentity, build: Build
 ) -> Scope:
     """Waveforms, and upstream and head as one model."""
-    if not _has_weights(cell.upstream) or cell.upstream.name in GIVEN:
-        raise UserError(
-            f"-u {cell.upstream.name} has no learned weights to fine-tune. Remove -f, or use e.g. -u wavlm_base."
-        )
-    if options.downstream_expert.modelrc.standardize is True:
-        raise UserError("modelrc.standardize: true needs a frozen upstream. Remove -f, or set it to auto.")
     tunerc, layer = options.downstream_expert.tunerc, cell.upstream.layer
-    _check_tuning(tunerc, cell)
     with explaining_memory(
         f"Loading {cell.upstream.name}",
         f"{cell.device} has too little free memory: use another, or a smaller upstream.",
@@ -153,6 +161,16 @@ def _finetuned(
     rows = {u.id: row for row, u in enumerate(workspace.utterances)}
     prepared = Prepared(waves, rows, torch.zeros(shape), torch.ones(shape), standardized=False)
     return Scope("finetuned", identity, prepared, WaveInputs(tunerc.longest_seconds, cell.device), model)
+
+
+def _check_finetuning(options: Options, cell: CellOptions) -> None:
+    if not _has_weights(cell.upstream) or cell.upstream.name in GIVEN:
+        raise UserError(
+            f"-u {cell.upstream.name} has no learned weights to fine-tune. Remove -f, or use e.g. -u wavlm_base."
+        )
+    if options.downstream_expert.modelrc.standardize is True:
+        raise UserError("modelrc.standardize: true needs a frozen upstream. Remove -f, or set it to auto.")
+    _check_tuning(options.downstream_expert.tunerc, cell)
 
 
 def _check_tuning(tunerc: TuningOptions, cell: CellOptions) -> None:

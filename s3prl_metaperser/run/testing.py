@@ -11,6 +11,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import training_options
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Selected, Tuned
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
@@ -19,6 +20,8 @@ from s3prl_metaperser.methods.state import state_hash
 from s3prl_metaperser.protocol.episodes import shrink_notes
 from s3prl_metaperser.protocol.splits import in_role, named
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
+from s3prl_metaperser.run.result_files import result_name, write_result
+from s3prl_metaperser.run.unadapted import against_unadapted
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.provenance import differences
 
@@ -75,20 +78,22 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         trajectory=trajectory(system, state, data, evalrc.trajectory, task.label_set),
     )
     if parallel.is_leader():
-        _write(opened, result)
+        _write(opened, checkpoint, result, against_unadapted(result, system, state, data))
     return result
 
 
-def _write(opened: OpenCell, result: Result) -> None:
+def _write(opened: OpenCell, checkpoint: Checkpoint, result: Result, against: str) -> None:
     cell, counts = result.cell, result.counts
-    path = opened.cell.folder / f"result_{cell.split}.json"
-    result.write(path)
+    name = result_name(cell.split, checkpoint, opened.options.as_config(), cell.system)
+    path = write_result(opened.cell.folder, name, result)
     title = (
         f"{cell.system}, {cell.upstream} ({cell.scope}), {cell.corpus} {cell.scenario}/{cell.fold}, "
         f"{in_role('rater', result.raters.tested)}: K={counts.shots_used}, "
         f"Q={counts.queries_used}, {len(cell.seeds)} seeds, {cell.steps} steps"
     )
-    print(result.table(title), flush=True)
+    said = [result.table(title), against]
+    said += [f"{metric.title}: {metric.words}" for metric in map(METRICS.get, result.metrics) if metric.words]
+    print("\n".join(filter(None, said)), flush=True)
     for name, span in result.metrics.items():
         opened.experiment.note(f"{cell.split} {name} at step {result.selected_step}: {span.mean}")
     say(f"result file: {path}")

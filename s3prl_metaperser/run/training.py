@@ -12,6 +12,7 @@ from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.run import shown_commands
 from s3prl_metaperser.run.experiment import BEST, NOTHING
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.outer_loop import OuterLoop, preferred, training_batches
@@ -92,7 +93,7 @@ class _Training:
             say(f"NOTE: before the first outer step it was {initial:.4f}, lower than after meta-training.")
             say("  With metarc.selection=best_from_0 step 0 is a candidate, too (docs/protocols.md).")
         say("  states-*.ckpt (to resume), log.log, events.* for TensorBoard")
-        say(f"next: python run_downstream.py -m evaluate -e {folder}")
+        say(f"next: {shown_commands.launcher('-m', 'evaluate', '-e', folder)}")
         return self.best
 
     def _step(self, epoch: int, batch: EpisodeBatch, bar: tqdm) -> None:

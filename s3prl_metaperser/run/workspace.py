@@ -18,13 +18,13 @@ import numpy as np
 
 from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.config.section import numbers_of
-from s3prl_metaperser.corpora import Corpus, open_corpus
+from s3prl_metaperser.corpora import Corpus, labels_without_audio, open_corpus, reader_options, root_of
 from s3prl_metaperser.corpora.alike import Answers
 from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.doubts import doubtful_raters
-from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_fold
+from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_fold, make_episodes
 from s3prl_metaperser.protocol.pools import FEWEST_QUERIES
 from s3prl_metaperser.protocol.recordings import equal_recordings, refuse_equal_recordings
 from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
@@ -82,6 +82,21 @@ def split_by_rater(corpus: Corpus, data: DataOptions) -> Split:
         equal_raters=data.equal_raters,
         pools=data.pools,
     )
+
+
+def foresee(options: Options) -> None:
+    """Check what the labels alone say of a cell, where making the corpus's audio would come first.
+
+    Raises:
+        UserError: the split cannot be made, or a rater has too few ratings for K.
+    """
+    data = options.downstream_expert.datarc
+    root = root_of(data)
+    if root is None or root.exists():
+        return
+    corpus = labels_without_audio(data.corpus, reader_options(data))
+    if corpus is not None:
+        Workspace(options, corpus).check_shots()
 
 
 class Workspace:
@@ -233,6 +248,12 @@ class Workspace:
         """The frozen episode list of each ``test`` or ``validation`` rater."""
         folder = self.cache / "episodes" / self.corpus.fingerprint()[:16]
         return frozen_fold(folder, self.split.ratings_of(role), **self.request(role))
+
+    def check_shots(self) -> None:
+        """Raise a UserError if a rater who validates or is tested has too few ratings for K; nothing is written."""
+        for role in ("validation", "test"):
+            for mine in self.split.ratings_of(role).values():
+                make_episodes(mine, **{**self.request(role), "seeds": [0]})
 
     def request(self, role: str) -> dict[str, Any]:
         """What episodes of ``test`` or ``validation`` raters are drawn by (:func:`.make_episodes`)."""

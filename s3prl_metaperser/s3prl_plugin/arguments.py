@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from s3prl_metaperser.errors import UserError
 
@@ -103,6 +104,14 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     add("--disable_cudnn", action="store_true", help="disable cuDNN")
     add("--backend", default="nccl", help="torch.distributed backend [%(default)s]")
     add("--local_rank", type=int, metavar="RANK", help="local process rank (set by torch.distributed's launcher)")
+
+
+def given(argv: list[str]) -> dict[str, Any]:
+    """The arguments that a command line gives, without defaults."""
+    parser = build_parser()
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return vars(parser.parse_args(argv))
 
 
 def is_wanted(value: object) -> bool:

@@ -22,6 +22,7 @@ from s3prl_metaperser.run.settings import check_seed
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
+from s3prl_metaperser.s3prl_plugin.resuming import other_output, refuse_other_arguments, refuse_other_options
 from s3prl_metaperser.s3prl_stack.hub import check_upstream, load_upstream_config
 from s3prl_metaperser.storage.disk import system_error
 from s3prl_metaperser.storage.paths import new_previous, steps_of
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     Raises:
         UserError: whatever the user can fix.
     """
-    past = _past_checkpoint(args)
+    past, resumes = _past_checkpoint(args), args.auto_resume
     downstream = args.downstream
     content: dict[str, Any] = {}
     seen = _stamp(past)
@@ -87,13 +88,15 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
         return 0
     args.downstream = downstream
     if past is not None:
-        args, config = _resumed(args, content, past)
+        args, config = _resumed(args, argv, content, past)
     else:
         config = _read_config(args)
     past_options = None if past is None else _task(args).options_from(config, stored=True)
     config = _overridden(args, config, stored=past is not None)
     options = _task(args).options_from(config, stored=True)
     options.check_learning(but=past_options if args.mode != "train" else None)
+    if past is not None and args.mode == "train" and resumes:
+        refuse_other_options(args, content["Config"], options, past)
     check_seed(args.seed)
     _announce(args, options)
     check_upstream(args.upstream)
@@ -108,7 +111,7 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     if past is None:
         args.expdir = str(_explicit_folder(args) or _default_folder(args, options))
     with one_writer(Path(args.expdir)):
-        if seen != _stamp(past) or (past is None and args.auto_resume and steps_of(Path(args.expdir))):
+        if seen != _stamp(past) or (past is None and resumes and steps_of(Path(args.expdir))):
             raise UserError(f"{args.expdir} has just been written by another process. Run the same command again.")
         if past is None:
             _put_aside_earlier(args)
@@ -213,9 +216,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _resumed(
-    args: argparse.Namespace, content: dict[str, Any], past: Path
+    args: argparse.Namespace, argv: list[str], content: dict[str, Any], past: Path
 ) -> tuple[argparse.Namespace, dict[str, Any]]:
     """Arguments and configuration of a past experiment; its folder is the checkpoint's, or ``-p``."""
+    refuse_other_arguments(argv, content, past)
     merged = argparse.Namespace(**vars(args))
     for key, value in vars(content["Args"]).items():
         if key not in KEPT_ON_RESUME and key in vars(args):
@@ -225,7 +229,12 @@ def _resumed(
     merged.expdir = str(folder if folder is not None else past.parent)
     merged.past_exp = str(past)
     merged.init_ckpt = str(past)
-    return merged, content["Config"]
+    merged.downstream_variant = other_output(argv, content) or merged.downstream_variant
+    for key in ("upstream_ckpt", "upstream_model_config"):  # whose content counts, not where they lie
+        setattr(merged, key, getattr(args, key) or getattr(merged, key))
+    if args.config is None:
+        return merged, content["Config"]
+    return merged, _with_file(merged, args.config, content["Config"])
 
 
 def _check_argument(key: str, value: Any, past: Path) -> None:
@@ -251,16 +260,20 @@ def _read_config(args: argparse.Namespace) -> dict[str, Any]:
     if args.upstream is None:
         raise UserError("No upstream given. Add -u NAME from s3prl's hub, e.g. -u fbank_no_cmvn or -u wavlm_base.")
     shipped = _task(args).configuration(_scope(args))
-    path = Path(args.config) if args.config else shipped
-    if path is None:
-        return {}
+    path = args.config or shipped
+    # with -f as well: rates that suit a head would ruin a whole model
+    return {} if path is None else _with_file(args, path, {} if shipped is None else read_yaml(shipped))
+
+
+def _with_file(args: argparse.Namespace, given: str | Path, config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration with what a file changes of it."""
+    path = Path(given)
     if not path.is_file():
         raise UserError(f"-c {path}: no such configuration file.")
-    config = {} if (content := read_yaml(path)) is None else content
-    _task(args).options_from(config, source=path.name)
+    content = read_yaml(path) or {}
+    _task(args).options_from(content, source=path.name)
     args.config = str(path.resolve())
-    # with -f as well: rates that suit a head would ruin a whole model
-    return merged({} if shipped is None else read_yaml(shipped), config)
+    return merged(config, content)
 
 
 def _task(args: argparse.Namespace) -> Task:

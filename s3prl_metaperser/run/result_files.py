@@ -1,0 +1,72 @@
+"""Result files in an experiment folder: a file a cell, and nothing is overwritten without a word."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s3prl_metaperser.config.options import flat, options_that_affect
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.run.experiment import BEST
+from s3prl_metaperser.run.opened import Checkpoint
+from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.storage.paths import new_previous
+
+#: A longer description of what was changed is replaced by its hash.
+_LONGEST = 100
+
+
+def result_name(split: str, checkpoint: Checkpoint, config: Mapping[str, Any], system: str) -> str:
+    """``result_test.json`` for the trained cell's own result; others say what was changed: ``result_test-shots8.json``.
+
+    Args:
+        checkpoint: what is evaluated.
+        config: with which it is evaluated.
+        system: as which it is evaluated, with something else on its outputs, say.
+    """
+    changed = []
+    if checkpoint.resumed:
+        free = options_that_affect("speed", "files", "summary")
+        then = dict(flat(checkpoint.content["Config"]))
+        now = {name: value for name, value in flat(config) if name not in free}
+        changed = [
+            f"-{name.rpartition('.')[2]}{_said(value)}" for name, value in now.items() if then.get(name, value) != value
+        ]
+        if system != checkpoint.content.get("System", system):
+            changed.insert(0, f"-system{_said(system)}")
+        if checkpoint.path.name != BEST and (checkpoint.path.parent / BEST).is_file():
+            changed.append(f"-step{checkpoint.step}")
+    text = "".join(changed)
+    if len(text) > _LONGEST:
+        text = f"-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"result_{split}{text}.json"
+
+
+def write_result(folder: Path, name: str, result: Result) -> Path:
+    """Write a result; another one in its place is moved to a folder ``previous-<time>`` beside, which is said."""
+    path = folder / name
+    if path.is_file() and not _same(path, result):
+        aside = new_previous(folder)
+        path.rename(aside / name)
+        say(f"{name} held another result, which is now in {aside.name}/")
+    result.write(path)
+    return path
+
+
+def _same(path: Path, result: Result) -> bool:
+    """Whether a file holds a result of the same cell with the same predictions."""
+    try:
+        other = Result.read(path)
+    except UserError:
+        return False
+    return other.cell == result.cell and other.episodes == result.episodes
+
+
+def _said(value: Any) -> str:
+    text = "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    text = re.sub(r"[^\w.+]+", "-", text)
+    return text if text[:1].isdigit() else f"-{text}"
