@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from listener_fixtures import random_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.folder import CHECKSUM, card_checksum
 from s3prl_metaperser.methods import initialisation
 from s3prl_metaperser.storage import checkpoints, sources
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
@@ -120,6 +125,69 @@ def test_a_checkpoint_saved_again_is_right_and_one_without_a_checksum_is_read_an
         assert content_hash(read_checkpoint(path)) == content_hash(content())
     assert capsys.readouterr().err.count("has no checksum, as version 0.1.0 wrote none") == 1
     assert checkpoints.CHECKSUM not in first
+
+
+# ------------------------------------------------------------------ cards
+
+
+CARD_EDITS = {
+    "class order": lambda c: c["classes"].reverse(),
+    "class order in both places": lambda c: [part.reverse() for part in (c["classes"], c["label_set"]["classes"])],
+    "equal names": lambda c: c.update(classes=["happy"] * 9),
+    "fewer names": lambda c: c["classes"].pop(),
+    "weights of NaN": lambda c: c["adaptation"].update(class_weights=[float("nan")] * 9),
+    "weights too many": lambda c: c["adaptation"]["class_weights"].append(1.0),
+    "weights exchanged": lambda c: c["adaptation"]["class_weights"].__setitem__(slice(0, 2), [7.0, 8.0]),
+    "K of -1": lambda c: [part.update(shots=-1) for part in (c["adaptation"], c["options"]["evalrc"])],
+    "K of 1e9": lambda c: [part.update(shots=10**9) for part in (c["adaptation"], c["options"]["evalrc"])],
+    "steps of 1e9": lambda c: [part.update(steps=10**9) for part in (c["adaptation"], c["options"]["evalrc"])],
+    "1e9 layers": lambda c: c["upstream"].update(layers=10**9),
+    "99,999 features": lambda c: c["upstream"].update(features=99_999),
+    "1e9 training raters": lambda c: c["training"].update(train_raters=10**9),
+    "a projector of 1e9": lambda c: c["options"]["modelrc"].update(projector_dim=10**9),
+    "another step": lambda c: c["training"].update(selected_step=3),
+    "no checksum": lambda c: c.pop(CHECKSUM),
+}
+#: What only a checksum notices.
+SEEN_BY_CHECKSUM = ("class order in both places", "weights exchanged", "another step", "no checksum")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return random_model(tmp_path_factory.mktemp("model") / "model")
+
+
+def loaded_with(folder, copy, edit, seal: bool) -> None:
+    shutil.copytree(folder, copy)
+    card = json.loads((copy / "card.json").read_text())
+    edit(card)
+    if seal:
+        card[CHECKSUM] = card_checksum(card)
+    (copy / "card.json").write_text(json.dumps(card))
+    PersonalizedEmotionRecognizer.load(copy)
+
+
+@pytest.mark.parametrize("name", CARD_EDITS)
+def test_an_edited_card_is_refused(model, tmp_path, name):
+    with pytest.raises(UserError, match=r"card\.json.* It was edited"):
+        loaded_with(model, tmp_path / "edited", CARD_EDITS[name], seal=False)
+    if name not in SEEN_BY_CHECKSUM:
+        with pytest.raises(UserError, match=r"card\.json.* It was edited"):
+            loaded_with(model, tmp_path / "sealed", CARD_EDITS[name], seal=True)
+
+
+def test_an_edited_card_of_0_1_0_is_refused_where_it_contradicts_itself_and_said_to_be_unchecked(tmp_path, capsys):
+    old = Path(__file__).parent / "fixtures" / "listener-0.1.0" / "model"
+    loaded_with(old, tmp_path / "healthy", lambda card: None, seal=False)
+    assert "healthy/card.json has no checksum, as version 0.1.0 wrote none" in capsys.readouterr().err
+    known = [name for name in CARD_EDITS if name not in SEEN_BY_CHECKSUM]
+    for number, name in enumerate(known):
+        with pytest.raises(UserError, match=r"card\.json.* It was edited"):
+            loaded_with(old, tmp_path / str(number), CARD_EDITS[name], seal=False)
+
+
+def test_licences_may_be_worded_otherwise(model, tmp_path):
+    loaded_with(model, tmp_path / "copy", lambda card: card["licences"].update(model="CC0"), seal=False)
 
 
 # ------------------------------------------------------------------ code

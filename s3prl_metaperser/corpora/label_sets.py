@@ -136,9 +136,14 @@ def set_of(content: Mapping[str, Any]) -> LabelSet:
 
     Args:
         content: with ``label_set`` (:meth:`.LabelSet.as_dict`), or with ``classes``.
+
+    Raises:
+        UserError: a label set that is none, or 0.1.0's classes in another order: they were edited.
     """
     if "label_set" in content:
         return LabelSet.from_dict(content["label_set"])
     plain = LabelSet("plain", "multi", tuple(content["classes"]))
     known = LABEL_SETS.get("iemocap")
+    if known.classes != plain.classes and sorted(known.classes) == sorted(plain.classes):
+        raise UserError("classes are not in the order in which version 0.1.0 wrote them.")
     return known if known.classes == plain.classes else plain

@@ -6,10 +6,10 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.config.validator import Filled, NotNegative, Positive, Whole, build
+from s3prl_metaperser.config.validator import Filled, Whole, at_least, at_most, build
 from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import set_of
@@ -19,6 +19,11 @@ from s3prl_metaperser.errors import UserError
 SCHEMA: Literal[2] = 2
 #: Sections of ``downstream_expert`` that adaptation and prediction go by.
 SECTIONS = ("modelrc", "metarc", "fewrc", "tunerc", "evalrc")
+
+#: More than a card of any model counts, and no more than memory is taken for.
+Counted = Annotated[int, at_least(1), at_most(100_000)]
+#: Of a class in the loss; one on average.
+Weight = Annotated[float, at_least(0), at_most(100_000)]
 
 _UPSTREAM_LICENCES = (
     ("wavlm", "WavLM's weights are Microsoft's: see https://github.com/microsoft/unilm/tree/master/wavlm"),
@@ -41,8 +46,8 @@ class UpstreamCard:
     dtype: Literal["float32", "float16"]
     precision: Literal["float32", "bfloat16"]
     recipe: int
-    layers: Positive
-    features: Positive
+    layers: Counted
+    features: Counted
     standardized: bool
     not_adapted: str | None
 
@@ -51,13 +56,13 @@ class UpstreamCard:
 class Adaptation:
     """How the K clips are used, for a reader; it repeats what the options say."""
 
-    shots: Positive
-    steps: Positive
-    inner_steps: Positive
+    shots: Counted
+    steps: Counted
+    inner_steps: Counted
     learned_rates: bool
     rate_factor: float
     smoothing: float
-    class_weights: tuple[NotNegative, ...]
+    class_weights: tuple[Weight, ...]
 
     @classmethod
     def under(cls, options: Options, class_weights: tuple[float, ...]) -> Adaptation:
@@ -79,7 +84,7 @@ class TrainingCard:
     """What the model was trained on, without names of raters."""
 
     corpus: str
-    train_raters: Positive
+    train_raters: Counted
     fingerprint: str | None = None
     scenario: str | None = None
     fold: str | None = None

@@ -12,12 +12,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.card import SCHEMA, Card
+from s3prl_metaperser.storage.checkpoints import say_unchecked
 from s3prl_metaperser.storage.disk import new_folder, writing
-from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.locks import beside, held
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 #: Names of the tensors beside the parameters.
 RATES, MEAN, SCALE = "inner_rates", "preprocessing.mean", "preprocessing.scale"
 TENSORS, CARD = "model.safetensors", "card.json"
+#: The card's key for a checksum over its other keys.
+CHECKSUM = "checksum"
 #: Versions of the card that are read; :data:`.card.SCHEMA` is written.
 READABLE = (1, SCHEMA)
 
@@ -71,6 +74,7 @@ def write_folder(out: Path, card: Card, tensors: Mapping[str, torch.Tensor]) -> 
                 {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, partial / TENSORS
             )
             content = dataclasses.replace(card, sha256=file_hash(partial / TENSORS)).as_json()
+            content[CHECKSUM] = card_checksum(content)
             text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
             (partial / CARD).write_text(text + "\n", encoding="utf-8")
             os.chmod(partial / TENSORS, (partial / CARD).stat().st_mode)  # safetensors hides it from others
@@ -100,6 +104,7 @@ def read_folder(path: Path) -> ModelFolder:
         tensors = load_file(path / TENSORS)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path / TENSORS} cannot be read ({error}). Copy the folder again.") from None
+    _check_sizes(card, tensors, path / CARD)
     return ModelFolder(path, card, tensors)
 
 
@@ -129,8 +134,35 @@ def read_card(path: Path) -> Card:
             "the model again with this version, or install the one that exported it."
         )
     try:
-        return Card.from_json(content)
+        card = Card.from_json(content)
+        if schema < SCHEMA:
+            say_unchecked(path / CARD)
+        elif content.get(CHECKSUM) != card_checksum(content):
+            raise UserError("Its checksum is not that of its content (all but licences).")
     except UserError as fault:
         raise UserError(
             f"{path / CARD}: {fault} It was edited or is damaged; copy the folder or export the model again."
         ) from None
+    return card
+
+
+def card_checksum(content: Mapping[str, Any]) -> str:
+    """Of a card's content, but for what people may word otherwise; 0.1.0's cards have none."""
+    sealed = {key: value for key, value in content.items() if key not in (CHECKSUM, "licences")}
+    return text_hash(json.dumps(sealed, sort_keys=True))
+
+
+def _check_sizes(card: Card, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
+    """The card's numbers are those of its tensors, before memory is taken by them."""
+    shape = card.upstream.layers, card.upstream.features
+    expected: dict[str, tuple[int | None, ...]] = {MEAN: shape, SCALE: shape}
+    if card.kind == "model":  # a listener's parameters are whatever its system adapts
+        hidden = card.options.get("modelrc", {}).get("projector_dim")
+        expected |= {"weights": shape[:1], "projector.weight": (hidden, shape[1])}
+    for name, value in tensors.items():
+        wanted = expected.get(name.removeprefix("head."))
+        if wanted is not None and tuple(value.shape) != wanted:
+            raise UserError(
+                f"{where} does not fit its tensors: {name} has shape {list(value.shape)}, and by the card "
+                f"{list(wanted)}. It was edited; copy the folder or export the model again."
+            )

@@ -43,14 +43,15 @@ def load_checked(path: Path) -> Any:
     content = torch.load(path, map_location="cpu", weights_only=True)
     stored = content.pop(CHECKSUM, None) if isinstance(content, dict) else None
     if stored is None:
-        _say_unchecked(str(path))
+        say_unchecked(path)
     elif stored != content_hash(content):
         raise ValueError("its checksum is not that of its content: it was edited, or the disk has damaged it")
     return content
 
 
 @functools.cache
-def _say_unchecked(path: str) -> None:
+def say_unchecked(path: Path) -> None:
+    """Say once that a file cannot be checked."""
     print(f"[MetaPerSER] {path} has no checksum, as version 0.1.0 wrote none: it is read unchecked", file=sys.stderr)
 
 
