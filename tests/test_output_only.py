@@ -13,11 +13,14 @@ from test_systems import make, trained  # noqa: F401 (make is a fixture)
 from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.grid.cells import expand
+from s3prl_metaperser.grid.cost import Sizes, passes
+from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.grid.relevance import options_of_cell
 from s3prl_metaperser.methods import OUTPUTS, SYSTEMS, facts_of, parts_of, systems
 from s3prl_metaperser.methods.base import Support
-from s3prl_metaperser.methods.output_only import FOLDS, NAME
-from s3prl_metaperser.methods.outputs import kinds_of
+from s3prl_metaperser.methods.output_only import NAME
+from s3prl_metaperser.methods.outputs import FOLDS, kinds_of
 
 CLASSES = [name for name in OUTPUTS if kinds_of(name) != ("ordinal",)]
 
@@ -234,6 +237,21 @@ def test_names_are_read_from_the_right_and_facts_are_the_systems():
     )
     assert SYSTEMS.knows("Linear-Few+map")
     assert systems(finetuned=True).get("Entire-Few+bias").personalises
+
+
+def test_a_plan_counts_the_adaptations_to_the_parts(tmp_path):
+    """Three quarters of K four times, beside all K once; validation is the system's own."""
+    cells = {}
+    for name in ("Entire-Few", "Entire-Few+map", "Entire-Zero", "Entire-Zero+map"):
+        grid = tmp_path / f"{name}.yaml"
+        lines = ["corpus: demo", "results: r", "upstreams: [wavlm_base]", "scenarios: [seen]", "folds: [fold1]"]
+        lines += ["shots: [32]", f'systems: {{finetuned: ["{name}"]}}']
+        lines += ["options: {downstream_expert: {evalrc: {seeds: 10, steps: 50, trajectory: []}}}"]
+        grid.write_text("\n".join(lines))
+        (cells[name],) = expand(read_grid(grid))
+    few, more, zero, other = (passes(cell, Sizes(classes=9, raters=9)) for cell in cells.values())
+    assert more - few == pytest.approx(10 * 3 * 50)
+    assert other == zero
 
 
 def trained_config():

@@ -53,9 +53,9 @@ def passes(cell: Cell, sizes: Sizes) -> float:
     if not facts.learns:
         return 0.0
 
-    def tested(seeds: int, steps: int) -> float:
+    def tested(seeds: int, steps: int, adaptations: float = facts.adaptations) -> float:
         adapts = facts.adapts_by in ("optimizer", "rates")  # a classifier on fixed embeddings runs no upstream
-        adapted = steps * evalrc.shots / UNIT if adapts else 0.0
+        adapted = adaptations * steps * evalrc.shots / UNIT if adapts else 0.0
         return seeds * (adapted + FORWARD * (evalrc.shots + evalrc.queries) / UNIT)
 
     found = tested(evalrc.seeds, evalrc.steps)
@@ -73,7 +73,7 @@ def passes(cell: Cell, sizes: Sizes) -> float:
     elif facts.trains == "batches":
         found += initrc.total_steps * initrc.batch_size / UNIT
         looks = initrc.total_steps / initrc.eval_step
-    return found + looks * tested(evalrc.validation_seeds, evalrc.steps)
+    return found + looks * tested(evalrc.validation_seeds, evalrc.steps, 1.0)
 
 
 def cell_bytes(cell: Cell, sizes: Sizes) -> int | None:

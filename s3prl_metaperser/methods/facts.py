@@ -41,6 +41,7 @@ class Facts:
             ``episodes`` (outer steps through inner steps).
         adapts_by: what ``evalrc.steps`` adapts, and so the protocol ``tuned`` chooses: nothing; ``classifier`` (on
             fixed embeddings, at ``fewrc.classifier_lr``); everything, by an ``optimizer`` or at meta-learned ``rates``.
+        adaptations: how many times it adapts to K samples for one episode, where it adapts by something.
         zero_shot: scope -> the system whose numbers show what adapting to a rater gains; None: the one that every
             system of the scope is held against (:func:`.zero_shot_of`).
         colour: in figures; None: the next free one.
@@ -58,6 +59,7 @@ class Facts:
     learns: bool = True
     trains: Literal["", "batches", "episodes"] = ""
     adapts_by: Literal["", "classifier", "optimizer", "rates"] = ""
+    adaptations: float = 1.0
     zero_shot: Mapping[str, str] | None = None
     colour: str | None = None
     table1: int | None = None

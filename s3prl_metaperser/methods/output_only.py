@@ -25,12 +25,10 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.methods.map_fit import most_probable
-from s3prl_metaperser.methods.outputs import MARK, OUTPUTS, kinds_of
+from s3prl_metaperser.methods.outputs import FOLDS, MARK, OUTPUTS, kinds_of
 from s3prl_metaperser.methods.tuning import Overrides
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 
-#: Into how many parts the K samples of a system that adapts to them are dealt out.
-FOLDS = 4
 #: What the parameters of the first output adaptation are named in a predictor, with its place behind.
 NAME = "output."
 #: Below this a probability counts as this.

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import Kind
     from s3prl_metaperser.methods.output_only import Output
 
+#: Into how many parts the K samples of a system that adapts to them are dealt out.
+FOLDS = 4
 #: What stands between a system and what adapts its outputs.
 MARK = "+"
 
@@ -50,7 +52,16 @@ def on_top(facts: Facts, outputs: tuple[str, ...]) -> Facts:
     """The facts of a system with its outputs adapted: it is trained as without, and has no row of the paper's."""
     added = "; ".join(f"{MARK}{name}: {OUTPUTS.summary(name)}" for name in outputs)
     summary = f"{facts.summary}, then {added}"
-    return dataclasses.replace(facts, summary=summary, colour=None, table1=None, guest=False, parts={}, variant_of="")
+    return dataclasses.replace(
+        facts,
+        summary=summary,
+        adaptations=facts.adaptations * FOLDS,  # to all K, and FOLDS times to all parts but one
+        colour=None,
+        table1=None,
+        guest=False,
+        parts={},
+        variant_of="",
+    )
 
 
 _CLASSES, _LEVELS = "s3prl_metaperser.methods.class_outputs", "s3prl_metaperser.methods.level_outputs"
