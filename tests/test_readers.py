@@ -387,3 +387,69 @@ def test_nothing_rated_says_what_was_left_out(podcast):
     (podcast / "Labels/labels.txt").write_text("\n".join(TEXT.splitlines()[:2]))
     with pytest.raises(UserError, match=r"empty corpus.* Left out: 1 x ticks: other"):
         load_corpus("msp_podcast", podcast)
+
+
+# -- Emozionalmente, MSP-IMPROV, speechocean762 -----------------------------------------------------------------------
+
+
+def test_emozionalmentes_evaluators_read_as_written(tmp_path):
+    write_wav(tmp_path / "audio/1.wav")
+    (tmp_path / "metadata").mkdir()
+    samples = "file_name,sentence,sentence_language,actor,emotion_expressed\n1.wav,ciao,it,u3,joy\n"
+    rated = "file_name,evaluator,audio_quality,emotion_recognized\n1.wav,u7,good,joy\n1.wav,u9,bad,neutrality\n"
+    (tmp_path / "metadata/samples.csv").write_text(samples)
+    (tmp_path / "metadata/evaluations.csv").write_text(rated)
+    corpus = load_corpus("emozionalmente", tmp_path)
+    assert ratings(corpus) == [("1", "u7", ("joy",)), ("1", "u9", ("neutrality",))]
+    assert [u.speaker for u in corpus.utterances] == ["u3"]
+    good = load_corpus("emozionalmente", tmp_path, quality="good")
+    assert good.dropped == {"ratings: the evaluator calls the audio bad": 1}
+    (tmp_path / "metadata/evaluations.csv").write_text(rated.replace("1.wav,u9", "2.wav,u9"))
+    with pytest.raises(UserError, match=r"evaluations\.csv:3: '2\.wav' is not in samples\.csv"):
+        load_corpus("emozionalmente", tmp_path)
+
+
+IMPROV = """UTD-IMPROV-S01A-F01-S-FM01.avi; N; A:3.000000; V:3.500000; D:3.000000 ; N:4.200000;
+abc-p1; Neutral; Neutral,Other (calm; quiet); A:2.000000; V:3.000000; D:NaN; N:NaN;
+abc-p1; Sad; Sad; A:2.000000; V:3.000000; D:1.000000; N:3.000000;
+xyz-p2; Other; Other (odd); A:5.000000; V:1.000000; D:2.000000; N:4.000000;
+"""
+
+
+def test_msp_improvs_workers_read_as_written(tmp_path):
+    write_wav(tmp_path / "Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM01.wav")
+    (tmp_path / "Evalution.txt").write_text(IMPROV)
+    corpus = load_corpus("msp_improv", tmp_path)
+    assert [(rater, ticks) for _, rater, ticks in ratings(corpus)] == [("abc-p1", ("neutral",))]
+    assert corpus.dropped == {
+        "ratings: no class left": 1,
+        "ratings: repeated, the first is used": 1,
+        "ticks: other": 1,
+    }
+    assert [(u.speaker, u.session) for u in corpus.utterances] == [("F01", "01")]
+    assert corpus.problems == ()
+    activation = load_corpus("msp_improv", tmp_path, answer="activation")
+    assert [(r.rater, r.value) for r in activation.ratings] == [("abc-p1", 4.0), ("xyz-p2", 1.0)]
+    assert load_corpus("msp_improv", tmp_path, answer="dominance").dropped["ratings: blank label"] == 1
+    (tmp_path / "Evalution.txt").rename(tmp_path / "Evaluation.txt")
+    with open(tmp_path / "Evaluation.txt", "a") as file:
+        file.write("xyz-p3; Happy; Happy; A:2.0\n")
+    assert notes(load_corpus("msp_improv", tmp_path), serious=True) == [
+        "line not understood, left out: 'xyz-p3; Happy; Happy; A:2.0'."
+    ]
+
+
+def test_speechocean762s_experts_are_places_in_a_list_and_that_is_noted(tmp_path):
+    write_wav(tmp_path / "WAVE/SPEAKER0001/000010011.WAV")
+    (tmp_path / "resource").mkdir()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/utt2spk").write_text("000010011\t0001\n")
+    scores = {"text": "WE CALL IT BEAR", "accuracy": [8] * 5, "fluency": [9, 9, 8, 10, 9.5], "prosodic": [9, 8, 9, 9]}
+    (tmp_path / "resource/scores-detail.json").write_text(json.dumps({"000010011": scores}))
+    corpus = load_corpus("speechocean762", tmp_path)
+    assert [(r.rater, r.value) for r in corpus.ratings][3:] == [("expert4", 10.0), ("expert5", 9.5)]
+    assert [u.speaker for u in corpus.utterances] == ["0001"]
+    (note,) = notes(corpus)
+    assert "is taken for one expert throughout" in note
+    with pytest.raises(UserError, match=r"json:000010011: prosodic is \[9, 8, 9, 9\], expected a list of 5"):
+        load_corpus("speechocean762", tmp_path, answer="prosodic")

@@ -49,6 +49,9 @@ CORPORA.register("demo", "s3prl_metaperser.demo.reader:READER", "synthetic speec
 CORPORA.register("crema_d", "s3prl_metaperser.corpora.crema_d:READER", "CREMA-D's raters: finishedResponses.csv")
 CORPORA.register("label_studio", "s3prl_metaperser.corpora.label_studio:READER", "an export: JSON, JSON-MIN or CSV")
 CORPORA.register("msp_podcast", "s3prl_metaperser.corpora.msp_podcast:READER", "MSP-Podcast's workers: labels.txt")
+CORPORA.register("msp_improv", "s3prl_metaperser.corpora.msp_improv:READER", "MSP-IMPROV's workers: Evalution.txt")
+CORPORA.register("emozionalmente", "s3prl_metaperser.corpora.emozionalmente:READER", "its evaluators: evaluations.csv")
+CORPORA.register("speechocean762", "s3prl_metaperser.corpora.speechocean762:READER", "five experts' scores of learners")
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:READER", "ratings.csv: file,rater,label")
 
 

@@ -1,0 +1,60 @@
+"""Emozionalmente with its evaluators: ``metadata/evaluations.csv``, and who spoke in ``metadata/samples.csv``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.label_sets import EMOZIONALMENTE
+from s3prl_metaperser.corpora.rated_files import Place
+from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.paths import user_path
+
+EVALUATIONS, SAMPLES = "evaluations.csv", "samples.csv"
+DROPPED_BAD = "ratings: the evaluator calls the audio bad"
+
+
+def read(root: Path, *, quality: Literal["any", "good"] = "any") -> Corpus:
+    """Read the evaluators of Emozionalmente.
+
+    Args:
+        root: the folder with ``metadata`` and ``audio``.
+        quality: whether ratings are left out, and counted, whose evaluator called the audio bad.
+
+    Raises:
+        UserError: a table is missing or damaged, a rated file is no sample, or nothing is rated.
+    """
+    root = user_path(root)
+    metadata = root / "metadata" if (root / "metadata").is_dir() else root
+    audio = root / "audio" if (root / "audio").is_dir() else root
+    table = metadata / EVALUATIONS
+    rows = RatedRows(table, EMOZIONALMENTE, Place(audio, outside=False))
+    described = {row[0]: (row[1], "") for _, row in _columns(metadata / SAMPLES, ("file_name", "actor"))}
+    named = ("file_name", "evaluator", "emotion_recognized", "audio_quality")
+    for line, (file, evaluator, emotion, heard) in _columns(table, named):
+        if file not in described:
+            raise UserError(f"{table}:{line}: {shown(file)} is not in {SAMPLES}. Take both tables from one release.")
+        if not evaluator:
+            raise UserError(f"{table}:{line}: the evaluator is blank. Take an intact copy.")
+        if quality == "good" and heard.lower() != "good":
+            rows.dropped[DROPPED_BAD] += 1
+        else:
+            rows.add(line, file, evaluator, emotion)
+    return rows.corpus("emozionalmente", suggested=Suggestions(), described=described, root=root)
+
+
+def _columns(path: Path, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:
+    """(line, these cells) of each row."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. Give the folder of Emozionalmente, with metadata/ and audio/ in it.")
+    table = csv_rows.rows(path, lambda name: name.strip().lower() in names)
+    header = csv_rows.read_header(path, table, names)
+    places = [csv_rows.column(path, header, (name,)) for name in names]
+    return [(line, [row[n].strip() for n in places]) for line, row in table]
+
+
+READER = Reader(read, terms="sources differ on Emozionalmente's licence (CC BY 4.0, or none said); ask its authors")
