@@ -113,7 +113,9 @@ def test_a_column_that_is_no_person_is_no_rater_unless_it_is_named(tmp_path, col
     assert column in table(tmp_path, wide("anna", "ben", column), exclude_raters=(column,)).raters()
 
 
-@pytest.mark.parametrize("name", ["majority", "Gold", "consensus", "ground truth", "mean", "predicted", "unknown"])
+@pytest.mark.parametrize(
+    "name", ["majority", "Gold", "consensus", "ground truth", "mean", "predicted", "unknown", "gold_standard_v2"]
+)
 def test_a_rater_that_is_no_person_is_a_question_unless_named(tmp_path, name):
     content = f"file,rater,label\n1.wav,anna,sad\n1.wav,{name},sad\n"
     with pytest.raises(UserError, match=r"ratings\.csv:3: .*is no person.*--raters"):
@@ -190,7 +192,15 @@ ALIKE = [
     ("zo\u00e9", "zoe\u0301"),
     ("anna", "ann\u200ba"),
 ]
-ALIKE += [("anna b", "anna  b"), ("1,0", "1"), ("w07", "W7"), ("stra\u00dfe", "STRASSE"), ("anna", "\uff41nna")]
+ALIKE += [
+    ("rater_1", "rater 01"),
+    ("'anna'", "anna"),
+    ("anna b", "anna-b"),
+    ("1,0", "1"),
+    ("w07", "W7"),
+    ("stra\u00dfe", "STRASSE"),
+    ("anna", "\uff41nna"),
+]
 
 
 @pytest.mark.parametrize(("one", "other"), ALIKE)
@@ -207,6 +217,11 @@ def test_spellings_of_one_name_are_one_question_and_not_two_people(tmp_path, one
     assert table(tmp_path, content, raters=(one, other)).raters() == sorted([one, other])
     assert adapted_to(tmp_path, content, rater=other, alike_raters="one").rater == other
     assert len(adapted_to(tmp_path, content, rater=other, alike_raters="one").clips) == 2
+
+
+def test_spellings_that_look_the_same_are_shown_apart(tmp_path):
+    with pytest.raises(UserError, match=r"'zo\\xe9' \(line 2\) and 'zoe\\u0301' \(line 3\)"):
+        table(tmp_path, "file,rater,label\n1.wav,zo\u00e9,sad\n2.wav,zoe\u0301,fear\n")
 
 
 def test_two_rows_of_one_person_under_two_spellings_are_a_repeated_pair(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +48,9 @@ def _made_of(words: str) -> re.Pattern:
 
 _FACT, _NO_RATER, _NO_COLUMN = map(_made_of, (_FACTS, f"{_FACTS}|{_MADE}", f"{_FACTS}|{_MADE}|{_OF_COLUMNS}"))
 # Whatever stands beside them: majority_excl_anna, anna_vs_consensus.
-_NEVER_A_NAME = re.compile("majority|consensus|groundtruth|aggregated?|adjudicated|predict(?:ed|ion)")
+_NEVER_A_NAME = re.compile(
+    "majority|consensus|groundtruth|goldstandard|goldlabel|aggregated?|adjudicated|predict(?:ed|ion)"
+)
 # May stand for several people; with a number behind it, it is a pseudonym.
 _ANYBODY = {
     "unknown",
@@ -68,6 +70,7 @@ _LONGEST = 40
 _BLANK = {"nan", "none", "null", "n/a", "#n/a", "<na>", "nat", "undefined", "-", "--", "?"}
 _NUMBER = re.compile(r"\+?\d{1,40}(?:[.,]\d{0,40})?(?:e[+-]?\d{1,2})?")
 _BETWEEN_WORDS = re.compile(r"[\s_:./#()'-]+")
+_BLANKS = re.compile(r"[\s_-]+")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
@@ -153,7 +156,7 @@ def is_fact(name: str) -> bool:
 
 
 def spelling_key(name: str) -> str:
-    """What two spellings of one person share: case, blanks, Unicode form and leading zeros do not count.
+    """What two spellings of one person share: case, quotes, Unicode form, leading zeros, a blank or an underscore.
 
     Examples:
         >>> {spelling_key(name) for name in ("1", "01", "1.0", " 1 ", "\uff11")}
@@ -162,10 +165,10 @@ def spelling_key(name: str) -> str:
         (True, True)
     """
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    plain = "".join(c for c in plain if c.isprintable() and not c.isspace())
+    plain = "".join(c for c in plain if c.isprintable() or c.isspace()).strip().strip("'\"=`")
     if _NUMBER.fullmatch(plain):
         return str(Fraction(plain.replace(",", ".")))
-    return _ZEROS.sub("", plain)
+    return _ZEROS.sub("", _BLANKS.sub("_", plain))
 
 
 class People:
@@ -249,6 +252,7 @@ class People:
     def _merged(self) -> set[str]:
         return {person for person in self._person.values() if person is not None}
 
-    def _group(self, names: Iterable[str]) -> str:
-        places = [(self._lines.get(name), name) for name in names]
-        return " and ".join(shown(name) + (f" (line {line})" if line else "") for line, name in places)
+    def _group(self, names: Sequence[str]) -> str:
+        look_alike = len({unicodedata.normalize("NFC", name) for name in names}) == 1
+        places = [(self._lines.get(name), ascii(name) if look_alike else shown(name)) for name in names]
+        return " and ".join(name + (f" (line {line})" if line else "") for line, name in places)
