@@ -453,3 +453,15 @@ def test_speechocean762s_experts_are_places_in_a_list_and_that_is_noted(tmp_path
     assert "is taken for one expert throughout" in note
     with pytest.raises(UserError, match=r"json:000010011: prosodic is \[9, 8, 9, 9\], expected a list of 5"):
         load_corpus("speechocean762", tmp_path, answer="prosodic")
+
+
+def test_linked_audio_is_refused_with_an_option_that_the_reader_has(crema, tmp_path):
+    (tmp_path / "AudioWAV").rename(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    (tmp_path / "AudioWAV").symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    assert len(load_corpus("crema_d", crema).ratings) == 3  # the folder itself may be a link
+    clip = tmp_path / "AudioWAV/1001_TAI_SAD_XX.wav"
+    clip.rename(tmp_path / "x.wav")
+    clip.symlink_to(tmp_path / "x.wav")
+    with pytest.raises(UserError, match=r"a link out of the folder.*--outside"):
+        load_corpus("crema_d", crema)
+    assert len(load_corpus("crema_d", crema, outside=True).ratings) == 3

@@ -6,6 +6,7 @@ letter of an emotion; practice clips are numbered from 7443 on. https://github.c
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -58,7 +59,11 @@ class _Answer(NamedTuple):
 
 
 def read(
-    root: Path, *, modality: Literal["voice", "face", "both"] = "voice", slow: Literal["keep", "drop"] = "keep"
+    root: Path,
+    *,
+    modality: Literal["voice", "face", "both"] = "voice",
+    slow: Literal["keep", "drop"] = "keep",
+    outside: bool = False,
 ) -> Corpus:
     """Read the raters of CREMA-D.
 
@@ -69,6 +74,7 @@ def read(
         modality: what the raters were shown; the others' answers are left out and counted.
         slow: whether answers given after more than 10 s (``finishedEmoResponses.csv``) are left out, as by the corpus's
             authors.
+        outside: whether files may be outside the folder, behind links.
 
     Raises:
         UserError: no table, a row that is none of it, or nothing rated.
@@ -79,7 +85,7 @@ def read(
         raise UserError(f"{table} does not exist. Give CREMA-D's folder, or {TABLE} itself.")
     folder = table.parent
     audio = folder / AUDIO if (folder / AUDIO).is_dir() else folder
-    rows = RatedRows(table, CREMA_D, Place(audio, outside=False))
+    rows = RatedRows(table, CREMA_D, Place(audio, outside))
     answers = _answers(table, rows, MODALITIES[modality], _slow(folder) if slow == "drop" else set())
     for (clip, rater), answer in sorted(answers.items()):
         rows.add(answer.line, f"{clip}.wav", rater, answer.emotion)
@@ -157,4 +163,8 @@ def _block(clip: str) -> str:
     return max(name for name, first in BLOCKS.items() if first <= int(clip[:4]) or name == "A")
 
 
-READER = Reader(read, terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike")
+READER = Reader(
+    read,
+    stored=functools.partial(read, outside=True),
+    terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike",
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +19,22 @@ EVALUATIONS, SAMPLES = "evaluations.csv", "samples.csv"
 DROPPED_BAD = "ratings: the evaluator calls the audio bad"
 
 
-def read(root: Path, *, quality: Literal["any", "good"] = "any") -> Corpus:
+def read(
+    root: Path,
+    *,
+    quality: Literal["any", "good"] = "any",
+    duplicates: Literal["error", "first"] = "error",
+    unknown_labels: Literal["error", "drop"] | None = None,
+    outside: bool = False,
+) -> Corpus:
     """Read the evaluators of Emozionalmente.
 
     Args:
         root: the folder with ``metadata`` and ``audio``.
         quality: whether ratings are left out, and counted, whose evaluator called the audio bad.
+        duplicates: what to do with a second row for the same file and evaluator: ``"error"`` or ``"first"``.
+        unknown_labels: what happens to emotions that are none of the corpus's, ``"error"`` or ``"drop"``.
+        outside: whether files may be outside the folder, behind links.
 
     Raises:
         UserError: a table is missing or damaged, a rated file is no sample, or nothing is rated.
@@ -32,7 +43,8 @@ def read(root: Path, *, quality: Literal["any", "good"] = "any") -> Corpus:
     metadata = root / "metadata" if (root / "metadata").is_dir() else root
     audio = root / "audio" if (root / "audio").is_dir() else root
     table = metadata / EVALUATIONS
-    rows = RatedRows(table, EMOZIONALMENTE, Place(audio, outside=False))
+    label_set = EMOZIONALMENTE.with_unknown(unknown_labels)
+    rows = RatedRows(table, label_set, Place(audio, outside), duplicates=duplicates)
     described = {row[0]: (row[1], "") for _, row in _columns(metadata / SAMPLES, ("file_name", "actor"))}
     named = ("file_name", "evaluator", "emotion_recognized", "audio_quality")
     for line, (file, evaluator, emotion, heard) in _columns(table, named):
@@ -57,4 +69,8 @@ def _columns(path: Path, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:
     return [(line, [row[n].strip() for n in places]) for line, row in table]
 
 
-READER = Reader(read, terms="sources differ on Emozionalmente's licence (CC BY 4.0, or none said); ask its authors")
+READER = Reader(
+    read,
+    stored=functools.partial(read, outside=True),
+    terms="sources differ on Emozionalmente's licence (CC BY 4.0, or none said); ask its authors",
+)

@@ -7,6 +7,7 @@ by the name behind the last stroke, with and without the eight digits that the u
 
 from __future__ import annotations
 
+import functools
 import json
 import posixpath
 import re
@@ -64,6 +65,7 @@ def read(
     answer: str | None = None,
     audio: str | None = None,
     duplicates: Literal["error", "union", "first"] = "error",
+    outside: bool = False,
     labels: Mapping[str, str] | str | None = None,
     unknown_labels: Literal["error", "drop"] | None = None,
     raters: tuple[str, ...] | None = None,
@@ -75,7 +77,7 @@ def read(
         root: the export, or a folder with one export and the audio.
         answer: which control tag (column) holds the label, where there are several.
         audio: which field of a task names the audio, where there are several.
-        duplicates, labels, unknown_labels: as in :func:`.ratings_csv.read`.
+        duplicates, outside, labels, unknown_labels: as in :func:`.ratings_csv.read`.
         raters: the annotators to read; those of others are left out and counted.
         alike_raters: as in :func:`.ratings_csv.read`.
 
@@ -89,7 +91,7 @@ def read(
     rows = RatedRows(
         path,
         (label_set or iemocap.LABEL_SET).with_unknown(unknown_labels),
-        Place(folder, outside=False),
+        Place(folder, outside),
         duplicates=duplicates,
         hint="" if label_set else OWN_LABELS,
     )
@@ -301,4 +303,4 @@ def _stored(name: str) -> str:
 
 
 # Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read)
+READER = Reader(read, stored=functools.partial(read, outside=True))

@@ -11,6 +11,7 @@ read as 6 - A, so that a high number is a high activation.
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Literal
@@ -37,7 +38,11 @@ _WORKER = re.compile(rf"(?P<worker>[A-Za-z0-9_-]+)\s*;\s*(?P<major>\w+)\s*;(?P<s
 
 
 def read(
-    root: Path, *, answer: Literal["primary", "activation", "valence", "dominance", "naturalness"] = "primary"
+    root: Path,
+    *,
+    answer: Literal["primary", "activation", "valence", "dominance", "naturalness"] = "primary",
+    unknown_labels: Literal["error", "drop"] | None = None,
+    outside: bool = False,
 ) -> Corpus:
     """Read the workers of MSP-IMPROV. Speakers are the actors; their six pairs are the sessions.
 
@@ -46,6 +51,8 @@ def read(
     Args:
         root: the release's folder.
         answer: the emotion ("Other" is left out and counted), or an attribute from 1 to 5.
+        unknown_labels: what happens to emotions that are none of the release's, ``"error"`` or ``"drop"``.
+        outside: whether files may be outside the folder, behind links.
 
     Raises:
         UserError: no table of evaluations, one that cannot be read, or nothing rated.
@@ -59,7 +66,8 @@ def read(
     except (OSError, UnicodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Unpack it again.") from None
     scale = LabelSet(f"msp_improv-{answer}", "ordinal", levels=(1.0, 2.0, 3.0, 4.0, 5.0))
-    rows = RatedRows(path, MSP_IMPROV if answer == "primary" else scale, Place(root, outside=False))
+    label_set = MSP_IMPROV.with_unknown(unknown_labels) if answer == "primary" else scale
+    rows = RatedRows(path, label_set, Place(root, outside))
     files = {each.stem: each.relative_to(root).as_posix() for each in files_below(root).audio}
     described, seen, file = {}, set[tuple[str, str]](), ""
     for number, line in enumerate(map(str.strip, lines), 1):
@@ -87,6 +95,7 @@ def _answer(found: re.Match[str], answer: str) -> str:
 
 READER = Reader(
     read,
+    stored=functools.partial(read, outside=True),
     terms="MSP-IMPROV is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
     "shared",
 )

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +65,7 @@ def read(
     *,
     answer: Literal["primary", "secondary", "arousal", "valence", "dominance"] = "primary",
     unknown_labels: Literal["error", "drop"] | None = None,
+    outside: bool = False,
 ) -> Corpus:
     """Read the workers of MSP-Podcast.
 
@@ -74,6 +76,7 @@ def read(
         answer: the primary emotion (one, with "Other-..." left out and counted), the secondary ones (several), or an
             attribute on its scale from 1 to 7.
         unknown_labels: what happens to labels that are none of the release's, ``"error"`` or ``"drop"``.
+        outside: whether files may be outside the folder, behind links.
 
     Raises:
         UserError: no file of workers' answers, one that cannot be read, or nothing rated.
@@ -84,7 +87,7 @@ def read(
         raise UserError(f"{root} has none of {', '.join(_ENCODINGS)}. Give the release's folder, or the file itself.")
     folder = root if root.is_dir() else _release(root)
     part, label_set = ANSWERS[answer]
-    rows = RatedRows(tables[0], label_set.with_unknown(unknown_labels), Place(_audio(folder), outside=False))
+    rows = RatedRows(tables[0], label_set.with_unknown(unknown_labels), Place(_audio(folder), outside))
     answers, seen = list(_answers(tables[0], rows)), set()
     for each in answers:
         if (each.file, each.worker) in seen:
@@ -243,6 +246,7 @@ def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
 
 READER = Reader(
     read,
+    stored=functools.partial(read, outside=True),
     terms="MSP-Podcast is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
     "shared",
 )

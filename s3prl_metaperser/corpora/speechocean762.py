@@ -6,6 +6,7 @@ taken so here, and noted. Speakers are in ``train/utt2spk`` and ``test/utt2spk``
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Literal
@@ -24,12 +25,15 @@ EXPERTS = 5
 ANSWERS = {"accuracy": ACCURACY, "fluency": FLUENCY, "prosodic": PROSODIC}
 
 
-def read(root: Path, *, answer: Literal["accuracy", "fluency", "prosodic"] = "fluency") -> Corpus:
+def read(
+    root: Path, *, answer: Literal["accuracy", "fluency", "prosodic"] = "fluency", outside: bool = False
+) -> Corpus:
     """Read the experts of speechocean762.
 
     Args:
         root: the folder with ``resource`` and ``WAVE``.
         answer: which score of the sentence, from 0 to 10.
+        outside: whether files may be outside the folder, behind links.
 
     Raises:
         UserError: no scores, a list that is not of five, or a number out of scale.
@@ -44,7 +48,7 @@ def read(root: Path, *, answer: Literal["accuracy", "fluency", "prosodic"] = "fl
         raise UserError(f"{path}: cannot be read ({error}). Unpack it again.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: no scores by utterance. Unpack it again.")
-    rows = RatedRows(path, ANSWERS[answer], Place(root, outside=False))
+    rows = RatedRows(path, ANSWERS[answer], Place(root, outside))
     files = {each.stem: each.relative_to(root).as_posix() for each in files_below(root).audio}
     speakers, described = _speakers(root), {}
     for utterance, scores in content.items():
@@ -70,4 +74,6 @@ def _speakers(root: Path) -> dict[str, str]:
     return found
 
 
-READER = Reader(read, terms="speechocean762 is under CC BY 4.0: name its authors")
+READER = Reader(
+    read, stored=functools.partial(read, outside=True), terms="speechocean762 is under CC BY 4.0: name its authors"
+)
