@@ -9,8 +9,8 @@ from typing import Any
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.evaluation.result import FIRST_TASK
 from s3prl_metaperser.methods import DEFAULT_SYSTEM
+from s3prl_metaperser.tasks import DEFAULT_TASK
 
 #: Defaults of s3prl's launcher arguments that a cell does not set.
 _UNSET: dict[str, Any] = {
@@ -74,7 +74,7 @@ class CellOptions:
     system: str = DEFAULT_SYSTEM
     seed: int = 1337
     device: str = "cpu"
-    task: str = FIRST_TASK
+    task: str = DEFAULT_TASK
     trains: bool = True
     arguments: argparse.Namespace | None = None
 
