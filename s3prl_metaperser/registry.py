@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 
+_OWN = "s3prl-metaperser"
 T = TypeVar("T")
 F = TypeVar("F")
 
@@ -95,6 +96,14 @@ class Registry(Generic[T]):
             return False
         return True
 
+    def additions(self) -> dict[str, str]:
+        """Name -> the package that adds it; nothing is imported.
+
+        Raises:
+            UserError: as :meth:`names`.
+        """
+        return {name: entry.package for name in self.names() if (entry := self._entries[name]).package is not None}
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
@@ -154,11 +163,9 @@ class Registry(Generic[T]):
     def _add(self, name: str, entry: _Entry, error: type[Exception]) -> None:
         known = self._entries.setdefault(name, entry)
         if known.target != entry.target:
-            other = f" (of {entry.package})" if entry.package else ""
-            raise error(
-                f"{self.kind} {name!r} is registered twice: {known.target} and {entry.target}{other}. Rename one of "
-                "them."
-            )
+            both = " and ".join(f"{each.target} (of {each.package or _OWN})" for each in (known, entry))
+            advice = f"Uninstall {entry.package}, or rename it there." if entry.package else "Rename one of them."
+            raise error(f"{self.kind} {name!r} is registered twice: {both}. {advice}")
 
     def _entry(self, name: str) -> _Entry:
         if name not in self.names():

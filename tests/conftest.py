@@ -1,6 +1,9 @@
-"""Shared by all tests: one thread, no network, a cache of their own."""
+"""Shared by all tests: one thread, no network, a cache of their own, signals as a terminal gives them."""
 
+import contextlib
 import os
+import signal
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,6 +17,47 @@ compat.apply()
 import torch
 
 torch.set_num_threads(1)
+
+
+#: What a shell's background job, nohup or a supervisor may have made this process ignore, and so all that it starts.
+INHERITED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGALRM", "SIGUSR1", "SIGUSR2")
+
+
+def usual_signals():
+    """Nothing that was inherited is ignored or blocked."""
+    numbers = {getattr(signal, name) for name in INHERITED}
+    for number in numbers:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+
+
+usual_signals()
+
+
+def children() -> set[int]:
+    """Processes that this one has started, where the system says."""
+    found = set()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= {int(number) for number in path.read_text().split()}
+    return found
+
+
+def end_children(but: set[int]) -> None:
+    """Kill the processes that this one has started, but for some."""
+    for number in children() - but:
+        with contextlib.suppress(OSError):
+            if b"resource_tracker" not in Path(f"/proc/{number}/cmdline").read_bytes():  # serves the whole session
+                os.kill(number, signal.SIGKILL)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running():
+    """A process that a test leaves behind, having failed, say, is ended before the next one."""
+    before = children()
+    yield
+    end_children(before)
 
 
 @pytest.fixture(autouse=True)

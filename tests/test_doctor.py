@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from s3prl_metaperser import cli
+from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.s3prl_plugin import doctor
 from s3prl_metaperser.s3prl_stack import compat
+from s3prl_metaperser.tasks import TASKS
 
 
 def found(name):
@@ -125,3 +129,33 @@ def test_every_extra_that_is_named_can_be_installed():
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[1] / "setup.cfg")
     assert set(doctor.EXTRAS) <= set(setup["options.extras_require"])
+
+
+TAKEN = {
+    "s3prl_metaperser.corpora": ("corpora", "iemocap"),
+    "s3prl_metaperser.systems": ("systems", "Meta-PerSER"),
+    "s3prl_metaperser.metrics": ("metrics", "macro_f1"),
+    "s3prl_metaperser.tasks": ("tasks", "personalized_emotion"),
+    "s3prl_metaperser.label_sets": ("labels", "iemocap"),
+}
+
+
+@pytest.mark.parametrize("group", TAKEN)
+def test_a_plug_in_that_takes_a_built_in_name_is_one_error_that_names_both_packages(
+    tmp_path, monkeypatch, capsys, group
+):
+    listed, name = TAKEN[group]
+    info = tmp_path / "grabber-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: grabber\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{name} = grabber:X\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with CORPORA.read_again(), SYSTEMS.read_again(), METRICS.read_again(), TASKS.read_again(), LABEL_SETS.read_again():
+        assert cli.main(["list", listed]) == 2
+        said = capsys.readouterr().err
+        broken = [finding for finding in doctor._plugins() if finding.state == "broken"]
+    assert len(said.splitlines()) == 1
+    assert len(broken) == 1
+    for text in (said, broken[0].detail):
+        assert f"{name!r} is registered twice: " in text
+        assert "(of s3prl-metaperser) and grabber:X (of grabber). Uninstall grabber, or rename it there." in text

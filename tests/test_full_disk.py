@@ -18,6 +18,7 @@ import torch
 from small_demo import stored, train_command
 
 from s3prl_metaperser import cli
+from s3prl_metaperser.corpora import contents
 from s3prl_metaperser.report.folder import publish
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -31,7 +32,7 @@ from s3prl_metaperser.storage.events import Events
 STAGES = {
     "demo/paper-120-seed0": (16_000, 500_000),
     "features/": (60_000, 60_000),
-    "episodes/": (1_900, 8_192),
+    "episodes/": (1_900, 12_288),  # beside the lock, the arguments and the configuration
     "initialisation/": (10_000, 20_000),
     "dev-best.ckpt": (40_000, 50_000),
     "result_test.json": (20_000, 20_000),
@@ -96,13 +97,14 @@ def undisturbed(tmp_path_factory):
 
 def through_all_stages(home, undisturbed, pressure, reason, monkeypatch, capsys):
     monkeypatch.setenv("METAPERSER_CACHE", str(home / "cache"))
+    monkeypatch.setattr(contents, "FRESH_SECONDS", 1e9)  # else it depends on the time whether digests take room, too
     folder = home / "exp"
     for stage, amounts in STAGES.items():
         with pressure(amounts):
             assert whole_run(folder) == 2, stage
         said = capsys.readouterr().err.strip().splitlines()
         assert said[-1].startswith("[MetaPerSER] error: ")
-        assert stage in said[-1]
+        assert stage in said[-1], said[-1]
         assert f": {reason}. " in said[-1]
         assert "Cannot write" in said[-1]
         assert "run the same command again" in said[-1]
@@ -273,3 +275,39 @@ def test_folders_of_other_names_and_links_are_not_taken_for_leftovers(tmp_path):
         pass
     assert {p.name for p in tmp_path.iterdir()} == {"kept", ".corpus.x.part", ".corpus2.y.part"}
     assert Path(tmp_path / "kept").is_dir()
+
+
+def test_a_disk_whose_inodes_are_used_up_is_said_to_be_that(tmp_path, capsys):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m,nr_inodes=8", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here (that takes root)")
+
+    def fill():
+        for number in range(20):
+            write_text(folder / f"{number}.json", "{}")
+
+    try:
+        with pytest.raises(CannotWrite, match=r"No inodes left\. The file system of .* although \d+\.\d MB are free"):
+            fill()
+        arguments = ["demo-corpus", str(folder / "0" / "demo"), "--utterances", "10"]
+        for path in folder.iterdir():
+            path.unlink()
+        assert cli.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "No inodes left" in said.splitlines()[-1]
+        assert "Wave_write" not in said
+        assert "Traceback" not in said
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_the_inodes_of_a_file_system_that_has_none_to_count_are_not_used_up(tmp_path, monkeypatch):
+    for total, left, used_up in ((0, 0, False), (100, 0, True), (100, 5, False)):
+        monkeypatch.setattr(
+            os, "statvfs", lambda _, t=total, n=left: os.statvfs_result((1, 1, 9, 9, 9, t, n, n, 0, 255))
+        )
+        assert disk.no_inodes(tmp_path) == used_up
+        text = str(CannotWrite(tmp_path / "x", errno.ENOSPC))
+        assert ("No inodes left" in text) == used_up

@@ -13,6 +13,7 @@ import torch
 import yaml
 from small_demo import overrides, stored, train_command
 
+from s3prl_metaperser.cli import main
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import paired_intervals
@@ -145,6 +146,17 @@ def test_the_trained_system_with_something_on_its_outputs_has_a_file_of_its_own(
     assert content(few)["result_test.json"] == before["result_test.json"]
     assert launcher.main([*train_command(few, "-v", "Linear-Few+bias"), "-a"]) == 2
     assert "-v 'Linear-Few' -> 'Linear-Few+bias'" in capsys.readouterr().err
+
+
+def test_results_of_other_cells_are_checked_too(few, capsys):
+    assert launcher.main(["-m", "evaluate", "-e", str(few), "-o", f"config.{E}.evalrc.shots=9"]) == 0
+    assert main(["validate", "--all", str(few)]) == 0
+    assert "2 result files" in capsys.readouterr().out
+    path = few / "result_test-shots9.json"
+    number = stored(path)["metrics"]["macro_f1"]["mean"]
+    path.write_text(path.read_text().replace(repr(number), repr(number / 2)))
+    assert main(["validate", "--all", str(few)]) == 1
+    assert "result_test-shots9.json" in capsys.readouterr().out
 
 
 def test_the_name_of_a_result_says_all_that_was_changed(few):

@@ -26,7 +26,8 @@ from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import DEFAULT_TASK
 
-FILES = ("result_test.json", "result_dev.json")
+#: What the names of result files begin with; that of another cell than the trained one goes on (docs/results.md).
+KINDS = ("result_test", "result_dev")
 CELL, BEST = "cell.json", "dev-best.ckpt"
 
 
@@ -72,7 +73,7 @@ class Audit:
 
 
 def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
-    """Check every ``result_test.json`` and ``result_dev.json`` below a folder; ``previous-*`` folders are skipped.
+    """Check every ``result_test*.json`` and ``result_dev*.json`` below a folder; ``previous-*`` folders are skipped.
 
     Args:
         folder: of ``metaperser run``, of experiments, or one experiment.
@@ -83,10 +84,11 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
     """
     if not folder.is_dir():
         raise UserError(f"--all {folder}: no such folder.")
-    paths = sorted(p for name in FILES for p in folder.rglob(name) if not set_aside(p.relative_to(folder)))
+    files = [p for p in folder.rglob("result_*.json") if p.name.partition("-")[0].partition(".")[0] in KINDS]
+    paths = sorted(p for p in files if not set_aside(p.relative_to(folder)))
     cells = sorted(p for p in folder.rglob(CELL) if not set_aside(p.relative_to(folder)))
     if not paths and not cells:
-        raise UserError(f"--all {folder}: holds no {FILES[0]}. Run -m evaluate or `metaperser run` first.")
+        raise UserError(f"--all {folder}: holds no {KINDS[0]}.json. Run -m evaluate or `metaperser run` first.")
     findings, corpora, results = Findings(), _Corpora(corpus), []
     for path in tqdm(paths, desc="results", unit="file", dynamic_ncols=True, disable=len(paths) < 5):
         findings.file = str(path)
@@ -96,11 +98,14 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
             except UserError as error:  # classes that make no label set
                 findings.check(False, "classes", str(error))
                 continue
-            findings.equal(result.cell.split, path.stem.removeprefix("result_"), "cell.split", "the file's name")
-            _check_parameters(path, result, findings)
+            said = path.stem.partition("-")[0].removeprefix("result_")
+            findings.equal(result.cell.split, said, "cell.split", "the file's name")
+            if "-step" not in path.stem:  # of another checkpoint
+                _check_parameters(path, result, findings)
             if (known := corpora.of(result, findings)) is not None and answered:
                 check_labels(result, known, findings)
-            results.append(result)
+            if path.stem in KINDS:  # no report reads the others
+                results.append(result)
     check_together(results, findings)
     for path in cells:
         findings.file = str(path)
@@ -156,8 +161,8 @@ def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) 
     findings.equal(identity, digest, "identity", "the hash of the definition")
     if recorded is None:
         return
-    mine = next((result for result in results if result.file == path.with_name(FILES[0])), None)
-    findings.check(mine is not None, "done", f"but {FILES[0]} beside it is missing or wrong")
+    mine = next((result for result in results if result.file == path.with_name(f"{KINDS[0]}.json")), None)
+    findings.check(mine is not None, "done", f"but {KINDS[0]}.json beside it is missing or wrong")
     if mine is None:
         return
     findings.equal(recorded[0], mine.hashes.corpus, "done.corpus", "hashes.corpus of the result")

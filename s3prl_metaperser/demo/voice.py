@@ -144,7 +144,7 @@ def speak(delivery: Delivery) -> np.ndarray:
 def write_wav(path: Path, samples: np.ndarray) -> None:
     """Write int16 samples [T] as a 16 kHz mono WAV file without any metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
+    with open(path, "wb") as raw, wave.open(raw, "wb") as file:  # wave itself fails twice where it cannot open
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)

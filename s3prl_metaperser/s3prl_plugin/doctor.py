@@ -34,6 +34,11 @@ EXTRAS = {
 }
 #: Free space below which there is a note, in bytes.
 LITTLE = 2 * 10**9
+#: Whatever other packages can add to.
+REGISTRIES = (
+    *("corpora:CORPORA", "corpora.label_sets:LABEL_SETS", "methods:SYSTEMS", "methods:FINETUNED_SYSTEMS"),
+    *("evaluation.metrics:METRICS", "tasks:TASKS"),
+)
 WORDS = {"works": "works ", "note": "note  ", "broken": "BROKEN"}
 
 
@@ -59,7 +64,8 @@ class Finding:
 def examine() -> list[Finding]:
     """Run every check; a check that fails is a finding, never an exception."""
     found = []
-    looks = (_python, _packages, _torch, _torchaudio, _patched, _hub, _features, _devices, _threads, _disk, _extras)
+    looks = [_python, _packages, _plugins, _torch, _torchaudio, _patched, _hub]
+    looks += [_features, _devices, _threads, _disk, _extras]
     for look in looks:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
@@ -134,6 +140,21 @@ def _packages() -> Iterator[Finding]:
             detail = f"{installed} is installed, but {requirement.specifier} is required"
             yield Finding(requirement.name, "broken", detail, f'pip install "{requirement}"')
     yield Finding("packages", "works", ", ".join(right))
+
+
+def _plugins() -> Iterator[Finding]:
+    """What other packages add; two things of one name are an error of whatever asks for names."""
+    for where in REGISTRIES:
+        module, _, attribute = where.partition(":")
+        registry = getattr(importlib.import_module(f"s3prl_metaperser.{module}"), attribute)
+        name = f"{registry.kind}: plug-ins"
+        try:
+            others = registry.additions()
+        except UserError as error:
+            yield Finding(name, "broken", str(error))
+            continue
+        if others:
+            yield Finding(name, "works", ", ".join(f"{added} (of {package})" for added, package in others.items()))
 
 
 def _torch() -> Iterator[Finding]:

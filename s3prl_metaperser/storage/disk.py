@@ -22,6 +22,10 @@ _FREE_SPACE = (
     "{folder} has {free:.1f} MB left. Free some space, or choose another location (-p for experiments, "
     "METAPERSER_CACHE for the cache)."
 )
+_INODES = (
+    "The file system of {folder} holds as many files and folders as it can, although {free:.1f} MB are free. Delete "
+    "some files, however small, or choose another location (-p for experiments, METAPERSER_CACHE for the cache)."
+)
 _PERMISSIONS = "Fix the permissions of {folder}, or choose another location."
 _LIMIT = "The limit on a file's size (ulimit -f) is too low, or the file system has one. Raise it."
 _OTHER = "Choose another location, or fix this one."
@@ -44,10 +48,12 @@ class CannotWrite(UserError):
     """
 
     def __init__(self, path: str | Path, number: int):
-        self.reason = os.strerror(number)
+        self.reason, advice = os.strerror(number), _ADVICE[number]
         folder = next((p for p in (Path(path), *Path(path).absolute().parents) if p.exists()), Path("/"))
-        free = shutil.disk_usage(folder).free / 1e6 if _ADVICE[number] is _FREE_SPACE else 0
-        advice = _ADVICE[number].format(folder=folder, free=free)
+        free = shutil.disk_usage(folder).free / 1e6 if advice is _FREE_SPACE else 0
+        if advice is _FREE_SPACE and no_inodes(folder):
+            self.reason, advice = "No inodes left", _INODES
+        advice = advice.format(folder=folder, free=free)
         super().__init__(f"Cannot write {path}: {self.reason}. {advice} {_KEPT}")
 
 
@@ -67,6 +73,12 @@ def writing(path: str | Path) -> Iterator[None]:
         if number is None:
             raise
         raise CannotWrite(path, number) from error
+
+
+def no_inodes(folder: Path) -> bool:
+    """Whether a file system holds as many files as it can; some (btrfs, say) have no such limit and report none."""
+    found = os.statvfs(folder)
+    return found.f_files > 0 and found.f_favail == 0
 
 
 def system_error(error: OSError) -> UserError | None:
@@ -119,6 +131,10 @@ def _new(beside: Path, folder: bool) -> Iterator[Path]:
     handle, path = _claimed(beside, folder)
     try:
         yield path
+    except Exception as error:  # while what fills the disk is still there, so that it can be told what is used up
+        if isinstance(error, UserError) or (number := refusal(error)) is None:
+            raise
+        raise CannotWrite(beside, number) from error
     finally:
         shutil.rmtree(path, ignore_errors=True) if folder else path.unlink(missing_ok=True)
         os.close(handle)
