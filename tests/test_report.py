@@ -720,11 +720,14 @@ SIX = LabelSet("six", "single", ("anger", "disgust", "fear", "happy", "neutral",
 SCALE = LabelSet("fluency", "ordinal", tuple(map(str, range(11))), levels=tuple(map(float, range(11))))
 
 
-def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2):
-    """Results of a corpus of one's own: four raters, two systems, one K."""
+FOUR = ("ann", "bob", "cem", "dee")
+
+
+def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2, people=FOUR):
+    """Results of a corpus of one's own: some raters, two systems, one K."""
     size = len(label_set.classes)
     for system, skill in (("Linear-Zero", 0.2), ("Meta-PerSER", 0.5)):
-        for fold, rater in enumerate(("ann", "bob", "cem", "dee"), start=1):
+        for fold, rater in enumerate(people, start=1):
             draw = np.random.default_rng([fold, size])
             values = draw.uniform(0, 10, size=40)
             if rater in constant:
@@ -766,7 +769,7 @@ def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2):
                     training_seed=1,
                 ),
                 label_set=label_set,
-                raters=Raters(rater, {"ann": "bob", "bob": "cem", "cem": "dee", "dee": "ann"}[rater], ()),
+                raters=Raters(rater, people[fold % len(people)], ()),
                 asked=[EpisodeList("c" * 64, scenario, "fold", rater, "p", shots, 16, tuple(made))],
                 tested=results,
                 hashes={"corpus": "c" * 64, "task": "t", "features": "f", "upstream_checkpoint": "none"},
@@ -780,6 +783,34 @@ def write_own(folder, label_set, *, constant=(), scenario="seen", shots=2):
                 / f"{system}-{rater}{f'-{scenario}' * (scenario != 'seen')}{f'-{shots}' * (shots != 2)}"
                 / "result_test.json"
             )
+
+
+@pytest.mark.parametrize("label_set", [SIX, SCALE], ids=lambda s: s.kind)
+def test_many_raters_are_shown_by_how_their_scores_are_spread(tmp_path, label_set):
+    people = tuple(f"p{number:02d}" for number in range(21))
+    write_own(tmp_path / "in", label_set, people=people)
+    write_report(tmp_path / "in", tmp_path / "out")
+    (metric, *_) = metrics_for(label_set)
+    sign = 1 if metric.higher_is_better else -1
+    each = [r for r in rows(tmp_path / "out", "each_rater") if r["metric"] == metric.title]
+    means = {s: [float(r["mean"]) for r in each if r["system"] == s] for s in ("Linear-Zero", "Meta-PerSER")}
+    assert [len(found) for found in means.values()] == [21, 21]
+    for system, found in means.items():
+        shown, best_last = row(tmp_path / "out", "raters", system=system), sorted(found, key=lambda m: sign * m)
+        assert shown["raters"] == "21"
+        assert float(shown["worst tenth"]) == pytest.approx(np.mean(best_last[:3]))
+        assert float(shown["10 %"]) == pytest.approx(best_last[2])
+        assert float(shown["median"]) == pytest.approx(np.median(found))
+        assert float(shown["best tenth"]) == pytest.approx(np.mean(best_last[-3:]))
+    gains = [sign * (ours - theirs) for theirs, ours in zip(*means.values(), strict=True)]
+    assert [float(r["gain over zero-shot"]) for r in each if r["system"] == "Meta-PerSER"] == pytest.approx(gains)
+    shown = row(tmp_path / "out", "raters", system="Meta-PerSER")
+    shares = [100 * np.mean([gain > least for gain in gains]) for least in (0, 0.02)]
+    worse = 100 * np.mean([gain < -0.02 for gain in gains])
+    assert list(map(float, list(shown.values())[-3:])) == pytest.approx([*shares, worse])
+    assert row(tmp_path / "out", "raters", system="Linear-Zero")["% improved"] == ""
+    text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
+    assert "p20" not in text.partition("Where the numbers come from")[0].partition("Tables")[2]
 
 
 @pytest.mark.parametrize("label_set", [SIX, SCALE], ids=lambda s: s.kind)

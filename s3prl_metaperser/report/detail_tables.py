@@ -1,4 +1,4 @@
-"""What stands behind the means: each rater, calibration, and the paired comparisons with their verdicts."""
+"""What stands behind the means: calibration, and the paired comparisons with their verdicts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Pair
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
-from s3prl_metaperser.methods import table2_rows, zero_shot_of
+from s3prl_metaperser.methods import table2_rows
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.gathered import BLOCK, PLACE, Study, headline, is_ablation, k_of, units, value
-from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
-from s3prl_metaperser.report.tables import Cell as TableCell
+from s3prl_metaperser.report.gathered import BLOCK, PLACE, Study, is_ablation, k_of, value
+from s3prl_metaperser.report.tables import ABSENT, Column, Table, Value
 
 
 @dataclass(frozen=True)
@@ -117,31 +116,6 @@ def comparison_table(question: Question, study: Study) -> Table:
         ),
         rows,
         grouped=3,
-    )
-
-
-def rater_table(study: Study) -> Table:
-    """The primary metric of every test rater (or other unit), the worst one, and how many gain over zero-shot."""
-    raters, metric = study.test_raters, study.metrics[0]
-    rows = []
-    for cell in study.main_cells:
-        numbers = study.summary(cell)
-        row: list[TableCell] = [cell.scenario, cell.upstream, cell.system]
-        for rater in raters:
-            tested = rater in numbers.per_rater
-            row.append(value(metric, numbers.per_rater[rater].get(metric.name)) if tested else MISSING)
-        worst, share = numbers.worst.get(metric.name), (numbers.improved or {}).get(metric.name)
-        row.append(ABSENT if worst is None else Value(metric.scale * worst[1], note=worst[0], decimals=metric.decimals))
-        comparable = share is not None and cell.system != zero_shot_of(cell.system, cell.scope)
-        row.append(Value(100 * share, decimals=0) if comparable and share is not None else ABSENT)
-        rows.append(row)
-    return study.table(
-        "raters",
-        f"{headline(metric)} of each test {study.unit}{k_of(study)}",
-        f"{units([metric])} Means over seeds, with 95 % intervals for further utterances of this {study.unit}. "
-        f"Last column: share of {study.units} whose mean is better than that of the zero-shot system.",
-        (*PLACE, *(Column(name, interval=True) for name in (*raters, f"worst {study.unit}")), Column("% improved")),
-        rows,
     )
 
 

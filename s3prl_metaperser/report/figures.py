@@ -25,6 +25,7 @@ from s3prl_metaperser.report.drawing import (
     style,
 )
 from s3prl_metaperser.report.gathered import META, Study, headline, is_ablation, k_of
+from s3prl_metaperser.report.rater_tables import many
 from s3prl_metaperser.report.tables import Value
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def figures(study: Study) -> list[Drawing]:
             if cells:
                 where = f"{scenario} data, {upstream}{k_of(study)} ({study})"
                 metric = study.metrics[0]
-                drawn.append(_rater_bars(study, cells, metric, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
+                draw = _rater_curves if many(study) else _rater_bars
+                drawn.append(draw(study, cells, metric, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
                 drawn.append(_reliability(study, cells, where, f"{scenario}_{slug(upstream)}{study.suffix}"))
     return sorted(drawn, key=lambda drawing: ("k_curves", "raters", "reliability").index(_kind(drawing)))
 
@@ -117,6 +119,25 @@ def _printed_curve(study: Study, scenario: str, upstream: str, metric: str) -> t
     values = [(k, paper.number(table, metric, row=str(k), **place)) for k in table.shots]
     found = [(k, value.mean) for k, value in values if isinstance(value, Value)]
     return ([k for k, _ in found], [mean for _, mean in found]) if found else None
+
+
+def _rater_curves(study: Study, cells: Sequence[Cell], metric: Metric, where: str, key: str) -> Drawing:
+    """Of many raters: each system's scores in order."""
+    shades = colours([cell.system for cell in cells])
+    figure, axes = new_figure(1, 1, 4.2)
+    lines = []
+    for cell in cells:
+        spans = study.summary(cell).per_rater.values()
+        means = np.sort([metric.scale * own[metric.name].mean for own in spans if metric.name in own])
+        place = 100 * (np.arange(len(means)) + 0.5) / max(len(means), 1)
+        lines += axes[0][0].plot(place, means, color=shades[cell.system], linewidth=1.6)
+    axes[0][0].set_xlabel(f"test {study.units}, in order of their score, %")
+    axes[0][0].set_ylabel(metric.heading)
+    legend_below(figure, lines, [cell.system for cell in cells])
+    caption = (
+        f"Each system's {study.units} in its own order: means over seeds. Systems may order {study.units} differently."
+    )
+    return finished(figure, f"raters_{key}", f"{headline(metric)} over test {study.units}: {where}", caption)
 
 
 def _rater_bars(study: Study, cells: Sequence[Cell], metric: Metric, where: str, key: str) -> Drawing:

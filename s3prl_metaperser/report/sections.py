@@ -18,13 +18,13 @@ from s3prl_metaperser.report.detail_tables import (
     comparison_table,
     missing_cells,
     questions,
-    rater_table,
 )
 from s3prl_metaperser.report.drawing import Drawing
 from s3prl_metaperser.report.figures import figures
 from s3prl_metaperser.report.gathered import Gathered, Study, headline
 from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
 from s3prl_metaperser.report.page import Section
+from s3prl_metaperser.report.rater_tables import each_rater, many, rater_table
 from s3prl_metaperser.report.result_tables import result_tables
 from s3prl_metaperser.report.tables import Table, Value
 from s3prl_metaperser.report.training_table import training_table
@@ -62,6 +62,11 @@ class Part:
         over_steps = [trajectory_table(self.curves, study)] if self.curves else []
         training = [table] if (table := training_table(study)) else []
         return [rater_table(study), calibration_table(study), *compared, *training, *over_steps]
+
+    @cached_property
+    def files(self) -> list[Table]:
+        """Tables that are too long for the page, for CSV alone."""
+        return [each_rater(self.study)] if many(self.study) else []
 
     @cached_property
     def drawings(self) -> list[Drawing]:

@@ -17,7 +17,7 @@ from s3prl_metaperser.report.folder import is_made_from, publish
 from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.report.sections import TaskReport
 from s3prl_metaperser.report.tables import Table
-from s3prl_metaperser.report.writers import WRITERS
+from s3prl_metaperser.report.writers import WRITERS, comma_separated
 from s3prl_metaperser.storage import resources
 from s3prl_metaperser.storage.locks import beside, held
 from s3prl_metaperser.storage.sources import code_hash
@@ -96,6 +96,8 @@ def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None
             files |= {f"tables/{item.key}.{suffix}": write(item).encode() for suffix, write in WRITERS.items()}
         elif isinstance(item, Drawing):
             files |= {f"figures/{item.key}.svg": item.svg.encode(), f"figures/{item.key}.png": item.png}
+    for table in (table for report in reports for part in report.parts for table in part.files):
+        files[f"tables/{table.key}.csv"] = comma_separated(table).encode()
     publish({**files, PAGE: page.page(title, facts, sections).encode()}, Path(out), made_from)
     tables = [table for report in reports for part in report.parts for table in part.results]
     missing, rows = sum(table.missing() for table in tables), sum(len(table.rows) for table in tables)
