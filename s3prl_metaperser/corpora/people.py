@@ -69,7 +69,7 @@ _LONGEST = 40
 #: What spreadsheets and data frames write for a blank cell.
 _BLANK = {"nan", "none", "null", "n/a", "#n/a", "<na>", "nat", "undefined", "-", "--", "?"}
 _NUMBER = re.compile(r"\+?\d{1,40}(?:[.,]\d{0,40})?(?:e[+-]?\d{1,2})?")
-_BETWEEN_WORDS = re.compile(r"[\s_:./#()'-]+")
+_BETWEEN_WORDS = re.compile(r"[\s_:./-]+|\(s\)|'s\b|#\Z")
 _BLANKS = re.compile(r"[\s_-]+")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
