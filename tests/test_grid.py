@@ -220,6 +220,8 @@ SOME = {"frozen": ["Random", "Linear-Zero", "Linear-Few", "Multi-Few", "Meta-Per
         ("downstream_expert.metarc.lslr=false", ("Meta-PerSER",)),
         ("downstream_expert.evalrc.steps=3", tuple(SOME["frozen"])),
         ("downstream_expert.datarc.demo.seed=1", tuple(SOME["frozen"])),
+        ("downstream_expert.datarc.pools.test=2", tuple(SOME["frozen"])),
+        ("downstream_expert.metarc.raters_per_step=4", ("Meta-PerSER", "Meta-PerSER:none")),
     ],
 )
 def test_an_option_changes_the_identity_of_just_the_cells_that_go_by_it(tmp_path, change, changed):

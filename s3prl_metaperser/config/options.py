@@ -80,7 +80,7 @@ class DataOptions:
     smoothing: Fraction = 0.05
     cache_dir: str | None = option(None, affects="files")
     num_workers: Whole = option(0, affects="speed")
-    demo: DemoOptions = field(default_factory=DemoOptions)
+    demo: DemoOptions = field(default_factory=DemoOptions, metadata={"of_reader": True})
     #: Further options that the corpus's reader declares, where they are given; in a file they stand among the others.
     reader_options: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata={"affects": None})
 
@@ -288,6 +288,12 @@ def _with_reader_options(cls: type[Options], config: Any, source: str) -> Any:
 def _declared_options(corpus: str) -> type:
     """What a corpus's reader declares; readers are to the right of this room, and found by name as in a registry."""
     return importlib.import_module("s3prl_metaperser.corpora").declared_options(corpus)
+
+
+@functools.cache
+def sections_of_readers() -> frozenset[str]:
+    """Sections of ``datarc`` that matter only where the corpus has their name."""
+    return frozenset(each.name for each in dataclasses.fields(DataOptions) if each.metadata.get("of_reader"))
 
 
 @functools.cache

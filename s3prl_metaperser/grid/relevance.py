@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from s3prl_metaperser.config.options import flat
+from s3prl_metaperser.config.options import flat, sections_of_readers
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.methods.facts import EXPERT, Facts, below, options_of_initialisation
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
@@ -33,7 +33,7 @@ def matters(option: str, task: str, scope: str, facts: Facts, config: Mapping[st
     if option in not_for_numbers(task):
         return False
     reader, dot, _ = option.removeprefix(f"{_DATA}.").partition(".")
-    if option.startswith(f"{_DATA}.") and dot and reader != config[EXPERT]["datarc"]["corpus"]:
+    if dot and reader in sections_of_readers() and reader != config[EXPERT]["datarc"]["corpus"]:
         return False  # of another corpus's reader
     return below(option, _always(task)) or facts.matters(option, scope, config)
 
