@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_adjoint import directional_errors, some_rates
 from tiny_models import in_float64, tiny_model, waveforms, weighted
 from whisper_checkpoints import (
@@ -64,6 +65,31 @@ def test_every_form_of_the_weights_gives_hugging_faces_hidden_states(model, file
         (ours,) = hidden_states(built(files[form]), [wave])
     assert ours.shape == (3, 150, 16)
     torch.testing.assert_close(ours, theirs(model, wave), atol=2e-5, rtol=1e-4)
+
+
+def test_a_folder_in_parts_or_of_torch_is_read_and_other_variants_beside_are_not(model, files, tmp_path):
+    folder = write_hugging_face(model, tmp_path / "parts")
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(state)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, inside in parts.items():
+        save_file({name: state[name] for name in inside}, folder / file, metadata={"format": "pt"})
+    places = {name: file for file, inside in parts.items() for name in inside}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    save_file({name: value + 1 for name, value in state.items()}, folder / "model.fp32-00001-of-00001.safetensors")
+    torched = write_hugging_face(model, tmp_path / "torch")
+    (torched / "model.safetensors").unlink()
+    torch.save(state, torched / "pytorch_model.bin")
+    (wave,) = waveforms((20_000,))
+    with torch.no_grad():
+        expected, *found = (hidden_states(built(file), [wave])[0] for file in (files["hf"], folder, torched))
+    assert all(torch.equal(states, expected) for states in found)
+    with pytest.raises(UserError, match="Of Hugging Face's give the folder: -k "):
+        built(torched / "pytorch_model.bin")
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model-00002-of-00002\.safetensors cannot be read"):
+        built(folder)
 
 
 def test_weights_in_half_precision_and_more_bands_are_read(tmp_path, files, capsys):
@@ -225,7 +251,7 @@ def test_other_files_and_folders_are_refused_with_what_to_give(files, model, tmp
     for given, message in (
         ("empty", "neither a folder of Hugging Face's"),
         ("has", r"Give the file: -k .*tiny\.en\.pt"),
-        ("other.pt", "no dims and model_state_dict"),
+        ("other.pt", "it has no dims and model_state_dict"),
         ("part.pt", "no weights of an encoder"),
         ("dims.pt", "says n_audio_layer: 3, its weights have 2"),
         ("nowhere", "there is no such file or folder"),

@@ -144,7 +144,10 @@ def _openai(path: Path) -> EncoderWeights:
     content = torch.load(path, map_location="cpu", weights_only=True)
     dims, state = (content.get(key) if isinstance(content, dict) else None for key in ("dims", "model_state_dict"))
     if not isinstance(dims, dict) or not isinstance(state, dict):
-        raise UserError(f"-k {path}: no dims and model_state_dict in it, as a checkpoint of OpenAI's Whisper has.")
+        folder = f" Of Hugging Face's give the folder: -k {path.parent}." if (path.parent / _CONFIG).is_file() else ""
+        raise UserError(
+            f"-k {path}: it has no dims and model_state_dict, as OpenAI's checkpoints of Whisper have.{folder}"
+        )
     found = EncoderWeights(path, _heads(path, dims.get("n_audio_head")), _ours(path, _encoder(path, state), _OPENAI))
     _compare(found, dims, mels="n_mels", positions="n_audio_ctx", size="n_audio_state", layers="n_audio_layer")
     return found
@@ -156,17 +159,7 @@ def _hugging_face(folder: Path, config: Mapping[str, Any]) -> EncoderWeights:
     for key, wanted in (("activation_function", "gelu"), ("scale_embedding", False)):
         if config.get(key, wanted) != wanted:
             raise UserError(f"-k {folder}: {_CONFIG} says {key}: {shown(config[key])}; only {wanted} is known here.")
-    state: dict[str, Any] = {}
-    files = sorted(folder.glob("model*.safetensors"))
-    try:
-        for file in files:
-            state |= load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} cannot be read ({error}). Copy the folder again.") from None
-    for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
-        state |= torch.load(file, map_location="cpu", weights_only=True)
-    if not state:
-        raise UserError(f"-k {folder}: the folder has no weights (model.safetensors or pytorch_model.bin).")
+    state = _pretrained(folder)
     heads = _heads(folder, config.get("encoder_attention_heads"))
     found = EncoderWeights(folder, heads, _ours(folder, _encoder(folder, state)))
     names = {"mels": "num_mel_bins", "positions": "max_source_positions", "size": "d_model"}
@@ -177,6 +170,34 @@ def _hugging_face(folder: Path, config: Mapping[str, Any]) -> EncoderWeights:
             if extractor.get(key, value) != value:
                 raise UserError(f"{folder / _EXTRACTOR} says {key}: {shown(extractor[key])}; Whisper has {value} here.")
     return found
+
+
+def _pretrained(folder: Path) -> dict[str, Any]:
+    """The state dict of a folder, from the files that ``from_pretrained`` would take."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        files = [folder / name]
+        if (index := folder / f"{name}.index.json").is_file() and not files[0].is_file():
+            parts = _settings(index).get("weight_map")
+            files = (
+                [folder / Path(str(part)).name for part in sorted(set(parts.values()))]
+                if isinstance(parts, dict)
+                else []
+            )
+        if not files or not files[0].is_file():
+            continue
+        state: dict[str, Any] = {}
+        for file in files:
+            try:
+                read = (
+                    torch.load(file, map_location="cpu", weights_only=True)
+                    if file.suffix == ".bin"
+                    else load_file(file)
+                )
+            except (SafetensorError, OSError) as error:
+                raise UserError(f"{file} cannot be read ({error}). Copy the folder again.") from None
+            state |= read
+        return state
+    raise UserError(f"-k {folder}: the folder has no weights (model.safetensors or pytorch_model.bin).")
 
 
 def _ctranslate2(path: Path) -> EncoderWeights:
