@@ -177,6 +177,34 @@ def test_an_upstream_of_random_weights_is_refused_with_a_file_and_without(origin
         build_upstream("customized_upstream", str(originals["wavlm"]))
 
 
+def cpc(change) -> dict:
+    """A checkpoint for one of s3prl's loaders that pass over what a file lacks."""
+    from s3prl.upstream.cpc import expert
+
+    config = expert.get_default_cpc_config()
+    weights = expert.cpcmodel(expert.getEncoder(config), expert.getAR(config)).state_dict()
+    return {"config": vars(config), "weights": change(weights)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without("gAR"), r"4 parameters .* random: model\.gAR\.baseNet"),
+        (
+            without("batchNorm0.bias"),
+            r"1 parameter of the model .* random: model\.gEncoder\.batchNorm0\.bias",
+        ),
+        (before("module."), r"begin with 'module\.'"),
+    ],
+)
+def test_what_a_lenient_loader_of_s3prls_passes_over_is_an_error(tmp_path, change, message):
+    torch.save(cpc(dict), tmp_path / "whole.pt")
+    build_upstream("cpc_local", str(tmp_path / "whole.pt"))
+    torch.save(cpc(change), tmp_path / "part.pt")
+    with pytest.raises(UserError, match=message):
+        build_upstream("cpc_local", str(tmp_path / "part.pt"))
+
+
 class Loads(torch.nn.Module):
     """An upstream that takes what a state dict holds and passes over the rest, as several of s3prl's do."""
 
