@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from s3prl_metaperser.config.override import parse_override
-
 
 def positive(kind: type) -> Callable[[str], float]:
     """A type for argparse: a positive, finite number."""
@@ -94,6 +92,8 @@ def names(text: str) -> tuple[str, ...]:
 
 def label_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options about labels and raters that are given, as readers of corpora take them."""
+    from s3prl_metaperser.config.override import parse_override
+
     named = ("labels", "outside", "duplicates", "unknown_labels", "rater_column", "alike_raters", "raters")
     given = {name: value for name in named if (value := getattr(arguments, name, None)) is not None}
     for text in getattr(arguments, "option", None) or ():
