@@ -905,7 +905,7 @@ def test_nats_and_brier_stand_beside_the_papers_metrics_for_results_of_version_0
 
 
 def test_the_published_demo_numbers_agree_with_each_other():
-    """Meta-PerSER's row of Table 1 is the last row of Table 2, in docs/demo_results.md."""
+    """Meta-PerSER's row of Table 1 is the last one of Table 2 in docs/demo_results.md; the README shows the same."""
     text = (Path(__file__).resolve().parents[1] / "docs" / "demo_results.md").read_text(encoding="utf-8")
     lines = [
         [part.strip() for part in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
@@ -913,6 +913,15 @@ def test_the_published_demo_numbers_agree_with_each_other():
     seen, unseen = ([line[1], line[4]] for line in lines if line[0] == "Meta-PerSER" and "[" in line[1])
     (last,) = (line[4:] for line in lines if line[:4] == ["✓"] * 4)
     assert last == [unseen[0], unseen[1], seen[0], seen[1]]
+    published = {line[0]: [line[1]] for line in lines[:9] if "[" in line[1]}
+    for line in lines[9:]:
+        if line[0] in published and len(published[line[0]]) == 1 and "[" in line[1]:
+            published[line[0]].append(line[1])
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    shown = [[part.strip() for part in line.strip("|").split("|")] for line in readme if line.startswith("| ")]
+    ours = {line[0]: line[1:] for line in shown if line[0] in published}
+    assert ours == {name: published[name] for name in ours}
+    assert DEFAULT_SYSTEM in ours
 
 
 def test_another_packages_metric_is_in_results_the_report_and_comparisons(tmp_path, monkeypatch):
