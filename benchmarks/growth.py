@@ -1,6 +1,6 @@
 """How time grows with ratings, raters, utterances and result files: from a size to its double, at most 2.2 times.
 
-    python benchmarks/growth.py [--crowd]
+    python benchmarks/growth.py [--crowd | --only raters]
 
 Ratings and features are synthetic, so that no audio is needed. Each size runs in a process of its own; seconds are of
 the processor, since other work on a machine changes the others. ``--crowd`` instead times what comes before the first
@@ -166,6 +166,7 @@ def seconds(what: Mapping[str, Callable[..., None]], size: Any, send) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "folder"
         folder.mkdir()
+        import s3prl_metaperser.audit
         import s3prl_metaperser.report.write
         import s3prl_metaperser.run.cell  # noqa: F401  imports are not what grows
 
@@ -199,6 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table; the exit status is the number of ratios above the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--crowd", action="store_true", help="2,443 raters: seconds to the first outer step")
+    parser.add_argument("--only", choices=[*SIZES, "results"], help="double this alone")
     asked = parser.parse_args(arguments)
     labels = {"validate": validated, "train, first step": first_step, "evaluate": evaluated}
     if asked.crowd:
@@ -213,6 +215,8 @@ def main(arguments: list[str] | None = None) -> int:
     jobs: list[tuple[str, Any, Any, dict]] = [(name, *sizes, labels) for name, sizes in SIZES.items()]
     jobs.append(("results", *RESULTS, {"validate --all": audited, "report": reported}))
     for name, small, large, what in jobs:
+        if asked.only not in (None, name):
+            continue
         one, two = measured(what, small), measured(what, large)
         for part in what:
             ratio = two[part] / one[part]

@@ -14,7 +14,7 @@ from s3prl_metaperser.meta.model import pooled_logits
 from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.methods.initialisation import initialised, train_on_consensus
 from s3prl_metaperser.methods.learner import new_learner
-from s3prl_metaperser.run.outer_loop import OuterLoop, fit
+from s3prl_metaperser.run.outer_loop import OuterLoop, fit, training_batches
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 
@@ -256,3 +256,25 @@ def test_each_fold_and_scenario_trains_from_a_seed_of_its_own(make):
     }
     assert len(seeds) == 4
     assert make()[2].seed == make()[2].seed
+
+
+@pytest.mark.parametrize("combined", [True, False])
+@pytest.mark.parametrize("engine", ["auto", "loop"])
+def test_an_outer_gradient_in_parts_is_that_of_all_raters_at_once(make, monkeypatch, combined, engine):
+    *_, task = make(metarc__combined_set=combined, metarc__engine=engine)
+    system = SYSTEMS.get("Meta-PerSER")(task.options, task.class_weights)
+    batch = next(batch for _, batch in training_batches(task.options, task, 0, 1))
+    found = []
+    for size in (1 << 30, 4 * 8 * 18 * 2, 1):  # all nine raters, two, and one at a time
+        monkeypatch.setattr("s3prl_metaperser.methods.meta_perser.PART_BYTES", size)
+        state = system.initialise(task)
+        trained = [*state.parameters().values(), state.rates.values]
+        for parameter in trained:
+            parameter.grad = None
+        loss = system.outer_gradient(state, batch, 1, task)
+        found.append([loss, *(parameter.grad.clone() for parameter in trained)])
+    assert [len(part.raters) for part in batch.parts(2)] == [2, 2, 2, 2, 1]
+    for other in found[1:]:
+        assert other[0] == pytest.approx(found[0][0], rel=1e-6)
+        for one, whole in zip(other[1:], found[0][1:], strict=True):
+            torch.testing.assert_close(one, whole, rtol=1e-4, atol=1e-7)

@@ -29,6 +29,9 @@ from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.protocol.loss import weighted_targets
 from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping
 
+#: Features and projections of the raters whose outer gradient is computed at once; the paper's nine are always.
+PART_BYTES = 64 << 20
+
 
 class MetaPerSER(System):
     """MAML over raters, with the paper's four parts as switches in ``metarc``.
@@ -90,7 +93,7 @@ class MetaPerSER(System):
     def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
         """The gradient of the mean over all raters of the meta-batch."""
         if self.scope == "frozen":
-            return super().outer_gradient(state, batch, step, task)
+            return self._part_by_part(state, batch, step, task)
         separate, twice, rates = (
             not self.options.downstream_expert.metarc.combined_set,
             self._second_order(step),
@@ -116,6 +119,16 @@ class MetaPerSER(System):
             return [found.loss / len(batch.raters)]
 
         return self.rater_by_rater(state, batch, step, gradient)
+
+    def _part_by_part(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
+        """:meth:`outer_gradient` on pooled features, a crowd's raters in parts that fit in memory."""
+        sample = task.pooled.shape[1:].numel() + self.options.downstream_expert.modelrc.projector_dim
+        fitting, total = PART_BYTES // (4 * batch.support_rows.shape[1] * sample), 0.0
+        for part in batch.parts(max(1, fitting)):
+            share = self.outer_loss(state, part, step, task) * (len(part.raters) / len(batch.raters))
+            share.backward()
+            total += share.item()
+        return total
 
     def _gather(
         self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, by_layer: bool

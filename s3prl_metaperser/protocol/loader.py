@@ -6,7 +6,7 @@ resumes in the middle of an epoch, get the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -90,6 +90,13 @@ class EpisodeBatch(NamedTuple):
     support_targets: torch.Tensor
     query_rows: torch.Tensor
     query_targets: torch.Tensor
+
+    def parts(self, size: int) -> Iterator[EpisodeBatch]:
+        """The batch in parts of at most so many raters, without waveforms."""
+        for start in range(0, len(self.raters), size):
+            rows = slice(start, start + size)
+            support = self.support_rows[rows], self.support_targets[rows]
+            yield EpisodeBatch([], self.raters[rows], *support, self.query_rows[rows], self.query_targets[rows])
 
 
 class EpisodicDataset(Dataset):
