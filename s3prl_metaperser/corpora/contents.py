@@ -34,8 +34,8 @@ DROPPED_EQUAL = "utterances: the sound of one before"
 DROPPED_EQUAL_RATINGS = "ratings: of an utterance with the sound of one before"
 #: A file that changed so shortly before it was read may change again within the resolution of its times: not kept.
 FRESH_SECONDS = 2.0
-#: So many files show a progress bar.
-MANY = 500
+#: After so many seconds a progress bar is shown.
+PATIENCE = 3.0
 #: Sounds are compared at this resolution: copies of 16 bits in a wider format are equal.
 _FULL_SCALE = 1 << 15
 
@@ -135,7 +135,7 @@ class Contents:
                     found[utterance.id] = value
                     continue
             todo.append((utterance, path, mark))
-        for utterance, path, mark in tqdm(todo, desc="reading the audio", unit="file", disable=len(todo) < MANY):
+        for utterance, path, mark in tqdm(todo, desc="reading the audio", unit="file", delay=PATIENCE):
             found[utterance.id] = made(utterance.path)
             if mark is not None and mark == _mark(utterance.path) and max(mark[1:3]) / 1e9 < now - FRESH_SECONDS:
                 fresh[path] = {**fresh.get(path, {}), "mark": mark, kind: found[utterance.id]}
