@@ -122,6 +122,7 @@ def test_a_run_stops_before_any_feature_is_made_and_validate_notes_the_pair(corp
     shutil.copy(corpus / "audio" / "c03.wav", corpus / "audio" / "new.wav")
     add(corpus, "audio/new.wav", "train")
     given = [f"downstream_expert.datarc.{name}={value}" for name, value in data_of(corpus, scenario="unseen").items()]
+    given += ["downstream_expert.evalrc.shots=4"]
     assert launcher.main(train_command(tmp_path / "exp", "-v", "Random", options=tuple(given))) == 2
     said = capsys.readouterr().err
     assert "audio/c03.wav = audio/new.wav" in said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,10 @@ def audit(folder: Path, corpus: Corpus | None = None) -> Audit:
             if path.stem in KINDS:  # no report reads the others
                 results.append(result)
     check_together(results, findings)
+    by_file = {result.file: result for result in results}
     for path in cells:
         findings.file = str(path)
-        _check_grid_cell(path, results, findings)
+        _check_grid_cell(path, by_file, findings)
     silent = sum(result.hashes.audio is None and result.task == DEFAULT_TASK for result in results)
     return Audit(len(paths), findings.checks, tuple(findings.found), corpora.found, corpora.missing, silent)
 
@@ -147,7 +148,7 @@ def _check_parameters(path: Path, result: Result, findings: Findings) -> None:
     findings.equal(result.selected_step, selected.get("Step"), "selected_step", of)
 
 
-def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) -> None:
+def _check_grid_cell(path: Path, results: Mapping[Path | None, Result], findings: Findings) -> None:
     """What ``metaperser run`` says of a cell is true of its result."""
     try:
         content = read_json(path)
@@ -161,7 +162,7 @@ def _check_grid_cell(path: Path, results: Sequence[Result], findings: Findings) 
     findings.equal(identity, digest, "identity", "the hash of the definition")
     if recorded is None:
         return
-    mine = next((result for result in results if result.file == path.with_name(f"{KINDS[0]}.json")), None)
+    mine = results.get(path.with_name(f"{KINDS[0]}.json"))
     findings.check(mine is not None, "done", f"but {KINDS[0]}.json beside it is missing or wrong")
     if mine is None:
         return
