@@ -1,6 +1,7 @@
 """Training that trains: values that turn it off are refused, and a run that moves nothing does not end well."""
 
 import dataclasses
+import re
 import typing
 
 import pytest
@@ -52,7 +53,8 @@ def test_no_number_turns_training_off(name, value):
         return
     with pytest.raises(UserError) as refused:
         Options.from_config(with_value(name, value))
-    assert f"config.{name}" in str(refused.value)
+    section, _, option = f"config.{name}".rpartition(".")
+    assert re.search(rf"{re.escape(section)}(\.|: ){option}\b", str(refused.value)), "names the option"
     if zero and name in NEVER_ZERO:
         assert "nothing would be learned. " in str(refused.value), "says what to write instead"
 
