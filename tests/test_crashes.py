@@ -100,7 +100,9 @@ def test_a_killed_demo_corpus_leaves_nothing_that_looks_whole_and_the_next_run_c
             time.sleep(0.005)
         process.kill()
         process.wait()
-    assert [path.name.startswith(".demo.") for path in tmp_path.iterdir()] == [True]
+    left = {path.name.rpartition(".")[2] for path in tmp_path.iterdir() if path.name.startswith(".demo.")}
+    assert left == {"part", "lock"}, "the lock of a dead process is nobody's"
+    assert not folder.exists()
     write_demo_corpus(folder, utterances=10, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
     assert len(list(folder.rglob("*.wav"))) == 10
