@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, hamming_loss
 
 from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
-from s3prl_metaperser.evaluation.result import Point, Result
+from s3prl_metaperser.evaluation.result import Control, Point, Result
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList, pool_hash
 from s3prl_metaperser.protocol.labels import binarise, ticked
@@ -39,6 +39,14 @@ def check_one(result: Result, findings: Findings) -> bool:
         return False
     _check_means(result, findings)
     _check_trajectory(result, findings)
+    for index, control in enumerate(result.controls or ()):
+        if control.diverged is not None:
+            continue
+        whole = all(
+            len(v) == len(result.episodes) for v in (*control.metrics.values(), control.loss, control.predicted)
+        )
+        if findings.check(whole, f"controls[{index}]", "does not have one entry for each episode"):
+            _check_point(result, control, f"controls[{index}]", findings)
     return True
 
 
@@ -271,8 +279,8 @@ def _check_trajectory(result: Result, findings: Findings) -> None:
             _check_point(result, point, key, findings)
 
 
-def _check_point(result: Result, point: Point, key: str, findings: Findings) -> None:
-    classes, own = len(result.classes), point.steps == result.cell.steps
+def _check_point(result: Result, point: Point | Control, key: str, findings: Findings) -> None:
+    classes, own = len(result.classes), isinstance(point, Point) and point.steps == result.cell.steps
     of_decisions = {metric.name for metric in metrics_for(result.answers) if metric.of_decisions}
     for number, (episode, bits) in enumerate(zip(result.episodes, point.predicted, strict=True)):
         at = f"{key} of episode {number}"

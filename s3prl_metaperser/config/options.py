@@ -163,6 +163,7 @@ class EvaluationOptions:
     interval_draws: Positive = option(2000, affects="summary")  # of 0.1.0; intervals are computed without draws now
     verdicts: bool = option(True, affects="summary")
     trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
+    controls: tuple[Literal["unadapted", "swapped", "mixed"], ...] = option((), affects="summary")
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,7 @@ def options_that_affect(*kinds: Affects) -> frozenset[str]:
 
     Examples:
         >>> sorted(name.rpartition(".")[2] for name in options_that_affect("summary"))
-        ['interval_draws', 'trajectory', 'verdicts']
+        ['controls', 'interval_draws', 'trajectory', 'verdicts']
     """
     return frozenset(name for name, affects in kinds_of(Options) if affects in kinds)
 

@@ -115,6 +115,18 @@ def _scored(
     )
 
 
+def predict_unadapted(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> list[EpisodeResult]:
+    """:func:`meta_test` of what predicts before any support sample is seen.
+
+    Raises:
+        Diverged: predictions that are not finite.
+    """
+    predictor = system.unadapted(state)
+    found = {i: _scored(system, state, predictor, episode, False) for i, episode in parallel.share(episodes)}
+    whole = {index: result for part in parallel.gather(found) for index, result in part.items()}
+    return [whole[index] for index in range(len(episodes))]
+
+
 def validation_loss(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> float:
     """Mean class-balanced loss in meta-testing the validation rater; infinite where adaptation diverges."""
     mine, total = [episode for _, episode in parallel.share(episodes)], 0.0

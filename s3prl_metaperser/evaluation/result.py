@@ -170,6 +170,18 @@ class Point:
     predicted: tuple[tuple[Count, ...], ...] = ()  # for each query utterance a number; bit c says that class c is given
 
 
+@dataclass(frozen=True)
+class Control:
+    """The same episodes without labels, or with others'; lists have one item an episode, in their order."""
+
+    name: str  # unadapted, swapped or mixed (docs/protocols.md)
+    shots: Count  # labels in the place of K
+    diverged: str | None = None  # where adaptation diverges: how; then there is nothing else
+    metrics: dict[str, tuple[float, ...]] = field(default_factory=dict)  # metric -> its value on each episode
+    loss: tuple[float, ...] = ()  # as in episodes
+    predicted: tuple[tuple[Count, ...], ...] = ()  # for each query utterance a number; bit c says that class c is given
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One cell's result.
@@ -194,6 +206,7 @@ class Result:
     engine: str  # how adaptation was computed: closed form, loop, adjoint (the whole model) or autograd
     episodes: tuple[Episode, ...]  # the predictions
     trajectory: tuple[Point, ...] | None = None  # after other numbers of steps; null where there is none
+    controls: tuple[Control, ...] | None = None  # with labels that are not the listener's
     doubts: tuple[str, ...] = ()  # what may have leaked through the split all the same; left out where there is nothing
     hashes: Hashes  # of what the numbers depend on
     options: dict[str, Any]  # the whole configuration, defaults filled in
@@ -287,8 +300,9 @@ class Result:
         for name in ("parameters", "audio"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
-        if self.selected is None:
-            del content["selected"]
+        for name in ("selected", "controls"):
+            if content[name] is None:
+                del content[name]
         if not self.doubts:
             del content["doubts"]
         if self.label_set is None:

@@ -48,11 +48,12 @@ def trajectory(
         except Diverged as error:
             points.append(Point(number, diverged=str(error)))
         else:
-            points.append(_point(number, results, label_set, system.options.downstream_expert.datarc.smoothing))
+            points.append(point_of(number, results, label_set, system.options.downstream_expert.datarc.smoothing))
     return tuple(points)
 
 
-def _point(steps: int, results: Sequence[EpisodeResult], label_set: LabelSet, smoothing: float) -> Point:
+def point_of(steps: int, results: Sequence[EpisodeResult], label_set: LabelSet, smoothing: float) -> Point:
+    """What is stored of predictions that are not the cell's own."""
     scores = [episode_scores(r.probabilities, r.ticks, label_set, smoothing) for r in results]
     defined = [metric.name for metric in metrics_for(label_set) if all(metric.name in score for score in scores)]
     return Point(
@@ -82,17 +83,25 @@ def scored_trajectory(result: Result) -> dict[str, dict[int, list[Scored]]]:
     Predictions are zeros and ones, whose metrics are those of the probabilities that they come from as far as they go
     by decisions (:attr:`.Metric.of_decisions`). Points that diverged are left out.
     """
-    scored = result.scored
-    found: dict[str, dict[int, list[Scored]]] = {rater: {} for rater in scored}
+    found: dict[str, dict[int, list[Scored]]] = {rater: {} for rater in result.scored}
     for point in result.trajectory or ():
         if point.diverged is None:
-            predicted = iter(point.predicted)  # in the order of episodes, which is that of raters
-            for rater, episodes in scored.items():
-                found[rater][point.steps] = [
-                    replace(episode, probabilities=_bits(next(predicted), len(result.classes)), smoothing=0.0)
-                    for episode in episodes
-                ]
+            for rater, episodes in with_decisions(result, point.predicted).items():
+                found[rater][point.steps] = episodes
     return found
+
+
+def with_decisions(result: Result, predicted: Sequence[Sequence[int]]) -> dict[str, list[Scored]]:
+    """Rater -> its episodes with other predictions, of which only the decisions are known.
+
+    Args:
+        predicted: :func:`decided_classes` of each episode, in the order of the result's.
+    """
+    left = iter(predicted)  # the order of episodes is that of raters
+    return {
+        rater: [replace(e, probabilities=_bits(next(left), len(result.classes)), smoothing=0.0) for e in episodes]
+        for rater, episodes in result.scored.items()
+    }
 
 
 def _bits(numbers: Sequence[int], classes: int) -> np.ndarray:

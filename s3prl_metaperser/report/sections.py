@@ -12,6 +12,7 @@ from pathlib import Path
 from s3prl_metaperser.corpora import Corpus, labels_without_audio
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.report import provenance
+from s3prl_metaperser.report.controls_table import controls_table
 from s3prl_metaperser.report.detail_tables import (
     Question,
     calibration_table,
@@ -61,7 +62,8 @@ class Part:
         compared = [comparison_table(question, study) for question in self.questions]
         over_steps = [trajectory_table(self.curves, study)] if self.curves else []
         training = [table] if (table := training_table(study)) else []
-        return [rater_table(study), calibration_table(study), *compared, *training, *over_steps]
+        controls = [table] if (table := controls_table(study)) else []
+        return [rater_table(study), calibration_table(study), *compared, *controls, *training, *over_steps]
 
     @cached_property
     def files(self) -> list[Table]:

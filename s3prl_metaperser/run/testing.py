@@ -19,6 +19,7 @@ from s3prl_metaperser.methods.base import ModelState, System
 from s3prl_metaperser.methods.state import state_hash
 from s3prl_metaperser.protocol.episodes import shrink_notes
 from s3prl_metaperser.protocol.splits import in_role, named
+from s3prl_metaperser.run.controls import controls
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.result_files import result_name, write_result
 from s3prl_metaperser.run.unadapted import against_unadapted
@@ -76,6 +77,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         seconds=seconds,
         tuned=tuned,
         trajectory=trajectory(system, state, data, evalrc.trajectory, task.label_set),
+        controls=controls(system, state, opened.workspace, episodes, data, on_device) if split == "test" else None,
     )
     if parallel.is_leader():
         _write(opened, checkpoint, result, against_unadapted(result, system, state, data))

@@ -1,0 +1,70 @@
+"""What is left of a system with labels that are not the listener's, and so what of its gain is personal."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from s3prl_metaperser.evaluation.compare import Comparison, compare
+from s3prl_metaperser.evaluation.controls import UNADAPTED
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.summary import Cell
+from s3prl_metaperser.evaluation.trajectory import with_decisions
+from s3prl_metaperser.report.gathered import PLACE, Study, headline, value
+from s3prl_metaperser.report.tables import Column, Table, Value
+
+
+def controls_table(study: Study) -> Table | None:
+    """A row for each system and control; None without results that have controls, or with a metric that is not of
+    decisions."""
+    metric, rows, verdicts = study.metrics[0], [], []
+    files: dict[Cell, list[Result]] = {}
+    for result in study.everything.results:
+        files.setdefault(result.key, []).append(result)
+    for cell in study.main_cells if metric.of_decisions else ():
+        found = list(_compared(cell, files[cell], metric.name))
+        for name, comparison in found:
+            corrected = value(metric, comparison.adjusted, signed=True)
+            lost = value(metric, comparison.difference, signed=True)
+            p = Value(comparison.p_holm, decimals=3, positive=True)
+            rows.append((cell.scenario, cell.upstream, cell.system, name, lost, corrected, p))
+        if others := [comparison for name, comparison in found if name != UNADAPTED]:
+            personal = all(each.told_apart and metric.better(0.0, each.difference.mean) for each in others)
+            verdicts.append(f"{cell.system} ({cell.scenario}): {'yes' if personal else 'not shown'}")
+    if not rows:
+        return None
+    return study.table(
+        "controls",
+        f"{headline(metric)} with labels that are not the listener's",
+        f"Differences to the same system with the {study.unit}'s own K labels, in points, on the same query samples: "
+        "without adaptation; with another's labels; with labels of many others on the same clips. Intervals (95 %) of "
+        "each comparison alone and at the level of Holm's procedure over the controls of one system.",
+        (
+            *PLACE,
+            Column("control"),
+            *(Column(name, interval=True) for name in ("difference", "corrected")),
+            Column("p (Holm)"),
+        ),
+        rows,
+        notes=[f"Personal, that is, worse with every kind of others' labels: {'; '.join(verdicts)}."]
+        if verdicts
+        else [],
+    )
+
+
+def _compared(cell: Cell, files: Sequence[Result], metric: str) -> Iterator[tuple[str, Comparison]]:
+    """Each control that all of a cell's results have, minus the cell."""
+    names = [control.name for control in files[0].controls or ()]
+    own: dict[str, Sequence[Scored]] = {rater: episodes for r in files for rater, episodes in r.scored.items()}
+    cells, renamed = {cell: own}, {}
+    for name in names:
+        there = [control for r in files for control in r.controls or () if control.name == name]
+        if len(there) < len(files) or any(control.diverged is not None for control in there):
+            continue
+        other = dataclasses.replace(cell, system=f"{cell.system}: {name}")
+        renamed[other.system] = name
+        pairs = zip(files, there, strict=True)
+        cells[other] = {rater: e for r, c in pairs for rater, e in with_decisions(r, c.predicted).items()}
+    for comparison in compare(cells, cell.system, metric=metric):
+        yield renamed[comparison.first], comparison

@@ -1,0 +1,96 @@
+"""Whose labels? The test episodes again, with labels that are not the listener's (docs/protocols.md, "Controls").
+
+A gain that stays with them is not personal. Query samples, and how they are scored, stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from s3prl_metaperser.corpora.base import Corpus, Rating
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.controls import UNADAPTED, tested_control
+from s3prl_metaperser.evaluation.result import Control
+from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support, System
+from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
+from s3prl_metaperser.protocol.loader import LabelTable
+from s3prl_metaperser.protocol.splits import Split
+from s3prl_metaperser.run.workspace import Prepared, Workspace
+from s3prl_metaperser.seeding import numpy_generator
+
+
+def controls(
+    system: System,
+    state: ModelState,
+    workspace: Workspace,
+    episodes: Sequence[EpisodeList],
+    data: Sequence[EpisodeData],
+    prepared: Prepared,
+) -> tuple[Control, ...] | None:
+    """Meta-test under each of ``evalrc.controls``; None where there is none.
+
+    Args:
+        episodes: the test raters', whose order ``data`` has.
+        prepared: features on the device of ``data``.
+
+    Raises:
+        UserError: nobody else rated what a control needs.
+    """
+    wanted, found = system.options.downstream_expert.evalrc.controls, []
+    for name in wanted:
+        others = data if name == UNADAPTED else _with_other_labels(name, workspace, episodes, data, prepared)
+        found.append(tested_control(name, system, state, others, workspace.corpus.label_set))
+    return tuple(found) or None
+
+
+def other_labels(
+    control: str, rater: str, episode: Episode, split: Split, corpus: Corpus, by_clip: Mapping[str, Sequence[Rating]]
+) -> list[Rating]:
+    """The ratings that take the place of an episode's K support samples; fewer where there are no more.
+
+    Args:
+        control: ``swapped``: all of one other listener, the fold's first validation rater, on as many clips, drawn from
+            the rater's own that are not queried; ``mixed``: on the same K clips, each of another rater, drawn from all
+            others who rated it.
+        by_clip: utterance -> its ratings.
+    """
+    draw = numpy_generator("control", control, split.scenario, split.fold, rater, episode.seed)
+    if control == "mixed":
+        others = [[each for each in by_clip[clip] if each.rater != rater] for clip in episode.support]
+        return [rated[draw.integers(len(rated))] for rated in others if rated]
+    own = {rating.utterance for rating in split.ratings_of("test")[rater]} - set(episode.query)
+    theirs = [rating for rating in corpus.all_of(split.validation_raters[0]) if rating.utterance in own]
+    return [theirs[index] for index in draw.permutation(len(theirs))[: len(episode.support)]]
+
+
+def _with_other_labels(
+    control: str,
+    workspace: Workspace,
+    episodes: Sequence[EpisodeList],
+    data: Sequence[EpisodeData],
+    prepared: Prepared,
+) -> list[EpisodeData]:
+    """The episodes with other labels, all with as many."""
+    corpus, by_clip = workspace.corpus, dict[str, list[Rating]]()
+    for rating in corpus.ratings:
+        by_clip.setdefault(rating.utterance, []).append(rating)
+    drawn = [
+        other_labels(control, each.rater, episode, workspace.split, corpus, by_clip)
+        for each in episodes
+        for episode in each.episodes
+    ]
+    shots = min(map(len, drawn))
+    if not shots:
+        raise UserError(
+            f"evalrc.controls: {control} needs others' labels on clips of each test rater, and for some episode there "
+            "are none. Leave it out."
+        )
+    smoothing, found = workspace.options.downstream_expert.datarc.smoothing, []
+    for ratings, known in zip(drawn, data, strict=True):
+        labels = LabelTable.from_ratings(ratings[:shots], prepared.rows, corpus.label_set, smoothing)
+        targets = torch.from_numpy(labels.targets).to(known.support.targets.device)
+        support = Support(prepared.values[labels.rows], targets, known.support.seed)
+        found.append(EpisodeData(support, known.query, known.query_labels))
+    return found

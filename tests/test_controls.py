@@ -1,0 +1,131 @@
+"""Controls: the same query samples with labels that are not the listener's, and what a report says of them."""
+
+import json
+
+import numpy as np
+import pytest
+from test_report import write_results
+from test_systems import make, trained  # noqa: F401 (make is a fixture)
+
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.report.controls_table import controls_table
+from s3prl_metaperser.report.gathered import gather
+from s3prl_metaperser.run import controls as run_controls
+from s3prl_metaperser.run.controls import controls, other_labels
+
+EVERY = ("unadapted", "swapped", "mixed")
+
+
+@pytest.fixture
+def tested(make):  # noqa: F811
+    """System -> its own results and its controls, on the test episodes of one fold."""
+    workspace, prepared, task = make(evalrc__controls=EVERY)
+    episodes = workspace.episodes("test")
+    data = workspace.episode_data(episodes, prepared, "test")
+
+    def run(name):
+        system, state, _ = trained(name, task)
+        found = controls(system, state, workspace, episodes, data, prepared)
+        return meta_test(system, state, data), {control.name: control for control in found}
+
+    return run, workspace, episodes, data, task
+
+
+def by_clip(corpus):
+    found = {}
+    for rating in corpus.ratings:
+        found.setdefault(rating.utterance, []).append(rating)
+    return found
+
+
+def test_swapped_labels_are_all_of_one_other_listener_and_never_of_a_queried_clip(tested):
+    _, workspace, (drawn,), *_ = tested
+    split, corpus = workspace.split, workspace.corpus
+    for episode in drawn.episodes:
+        ratings = other_labels("swapped", drawn.rater, episode, split, corpus, by_clip(corpus))
+        assert len({rating.utterance for rating in ratings}) == len(episode.support)
+        assert {rating.rater for rating in ratings} == set(split.validation_raters)
+        assert all(rating in corpus.ratings for rating in ratings)
+        clips = {rating.utterance for rating in ratings}
+        assert not clips & set(episode.query)
+        assert clips <= {rating.utterance for rating in split.test}
+
+
+def test_mixed_labels_are_of_the_same_clips_and_never_the_listeners_own(tested):
+    _, workspace, (drawn,), *_ = tested
+    corpus, raters = workspace.corpus, set()
+    for episode in drawn.episodes:
+        ratings = other_labels("mixed", drawn.rater, episode, workspace.split, corpus, by_clip(corpus))
+        assert [rating.utterance for rating in ratings] == list(episode.support)
+        assert drawn.rater not in {rating.rater for rating in ratings}
+        raters |= {rating.rater for rating in ratings}
+    assert len(raters) > 3
+
+
+def test_a_system_that_uses_no_label_is_the_same_under_every_control(tested):
+    own, found = tested[0]("Linear-Zero")
+    for control in found.values():
+        assert list(control.metrics["macro_f1"]) == [
+            pytest.approx(value) for value in found["unadapted"].metrics["macro_f1"]
+        ]
+        np.testing.assert_allclose(control.loss, [result.loss for result in own], rtol=1e-6)
+
+
+def test_most_frequent_is_the_others_mean_label_then(tested):
+    """The prediction is the mean of the labels that it was given: so that is what the controls give it."""
+    run, workspace, (drawn,), data, task = tested
+    _, found = run("Most-Frequent")
+    corpus, names = workspace.corpus, list(workspace.corpus.classes)
+    weights = task.class_weights.double().numpy()
+    for name in ("swapped", "mixed"):
+        losses = []
+        for episode, known in zip(drawn.episodes, data, strict=True):
+            ratings = other_labels(name, drawn.rater, episode, workspace.split, corpus, by_clip(corpus))
+            ticks = np.array([[(c in r.ticks) / len(r.ticks) for c in names] for r in ratings])
+            mean = (0.95 * ticks + 0.05 * (1 - ticks) / 8).mean(0)
+            targets = known.query_labels.targets.astype(np.float64)
+            losses.append(-((targets @ weights) * (targets @ np.log(mean))).mean())
+        np.testing.assert_allclose(found[name].loss, losses, rtol=1e-4)
+    np.testing.assert_allclose(found["unadapted"].shots, 0)
+    assert found["swapped"].shots == found["mixed"].shots == 8
+
+
+def test_what_adapts_is_another_with_others_labels(tested):
+    own, found = tested[0]("Linear-Few+bias")
+    losses = [result.loss for result in own]
+    assert all(not np.allclose(control.loss, losses, rtol=1e-6) for control in found.values())
+
+
+def test_a_listener_whom_nobody_shares_a_clip_with_has_no_control(tested, monkeypatch):
+    run, *_ = tested
+    monkeypatch.setattr(run_controls, "other_labels", lambda *_: [])
+    with pytest.raises(UserError, match=r"evalrc.controls: swapped needs others' labels"):
+        run("Most-Frequent")
+
+
+def test_a_gain_is_called_personal_only_where_swapped_and_mixed_labels_are_worse(tmp_path):
+    """Controls that predict as the system does, and controls that draw their answers."""
+    systems = ("Linear-Few", "Meta-PerSER")
+    write_results(tmp_path, systems, options=Options())
+    luck = np.random.default_rng(0)
+    for path in tmp_path.glob("*/result_test.json"):
+        content = json.loads(path.read_text())
+        known = [[1 << int(np.argmax(row)) for row in e["probabilities"]] for e in content["episodes"]]
+        drawn = [[1 << int(luck.integers(9)) for _ in e["query"]] for e in content["episodes"]]
+        worse = drawn if content["cell"]["system"] == "Meta-PerSER" else known
+        for episode, bits in zip(content["episodes"], known, strict=True):  # its own answers: one class, far above 1/9
+            episode["probabilities"] = [[float(bit == 1 << c) for c in range(9)] for bit in bits]
+        content["controls"] = [
+            {"name": n, "shots": 32, "predicted": p} for n, p in (("swapped", drawn), ("mixed", worse))
+        ]
+        path.write_text(json.dumps(content))
+    (study,) = gather(tmp_path)[0].studies()
+    table = controls_table(study)
+    rows = {(row[2], row[3]): row for row in table.rows}
+    assert len(rows) == 4
+    assert rows["Linear-Few", "mixed"][4].mean == 0
+    assert rows["Meta-PerSER", "mixed"][4].high < 0
+    (note,) = table.notes
+    assert "Linear-Few (seen): not shown; Meta-PerSER (seen): yes" in note
