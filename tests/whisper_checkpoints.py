@@ -23,6 +23,9 @@ _TYPES = {
 
 def hugging_face(seed: int = 0, **changes: Any) -> Any:
     """A model of Hugging Face's, in evaluation mode; the random generators stay as they were."""
+    from s3prl_metaperser.s3prl_stack import compat
+
+    compat.apply()  # transformers imports torchaudio
     from transformers import WhisperConfig, WhisperModel
 
     shape = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
