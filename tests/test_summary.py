@@ -14,6 +14,7 @@ from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import SCHEMA
 from s3prl_metaperser.evaluation import calibration_scores as fit
+from s3prl_metaperser.evaluation.collect import FREE_OPTIONS, load_by_task
 from s3prl_metaperser.evaluation.compare import holm
 from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.statistics import Scored
@@ -112,6 +113,20 @@ def test_every_fold_of_a_cell_becomes_a_rater_of_it(tmp_path):
     assert sorted((c.system, c.shots) for c in cells) == [("Linear-Few", 32), ("Linear-Zero", 8), ("Linear-Zero", 32)]
     expected = scored("C-E2", 0.5)[1].probabilities
     np.testing.assert_array_equal(cells[cell]["C-E2"][1].probabilities, expected)
+
+
+def test_results_that_are_read_for_a_report_are_the_same_in_less_memory(tmp_path):
+    for fold in (1, 2):
+        write(tmp_path, result("Meta-PerSER", fold))
+    (small,) = load_by_task(tmp_path, None, lambda task: FREE_OPTIONS).values()
+    for one, other in zip(load_results(tmp_path), small, strict=True):
+        (mine,), (theirs,) = one.scored.values(), other.scored.values()
+        for a, b in zip(mine, theirs, strict=True):
+            assert list(a.query) == list(b.query)
+            np.testing.assert_array_equal(a.probabilities, b.probabilities)
+            np.testing.assert_array_equal(a.counts, b.counts)
+        assert other.episodes[0].probabilities.nbytes == 40 * 9 * 8
+        assert (one.key, one.file, one.options) == (other.key, other.file, other.options)
 
 
 def test_what_a_new_run_set_aside_is_not_read(tmp_path):

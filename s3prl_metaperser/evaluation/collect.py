@@ -22,7 +22,7 @@ FREE_OPTIONS = {"downstream_expert.datarc.fold", *options_that_affect("summary",
 def load_by_task(
     folder: Path, protocol: str | None, free_options: Callable[[str], Collection[str]]
 ) -> dict[str, list[Result]]:
-    """Task -> its results, as :func:`load_results`, which takes those of one task.
+    """Task -> its results, as :func:`load_results`, which takes those of one task; :meth:`.Result.compact`.
 
     Args:
         free_options: task -> options that may differ between the folds of one cell.
@@ -31,7 +31,7 @@ def load_by_task(
         UserError: as there.
     """
     by_task: dict[str, list[Result]] = {}
-    for result in _read(folder, protocol):
+    for result in _read(folder, protocol, Result.compact):
         by_task.setdefault(result.task, []).append(result)
     for task, results in by_task.items():
         check_compatible(results, free_options(task))
@@ -62,11 +62,11 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
     return _in_order(results)
 
 
-def _read(folder: Path, protocol: str | None) -> list[Result]:
+def _read(folder: Path, protocol: str | None, kept: Callable[[Result], Result] = lambda result: result) -> list[Result]:
     if protocol not in (None, *PROTOCOLS):
         raise unknown_name("protocol", str(protocol), PROTOCOLS)
     read = map(Result.read, result_files(folder))
-    results = [result for result in read if protocol in (None, result.cell.protocol)]
+    results = [kept(result) for result in read if protocol in (None, result.cell.protocol)]
     if not results:
         kind = "" if protocol is None else f" of protocol {protocol}"
         raise UserError(f"{folder} holds no {RESULT}{kind}. Run -m evaluate first, or name another folder.")
