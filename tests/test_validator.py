@@ -175,6 +175,7 @@ class Long:
 
     numbers: tuple[float, ...] = ()
     counts: tuple[Annotated[int, validator.at_least(0)], ...] = ()
+    table: tuple[tuple[float, ...], ...] = ()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,13 @@ def test_one_wrong_value_in_a_long_list_is_named_by_its_place(key, wrong, what):
     healthy = {"numbers": [0.5, 1] * 500, "counts": [3, 0] * 500}
     assert build(Long, healthy, strict=True) == Long((0.5, 1.0) * 500, (3, 0) * 500)
     assert all(type(number) is float for number in build(Long, healthy, strict=True).numbers)
+    assert build(Long, {"table": [[0.5, 1], []]}, strict=True).table == ((0.5, 1.0), ())
     healthy[key][700] = wrong
     (fault,) = validator.faults(Long, healthy, strict=True)
     assert fault.keys == (key, 700)
     assert fault.text.startswith(what)
+    if key == "numbers":
+        rows = {"table": [[0.5, 1]] * 5 + [[2, wrong]]}
+        (fault,) = validator.faults(Long, rows, strict=True)
+        assert (fault.keys, fault.text) == (("table", 5, 1), fault.text)
+        assert fault.text.startswith(what.replace("numbers[700]", "table[5][1]"))

@@ -43,10 +43,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -318,15 +319,15 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
     any_number = made is list or (len(kinds) == 2 and kinds[1] is ...)
     expected = f"a list of {_several(kinds[0])}" if any_number else f"a list of {len(kinds)} values"
     names = any_number and kinds[0] is str
-    numbers = any_number and kinds[0] is float
+    numbers, tables = any_number and kinds[0] is float, any_number and kinds[0] == tuple[float, ...]
 
     def convert(value: Any, keys: Keys, walk: _Walk) -> Any:
         if not isinstance(value, list | tuple) or not (any_number or len(value) == len(kinds)):
             return walk.bad(value, keys, f", expected {expected}.")
-        if numbers and set(map(type, value)) <= {float, int}:  # results hold hundreds of thousands of them
-            with contextlib.suppress(OverflowError):
-                if all(map(math.isfinite, found := made(map(float, value)))):
-                    return found
+        if numbers and _plain(value):  # results hold hundreds of thousands of them
+            return made(map(float, value))
+        if tables and set(map(type, value)) <= {list, tuple} and _plain(list(itertools.chain.from_iterable(value))):
+            return made(tuple(map(float, row)) for row in value)
         if any_number and len(value) > 1 and set(map(type, value)) == {int}:  # and of these, few of them different
             one, trial = _converter(kinds[0]), _Walk(walk.where, walk.strict, walk.further)
             each_once = {item: one(item, keys, trial) for item in set(value)}
@@ -339,6 +340,14 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
         return made([one(item, (*keys, at), walk) for at, (one, item) in enumerate(zip(each, value, strict=True))])
 
     return convert
+
+
+def _plain(values: Sequence[Any]) -> bool:
+    """Whether these are finite numbers without exception."""
+    try:
+        return set(map(type, values)) <= {float, int} and all(map(math.isfinite, values))
+    except OverflowError:
+        return False
 
 
 def _mapping(key_kind: Any, value_kind: Any) -> _Converter:
