@@ -272,6 +272,8 @@ def test_an_empty_file_and_a_folder_are_no_audio(tmp_path):
     for name in ("empty.wav", "folder.wav", "none.wav"):
         with pytest.raises(BadAudio, match=name):
             load_audio(tmp_path / name)
+    with pytest.raises(BadAudio, match=r"empty \(0 bytes\)\. Replace it"):  # and not: convert it
+        load_audio(tmp_path / "empty.wav")
 
 
 @pytest.mark.parametrize(("at", "value"), [(24, 1), (24, 2**31 - 1), (24, 0), (22, 0), (22, 1000)])

@@ -493,6 +493,9 @@ def test_a_missing_session_that_is_spelt_otherwise_is_asked_for(tmp_path):
         "C-M1: (laughs)",
         "laughs :) C-E1: joke",
         "sad :( C-E1: joke",
+        "he says :) where C-E1: Neutral",
+        "(a) and (b), as C-E1: sad; C-F1: Anger",
+        ":) same words as Ses01F_impro01_F001, [6.29 - 8.23]",
     ],
 )
 def test_a_comment_that_speaks_of_raters_is_no_rating_and_no_fault(tmp_path, comment):

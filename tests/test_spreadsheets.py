@@ -53,6 +53,9 @@ DIALECTS = {
     "CR alone": LONG.replace("\n", "\r"),
     "CR CR LF": LONG.replace("\n", "\r\r\n"),
     "empty last columns": LONG.replace("\n", ",,\n") + ",,,,\n , , , , \n",
+    "rows without the fields of columns without a name": LONG.replace("label\n", "label,,\n").replace(
+        "sad\n", "sad,,\n"
+    ),
     "empty last column, wide": WIDE.replace("\n", ",\n"),
     "empty first and last column, wide": "\n".join(f";{row};" for row in WIDE.replace(",", ";").splitlines()),
     "a note of two lines": NEWLINE_IN_QUOTES.replace("neutral\n", "neutral,\n").replace("sad\n", "sad,\n"),
@@ -142,7 +145,7 @@ def test_a_decimal_comma_may_be_two_answers_and_is_refused(folder, cell):
         (TABS.encode("utf-16-le"), "NUL|column 'file' is missing"),
         (LONG.replace("happy", "happy;sad;x").replace(",", ";"), r":2: 5 fields where the header has 3.*';'"),
         (LONG.replace("ben,neutral", "ben,neutral,"), r":3: 4 fields where the header has 3"),
-        (LONG.replace("anna,happy", "anna,happy,"), r":3: 3 fields where the header has 3"),
+        (LONG.replace("anna,happy", "anna,happy,"), r":3: 3 fields where the rows before have 4"),
         (LONG.replace("\n", ",x\n").replace("label,x", "label"), r":2: 4 fields where the header has 3"),
         (SEMICOLONS.replace("file;rater", "file;rater,label"), "two columns|is missing|fields where"),
     ],
@@ -150,6 +153,25 @@ def test_a_decimal_comma_may_be_two_answers_and_is_refused(folder, cell):
 def test_what_could_mean_two_things_is_refused_with_its_line(folder, content, message):
     with pytest.raises(UserError, match=message):
         read(folder, content)
+
+
+@pytest.mark.parametrize("words", ['[{"id": 1, "data": {}}]', '{"file": "a.wav"}'])
+def test_json_is_said_to_be_no_table(folder, words):
+    with pytest.raises(UserError, match=r"ratings\.csv: this is JSON, and a table was expected\. Export it as CSV"):
+        read(folder, words)
+
+
+def test_a_word_for_nothing_among_labels_is_no_misspelt_label(folder):
+    with pytest.raises(UserError, match="unknown label 'nan'") as caught:
+        read(folder, 'file,rater,label\na/1.wav,anna,"[""happy"", ""nan""]"\n')
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_an_absolute_name_asks_for_the_file_that_is_here(folder):
+    write_wav(folder / "clip.wav")
+    for name in ("/data/upload/1/0c1b2d3e-clip.wav", "/home/anna/clip.wav", "C:\\audio\\clip.wav"):
+        with pytest.raises(UserError, match=r"is absolute\. Give the path relative to .*, such as 'clip\.wav', or"):
+            read(folder, f"file,rater,label\n{name},anna,happy\n")
 
 
 def test_a_listening_session_continues_in_the_table_of_a_spreadsheet(folder):

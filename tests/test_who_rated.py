@@ -71,6 +71,14 @@ NO_PEOPLE = (
         "majority_excl_anna",
         "labels",
         "valence",
+        "MV",
+        "most_common",
+        "Annotator agreement",
+        "rater_mean",
+        "wav2vec2",
+        "self_report",
+        "prompted",
+        "repetition",
     ),
 )
 WIDE = ("1.wav,happy,sad,happy\n", "2.wav,fear,fear,fear\n")
@@ -122,6 +130,22 @@ def test_a_rater_that_is_no_person_is_a_question_unless_named(tmp_path, name):
         table(tmp_path, content)
     assert table(tmp_path, content, raters=("anna",)).dropped == {"ratings: of raters that were not asked for": 1}
     assert table(tmp_path, content, raters=("anna", name)).raters() == sorted(["anna", name])
+
+
+@pytest.mark.parametrize("blank", ["NA", "nan", "null"])
+def test_a_rater_who_may_be_a_blank_is_a_question_unless_named(tmp_path, blank):
+    """R writes NA where nobody is known."""
+    content = f"file,rater,label\n1.wav,anna,sad\n1.wav,{blank},fear\n"
+    with pytest.raises(UserError, match=rf"ratings\.csv:3: the rater is '{blank}'\..* Is it somebody\?.*--raters"):
+        table(tmp_path, content)
+    assert table(tmp_path, content, raters=("anna", blank)).raters() == sorted(["anna", blank])
+    assert adapted_to(tmp_path, content, rater=blank).rater == blank
+
+
+def test_an_intended_emotion_in_brackets_is_no_rater(tmp_path):
+    for column in ("Emotion (intended)", "[gold]", "final?"):
+        with pytest.raises(UserError, match=r"whose labels are these\?.*is no person"):
+            table(tmp_path, wide("anna", "ben", column))
 
 
 @pytest.mark.parametrize(
@@ -270,6 +294,14 @@ def test_a_listening_session_never_rewrites_another_persons_row(tmp_path):
         file.save("2.wav", ("angry",))
         kept = f"file,{column},label,note\n./1.wav,anna,happy,hers\n1.wav,ben,fear,his\n2.wav,ben,fear,\n"
         assert path.read_text() == kept + "2.wav,anna,angry,\n"
+
+
+def test_a_listening_session_fills_in_a_table_that_was_prepared(tmp_path):
+    path = write_ratings_csv(tmp_path, "file,rater,label\n1.wav,anna,\n2.wav,anna,\n") / "ratings.csv"
+    file = RatingsFile(path, tmp_path, LABEL_SET)
+    assert (file.rater, file.answers) == ("anna", {})
+    file.save("2.wav", ("sad",))
+    assert path.read_text() == "file,rater,label\n1.wav,anna,\n2.wav,anna,sad\n"
 
 
 def test_a_listener_under_another_spelling_is_asked_who_that_is(tmp_path):

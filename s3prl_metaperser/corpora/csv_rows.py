@@ -34,7 +34,8 @@ _MARKS = (
 def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: bool = False) -> Rows:
     """(number of its first line, fields) of each row that is not empty, all as long as the first, the header.
 
-    Rows that all end with the same empty fields more than the header has are read without them.
+    Rows that all end with the same empty fields more than the header has are read without them; where the header ends
+    with columns that have no name, rows may lack these.
 
     Args:
         path: the table.
@@ -44,7 +45,7 @@ def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: 
     Raises:
         UserError: not readable, not Unicode, not valid CSV, or a row with more or fewer fields than the header.
     """
-    line, widths = 1, list[int]()  # of the header, and of the rows, which may all end with the same empty fields
+    line, named, widths = 1, 0, list[int]()  # of the header, and of rows, which may all end with the same empty fields
     try:
         with path.open(newline="", encoding=_encoding(path)) as handle:
             separator, line = _separator(handle, known)
@@ -52,13 +53,18 @@ def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: 
             reader = csv.reader(handle, delimiter=separator, strict=True)
             for row in reader:
                 if any(map(str.strip, row)):
+                    if not widths:
+                        named = max(n for n, name in enumerate(row, 1) if name.strip())
+                    if widths and named <= len(row) < widths[0]:
+                        row += [""] * (widths[0] - len(row))  # Excel leaves out fields of columns without a name
                     if len(widths) < 2:
-                        named = widths[0] if widths else 0
-                        widths.append(named if named and any(map(str.strip, row[named:])) else len(row))
+                        wide = widths and any(map(str.strip, row[widths[0] :]))
+                        widths.append(widths[0] if wide else len(row))
                     if len(row) != widths[-1] or len(row) < widths[0] or any(map(str.strip, row[widths[0] :])):
                         mark = "comma" if separator == "," else f"{separator!r}"
+                        there = f"header has {widths[0]}" if len(row) != widths[0] else f"rows before have {widths[-1]}"
                         raise UserError(
-                            f"{path}:{line}: {len(row)} fields where the header has {widths[0]}. "
+                            f"{path}:{line}: {len(row)} fields where the {there}. "
                             f"Put quotes around a field that holds a {mark}."
                         )
                     row = row[: widths[0]]
@@ -123,6 +129,9 @@ def read_header(path: Path, table: Rows, ours: Collection[str]) -> list[str]:
     """
     _, row = next(table, (1, []))
     names = [name.strip("\ufeff").strip() for name in row]  # a second byte order mark, of a file saved twice
+    if names and names[0].startswith(("[{", "{", "[[")):
+        readers = "annotation tools' JSON has readers of its own (`metaperser list corpora`)"
+        raise UserError(f"{path}: this is JSON, and a table was expected. Export it as CSV; {readers}.")
     if any("\0" in name for name in names):
         raise UserError(f"{path}:1: a column's name contains a NUL character. Save the file as UTF-8.")
     names = [name.lower() if name.lower() in ours else name for name in names]

@@ -107,9 +107,12 @@ _COLUMN_NAMES = re.compile(r"% \[START_TIME.*")
 #: Beginnings of lines, which mean two lines run together where they stand inside one.
 _HEAD = r"\[\d+\.\d+ - \d+\.\d+\]|\bSes0\d[FM]_"
 _RUN_TOGETHER = re.compile(rf"[CA]-(E\d|[FM]\d)\s*:|{_HEAD}")
-#: The same within a comment that is not closed at the end of its line: there a label or an attribute must follow, since
-#: comments speak of raters, too.
-_RUN_INTO_COMMENT = re.compile(rf"[CA]-(E\d|[FM]\d)\s*:(?=\s*(?i:;|val|act|dom|{'|'.join(CODES)}))|{_HEAD}")
+#: The same within a comment that is not closed at the end of its line, or before it. Comments speak of raters and of
+#: utterances, too: a lost line has the tabs of one or, in files without tabs, its semicolon and its own comment.
+_RUN_INTO_COMMENT = re.compile(
+    rf"[CA]-(E\d|[FM]\d)\s*:(?:(?=[ ]*\t\s*(?i:;|val|act|dom|{'|'.join(CODES)}))|(?=[^():]*;\s*\())"
+    r"|\[\d+\.\d+ - \d+\.\d+\]\s*(?:Ses0|\Z)|\bSes0\d[FM]_\w+\t"
+)
 #: Folders beside the summaries, which say the same again.
 _BESIDE = {"categorical", "attribute", "self-evaluation"}
 _NEWLINE = re.compile(r"\r*\n|\r")

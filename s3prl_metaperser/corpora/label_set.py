@@ -251,7 +251,7 @@ class LabelSet:
             if self.kind == "ordinal":
                 return self._on_scale(math.nan, text)
             label = cell.unknown[0][:60]
-            near = did_you_mean(label.lower(), self.known_names()).strip()
+            near = "" if is_blank(label) else did_you_mean(label.lower(), self.known_names()).strip()
             several = "; several are joined by ';'" if self.kind == "multi" else ""
             names = ", ".join(dict.fromkeys((*self.classes, *([] if self.other == "error" else [OTHER]))))
             raise UnknownLabel(f"unknown label {label!r}", f"{near} Available: {names}{several}.".strip())

@@ -18,7 +18,8 @@ DROPPED_RATER = "ratings: of raters that were not asked for"
 # What a table holds beside people: facts about the recording, and what is made of labels, meant or predicted.
 _FACTS = (
     "speakers?|spk|talker|sessions?|dialog|dialogue|splits?|fold|partition|subset|train|test|validation|sex|gender|age"
-    "|text|transcript|transcription|sentence|utterance"
+    "|text|transcript|transcription|sentence|utterance|statement|repetition|modality|vocalchannel|scene|script"
+    "|url|snr|rms|md5|sha256|checksum"
 )
 _MADE = (
     "majority|maj|minority|plurality|winner|ensemble|crowd|agg|votes?|voted|voting|consensus|consens|gold|golden|groundtruth|ground|truth|gt|reference|labels?"
@@ -27,6 +28,9 @@ _MADE = (
     "|soft|hard|distribution|intended|intention|acted|displayed|disp|portrayed|elicited|expected|perceived|predicted"
     "|predictions?|pred|model|classifier|system|machine|automatic|auto|llm|gpt|chatgpt|agreed|agreement|ytrue|ypred|valence|arousal|dominance|activation"
     "|scores?|ratings?|values?|answers?|responses?|choices?|results?|ticks?|tags?|annotations?"
+    "|mostcommon|mostfrequent|mostvoted|dawidskene|mehrheit|majorite|mayoria|maggioranza|prompted|scripted|intent|selfreport(?:ed)?"
+    "|(?:inter|average|mean|median|all)(?:raters?|annotators?|coders?|listeners?|workers?)(?:agreement)?"
+    "|(?:raters?|annotators?|coders?|listeners?|workers?)(?:agreement|average|avg|mean|median|mode|std)"
 )
 # Some of these are people's names, so that they count only beside one of the words above.
 _FILLERS = (
@@ -36,7 +40,7 @@ _FILLERS = (
 # And these as a column's name; in a column of raters they are somebody.
 _OF_COLUMNS = (
     "first|second|third|others?|true|mode|modal|std|stdev|variance|all|any|both|count|best|target|official|annotated|output"
-    "|resolved|union|intersection|actor|turn|utt|lang|language|prompt|scenario|kappa|entropy|weight|asr|whisper|nvotes"
+    "|resolved|union|intersection|actor|mv|mace|top|set|source|intensity|turn|utt|lang|language|prompt|scenario|kappa|entropy|weight|asr|whisper|nvotes"
     "|(?:n|num)(?:raters|annotators|ratings|labels)"
 )
 
@@ -49,7 +53,8 @@ def _made_of(words: str) -> re.Pattern:
 _FACT, _NO_RATER, _NO_COLUMN = map(_made_of, (_FACTS, f"{_FACTS}|{_MADE}", f"{_FACTS}|{_MADE}|{_OF_COLUMNS}"))
 # Whatever stands beside them: majority_excl_anna, anna_vs_consensus.
 _NEVER_A_NAME = re.compile(
-    "majority|consensus|groundtruth|goldstandard|goldlabel|aggregated?|adjudicated|predict(?:ed|ion)"
+    "majority|consensus|groundtruth|goldstandard|goldlabel|aggregated?|adjudicated|predict(?:ed|ion)|gpt|wav2?vec|emotion2?vec"
+    "|wavlm"
 )
 # May stand for several people; with a number behind it, it is a pseudonym.
 _ANYBODY = {
@@ -69,7 +74,7 @@ _LONGEST = 40
 #: What spreadsheets and data frames write for a blank cell.
 _BLANK = {"nan", "none", "null", "n/a", "#n/a", "<na>", "nat", "undefined", "-", "--", "?"}
 _NUMBER = re.compile(r"\+?\d{1,40}(?:[.,]\d{0,40})?(?:e[+-]?\d{1,2})?")
-_BETWEEN_WORDS = re.compile(r"[\s_:./-]+|\(s\)|'s\b|#\Z")
+_BETWEEN_WORDS = re.compile(r"[\s_:./-]+|\(s\)|'s\b|#\Z|(?<!\S)[(\[{]|[)\]}*?](?!\S)")
 _BLANKS = re.compile(r"[\s_-]+")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
@@ -207,9 +212,11 @@ class People:
 
     def _resolved(self, name: str, line: int) -> str | None:
         named = name in (self._named or self.who.excluded)
-        if "\0" in name or (is_blank(name) and not named):
+        missing = is_blank(name) or name == "NA"  # as R writes it; also somebody's initials
+        if "\0" in name or (missing and not named):
             fault = "contains a NUL character" if "\0" in name else f"is {shown(name)}" if name else "is blank"
-            raise UserError(f"{self.path}:{line}: the rater {fault}. Name who gave this label.")
+            somebody = f" Is it somebody? Name whom to read: {self.who.to_name()}." if name and "\0" not in name else ""
+            raise UserError(f"{self.path}:{line}: the rater {fault}. Name who gave this label.{somebody}")
         self._lines[name] = line
         if self._named is None and not named and is_no_person(name, column=False):
             made = "labels that are made from those of others would tell of test raters"

@@ -73,7 +73,7 @@ class Place:
             fault = "contains a NUL character" if plain else "is blank"
             raise UserError(f"{path}:{line}: the file {fault}. Give the path of an audio file.")
         if _WINDOWS_ROOT.match(plain) or (plain.startswith("/") and not self.outside):
-            what = f"{shown(file)} is absolute. Give the path relative to {self.folder}"
+            what = f"{shown(file)} is absolute. Give the path relative to {self.folder}{self._such_as(plain)}"
             raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
         plain = posixpath.normpath(plain)
         if self.outside and plain not in (".", ".."):
@@ -85,6 +85,12 @@ class Place:
             what = f"{shown(file)} is a link out of the folder {self.folder}, to {shown(real)}. Copy the audio into it"
             raise UserError(f"{path}:{line}: {what}{_OR_OUTSIDE}")
         return plain
+
+    def _such_as(self, file: str) -> str:
+        """The file of that name that is here, perhaps without what an upload put before it, for messages."""
+        name = posixpath.basename(file)
+        here = (each for each in (name, name.partition("-")[2]) if each and (self.folder / each).is_file())
+        return f", such as {found!r}" if (found := next(here, None)) else ""
 
     def _elsewhere(self, path: Path) -> str | None:
         """Where symbolic links lead to, where that is outside."""

@@ -40,6 +40,10 @@ Line = int | str
 _Raters = dict[str, tuple[Line, Cell]]  # rater -> (line, answer)
 
 
+class NothingRated(UserError):
+    """No row has a label that the label set takes."""
+
+
 class RatedRows:
     """Rows of one table on their way into a corpus.
 
@@ -134,7 +138,8 @@ class RatedRows:
             root: the corpus's folder; by default that in which files are looked for.
 
         Raises:
-            UserError: nothing is rated, or a fault in ``files.csv``.
+            NothingRated: no row has a label.
+            UserError: a fault in ``files.csv``.
         """
         for label, count in self._used.items():
             self._count(self._parsed[label], count)
@@ -146,7 +151,7 @@ class RatedRows:
         if not kept:
             lost = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.dropped.items()) if count)
             what = f"empty corpus, no row has a label of {', '.join(self.label_set.classes)}."
-            raise UserError(f"{self.path}: {what}{f' Left out: {lost}.' if lost else ''}")
+            raise NothingRated(f"{self.path}: {what}{f' Left out: {lost}.' if lost else ''}")
         self.dropped[DROPPED_NOTHING_LEFT] += sum(map(len, self.rated.values())) - sum(map(len, kept.values()))
         self.dropped[DROPPED_UNRATED] += len(self.rated) - len(kept)
         utterances = rated_utterances(self.place, list(kept), self.dropped, self.problems, described)

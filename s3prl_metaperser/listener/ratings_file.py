@@ -12,6 +12,7 @@ from typing import Any, Literal
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.corpora.people import People, Who, is_blank
+from s3prl_metaperser.corpora.rated_rows import NothingRated
 from s3prl_metaperser.corpora.rating_columns import columns_of, is_known, says_who
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.labels import answer_text, for_listeners
@@ -153,9 +154,12 @@ class RatingsFile:
         """This listener's answers, through the corpus reader, whose errors name file and line."""
         if self.rater not in (self._person(row, line) for line, row in self._rows):
             return {}
-        corpus = ratings_csv.read_table(
-            self.path, for_listeners(label_set), audio=self.root, who=self._who, **self._reading
-        )
+        try:
+            corpus = ratings_csv.read_table(
+                self.path, for_listeners(label_set), audio=self.root, who=self._who, **self._reading
+            )
+        except NothingRated:  # rows that were prepared, to be filled in here
+            return {}
         paths = {utterance.id: utterance.path for utterance in corpus.utterances}
         inside = {name: path.relative_to(self.root) for name, path in paths.items() if path.is_relative_to(self.root)}
         named = {name: inside[name].as_posix() if name in inside else str(path) for name, path in paths.items()}

@@ -218,6 +218,8 @@ def _check_exists(path: str | Path) -> None:
         raise BadAudio(path, "this link leads nowhere. Put the audio file in its place, or exclude it.")
     if not os.path.isfile(path):
         raise BadAudio(path, f"there is no such audio file.{name_hint(Path(path))} Correct its name, or exclude it.")
+    if not os.path.getsize(path):
+        raise BadAudio(path, f"this file is empty (0 bytes). {REPLACE}")
     with contextlib.suppress(OSError), open(path, "rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise BadAudio(path, "this is a pointer of Git LFS, the audio was never fetched. Run `git lfs pull`.")
