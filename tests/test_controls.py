@@ -4,12 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from synthetic import synthetic_corpus
 from test_report import write_results
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
-from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.options import Options, PoolOptions
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.protocol.episodes import make_episodes
+from s3prl_metaperser.protocol.splits import make_split
 from s3prl_metaperser.report.controls_table import controls_table
 from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.run import controls as run_controls
@@ -51,6 +54,22 @@ def test_swapped_labels_are_all_of_one_other_listener_and_never_of_a_queried_cli
         clips = {rating.utterance for rating in ratings}
         assert not clips & set(episode.query)
         assert clips <= {rating.utterance for rating in split.test}
+
+
+def test_with_several_test_raters_swapped_labels_are_another_test_raters():
+    corpus = synthetic_corpus()
+    split = make_split(
+        corpus, scenario="seen", fold="fold1", pools=PoolOptions(test=4, validation=2, folds=1, minimum=16)
+    )
+    given = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 8, "queries": 8, "seeds": range(2)}
+    partners = {}
+    for rater, mine in split.ratings_of("test").items():
+        for episode in make_episodes(mine, **given, by_rater_alone=True).episodes:
+            ratings = other_labels("swapped", rater, episode, split, corpus, {})
+            assert not {rating.utterance for rating in ratings} & set(episode.query)
+            (partners[rater],) = {rating.rater for rating in ratings}
+    assert sorted(partners.values()) == sorted(split.test_raters)
+    assert all(partners[partners[rater]] == rater != partners[rater] for rater in partners)
 
 
 def test_mixed_labels_are_of_the_same_clips_and_never_the_listeners_own(tested):

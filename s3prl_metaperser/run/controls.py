@@ -51,17 +51,24 @@ def other_labels(
     """The ratings that take the place of an episode's K support samples; fewer where there are no more.
 
     Args:
-        control: ``swapped``: all of one other listener, the fold's first validation rater, on as many clips, drawn from
-            the rater's own that are not queried; ``mixed``: on the same K clips, each of another rater, drawn from all
-            others who rated it.
+        control: ``swapped``: all of one other listener, on as many clips. With one test rater it is the fold's
+            validation rater, on clips of the rater's own that are not queried; with several the test rater who stands
+            half their number further, on any that are not queried. ``mixed``: on the same K clips, each of another
+            rater, drawn from all others who rated it.
         by_clip: utterance -> its ratings.
     """
     draw = numpy_generator("control", control, split.scenario, split.fold, rater, episode.seed)
     if control == "mixed":
         others = [[each for each in by_clip[clip] if each.rater != rater] for clip in episode.support]
         return [rated[draw.integers(len(rated))] for rated in others if rated]
-    own = {rating.utterance for rating in split.ratings_of("test")[rater]} - set(episode.query)
-    theirs = [rating for rating in corpus.all_of(split.validation_raters[0]) if rating.utterance in own]
+    tested, queried = split.ratings_of("test"), set(episode.query)
+    if len(tested) > 1:
+        ring = list(tested)
+        other = ring[(ring.index(rater) + len(ring) // 2) % len(ring)]
+        theirs = [rating for rating in tested[other] if rating.utterance not in queried]
+    else:
+        own = {rating.utterance for rating in tested[rater]} - queried
+        theirs = [rating for rating in corpus.all_of(split.validation_raters[0]) if rating.utterance in own]
     return [theirs[index] for index in draw.permutation(len(theirs))[: len(episode.support)]]
 
 
