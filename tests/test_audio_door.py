@@ -318,7 +318,8 @@ def test_channels_that_cancel_each_other_are_refused_by_number(tmp_path, share):
 
 def test_a_dead_channel_is_left_out_of_the_mean_with_a_note(tmp_path):
     draw = np.random.default_rng(1)
-    for dead in (np.zeros(WHOLE), np.full(WHOLE, 0.01), draw.normal(0, 2e-5, WHOLE)):
+    noise = draw.normal(0, 1e-3, WHOLE)  # of an input that nothing is connected to
+    for dead in (np.zeros(WHOLE), np.full(WHOLE, 0.01), draw.normal(0, 2e-5, WHOLE), noise * VOICE.std()):
         soundfile.write(tmp_path / "a.wav", np.stack([VOICE, dead], axis=1), 16000, subtype="FLOAT")
         sound = read_audio(tmp_path / "a.wav")
         assert np.array_equal(sound.samples, VOICE)
@@ -330,13 +331,24 @@ def test_a_dead_channel_is_left_out_of_the_mean_with_a_note(tmp_path):
     assert sound.notes == ()
 
 
+@pytest.mark.parametrize("channels", [4, 8])
+def test_channels_of_which_one_speaks_do_not_cancel_each_other(tmp_path, channels):
+    """Of a meeting, say: their mean is weak, but nothing in it is lost."""
+    draw = np.random.default_rng(2)
+    others = [0.05 * VOICE.std() * draw.normal(size=WHOLE) for _ in range(channels - 1)]
+    samples = np.stack([VOICE, *others], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    assert np.array_equal(read_audio(tmp_path / "a.wav").samples, samples.mean(axis=1))
+
+
 def test_a_telephones_band_is_noted_and_once_for_a_corpus(tmp_path):
     spectrum = np.fft.rfft(VOICE)
     spectrum[np.arange(len(spectrum)) > 3800] = 0
     write_ratings_csv(tmp_path, "file,rater,label\na.wav,anna,sad\nb.wav,anna,sad\nc.wav,anna,sad\n")
     soundfile.write(tmp_path / "a.wav", VOICE, 16000)
     soundfile.write(tmp_path / "b.wav", np.fft.irfft(spectrum), 16000)
-    soundfile.write(tmp_path / "c.wav", 0.5 * np.fft.irfft(spectrum), 16000)
+    resampled = 0.5 * np.fft.irfft(spectrum) + 0.002 * VOICE  # as resampling from 8 kHz leaves a little above 4 kHz
+    soundfile.write(tmp_path / "c.wav", resampled, 16000, subtype="FLOAT")
     assert read_audio(tmp_path / "a.wav").notes == ()
     assert read_audio(tmp_path / "b.wav").notes == ("nothing above 4000 Hz, as over a telephone.",)
     report = validation_report(load_corpus("ratings_csv", tmp_path), progress=False)

@@ -376,6 +376,19 @@ def test_a_line_that_is_none_of_msp_podcast_is_serious_and_counted(podcast, line
     assert corpus.dropped["lines: not understood"] == 1
 
 
+@pytest.mark.parametrize("nobody", ["", "nan"])
+def test_an_answer_of_nobody_in_msp_podcast_is_serious_and_counted(podcast, nobody):
+    head = "FileName,Workers,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom\n"
+    row = "MSP-PODCAST_0001_0139.wav,{},Happy,Happy,3,3,4\n"
+    for path in (podcast / "Labels").iterdir():
+        path.unlink()
+    (podcast / "Labels/labels_detailed.csv").write_text(head + row.format("WORKER1") + row.format(nobody))
+    corpus = load_corpus("msp_podcast", podcast)
+    assert corpus.raters() == ["WORKER1"]
+    assert ["no worker" in what for what in notes(corpus, serious=True)] == [True]
+    assert corpus.dropped["lines: not understood"] == 1
+
+
 def test_an_unknown_word_of_msp_podcast_is_an_error_or_counted(podcast):
     (podcast / "Labels/labels.txt").write_text(TEXT.replace("; Happy; ", "; Hapy; "))
     with pytest.raises(UserError, match=r"labels\.txt:7: unknown label 'Hapy'"):

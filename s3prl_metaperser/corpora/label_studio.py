@@ -103,17 +103,13 @@ def read(
             continue
         if not each.cell or not each.control:
             rows.dropped[DROPPED_SKIPPED] += 1
-        elif (person := people.person(each.who, _line(each.where))) is not None:
+        elif (person := people.person(each.who, each.where)) is not None:
             rows.add(each.where, files.named(each.audio, each.where), person, each.cell, each.end)
     people.check()
     rows.dropped[DROPPED_RATER] += people.left_out
     if others := sorted({each.control for each in found} - {chosen, ""}):
         rows.problems.append(Problem(str(path), f"answers not used: {', '.join(others)}.", serious=False))
     return rows.corpus("label_studio", suggested=Suggestions())
-
-
-def _line(where: int | str) -> int:
-    return where if isinstance(where, int) else 0
 
 
 def _export(root: Path) -> Path:

@@ -148,6 +148,9 @@ def _of_csv(table: Path) -> Iterator[_Answer | _Fault]:
     places = [csv_rows.column(table, header, (part,)) for part in _PARTS]
     for line, row in rows:
         cells = [row[n].strip() for n in places]
+        if is_blank(row[worker]):
+            yield _Fault(line, f"{row[file]}, no worker")
+            continue
         yield _Answer(line, row[file].strip(), row[worker].strip(), dict(zip(_PARTS, cells, strict=True)))
 
 

@@ -191,13 +191,13 @@ class People:
         self.path, self.who, self.left_out = path, who, 0
         self._named = None if who.raters is None else {name.strip() for name in who.raters}
         self._first: dict[str, str] = {}  # spelling key -> the name that comes first
-        self._lines: dict[str, int] = {}  # name -> where it comes first
+        self._lines: dict[str, int | str] = {}  # name -> where it comes first
         self._spellings: dict[str, list[str]] = {}  # spelling key -> names, where there are several
         self._person: dict[str, str | None] = {}
         for name in who.raters or ():
             self._first.setdefault(spelling_key(name.strip()), name.strip())
 
-    def person(self, name: str, line: int) -> str | None:
+    def person(self, name: str, line: int | str) -> str | None:
         """Who ``name`` is; None for somebody whose labels were not asked for.
 
         Raises:
@@ -210,7 +210,7 @@ class People:
         self.left_out += found is None
         return found
 
-    def _resolved(self, name: str, line: int) -> str | None:
+    def _resolved(self, name: str, line: int | str) -> str | None:
         named = name in (self._named or self.who.excluded)
         missing = is_blank(name) or name == "NA"  # as R writes it; also somebody's initials
         if "\0" in name or (missing and not named):
@@ -262,4 +262,7 @@ class People:
     def _group(self, names: Sequence[str]) -> str:
         look_alike = len({unicodedata.normalize("NFC", name) for name in names}) == 1
         places = [(self._lines.get(name), ascii(name) if look_alike else shown(name)) for name in names]
-        return " and ".join(name + (f" (line {line})" if line else "") for line, name in places)
+        return " and ".join(
+            name + (f" (line {line})" if isinstance(line, int) else f" ({line})" if line else "")
+            for line, name in places
+        )

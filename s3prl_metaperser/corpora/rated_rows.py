@@ -90,8 +90,11 @@ class RatedRows:
             end: seconds at which what was rated ends, where the table says so: that must be the end of the file.
 
         Raises:
-            UserError: the file is elsewhere, the set does not take the label, or the row is a second one.
+            UserError: nobody is named, the file is elsewhere, the set does not take the label, or the row is a second
+                one.
         """
+        if not rater.strip():
+            raise UserError(f"{self.path}:{line}: the rater is blank. Name who gave this label.")
         if file not in self._files:
             self._files[file] = self.place.checked(file, self.path, line)
         if label not in self._parsed:

@@ -11,14 +11,17 @@ import numpy as np
 LOUDEST = 100.0
 #: Below this peak (-80 dB of full scale) there is no speech: nothing was recorded, or 16-bit values are taken for 32.
 QUIETEST = 1e-4
-#: A channel this much weaker than the loudest (-60 dB) is not connected.
-DEAD = 1e-3
-#: The mean of channels must keep this much of the loudest one's level, or they cancel each other.
+#: A channel this much weaker than the loudest (-40 dB) is not connected: noise of its input, or crosstalk.
+DEAD = 1e-2
+#: Channels cancel each other where their mean keeps less than this of the loudest one's level, and ...
 LEAST_OF_MEAN = 0.3
+#: ... of the level that the mean of independent channels has: of many, of which one speaks, little is left, too.
+LEAST_OF_INDEPENDENT = 0.7
 #: Hz; a telephone transmits nothing above.
 TELEPHONE = 4000
-#: Power above 4.3 kHz over that of speech's main band, below which nothing is there (-60 dB).
-_NOTHING_ABOVE = 1e-6
+#: Power above 4.3 kHz over that of speech's main band, below which nothing is there (-45 dB): 8 kHz that were resampled
+#: to 16 kHz leave -47 dB and less, wide-band speech has more than -40 dB.
+_NOTHING_ABOVE = 3e-5
 _WINDOW_SECONDS = 0.064
 _LEAST_SECONDS = 0.5
 
@@ -69,10 +72,12 @@ def mixed(samples: np.ndarray) -> tuple[np.ndarray, str, str]:
     note = f"{_channels(dead)} of {len(live)} without sound, left out of the down-mix." if dead else ""
     kept = samples if live.all() else samples[:, live]
     mono = kept[:, 0] if kept.shape[1] == 1 else kept.mean(axis=1)
-    if float(mono.std(dtype=np.float64)) >= LEAST_OF_MEAN * loudest:
+    left = float(mono.std(dtype=np.float64))
+    independent = float(np.sqrt((levels[live] ** 2).sum())) / int(live.sum())
+    if left >= min(LEAST_OF_MEAN * loudest, LEAST_OF_INDEPENDENT * independent):
         return mono, "", note
     named = _channels([channel for channel, alive in enumerate(live, 1) if alive])
-    fault = f"{named} cancel each other (opposite phase): {100 * mono.std() / loudest:.1f} % of the level is left"
+    fault = f"{named} cancel each other (opposite phase): {100 * left / loudest:.1f} % of the level is left"
     return mono, f"{fault} in their mean.", note
 
 
