@@ -45,6 +45,14 @@ def test_each_recording_gets_the_vector_of_its_name_in_any_order(tmp_path, names
     assert found.of(IDS).tolist() == torch.from_numpy(VALUES).tolist()
 
 
+@pytest.mark.parametrize(
+    ("folder", "said"), [("other/", True), ("/elsewhere/wavs/s1/", True), ("s1/", False), ("", False)]
+)
+def test_vectors_of_another_folder_are_said_to_be(tmp_path, capsys, folder, said):
+    built(tmp_path, [f"{folder}{name}.wav" for name in "abc"]).features(recordings(["s1/a", "s1/b", "s1/c"]))
+    assert ("NOTE: 3 of 3 vectors are of other folders by their names" in capsys.readouterr().err) is said
+
+
 def test_one_vector_a_recording_is_one_layer_and_half_precision_is_read(tmp_path):
     found = built(tmp_path, values=VALUES[:, 0].astype(np.float16)).features(recordings())
     assert found.values.shape == (3, 1, 4)

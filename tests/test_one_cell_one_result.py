@@ -14,6 +14,8 @@ import yaml
 from small_demo import overrides, stored, train_command
 
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.collect import load_results, said_of_other_results
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import paired_intervals
@@ -173,6 +175,20 @@ def test_the_name_of_a_result_says_all_that_was_changed(few):
     shutil.copy(few / "dev-best.ckpt", few / "states-7.ckpt")
     other = Checkpoint.read(few / "states-7.ckpt")
     assert result_name("test", other, config, "Linear-Few") == f"result_test-step{other.step}.json"
+
+
+def test_a_result_in_a_folder_of_its_own_is_what_a_report_reads(few, tmp_path, capsys):
+    fewer = ["-o", f"config.{E}.evalrc.shots=4"]
+    assert launcher.main(["-m", "evaluate", "-e", str(few), "-p", str(tmp_path / "own"), *fewer]) == 0
+    assert [path.name for path in (tmp_path / "own").glob("result_*")] == ["result_test.json"]
+    assert launcher.main(["-m", "evaluate", "-e", str(few), *fewer]) == 0
+    assert said_of_other_results(few).startswith(
+        "1 result of other cells than the trained one (result_test-shots4.json"
+    )
+    (few / "result_test.json").unlink()
+    with pytest.raises(UserError, match=r"holds no result_test\.json\..*result_test-shots4\.json.*\(-p\)"):
+        load_results(few)
+    assert not said_of_other_results(tmp_path / "own")
 
 
 def test_a_result_of_other_predictions_is_not_overwritten_without_a_word(few, capsys):

@@ -78,7 +78,8 @@ def test_pools_that_cannot_be_are_errors_that_say_what_to_lower(options, message
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"test": 1.5}, "1.5 is neither a number of raters nor a share"),
+        ({"test": 1.5}, r"1.5 is neither a number of raters \(5\) nor a share"),
+        ({"test": 1.0}, "1.0 is neither"),
         ({"test": 0}, "0 is neither"),
         ({"test": ["a", "a"]}, "names a rater twice"),
         ({"test": []}, "names a rater twice, or nobody"),

@@ -183,3 +183,17 @@ def test_a_grid_on_a_missing_device_makes_no_folder(tmp_path, capsys):
     assert main(["run", str(grid), "--device", "cuda:4242"]) == 101
     assert "--device cuda:4242" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+LEARNED = "metarc.inner_lr=1e-45"  # rates that are learned leave where they start
+FIXED = f"{LEARNED},,config.downstream_expert.metarc.lslr=false"
+
+
+@pytest.mark.parametrize(("options", "said"), [(LEARNED, False), (FIXED, True), ("evalrc.rate_factor=1e-30", True)])
+def test_adaptation_that_moves_no_prediction_is_said(tmp_path, capsys, options, said):
+    command = train_command(tmp_path / "run")
+    command[command.index("-o") + 1] += f",,config.downstream_expert.{options}"
+    assert launcher.main(command) == 0
+    capsys.readouterr()
+    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "run")]) == 0
+    assert ("NOTE: adaptation changes no prediction" in capsys.readouterr().err) is said

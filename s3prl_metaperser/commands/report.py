@@ -25,6 +25,7 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.evaluation.collect import said_of_other_results
     from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
 
     corpus = open_evaluated_corpus(arguments.corpus, arguments.root, label_options(arguments))
@@ -36,5 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     files = "result file" if written.results == 1 else "result files"
     print(f"{written.results} {files}; {written.missing} of {written.rows} table rows have no result yet")
+    if said := said_of_other_results(results):
+        print(said)
     print(f"{out / PAGE}: everything on one page; tables/ (Markdown, CSV, LaTeX) and figures/ (SVG, PNG) beside it")
     return 0

@@ -52,8 +52,8 @@ class PoolOptions:
             if isinstance(pool, tuple):
                 if len(set(pool)) < max(1, len(pool)):
                     raise ValueError(f"{name} names a rater twice, or nobody: {shown(list(pool))}.")
-            elif pool is not None and not (0 < pool < 1 or (pool >= 1 and pool == int(pool))):
-                raise ValueError(f"{name}: {pool} is neither a number of raters nor a share of them (0.2).")
+            elif pool is not None and not (pool >= 1 if isinstance(pool, int) else 0 < pool < 1):
+                raise ValueError(f"{name}: {pool} is neither a number of raters (5) nor a share of them (0.2).")
         if self.test is None and self.validation is not None:
             raise ValueError("validation goes with test: a number of raters, a share of them, or a list of names.")
         if not self.held_out:

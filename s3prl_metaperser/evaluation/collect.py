@@ -69,7 +69,8 @@ def _read(folder: Path, protocol: str | None, kept: Callable[[Result], Result] =
     results = [kept(result) for result in read if protocol in (None, result.cell.protocol)]
     if not results:
         kind = "" if protocol is None else f" of protocol {protocol}"
-        raise UserError(f"{folder} holds no {RESULT}{kind}. Run -m evaluate first, or name another folder.")
+        apart = f" {said}" if (said := said_of_other_results(folder)) else ""
+        raise UserError(f"{folder} holds no {RESULT}{kind}. Run -m evaluate first, or name another folder.{apart}")
     return results
 
 
@@ -179,6 +180,21 @@ def result_files(folder: Path) -> list[Path]:
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder.")
     return [path for path in sorted(Path(folder).rglob(RESULT)) if not set_aside(path.relative_to(folder))]
+
+
+def said_of_other_results(folder: Path) -> str:
+    """A sentence about results below a folder that no table is made of, since they are not of the cell that was
+    trained there; empty where there are none."""
+    stem = Path(RESULT).stem
+    others = [path for path in sorted(Path(folder).rglob(f"{stem}-*.json")) if not set_aside(path.relative_to(folder))]
+    if not others:
+        return ""
+    shown = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
+    many = len(others) > 1
+    return (
+        f"{len(others)} result{'s' * many} of other cells than the trained one ({shown}) {'are' if many else 'is'} not "
+        "in it: evaluate into a folder of its own (-p) what a report is to show."
+    )
 
 
 def set_aside(path: Path) -> bool:

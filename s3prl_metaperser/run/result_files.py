@@ -20,16 +20,21 @@ from s3prl_metaperser.storage.paths import new_previous
 _LONGEST = 100
 
 
-def result_name(split: str, checkpoint: Checkpoint, config: Mapping[str, Any], system: str) -> str:
+def result_name(
+    split: str, checkpoint: Checkpoint, config: Mapping[str, Any], system: str, folder: Path | None = None
+) -> str:
     """``result_test.json`` for the trained cell's own result; others say what was changed: ``result_test-shots8.json``.
 
     Args:
         checkpoint: what is evaluated.
         config: with which it is evaluated.
         system: as which it is evaluated, with something else on its outputs, say.
+        folder: where it is written, by default beside the checkpoint. In a folder of its own (``-p``) a result needs no
+            other name: that is how it gets into a report.
     """
     changed = []
-    if checkpoint.resumed:
+    beside = folder is None or folder.resolve() == checkpoint.path.parent.resolve()
+    if checkpoint.resumed and beside:
         free = options_that_affect("speed", "files", "summary")
         then = dict(flat(checkpoint.content["Config"]))
         now = {name: value for name, value in flat(config) if name not in free}

@@ -86,7 +86,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
 
 def _write(opened: OpenCell, checkpoint: Checkpoint, result: Result, against: str) -> None:
     cell, counts = result.cell, result.counts
-    name = result_name(cell.split, checkpoint, opened.options.as_config(), cell.system)
+    name = result_name(cell.split, checkpoint, opened.options.as_config(), cell.system, opened.cell.folder)
     path = write_result(opened.cell.folder, name, result)
     title = (
         f"{cell.system}, {cell.upstream} ({cell.scope}), {cell.corpus} {cell.scenario}/{cell.fold}, "
@@ -121,12 +121,12 @@ def _selected(opened: OpenCell, state: ModelState, checkpoint: Checkpoint) -> Se
     return Selected(
         loss=_finite(best["loss"]),
         initial_loss=_finite(initial),
-        rates_moved=(rates.values / start - 1).abs().mean().item() if rates is not None and learned else None,
+        rates_moved=_finite((rates.values / start - 1).abs().mean().item()) if rates is not None and learned else None,
     )
 
 
-def _finite(loss: float | None) -> float | None:
-    return None if loss is None or not math.isfinite(loss) else loss
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _refuse_changed_training(opened: OpenCell, checkpoint: Checkpoint) -> None:

@@ -9,6 +9,7 @@ be given to a listener, nor be fine-tuned.
 from __future__ import annotations
 
 import functools
+import sys
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.corpora.folders import is_audio
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.upstream.store import PooledFeatures
 
 _SHOWN = 3
@@ -69,17 +70,32 @@ class GivenVectors(nn.Module):
             UserError: some have none, or none that is theirs alone.
         """
         deepest = max(len(u.path.parts) for u in utterances)
-        best = self._by([u.id for u in utterances], lambda name: name)
+        best, by = self._by([u.id for u in utterances], lambda name: name), 0
         for parts in range(deepest, 0, -1):
             if len(best) == len(utterances):
                 break
             keys = [_tail(u.path.as_posix(), parts) for u in utterances]
             found = self._by(keys, functools.partial(_tail, parts=parts))
-            best = max(best, found, key=len)  # the longest way of writing it where several serve
+            if len(found) > len(best):  # the longest way of writing it where several serve
+                best, by = found, parts
         if len(best) < len(utterances):
             raise self._missing([u for place, u in enumerate(utterances) if place not in best], len(utterances))
         rows = [best[place] for place in range(len(utterances))]
+        self._say_of_other_folders(utterances, rows, by)
         return PooledFeatures({u.id: row for row, u in enumerate(utterances)}, self.values[rows])
+
+    def _say_of_other_folders(self, utterances: Sequence[Utterance], rows: Sequence[int], parts: int) -> None:
+        """A line where names say folders that are not the recordings', and so may be of another corpus."""
+        names = list(self.rows)
+        other = [place for place, row in enumerate(rows) if parts and len(PurePosixPath(names[row]).parts) > parts]
+        if other:
+            one = other[0]
+            said = (
+                f"[MetaPerSER] NOTE: {len(other)} of {len(rows)} vectors are of other folders by their names, and are "
+                f"taken by {'the file name' if parts == 1 else f'the last {parts} parts of the path'}: "
+                f"{names[rows[one]]} for {utterances[one].path}"
+            )
+            print(printable(said), file=sys.stderr)
 
     def _by(self, wanted: Sequence[str], key: Callable[[str], str]) -> dict[int, int]:
         """Place in ``wanted`` -> row of the name with the same key; without what stands twice."""
