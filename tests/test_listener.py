@@ -21,12 +21,13 @@ from small_demo import stored, train_command
 import s3prl_metaperser
 from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.cli import main
-from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora import LabelSet, load_corpus
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.listener import labels, recognizer
 from s3prl_metaperser.listener.folder import CHECKSUM, card_checksum, read_folder
-from s3prl_metaperser.listener.labels import ListenerLabels
+from s3prl_metaperser.listener.labels import ListenerLabels, answer_of
 from s3prl_metaperser.listener.leave_out import leave_out
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -393,11 +394,18 @@ def test_a_device_that_is_not_there_is_an_error_without_a_traceback(random_folde
         (None, "one entry a clip, got None"),
         (["happy", None], r"labels\[1\]: None is not a label. Expected one or more of frustrated"),
         ([1, 2], r"labels\[0\]: unknown label '1'"),
+        ([b"happy", "sad"], r"labels\[0\]: b'happy' is not a label"),
     ],
 )
 def test_wrong_labels_are_named(random_folder, clips, labels, message):
     with pytest.raises(UserError, match=message):
         PersonalizedEmotionRecognizer.load(random_folder).adapt(clips[:2], labels)
+
+
+def test_labels_may_be_in_label_studios_form():
+    assert answer_of({"choices": ["sad", "happy"]}, LABEL_SET) == answer_of('{"choices": ["sad", "happy"]}', LABEL_SET)
+    assert answer_of({"choices": ["sad", "happy"]}, LABEL_SET) == ("sad", "happy")
+    assert answer_of({"rating": 2}, LabelSet("scale", "ordinal", levels=(1.0, 2.0, 3.0))) == 2
 
 
 def test_predict_returns_a_data_frame_by_clip(random_folder, clips, monkeypatch):

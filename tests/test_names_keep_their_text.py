@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import pickle
 
 import pytest
 import yaml
+from corpora_fixtures import write_ratings_csv
 
+from s3prl_metaperser.commands.common import label_options
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.validator import read
 from s3prl_metaperser.config.yaml_files import YAML_1_1, check_numbers, parse_yaml, read_yaml
+from s3prl_metaperser.corpora import load_corpus, stored_corpus
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.definition import read_grid
@@ -133,3 +137,12 @@ def test_files_of_other_programs_are_read_by_their_rules(tmp_path):
         check_numbers(path)
     path.write_text("a: ['010', yes, 1.10, 2024-01-01, 8]\n")
     check_numbers(path)
+
+
+@pytest.mark.parametrize("opened", [load_corpus, stored_corpus])
+def test_names_keep_their_text_in_a_readers_option(tmp_path, opened):
+    """Given to `validate` and, with results, to `validate --all` and `report`."""
+    rows = "".join(f"a.wav,{rater},sad\n" for rater in ("010", "8", "1e3", "null", "1.10"))
+    write_ratings_csv(tmp_path, f"file,rater,label\n{rows}")
+    options = label_options(argparse.Namespace(option=["raters=[010, 1e3, null, 1.10]"]))
+    assert opened("ratings_csv", tmp_path, **options).raters() == ["010", "1.10", "1e3", "null"]

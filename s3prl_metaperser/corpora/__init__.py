@@ -97,8 +97,8 @@ def stored_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
     reader = reader_of(name)
     if reader.stored is None:
         return load_corpus(name, root, **options)
-    reader.checked(name, options)
-    return reader.stored(user_path(root), **options)
+    checked = reader.checked(name, options)
+    return reader.stored(user_path(root), **{option: checked[option] for option in options})
 
 
 def labels_without_audio(name: str, options: Mapping[str, Any]) -> Corpus | None:

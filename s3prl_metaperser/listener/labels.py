@@ -24,7 +24,8 @@ def for_listeners(label_set: LabelSet) -> LabelSet:
 
 
 def answer_of(label: str | float | Iterable[str] | Mapping[str, float], label_set: LabelSet) -> Answer:
-    """One label as people give it: text as in ratings.csv, a number, several names, or shares by name.
+    """One label as people give it: text as in ratings.csv, a number, several names, shares by name, or Label Studio's
+    ``{"choices": [...]}`` and ``{"rating": 4}``.
 
     Several names under a label set of shares have equal shares.
 
@@ -32,8 +33,10 @@ def answer_of(label: str | float | Iterable[str] | Mapping[str, float], label_se
         LabelError: a label that the set does not take.
         UserError: something that is no label, or a label with no class in it.
     """
-    if isinstance(label, bool) or not isinstance(label, str | int | float | Iterable):
+    if isinstance(label, bool | bytes) or not isinstance(label, str | int | float | Iterable):
         raise UserError(f"{shown(label)} is not a label. Expected {expected(label_set)}.")
+    if isinstance(label, Mapping) and len(label) == 1 and (form := next(iter(label))) in ("choices", "rating"):
+        return answer_of(label[form], label_set)
     if isinstance(label, Mapping):
         text = ";".join(f"{name}:{share}" for name, share in label.items())
     elif isinstance(label, str | int | float):
