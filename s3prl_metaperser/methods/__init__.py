@@ -254,3 +254,14 @@ register(
 register(DEFAULT_SYSTEM, f"{_HERE}.meta_perser:MetaPerSER", _META)
 for _name, _summary in _ROWS.items():
     register(f"{DEFAULT_SYSTEM}:{_name}", f"{_HERE}.meta_perser:MetaPerSER", _row(_name, _summary))
+
+
+def _neighbour(name: str, target: str, summary: str, colour: str, **metarc: bool | float) -> None:
+    """A meta-learner that starts where Meta-PerSER does; its outer loss is taken on other samples."""
+    fixed = {"initialisation": True, "combined_set": False, **metarc}
+    options = {f"{EXPERT}.metarc.{option}": value for option, value in fixed.items()}
+    own = dataclasses.replace(_META, summary=summary, colour=colour, fixed=options)
+    register(name, f"{_HERE}.{target}", dataclasses.replace(own, initialised=True, table1=None, parts={}))
+
+
+_neighbour("Meta-Rates", "meta_learners:MetaRates", "inner rates meta-learned, theta is not", "#a6761d", lslr=True)

@@ -65,7 +65,7 @@ class Facts:
     table1: int | None = None
     guest: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, bool] = field(default_factory=dict)
+    fixed: Mapping[str, bool | float] = field(default_factory=dict)
     variant_of: str = ""
 
     def shares_initialisation(self, config: Mapping[str, Any]) -> bool:
