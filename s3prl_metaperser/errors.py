@@ -28,13 +28,14 @@ def unknown_name(kind: str, value: str, known: Iterable[str]) -> UserError:
     return UserError(f"Unknown {kind} {value!r}.{did_you_mean(value, known)} Available: {', '.join(known)}.")
 
 
-def printable(text: str) -> str:
+def printable(text: str, keep: str = "\n\t") -> str:
     """``text`` for a terminal: names and labels come from files, and no control sequence in them may take effect.
 
-    Line breaks and tabs stay; every other character that is not printable (escape sequences, changes of the writing
-    direction, undecodable bytes) is shown escaped.
+    Line breaks and tabs stay, but not in a name (``keep=""``), which could pretend to be several lines; every other
+    character that is not printable (escape sequences, changes of the writing direction, undecodable bytes) is shown
+    escaped.
     """
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def printable_json(value: Any) -> str:

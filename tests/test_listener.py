@@ -609,10 +609,12 @@ def test_predict_takes_folders_and_patterns_and_counts_what_it_cannot_read(rando
 def test_names_of_files_put_no_control_sequence_on_the_terminal(random_folder, clips, tmp_path, capsys):
     shutil.copy(clips[0], tmp_path / "\x1b[31mred.wav")
     (tmp_path / "\x1b[31mbroken.wav").write_bytes(b"RIFF")
+    shutil.copy(clips[0], tmp_path / "a\nb.wav  happy 1.00.wav")
     assert main(["predict", str(random_folder), str(tmp_path)]) == 1
     told = capsys.readouterr()
     assert "\x1b[31m" not in told.out + told.err.replace("\x1b[A", "")
     assert "\\x1b[31mred.wav" in told.out
+    assert "\\nb.wav  happy 1.00" in told.out  # a name is one line, and not two answers
     assert "\\x1b[31mbroken.wav" in told.err
 
 

@@ -52,9 +52,9 @@ def _predict(arguments: argparse.Namespace, place: Path | None) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
     for folder, what in found.passed_over:
-        print(printable(f"{folder}: passed over: {what}"), file=sys.stderr)
+        print(printable(f"{folder}: passed over: {what}", keep=""), file=sys.stderr)
     for file, why in found.unreadable:
-        print(printable(f"{file}: {why}"), file=sys.stderr)
+        print(f"{printable(file, keep='')}: {printable(why)}", file=sys.stderr)
     if found.unreadable:
         total = len(found.files) + len(found.unreadable)
         print(f"{len(found.unreadable)} of {total} could not be predicted", file=sys.stderr)

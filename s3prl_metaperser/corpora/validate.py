@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 
 from tqdm import tqdm
@@ -10,9 +11,12 @@ from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
 from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Problem, Utterance
 from s3prl_metaperser.corpora.contents import heard_hash
+from s3prl_metaperser.errors import printable
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.
 LISTED = 20
+#: File names and labels come from elsewhere: no control sequences reach the terminal.
+_plain = functools.partial(printable, keep="")
 EQUAL = (
     "it sounds as {} does: one recording under two names. Training refuses them where a split would take them for two "
     "(datarc.equal_audio)."
@@ -143,8 +147,3 @@ def _rater_table(classes: tuple[str, ...], raters: dict[str, dict]) -> str:
     return "\n".join(
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in [head, *rows]
     )
-
-
-def _plain(text: str) -> str:
-    """File names and labels come from elsewhere: no control sequences reach the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

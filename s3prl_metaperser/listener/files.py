@@ -67,7 +67,7 @@ class Predictions:
 
     def as_text(self) -> str:
         """A line a file: the answer's classes with their probabilities, or its number."""
-        names = [printable(file) for file in self.files]
+        names = [printable(file, keep="") for file in self.files]
         width = max(map(len, names), default=0)
         lines = []
         for file, row, answer in zip(names, self.probabilities, self.answers, strict=True):
