@@ -1,6 +1,7 @@
 """``metaperser doctor``: what works here, and that what does not is said with what to do, and never a traceback."""
 
 import configparser
+import contextlib
 import json
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -11,7 +12,7 @@ from s3prl_metaperser import cli
 from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import METRICS
-from s3prl_metaperser.methods import SYSTEMS
+from s3prl_metaperser.methods import OUTPUTS, SYSTEMS
 from s3prl_metaperser.s3prl_plugin import doctor
 from s3prl_metaperser.s3prl_stack import compat
 from s3prl_metaperser.tasks import TASKS
@@ -137,6 +138,7 @@ TAKEN = {
     "s3prl_metaperser.metrics": ("metrics", "macro_f1"),
     "s3prl_metaperser.tasks": ("tasks", "personalized_emotion"),
     "s3prl_metaperser.label_sets": ("labels", "iemocap"),
+    "s3prl_metaperser.outputs": ("systems", "bias"),
 }
 
 
@@ -150,7 +152,9 @@ def test_a_plug_in_that_takes_a_built_in_name_is_one_error_that_names_both_packa
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: grabber\nVersion: 0.1\n")
     (info / "entry_points.txt").write_text(f"[{group}]\n{name} = grabber:X\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with CORPORA.read_again(), SYSTEMS.read_again(), METRICS.read_again(), TASKS.read_again(), LABEL_SETS.read_again():
+    with contextlib.ExitStack() as stack:
+        for registry in (CORPORA, SYSTEMS, OUTPUTS, METRICS, TASKS, LABEL_SETS):
+            stack.enter_context(registry.read_again())
         assert cli.main(["list", listed]) == 2
         said = capsys.readouterr().err
         broken = [finding for finding in doctor._plugins() if finding.state == "broken"]

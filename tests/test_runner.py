@@ -18,6 +18,7 @@ import yaml
 from safetensors import safe_open
 from small_demo import overrides, stored, train_command
 
+from s3prl_metaperser import cli
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
@@ -481,6 +482,9 @@ def test_vectors_by_name_give_the_result_of_the_upstream_that_made_them(tmp_path
     capsys.readouterr()
     assert launcher.main(train_command(tmp_path / "f", *given[2:], "-f", upstream="embeddings")) == 2
     assert "no learned weights to fine-tune" in capsys.readouterr().err
+    assert cli.main(["export", str(tmp_path / "b"), "--out", str(tmp_path / "model")]) == 2
+    assert "hears no audio" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
     np.savez(tmp_path / "v.npz", names=np.array([u.id for u in known[5:]]), values=values[5:])
     assert launcher.main(train_command(tmp_path / "c", *given, upstream="embeddings")) == 2
     assert "recordings have no vector of their own" in capsys.readouterr().err

@@ -33,6 +33,7 @@ from s3prl_metaperser.s3prl_stack.weights_files import is_address
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.storage.hashing import tensor_hash
 from s3prl_metaperser.storage.paths import steps_of
+from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.store import RECIPE
 
 
@@ -56,6 +57,11 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> Card:
     args = content["Args"]
     if getattr(args, "downstream", None) != DOWNSTREAM:
         raise UserError(f"{path} belongs to the downstream {getattr(args, 'downstream', None)!r}, not to {DOWNSTREAM}.")
+    if args.upstream in GIVEN:
+        raise UserError(
+            f"{path} goes by -u {args.upstream}, which knows recordings by name and hears no audio, a listener's clips "
+            "least of all. Train with the upstream that computed the vectors, and export that."
+        )
     system, registry = content.get("System", DEFAULT_SYSTEM), systems(args.upstream_trainable)
     if not registry.get(system).personalises:
         able = [name for name in registry.names() if registry.get(name).personalises]

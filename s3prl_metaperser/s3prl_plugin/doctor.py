@@ -37,7 +37,7 @@ LITTLE = 2 * 10**9
 #: Whatever other packages can add to.
 REGISTRIES = (
     *("corpora:CORPORA", "corpora.label_sets:LABEL_SETS", "methods:SYSTEMS", "methods:FINETUNED_SYSTEMS"),
-    *("evaluation.metrics:METRICS", "tasks:TASKS"),
+    *("methods:OUTPUTS", "evaluation.metrics:METRICS", "tasks:TASKS"),
 )
 WORDS = {"works": "works ", "note": "note  ", "broken": "BROKEN"}
 
