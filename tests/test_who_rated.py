@@ -122,7 +122,8 @@ def test_a_column_that_is_no_person_is_no_rater_unless_it_is_named(tmp_path, col
 
 
 @pytest.mark.parametrize(
-    "name", ["majority", "Gold", "consensus", "ground truth", "mean", "predicted", "unknown", "gold_standard_v2"]
+    "name",
+    ["majority", "Gold", "consensus", "ground truth", "mean", "predicted", "unknown", "gold_standard_v2", "gpt-4o"],
 )
 def test_a_rater_that_is_no_person_is_a_question_unless_named(tmp_path, name):
     content = f"file,rater,label\n1.wav,anna,sad\n1.wav,{name},sad\n"
@@ -149,7 +150,8 @@ def test_an_intended_emotion_in_brackets_is_no_rater(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "names", [("Val", "Dom", "Max"), ("label_anna", "label_ben", "label_carl"), ("r1", "r2", "r10")]
+    "names",
+    [("Val", "Dom", "Max"), ("label_anna", "label_ben", "label_carl"), ("r1", "r2", "r10"), ("A3GPT7X0", "Q2MV")],
 )
 def test_people_are_people(tmp_path, names):
     """Names of people that look a little like something else raise no question."""

@@ -53,8 +53,8 @@ def _made_of(words: str) -> re.Pattern:
 _FACT, _NO_RATER, _NO_COLUMN = map(_made_of, (_FACTS, f"{_FACTS}|{_MADE}", f"{_FACTS}|{_MADE}|{_OF_COLUMNS}"))
 # Whatever stands beside them: majority_excl_anna, anna_vs_consensus.
 _NEVER_A_NAME = re.compile(
-    "majority|consensus|groundtruth|goldstandard|goldlabel|aggregated?|adjudicated|predict(?:ed|ion)|gpt|wav2?vec|emotion2?vec"
-    "|wavlm"
+    "majority|consensus|groundtruth|goldstandard|goldlabel|aggregated?|adjudicated|predict(?:ed|ion)"
+    r"|\A(?:chat)?gpt|wav2?vec|emotion2?vec|wavlm"
 )
 # May stand for several people; with a number behind it, it is a pseudonym.
 _ANYBODY = {
