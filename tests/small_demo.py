@@ -11,7 +11,6 @@ SMALL = [
     "downstream_expert.evalrc.seeds=3",
     "downstream_expert.evalrc.validation_seeds=2",
     "downstream_expert.evalrc.steps=6",
-    "downstream_expert.evalrc.interval_draws=50",
     "downstream_expert.metarc.shots=8",
     "downstream_expert.metarc.inner_steps=2",
     "downstream_expert.initrc.total_steps=40",

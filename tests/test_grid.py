@@ -605,3 +605,11 @@ def test_a_cells_log_that_is_closed_can_be_thrown_away_without_a_word(tmp_path):
     log.flush()
     log.close()
     assert (tmp_path / "cell.log").read_text() == "said\n"
+
+
+def test_an_option_that_is_gone_is_said_once_and_neither_moves_nor_renames_a_cell(tmp_path, capsys):
+    old = expand(read_grid(write_grid(tmp_path, "downstream_expert.evalrc.interval_draws=2000", name="old")))
+    assert capsys.readouterr().err.count("not used any more") == 1
+    new = expand(read_grid(write_grid(tmp_path)))
+    assert [cell.path for cell in new] == [cell.path for cell in old]
+    assert "not used" not in capsys.readouterr().err

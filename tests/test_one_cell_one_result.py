@@ -134,7 +134,9 @@ def test_what_a_system_puts_in_force_is_no_change(tmp_path, trained):
 def test_a_result_of_another_cell_is_another_file(few, capsys, change, name):
     before = content(few)
     assert launcher.main(["-m", "evaluate", "-e", str(few), "-o", f"config.{E}.evalrc.{change}"]) == 0
-    assert f"result file: {few / name}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"result file: {few / name}" in said
+    assert said.count("not used any more") == ("interval_draws" in change)
     assert Result.read(few / name).episodes
     if name != "result_test.json":
         assert content(few)["result_test.json"] == before["result_test.json"]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from s3prl_metaperser.config.section import Affects, kinds_of, numbers_of, option, turned_off
+from s3prl_metaperser.config.section import Affects, kinds_of, not_used, numbers_of, option, turned_off
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
@@ -160,7 +160,7 @@ class EvaluationOptions:
     rate_factor: NotNegative = option(1.0, zero="1 leaves the inner rates as they were learned.")
     protocol: Literal["paper", "tuned"] = "paper"
     validation_seeds: Positive = 10
-    interval_draws: Positive = option(2000, affects="summary")  # of 0.1.0; intervals are computed without draws now
+    interval_draws: Positive | None = option(None, affects="summary", gone="intervals need no random draws now")
     verdicts: bool = option(True, affects="summary")
     trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
     controls: tuple[Literal["unadapted", "swapped", "mixed"], ...] = option((), affects="summary")
@@ -240,6 +240,19 @@ class Options:
         for name, advice in turned_off(self):
             if name not in known:
                 raise UserError(f"Bad value 0 for {source}.{name}: nothing would be learned. {advice}")
+
+    def not_used(self, but: Options | None = None) -> list[str]:
+        """A sentence for each given option that version 0.1.0 had and that is not used any more.
+
+        Args:
+            but: options of a run of then, which nobody has given now.
+
+        Examples:
+            >>> Options.from_config({"downstream_expert": {"evalrc": {"interval_draws": 60}}}).not_used()
+            ['downstream_expert.evalrc.interval_draws is not used any more: intervals need no random draws now.']
+        """
+        known = set() if but is None else set(not_used(but))
+        return [f"{name} is not used any more: {why}." for name, why in not_used(self) if (name, why) not in known]
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""

@@ -12,13 +12,14 @@ from typing import Any, Literal
 Affects = Literal["numbers", "summary", "speed", "files"]
 
 
-def option(default: Any, *, affects: Affects = "numbers", zero: str | None = None) -> Any:
+def option(default: Any, *, affects: Affects = "numbers", zero: str | None = None, gone: str | None = None) -> Any:
     """A field of a section with facts about its option; without it, an option changes numbers and may be 0.
 
     Args:
         zero: what to write in place of 0, with which nothing would be learned; a whole sentence.
+        gone: of an option that an earlier version had: why it is not used any more; None is its default.
     """
-    return dataclasses.field(default=default, metadata={"affects": affects, "zero": zero})
+    return dataclasses.field(default=default, metadata={"affects": affects, "zero": zero, "gone": gone})
 
 
 def turned_off(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -29,6 +30,16 @@ def turned_off(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from turned_off(value, f"{prefix}{each.name}.")
         elif (advice := each.metadata.get("zero")) and value == 0:
             yield f"{prefix}{each.name}", advice
+
+
+def not_used(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(``section.option``, why it is not used any more) of the options of an earlier version that have a value."""
+    for each in dataclasses.fields(section):
+        value = getattr(section, each.name)
+        if dataclasses.is_dataclass(value):
+            yield from not_used(value, f"{prefix}{each.name}.")
+        elif value is not None and (why := each.metadata.get("gone")):
+            yield f"{prefix}{each.name}", why
 
 
 def kinds_of(section: type, prefix: str = "") -> Iterator[tuple[str, Affects]]:

@@ -18,6 +18,7 @@ from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.grid.definition import Grid, Part, Upstream, axes_of, axis_options, check_axes, slug
 from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, not_for_numbers, options_of_cell, options_of_shared
 from s3prl_metaperser.methods.facts import Facts
+from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
@@ -218,6 +219,9 @@ def axis_value(cell: Cell, key: str) -> str:
     return cell.upstream.label if key == "upstream" else str(cell.axes.get(key, ""))
 
 
+_say_once = functools.cache(say)
+
+
 def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
     found, task = [], task_of(part.task)
     for scope, names in part.systems.items():
@@ -225,18 +229,20 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
         reader = {"downstream_expert": {"datarc": {"corpus": part.corpus}}}  # whose options may be among those given
         wanted = merged(merged(merged(base, part.options), changed), reader)
         try:
-            chosen = task.options_from(wanted, source="options").as_config()
+            options = task.options_from(wanted, source="options")
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
-        defaults, given = dict(flat(task.options.from_config(base).as_config())), dict(flat(chosen))
+        for line in options.not_used():
+            _say_once(f"{where}: {line}")
+        defaults, given = dict(flat(task.options.from_config(base).as_config())), dict(flat(options.as_config()))
         given |= {
             "downstream_expert.datarc.root": part.root,
             "downstream_expert.evalrc.protocol": part.protocol,
         }
-        options = {axis.name: axis.option for axis in axes_of(part.task)}
+        option_of = {axis.name: axis.option for axis in axes_of(part.task)}
         for upstream, name, *along in itertools.product(part.upstreams, names, *part.axes.values()):
             axes = dict(zip(part.axes, along, strict=True))
-            wanted = given | {options[axis]: value for axis, value in axes.items()}
+            wanted = given | {option_of[axis]: value for axis, value in axes.items()}
             config = _effective(defaults, wanted, part.task, scope, name)
             common = (part.protocol, part.seed, config, part.task)
             found.append(Cell(part.corpus, upstream, scope, name, axes, *common))

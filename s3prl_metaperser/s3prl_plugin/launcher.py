@@ -95,6 +95,8 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     config = _overridden(args, config, stored=past is not None)
     options = _task(args).options_from(config, stored=True)
     options.check_learning(but=past_options if args.mode != "train" else None)
+    for line in options.not_used(but=past_options):
+        say(line)
     if past is not None and args.mode == "train" and resumes:
         refuse_other_options(args, content["Config"], options, past)
     check_seed(args.seed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from s3prl_metaperser.config.options import merged
+from s3prl_metaperser.config.options import Options, merged
 from s3prl_metaperser.config.yaml_files import check_numbers, read_yaml
+from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.resources import downstream_folder
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
@@ -50,6 +51,9 @@ def _handing_over(mode: str, stock):
         if (file := getattr(self.args, "config", None)) and Path(file).is_file():
             check_numbers(file)  # s3prl has read it
         config = merged(read_yaml(shipped), self.config)
+        if not getattr(self.args, "past_exp", None):
+            for line in Options.from_config(config).not_used():
+                say(line)
         return getattr(MetaRunner(self.args, config), mode)(*args, **kwargs)
 
     vars(method)["hands_over"] = True
