@@ -25,11 +25,11 @@ from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET, SUGGESTED
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
+from s3prl_metaperser.evaluation.decided import decided_classes
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.metrics import METRICS, Metric, episode_scores, metrics_for
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Point, Raters, Result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
-from s3prl_metaperser.evaluation.trajectory import decided_classes
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 from small_demo import train_command
+from small_grid import write_grid
 
+from s3prl_metaperser import cli
 from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.s3prl_plugin import launcher
 
@@ -46,6 +48,16 @@ for main, command in [(cli.main, c) for c in {COMMANDS!r}] + [(launcher.main, ["
     assert "s3prl_metaperser.grid.status" in found, "the commands ran"
     heavy = {"torch", "torchaudio", "s3prl", "transformers", "scipy", "sklearn", "matplotlib"}
     assert not found & heavy
+
+
+def test_a_report_imports_neither_torch_nor_s3prl(tmp_path):
+    more = (f"downstream_expert.evalrc.{option}" for option in ("controls=[unadapted, swapped]", "trajectory=[0, 2]"))
+    grid = write_grid(tmp_path, *more, systems={"frozen": ["Linear-Few"]})
+    assert cli.main(["run", str(grid)]) == 0
+    code = "import sys; from s3prl_metaperser import cli; assert cli.main(['report', *sys.argv[1:]]) == 0"
+    found = modules_after(code, str(tmp_path / "results"), "--out", str(tmp_path / "report"))
+    assert (tmp_path / "report" / "tables" / "controls.csv").is_file(), "it has the tables that need predictions"
+    assert not found & {"torch", "torchaudio", "s3prl", "transformers", "sklearn"}
 
 
 def test_a_cell_whose_features_exist_imports_no_upstream(tmp_path):

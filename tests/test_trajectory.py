@@ -13,11 +13,12 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.decided import decided_classes, scored_trajectory
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Scored, intervals
-from s3prl_metaperser.evaluation.trajectory import decided_classes, scored_trajectory, trajectory
+from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 from s3prl_metaperser.s3prl_plugin import launcher

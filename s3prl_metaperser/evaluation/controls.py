@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.evaluation.decided import UNADAPTED
 from s3prl_metaperser.evaluation.meta_testing import Diverged, meta_test, predict_unadapted
 from s3prl_metaperser.evaluation.result import Control
 from s3prl_metaperser.evaluation.trajectory import point_of
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
-
-#: The control that uses no label at all.
-UNADAPTED = "unadapted"
 
 
 def tested_control(

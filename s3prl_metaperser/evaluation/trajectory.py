@@ -7,22 +7,17 @@ the system under the same options, those that the protocol ``tuned`` chose inclu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
 from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.evaluation.decided import decided_classes
 from s3prl_metaperser.evaluation.meta_testing import Diverged, EpisodeResult, meta_test
 from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
-from s3prl_metaperser.evaluation.result import Point, Result
-from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.result import Point
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 from s3prl_metaperser.methods.tuning import overridden
-
-#: What a point holds of each episode beside its metrics.
-LOSSES = ("loss", "support_loss")
 
 
 def trajectory(
@@ -34,9 +29,9 @@ def trajectory(
         steps: numbers of steps, in any order; 0 is the state before adaptation.
 
     Returns:
-        A point for each number of steps, in ascending order; ``predicted`` is :func:`decided_classes`. Where adaptation
-        diverges a point has ``steps`` and ``diverged`` alone. None where ``steps`` is empty or the system does not
-        adapt in steps.
+        A point for each number of steps, in ascending order; ``predicted`` is :func:`.decided_classes`. Where
+        adaptation diverges a point has ``steps`` and ``diverged`` alone. None where ``steps`` is empty or the system
+        does not adapt in steps.
     """
     if not steps or not system.adapts_in_steps:
         return None
@@ -63,46 +58,3 @@ def point_of(steps: int, results: Sequence[EpisodeResult], label_set: LabelSet, 
         support_loss=tuple(result.support_loss for result in results if result.support_loss is not None),
         predicted=tuple(tuple(decided_classes(r.probabilities, label_set, smoothing)) for r in results),
     )
-
-
-def decided_classes(probabilities: np.ndarray, label_set: LabelSet, smoothing: float = 0.0) -> list[int]:
-    """The classes that are decided (:meth:`.LabelSet.decide`) of each utterance, as the bits of a number: class c is
-    2 ** c.
-
-    Args:
-        probabilities: [Q, C].
-        smoothing: of the targets that the predictions were trained on.
-    """
-    decided = label_set.decide(probabilities, smoothing).astype(np.int64)
-    return (decided @ (1 << np.arange(decided.shape[1]))).tolist()
-
-
-def scored_trajectory(result: Result) -> dict[str, dict[int, list[Scored]]]:
-    """Rater -> number of steps -> its episodes with their predictions at that time, for the statistics.
-
-    Predictions are zeros and ones, whose metrics are those of the probabilities that they come from as far as they go
-    by decisions (:attr:`.Metric.of_decisions`). Points that diverged are left out.
-    """
-    found: dict[str, dict[int, list[Scored]]] = {rater: {} for rater in result.scored}
-    for point in result.trajectory or ():
-        if point.diverged is None:
-            for rater, episodes in with_decisions(result, point.predicted).items():
-                found[rater][point.steps] = episodes
-    return found
-
-
-def with_decisions(result: Result, predicted: Sequence[Sequence[int]]) -> dict[str, list[Scored]]:
-    """Rater -> its episodes with other predictions, of which only the decisions are known.
-
-    Args:
-        predicted: :func:`decided_classes` of each episode, in the order of the result's.
-    """
-    left = iter(predicted)  # the order of episodes is that of raters
-    return {
-        rater: [replace(e, probabilities=_bits(next(left), len(result.classes)), smoothing=0.0) for e in episodes]
-        for rater, episodes in result.scored.items()
-    }
-
-
-def _bits(numbers: Sequence[int], classes: int) -> np.ndarray:
-    return (np.asarray(numbers)[:, None] >> np.arange(classes) & 1).astype(np.float64)

@@ -6,11 +6,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from s3prl_metaperser.evaluation.compare import Comparison, compare
-from s3prl_metaperser.evaluation.controls import UNADAPTED
+from s3prl_metaperser.evaluation.decided import UNADAPTED, with_decisions
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell
-from s3prl_metaperser.evaluation.trajectory import with_decisions
 from s3prl_metaperser.report.gathered import PLACE, Study, headline, value
 from s3prl_metaperser.report.tables import Column, Table, Value
 

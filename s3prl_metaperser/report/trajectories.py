@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s3prl_metaperser.evaluation.decided import LOSSES, scored_trajectory
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Interval, intervals
 from s3prl_metaperser.evaluation.summary import Cell
-from s3prl_metaperser.evaluation.trajectory import LOSSES, scored_trajectory
 from s3prl_metaperser.report.drawing import MARKERS, Drawing, colours, finished, legend_below, new_figure, slug, style
 from s3prl_metaperser.report.gathered import PLACE, Study, headline, units, value
 from s3prl_metaperser.report.tables import Column, Table, Value

@@ -11,7 +11,8 @@ import torch
 
 from s3prl_metaperser.corpora.base import Corpus, Rating
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.controls import UNADAPTED, tested_control
+from s3prl_metaperser.evaluation.controls import tested_control
+from s3prl_metaperser.evaluation.decided import UNADAPTED
 from s3prl_metaperser.evaluation.result import Control
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support, System
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
