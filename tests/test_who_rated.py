@@ -151,7 +151,12 @@ def test_an_intended_emotion_in_brackets_is_no_rater(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    [("Val", "Dom", "Max"), ("label_anna", "label_ben", "label_carl"), ("r1", "r2", "r10"), ("A3GPT7X0", "Q2MV")],
+    [
+        ("Val", "Dom", "Max"),
+        ("label_anna", "label_ben", "label_carl"),
+        ("r1", "r2", "r10"),
+        ("A3GPT7X0", "AQ2MV", "B1"),
+    ],
 )
 def test_people_are_people(tmp_path, names):
     """Names of people that look a little like something else raise no question."""
