@@ -14,6 +14,7 @@ from s3prl_metaperser.protocol.episodes import frozen_fold, make_episodes
 from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable, steps_per_epoch
 from s3prl_metaperser.protocol.pools import draw_pools
 from s3prl_metaperser.protocol.splits import make_split
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
@@ -90,6 +91,18 @@ def test_pools_that_cannot_be_are_errors_that_say_what_to_lower(options, message
 def test_options_of_pools_are_checked(value, message):
     with pytest.raises(UserError, match=message):
         Options.from_config({"downstream_expert": {"datarc": {"pools": value}}})
+
+
+def test_where_k_others_are_asked_too_raters_with_less_than_twice_k_are_said(corpus):
+    for combined, said in ((True, []), (False, ["have fewer ratings than 2 K=48"])):
+        metarc = {"combined_set": combined, "shots": 24}
+        workspace = Workspace(Options.from_config({"downstream_expert": {"metarc": metarc}}), corpus)
+        rated = workspace.split.ratings_of("train")
+        assert sum(len(mine) < 48 for mine in rated.values()) == 6
+        assert all(len(mine) > 24 for mine in rated.values())
+        notes = [line for line in workspace.describe() if "episodes hold" in line]
+        assert len(notes) == len(said)
+        assert all(text in note for text, note in zip(said, notes, strict=True))
 
 
 def test_a_split_by_pools_keeps_test_and_validation_raters_out_of_training(corpus):

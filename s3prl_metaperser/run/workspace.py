@@ -382,13 +382,17 @@ class Workspace:
         lines += [f"note: {problem.path}: {problem.what}" for problem in corpus.problems[:MOST_NOTES]]
         if (more := len(corpus.problems) - MOST_NOTES) > 0:
             lines.append(f"note: and {more} more notes on the corpus; `metaperser validate` lists them")
-        shots = self.options.downstream_expert.metarc.shots
+        metarc = self.options.downstream_expert.metarc
+        k, wanted = ("K", metarc.shots) if metarc.combined_set else ("2 K", 2 * metarc.shots)  # others for the query
         rated = {rater: len(mine) for rater, mine in sorted(split.ratings_of("train").items())}
-        few = [rater for rater, count in rated.items() if count < shots]
+        few = [rater for rater, count in rated.items() if count < wanted]
         lines += said_of(
             few,
-            lambda rater: f"has {rated[rater]} ratings, fewer than K={shots}: its episodes hold {rated[rater]}",
-            lambda: f"have fewer ratings than K={shots}: their episodes hold what they have",
+            lambda rater: (
+                f"has {rated[rater]} ratings, fewer than {k}={wanted}: its episodes hold "
+                f"{rated[rater] if metarc.combined_set else max(1, rated[rater] // 2)}"
+            ),
+            lambda: f"have fewer ratings than {k}={wanted}: their episodes hold what they have",
         )
         return [*lines, *split.notes, *(f"note: {doubt}" for doubt in split.doubts)]
 
