@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
 from s3prl_metaperser.config.section import Affects, kinds_of, not_used, numbers_of, option, turned_off
-from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Whole, build
+from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Share, Whole, build
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
 #: Whose further keys are options that the corpus's reader declares; see :meth:`Options.from_config`.
@@ -114,7 +114,7 @@ class MetaOptions:
     initialisation: bool = True
     combined_set: bool = True
     derivative_annealing: bool = True
-    annealed_fraction: Fraction = 0.3
+    annealed_fraction: Share = 0.3
     annealing_scope: Literal["training", "adaptation"] = "training"
     lslr: bool = True
     lslr_lr: NotNegative | None = option(None, zero="With lslr: false the inner rates stay as they are.")

@@ -162,6 +162,7 @@ Whole = Annotated[int, at_least(0), at_most(LARGEST_INTEGER)]
 Positive = Annotated[int, at_least(1), at_most(LARGEST_INTEGER)]
 NotNegative = Annotated[float, at_least(0)]
 Fraction = Annotated[float, below(1)]
+Share = Annotated[float, at_least(0), at_most(1)]
 Filled = Annotated[str, filled]
 
 

@@ -257,7 +257,7 @@ for _name, _summary in _ROWS.items():
 
 
 def _neighbour(name: str, target: str, summary: str, colour: str, **metarc: bool | float) -> None:
-    """A meta-learner that starts where Meta-PerSER does; its outer loss is taken on other samples."""
+    """Meta-PerSER from the initialisation, its outer loss on other samples, with something else changed."""
     fixed = {"initialisation": True, "combined_set": False, **metarc}
     options = {f"{EXPERT}.metarc.{option}": value for option, value in fixed.items()}
     own = dataclasses.replace(_META, summary=summary, colour=colour, fixed=options)
@@ -265,3 +265,12 @@ def _neighbour(name: str, target: str, summary: str, colour: str, **metarc: bool
 
 
 _neighbour("Meta-Rates", "meta_learners:MetaRates", "inner rates meta-learned, theta is not", "#a6761d", lslr=True)
+_neighbour(
+    "FOMAML",
+    "meta_perser:MetaPerSER",
+    "meta-learned without second-order gradients",
+    "#7570b3",
+    derivative_annealing=True,
+    annealed_fraction=1.0,
+)
+_neighbour("ANIL", "meta_learners:ANIL", "the inner loop adapts the classifier alone", "#66a61e")

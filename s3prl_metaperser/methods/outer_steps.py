@@ -18,7 +18,7 @@ class OuterSteps:
         selected: that it went through.
         total: of the whole training.
         second_order: of the selected ones, those with a second-order gradient.
-        annealed: whether derivative annealing was on.
+        annealed: whether derivative annealing was on, and was to end.
     """
 
     selected: int
@@ -46,4 +46,4 @@ def outer_steps(facts: Facts, config: Mapping[str, Any], selected: int) -> Outer
     inner, annealed = metarc["inner_steps"], metarc["derivative_annealing"]
     how = {"annealed": annealed, "fraction": metarc["annealed_fraction"], "scope": metarc["annealing_scope"]}
     taken = sum(any(second_order_steps(step, total, inner, **how)) for step in range(1, selected + 1))
-    return OuterSteps(selected, total, taken, annealed)
+    return OuterSteps(selected, total, taken, annealed and metarc["annealed_fraction"] < 1)
