@@ -209,6 +209,15 @@ def test_a_report_computed_by_hand(tmp_path):
     assert exit_status(report) == 1
 
 
+def test_of_a_corpus_that_names_no_speakers_none_is_counted(tmp_path):
+    write_wav(tmp_path / "a.wav")
+    (tmp_path / "ratings.csv").write_text("file,rater,label\na.wav,r1,happy\n")
+    corpus = load_corpus("ratings_csv", tmp_path)
+    assert "1 utterances, unknown speakers, 1 raters" in format_report(
+        corpus, validation_report(corpus, progress=False)
+    )
+
+
 def test_the_text_shows_every_number_of_the_report(tmp_path):
     corpus = load_corpus("iemocap", small_release(tmp_path))
     text = format_report(corpus, validation_report(corpus, progress=False))

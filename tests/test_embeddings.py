@@ -1,6 +1,7 @@
 """``-u embeddings``: vectors that were computed elsewhere, matched to recordings by name."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash
 
 IDS = ["s1/a", "s1/b", "s2/c"]
@@ -120,3 +122,9 @@ def test_audio_outside_the_corpus_is_refused_and_the_identity_is_the_files(tmp_p
     one = checkpoint_hash("embeddings", str(tmp_path / "v.npz"))
     built(tmp_path, values=VALUES + 1)
     assert checkpoint_hash("embeddings", str(tmp_path / "v.npz")) != one
+
+
+def test_a_model_of_vectors_says_that_it_hears_nothing_before_it_asks_for_weights():
+    card = SimpleNamespace(upstream=SimpleNamespace(name="embeddings"))
+    with pytest.raises(UserError, match="M was trained on -u embeddings, which hears no audio"):
+        find_upstream(card, "M")

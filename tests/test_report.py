@@ -809,6 +809,9 @@ def test_many_raters_are_shown_by_how_their_scores_are_spread(tmp_path, label_se
     worse = 100 * np.mean([gain < -0.02 for gain in gains])
     assert list(map(float, list(shown.values())[-3:])) == pytest.approx([*shares, worse])
     assert row(tmp_path / "out", "raters", system="Linear-Zero")["% improved"] == ""
+    curve = rows(tmp_path / "out", "adaptation")[0]
+    assert curve["nats"], "a mean, and"
+    assert curve["nats low"] == curve["nats high"] == "", "no interval, since results keep this mean alone"
     text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
     assert "p20" not in text.partition("Where the numbers come from")[0].partition("Tables")[2]
 

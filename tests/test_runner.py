@@ -558,7 +558,9 @@ def test_what_is_uploaded_names_no_path_rater_or_recording_and_makes_the_same_mo
     assert not [secret for secret in secrets if any(secret.encode() in data for data in uploaded.values())]
     assert sorted(path.name for path in (tmp_path / "exp").iterdir()) == ["dev-best.ckpt", "log.log"]
     (tmp_path / "dev-best.ckpt").write_bytes(uploaded["dev-best.ckpt"])
-    theirs, own = export(tmp_path / "dev-best.ckpt", tmp_path / "theirs"), export(trained, tmp_path / "own")
+    theirs, own = (
+        export(*each).card for each in ((tmp_path / "dev-best.ckpt", tmp_path / "theirs"), (trained, tmp_path / "own"))
+    )
     assert theirs.sha256 == own.sha256
     assert theirs.training.train_raters == own.training.train_raters
 

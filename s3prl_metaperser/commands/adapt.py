@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.commands.common import add_model, add_rater_options, add_table_options, at_least, label_options
+from s3prl_metaperser.commands.common import (
+    add_model,
+    add_rater_options,
+    add_table_options,
+    at_least,
+    label_options,
+    weights,
+)
 from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.storage.paths import user_path
 
@@ -83,5 +90,5 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
     print(fit.table() if fit else "cross-validation: skipped")
     for warning in warned:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"next: {metaperser('predict', out)} FILES...")
+    print(f"next: {metaperser('predict', out, *weights(arguments))} FILES...")
     return 0

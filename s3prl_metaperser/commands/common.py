@@ -43,6 +43,12 @@ def add_model(parser: argparse.ArgumentParser, help: str) -> None:
     )
 
 
+def weights(arguments: argparse.Namespace) -> list[str]:
+    """The upstream's weights and configuration as they were given, for a command that is printed."""
+    given = (("-k", arguments.upstream_ckpt), ("-g", arguments.upstream_model_config))
+    return [word for option, file in given if file for word in (option, file)]
+
+
 def add_rater_options(parser: argparse._ActionsContainer) -> None:
     """What says whose labels a table has; see :func:`label_options`."""
     parser.add_argument("--rater-column", metavar="NAME", help="the column that says who rated, if its name does not")

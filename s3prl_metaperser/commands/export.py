@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from s3prl_metaperser.run.shown_commands import launcher, metaperser
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = user_path(arguments.out)
     with held(beside(out), f"--out {out}"):
-        card = export(user_path(arguments.experiment), out, licence=arguments.licence)
+        card, needs = export(user_path(arguments.experiment), out, licence=arguments.licence)
     upstream = card.upstream
     print(f"{out}: {card.system} ({card.scope}), upstream {upstream.name}, {TENSORS} and {CARD}")
     if card.metrics is None:
@@ -35,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"The card has no metrics: this checkpoint has no result_test.json. Make one: {evaluating}",
             file=sys.stderr,
         )
-    if upstream.source and not upstream.source[0].startswith("http"):
-        print(f"to use it, the upstream's weights are also needed: -k {upstream.source[0]}")
-    print(f"next: {metaperser('adapt', out, '--ratings', 'my_ratings.csv', '--out', 'LISTENER')}")
-    print(f"or:   {metaperser('listen', out, '--clips', 'DIR')}")
+    if needs:
+        print(f"to use it, the upstream's weights are also needed: {shlex.join(needs)}")
+    print(f"next: {metaperser('adapt', out, '--ratings', 'my_ratings.csv', *needs, '--out', 'LISTENER')}")
+    print(f"or:   {metaperser('listen', out, '--clips', 'DIR', *needs)}")
     return 0

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from s3prl_metaperser.commands.common import add_model, add_rater_options, add_table_options, label_options, positive
+from s3prl_metaperser.commands.common import (
+    add_model,
+    add_rater_options,
+    add_table_options,
+    label_options,
+    positive,
+    weights,
+)
 from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.storage.paths import user_path
 
@@ -79,6 +86,6 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{done} labelled clips in {session.file.path}")
     if done:
         root = [] if session.file.path.parent.resolve() == clips.resolve() else ["--root", clips]
-        given = [arguments.model, "--ratings", session.file.path, *root, "--out", "LISTENER"]
+        given = [arguments.model, "--ratings", session.file.path, *root, *weights(arguments), "--out", "LISTENER"]
         print(f"next: {metaperser('adapt', *given)}")
     return 0

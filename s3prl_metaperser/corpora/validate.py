@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
-from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Problem, Utterance
+from s3prl_metaperser.corpora.base import FEWEST_RATERS, UNKNOWN_SPEAKER, Corpus, Problem, Utterance
 from s3prl_metaperser.corpora.contents import heard_hash
 from s3prl_metaperser.errors import printable
 
@@ -40,7 +40,7 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
         Plain data, ready for JSON, with the keys
 
         - ``label_set``: what raters may answer (:meth:`.LabelSet.as_dict`)
-        - ``utterances``, ``speakers``: how many
+        - ``utterances``, ``speakers``: how many; speakers 0 where the corpus names none
         - ``raters``: id -> ``{"utterances": n, "ticks": {class: n}}``
         - ``dropped``: reason -> how many were left out
         - ``merged``: ``"label -> class"`` -> how many ticks the label set merged so
@@ -52,7 +52,7 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
     return {
         "label_set": corpus.label_set.as_dict(),
         "utterances": len(corpus.utterances),
-        "speakers": len({utterance.speaker for utterance in corpus.utterances}),
+        "speakers": len({utterance.speaker for utterance in corpus.utterances} - {UNKNOWN_SPEAKER}),
         "raters": corpus.rater_summary(),
         "dropped": dict(corpus.dropped),
         "merged": dict(corpus.merged),
@@ -69,7 +69,8 @@ def format_report(corpus: Corpus, report: dict) -> str:
     """The report as text for a terminal."""
     blocks = [
         f"{_plain(corpus.name)} at {_plain(str(corpus.root))}: {report['utterances']} utterances, "
-        f"{report['speakers']} speakers, {len(report['raters'])} raters\nlabel set {_plain(str(corpus.label_set))}",
+        f"{report['speakers'] or 'unknown'} speakers, {len(report['raters'])} raters\n"
+        f"label set {_plain(str(corpus.label_set))}",
         _rater_table(corpus.classes, report["raters"]),
     ]
     for title, counted in (("Merged", report["merged"]), ("Left out", report["dropped"])):

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,7 +37,19 @@ from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.store import RECIPE
 
 
-def export(experiment: Path, out: Path, *, licence: str | None = None) -> Card:
+class Exported(NamedTuple):
+    """What :func:`export` has written.
+
+    Attributes:
+        card: the model's.
+        needs: what a command on the model also needs, by the paths that training was given: ``["-k", FILE]``, or empty.
+    """
+
+    card: Card
+    needs: list[str]
+
+
+def export(experiment: Path, out: Path, *, licence: str | None = None) -> Exported:
     """Write the selected checkpoint of an experiment as a model folder.
 
     Args:
@@ -46,10 +58,11 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> Card:
         licence: the model's, for the card.
 
     Returns:
-        The card.
+        The card, and the files that the model is used with.
 
     Raises:
-        UserError: no experiment of this downstream, a system that cannot personalise, or ``out`` is in use.
+        UserError: no experiment of this downstream, a system that cannot personalise, an upstream that hears no audio,
+            or ``out`` is in use.
     """
     check_new(out)
     path = _checkpoint(experiment)
@@ -95,7 +108,14 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> Card:
         listener=None,
     )
     write_folder(out, card, tensors)
-    return card
+    return Exported(card, _needs(args))
+
+
+def _needs(args: argparse.Namespace) -> list[str]:
+    """What s3prl does not download: weights, a configuration; names alone where they are no longer there."""
+    given = (("-k", args.upstream_ckpt), ("-g", args.upstream_model_config))
+    files = ((option, file) for option, file in given if file and not is_address(file))
+    return [word for option, file in files for word in (option, file if Path(file).exists() else Path(file).name)]
 
 
 def _checkpoint(experiment: Path) -> Path:

@@ -10,6 +10,7 @@ from s3prl_metaperser.listener.card import Card
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls
 from s3prl_metaperser.s3prl_stack.hub_index import check_upstream, hub_index, s3prl_version
 from s3prl_metaperser.s3prl_stack.weights_files import local_name
+from s3prl_metaperser.upstream.hubconf import GIVEN
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,10 +29,15 @@ def find_upstream(
         device: where to build it.
 
     Raises:
-        UserError: weights are missing, cannot be obtained, or are not those of the card.
+        UserError: weights are missing, cannot be obtained, or are not those of the card; or it hears no audio.
     """
     wanted, name = card.upstream, card.upstream.name
     check_upstream(name)
+    if name in GIVEN:
+        raise UserError(
+            f"{where} was trained on -u {name}, which hears no audio: it can predict no clip. Train on the upstream "
+            "that computed the vectors, and export that."
+        )
     entry, of = hub_index()[name], ", ".join(wanted.source) or "no file"
     if entry.needs == "ckpt" and not ckpt:
         raise UserError(f"{where} needs the weights of its upstream {name} ({of}): add -k FILE.")

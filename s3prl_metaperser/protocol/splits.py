@@ -255,7 +255,8 @@ def _utterances(
     if sessions in ([], [""]):
         raise UserError(
             f"Corpus {corpus.name!r} at {corpus.root} has no sessions, and the unseen scenario is split by "
-            "them. Add a column 'session' to files.csv and set datarc.test_sessions."
+            f"them. Choose {' or '.join(HELD_OUT)}; or, where the corpus is read from ratings.csv, add a column "
+            "'session' to files.csv and set datarc.test_sessions."
         )
     if not test_sessions:
         raise UserError(

@@ -104,8 +104,9 @@ def comparison_table(question: Question, study: Study) -> Table:
     return study.table(
         question.key,
         question.title,
-        f"Differences (of percent in points) on the same episodes of the same {study.units}, with the 95 % interval "
-        "of each comparison alone and at the level of Holm's procedure; p alone and after Holm's correction over the "
+        f"Differences (in points where a metric is in percent) on the same episodes of the same {study.units}, with "
+        "the 95 % interval of each comparison alone and at the level of Holm's procedure; p alone and after Holm's "
+        "correction over the "
         f"comparisons of one setting and metric. “Told apart”: the corrected p is below 0.05. “—”: fewer than "
         f"{FEWEST_RATERS} {study.units}, too few for a verdict.",
         (

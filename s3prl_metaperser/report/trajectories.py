@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from s3prl_metaperser.evaluation.statistics import Interval, intervals
 from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.report.drawing import MARKERS, Drawing, colours, finished, legend_below, new_figure, slug, style
 from s3prl_metaperser.report.gathered import PLACE, Study, headline, units, value
-from s3prl_metaperser.report.tables import Column, Table, Value
+from s3prl_metaperser.report.tables import Absent, Column, Table, Value
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -35,7 +35,7 @@ class Curve:
         steps: ascending; those that all of the cell's raters have.
         metrics: those with values at each of ``steps``; the label set's primary one, where it has, comes first.
         spans: name of a metric -> an interval for each of ``steps``; of no width where only the mean is known, since
-            results keep decisions alone of these predictions.
+            results keep decisions alone of these predictions. Tables show such a mean without an interval.
         losses: ``loss`` and ``support_loss`` -> the mean over episodes, then raters, for each of ``steps``.
         left_out: numbers of steps that some rater lacks or at which adaptation to one diverges.
     """
@@ -86,7 +86,7 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
     for curve in found:
         for index, number in enumerate(curve.steps):
             note = study.incomplete(curve.cell)
-            scores = [value(m, curve.spans[m.name][index] if m in curve.metrics else None, note) for m in metrics]
+            scores = [_score(m, curve.spans[m.name][index] if m in curve.metrics else None, note) for m in metrics]
             losses = [Value(curve.losses[name][index], decimals=3) for name in LOSSES]
             rows.append(
                 (curve.cell.scenario, curve.cell.upstream, curve.cell.system, str(number), *scores, *losses),
@@ -94,8 +94,8 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
     return study.table(
         "adaptation",
         f"Adaptation over its steps, K={study.shots}",
-        f"{units(metrics)} With 95 % intervals for further raters and utterances (of no width where results keep the "
-        "mean alone), after so many steps on the K support samples; 0 is before adaptation. Losses: class-balanced "
+        f"{units(metrics)} With 95 % intervals for further raters and utterances (not where results keep the mean "
+        "alone), after so many steps on the K support samples; 0 is before adaptation. Losses: class-balanced "
         "cross-entropy, means over episodes, then raters.",
         (
             *PLACE,
@@ -107,6 +107,11 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
         grouped=3,
         notes=_left_out(found),
     )
+
+
+def _score(metric: Metric, span: Interval | None, note: str) -> Value | Absent:
+    found = value(metric, span, note)
+    return found if metric.of_decisions or isinstance(found, Absent) else replace(found, low=None, high=None)
 
 
 def trajectory_figures(found: Sequence[Curve], study: Study) -> list[Drawing]:
