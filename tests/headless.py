@@ -58,7 +58,7 @@ class Page:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def until(self, script: str, seconds: float = 20.0) -> None:
+    def until(self, script: str, seconds: float = 300.0) -> None:
         """Wait until an expression is true; across page loads, which lose the context that was asked."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

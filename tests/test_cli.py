@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from corpora_fixtures import rating, write_iemocap, write_ratings_csv
@@ -10,11 +9,12 @@ from corpora_fixtures import rating, write_iemocap, write_ratings_csv
 from s3prl_metaperser.cli import main
 
 
-def test_help_answers_within_a_second_and_without_torch():
-    begun = time.monotonic()
-    code = "import sys; from s3prl_metaperser import cli; cli.build_parser(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    assert time.monotonic() - begun < 1
+def test_help_needs_no_torch_and_few_modules():
+    code = "import sys; from s3prl_metaperser import cli; cli.build_parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = done.stdout.split()
+    assert "torch" not in modules
+    assert len(modules) < 400, "each of them is time that help takes"
 
 
 def test_list_names_systems_corpora_and_upstreams(capsys):

@@ -245,7 +245,7 @@ with new_folder(Path(sys.argv[1]) / "corpus") as folder, new_file(Path(sys.argv[
     (folder / "half").write_text("half")
     file.write_text("half")
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(3000)
 """
 
 

@@ -199,7 +199,7 @@ def test_a_job_holds_its_gpu_until_it_ends(tmp_path):
 def test_a_job_ends_with_the_process_that_started_it(tmp_path):
     job = (
         "from s3prl_metaperser.grid.engines.tied import end_with_parent as end; import os, time; end();"
-        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(3000)"
     )
     engine = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {job!r}])"
     with subprocess.Popen([sys.executable, "-c", engine]) as process:
@@ -334,7 +334,7 @@ def test_snakemake_takes_a_path_as_it_stands(tmp_path, monkeypatch, capfd):
     assert capfd.readouterr().out.count("rule system:") == 2
 
 
-def _until(condition, seconds=20.0):
+def _until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end

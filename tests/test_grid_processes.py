@@ -91,7 +91,7 @@ def _ended_in_its_middle(grid, results, draw, ending, jobs):
     """Whether a run could be sent a signal before it was over by itself."""
     before = len(list(results.rglob(RESULT)))
     process = start(grid, results, "--jobs", jobs)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while time.monotonic() < limit and process.poll() is None:
         if len(list(results.rglob(RESULT))) > before and list(results.rglob("states-*.ckpt")):
             break
@@ -99,7 +99,7 @@ def _ended_in_its_middle(grid, results, draw, ending, jobs):
     time.sleep(draw.uniform(0.0, 0.4))
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, ending)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     if process.returncode == 0:
         return False
     if ending == signal.SIGINT:

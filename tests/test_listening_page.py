@@ -63,7 +63,7 @@ class Visitor:
         assert "HttpOnly" in answer.headers["Set-Cookie"]
 
     def ask(self, method, path, body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.server_port, timeout=300)
         headers = {"Host": self.host, "Cookie": getattr(self, "cookie", ""), **headers}
         connection.putrequest(method, path, skip_host=True)
         for name, value in headers.items():
@@ -89,7 +89,7 @@ class Visitor:
         )
 
     def settle(self):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 300
         while (view := self.session.view()).busy or len(view.average) + len(view.unreadable) < len(self.session.clips):
             assert time.monotonic() < deadline
             time.sleep(0.01)

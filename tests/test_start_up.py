@@ -71,6 +71,22 @@ def test_a_cell_whose_features_exist_imports_no_upstream(tmp_path):
     assert not found & {"transformers", "fairseq", "scipy.stats"}
 
 
+def test_a_run_says_what_it_is_before_torch_is_imported(tmp_path):
+    """Which takes seconds on a busy machine."""
+    code = """
+import sys
+from s3prl_metaperser.s3prl_plugin import launcher
+launcher.say = lambda line: sys.exit()
+try:
+    launcher.main(sys.argv[1:])
+except SystemExit:
+    pass
+else:
+    raise AssertionError("it said nothing")
+"""
+    assert "torch" not in modules_after(code, *train_command(tmp_path / "exp", "-v", "Linear-Zero"))
+
+
 def test_a_head_is_made_without_half_of_torchs_compiler_and_leaves_the_global_generator_alone():
     code = "import torch; from s3prl_metaperser.meta.model import Head; Head(1, 3, 4, 5, torch.Generator())"
     assert "sympy" not in modules_after(code)
