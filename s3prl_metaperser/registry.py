@@ -14,10 +14,12 @@ import importlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from s3prl_metaperser.errors import UserError, shown, unknown_name
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 _OWN = "s3prl-metaperser"
 T = TypeVar("T")
@@ -39,6 +41,8 @@ class _Points(Protocol):  # Python 3.12 and newer have another class for it than
 @functools.lru_cache(maxsize=1)
 def _installed(path: tuple[str, ...]) -> _Points:
     """Entry points of all packages on ``path``, read once: it takes milliseconds, and there are many registries."""
+    from importlib import metadata  # half of what --help would import
+
     return metadata.entry_points()
 
 
