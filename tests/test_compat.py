@@ -98,11 +98,12 @@ def test_the_lazy_hub_offers_exactly_the_functions_of_the_real_one():
             if inspect.isfunction(value) and value.__module__.endswith("hubconf") and name[0] != "_"
         }
         assert len(functions) > 150
-        assert set(functions) == set(hub.options()), set(functions) ^ set(hub.options())
+        own = {"whisper_local", "embeddings"}
+        assert set(functions) | own == set(hub.options()), (set(functions) | own) ^ set(hub.options())
         assert all(getattr(hub, name) is value for name, value in functions.items())
-        assert {"options", *functions} == set(dir(hub))
+        assert {"options", *functions, *own} == set(dir(hub))
         ours = hub.options(only_registered_ckpt=True)
-        assert set(ours) == set(real.options(only_registered_ckpt=True)) & set(functions)
+        assert set(ours) - own == set(real.options(only_registered_ckpt=True)) & set(functions)
         print("same")
     """
     assert in_a_fresh_process(code) == "same"

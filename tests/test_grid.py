@@ -407,7 +407,7 @@ def test_a_failing_cell_is_recorded_and_the_rest_goes_on(tmp_path, capsys):
     assert main(["run", str(grid), "--device", "cpu", *bad]) == 1
     said = capsys.readouterr()
     assert "2 cells: 1 done (1 now, 0 before), 1 failed" in said.out
-    assert "metaperser status" in said.out
+    assert f"status {grid}" in said.out
     assert said.err.count("failed: Meta-PerSER on demo") == 1
     error = json.loads(next((tmp_path / "results").rglob(ERROR)).read_text())
     assert "Traceback" in error["traceback"]

@@ -190,8 +190,8 @@ def test_an_option_that_training_went_by_cannot_be_changed_by_evaluating(changed
 def test_an_option_of_meta_testing_can_be_changed_and_the_result_says_so(changed, capsys):
     folder, where = changed
     status, _ = evaluated(folder, where, capsys, "config.downstream_expert.evalrc.steps=3")
-    result = json.loads((folder / "exp/result_test.json").read_text())
     assert status == 0
+    result = json.loads((folder / "exp/result_test-steps3.json").read_text())
     assert result["cell"]["steps"] == result["options"]["downstream_expert"]["evalrc"]["steps"] == 3
 
 

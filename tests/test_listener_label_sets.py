@@ -188,7 +188,7 @@ def test_answers_are_counted_and_written_as_given():
         (SIX, True, "True is not a label. Expected one of anger, disgust"),
         (SIX, "", "'' names no class. Expected one of anger"),
         (SCALE, 0, "'0' is not on the scale. Expected one number from 1 to 10"),
-        (SCALE, float("nan"), "not on the scale"),
+        (SCALE, float("nan"), "nan names no class. Expected a number from 1 to 10"),
         (SCALE, None, "None is not a label. Expected a number from 1 to 10"),
         (SHARES, {"calm": 0.9, "tense": 0.9}, "sum to 1.8"),
         (SHARES, {}, "names no class. Expected shares of calm, tense, cheerful"),
