@@ -204,7 +204,8 @@ def test_a_stock_downstream_uploads_only_where_the_whole_folder_is_asked_for(tmp
 
 
 def test_what_our_own_runs_never_take_from_a_checkpoint(tmp_path):
-    content = torch.load(checkpoint(tmp_path, hub="huggingface", push_to_hf_hub=True, hf_hub_org="evil", bad=1))
+    given = {"hub": "huggingface", "push_to_hf_hub": True, "hf_hub_org": "evil", "bad": 1}
+    content = torch.load(checkpoint(tmp_path, downstream="personalized_emotion", **given))
     args = launcher.build_parser().parse_args(["-m", "evaluate"])
     merged, _ = launcher._resumed(args, ["-m", "evaluate"], content, tmp_path / "states-1.ckpt")
     assert (merged.hub, merged.push_to_hf_hub, merged.hf_hub_org) == ("torch", False, None)
