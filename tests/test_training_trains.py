@@ -185,6 +185,16 @@ def test_a_grid_on_a_missing_device_makes_no_folder(tmp_path, capsys):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_run_that_is_refused_leaves_no_empty_folder(tmp_path, capsys):
+    missing = ("downstream_expert.datarc.corpus=ratings_csv", f"downstream_expert.datarc.root={tmp_path / 'none'}")
+    assert launcher.main(train_command(tmp_path / "exp", options=missing)) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    assert launcher.main(train_command(tmp_path / "mine", options=missing)) == 2
+    assert (tmp_path / "mine").is_dir(), "a folder that was there stays"
+
+
 LEARNED = "metarc.inner_lr=1e-45"  # rates that are learned leave where they start
 FIXED = f"{LEARNED},,config.downstream_expert.metarc.lslr=false"
 

@@ -7,7 +7,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -41,6 +41,18 @@ def one_writer(folder: Path) -> contextlib.AbstractContextManager[None]:
     if os.environ.get("RANK", "0") != "0":  # the leader holds it for all
         return contextlib.nullcontext()
     return held(folder / LOCK, f"The experiment folder {folder}")
+
+
+@contextlib.contextmanager
+def leaving_nothing_empty(folder: Path, new: bool) -> Iterator[None]:
+    """Take a ``new`` folder away again where the block fails before it has written anything but its lock."""
+    try:
+        yield
+    except BaseException:
+        if new and os.environ.get("RANK", "0") == "0" and {path.name for path in folder.iterdir()} <= {LOCK}:
+            (folder / LOCK).unlink(missing_ok=True)
+            folder.rmdir()
+        raise
 
 
 class Experiment:

@@ -108,12 +108,14 @@ def run(args: argparse.Namespace, argv: list[str]) -> int:
     if args.mode == "inference" and past is not None:  # writes nothing
         _run(args, config, options)
         return 0
-    from s3prl_metaperser.run.experiment import one_writer
+    from s3prl_metaperser.run.experiment import leaving_nothing_empty, one_writer
 
     if past is None:
         args.expdir = str(_explicit_folder(args) or _default_folder(args, options))
-    with one_writer(Path(args.expdir)):
-        if seen != _stamp(past) or (past is None and resumes and steps_of(Path(args.expdir))):
+    folder = Path(args.expdir)
+    new = not folder.exists()
+    with one_writer(folder), leaving_nothing_empty(folder, new):
+        if seen != _stamp(past) or (past is None and resumes and steps_of(folder)):
             raise UserError(f"{args.expdir} has just been written by another process. Run the same command again.")
         if past is None:
             _put_aside_earlier(args)
