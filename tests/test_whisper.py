@@ -245,6 +245,7 @@ def test_other_files_and_folders_are_refused_with_what_to_give(files, model, tmp
     (tmp_path / "empty").mkdir()
     (tmp_path / "has").mkdir()
     (tmp_path / "has" / "tiny.en.pt").write_bytes(b"x")
+    np.savez(tmp_path / "v.npz", names=np.array(["a"]), values=np.zeros((1, 3)))
     torch.save({"model": {}}, tmp_path / "other.pt")
     torch.save({"dims": {"n_audio_head": 2}, "model_state_dict": {"decoder.x": torch.zeros(2)}}, tmp_path / "part.pt")
     write_openai(model, tmp_path / "dims.pt", n_audio_layer=3)
@@ -255,6 +256,8 @@ def test_other_files_and_folders_are_refused_with_what_to_give(files, model, tmp
         ("part.pt", "no weights of an encoder"),
         ("dims.pt", "says n_audio_layer: 3, its weights have 2"),
         ("nowhere", "there is no such file or folder"),
+        ("has/tiny.en.pt", "cannot be read as a checkpoint of Whisper"),
+        ("v.npz", "Vectors by name are -u embeddings"),
     ):
         with pytest.raises(UserError, match=message):
             built(tmp_path / given)

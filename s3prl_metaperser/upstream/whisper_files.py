@@ -9,6 +9,7 @@ All become tensors under the names of :class:`.whisper.Encoder`, which are Huggi
 
 from __future__ import annotations
 
+import pickle
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -141,7 +142,14 @@ def read_encoder(path: Path) -> EncoderWeights:
 
 
 def _openai(path: Path) -> EncoderWeights:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        vectors = " Vectors by name are -u embeddings." if path.suffix == ".npz" else ""
+        raise UserError(
+            f"-k {path} cannot be read as a checkpoint of Whisper ({shown(str(error).splitlines()[0], 120)}). Give "
+            f"OpenAI's .pt file, or a folder of Hugging Face's or CTranslate2's.{vectors}"
+        ) from None
     dims, state = (content.get(key) if isinstance(content, dict) else None for key in ("dims", "model_state_dict"))
     if not isinstance(dims, dict) or not isinstance(state, dict):
         folder = f" Of Hugging Face's give the folder: -k {path.parent}." if (path.parent / _CONFIG).is_file() else ""
