@@ -152,16 +152,17 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
     assert launcher.main(train_command(folder, "-v", "Linear-Few", options=options)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
     clean = stored(folder / "result_test.json")
-    honest, asked = Workspace.labels, []
+    honest, asked = Workspace.labels_by_rater, []
 
     def poisoned(self, role, rows):
         asked.append(role)
-        labels = honest(self, role, rows)
+        found = honest(self, role, rows)
         if role != "test":
-            return labels
-        return dataclasses.replace(labels, counts=labels.counts[:, ::-1], targets=labels.targets[:, ::-1].copy())
+            return found
+        turned = {"counts": lambda own: own.counts[:, ::-1], "targets": lambda own: own.targets[:, ::-1].copy()}
+        return {r: dataclasses.replace(own, **{k: turn(own) for k, turn in turned.items()}) for r, own in found.items()}
 
-    monkeypatch.setattr(Workspace, "labels", poisoned)
+    monkeypatch.setattr(Workspace, "labels_by_rater", poisoned)
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
     other = stored(folder / "result_test.json")
     assert "test" in asked
