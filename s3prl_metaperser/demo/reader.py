@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from s3prl_metaperser.config.validator import Positive, Whole
 from s3prl_metaperser.corpora import iemocap, ratings_csv
-from s3prl_metaperser.corpora.base import Corpus, Rating, Utterance
+from s3prl_metaperser.corpora.base import Corpus, Rating, Suggestions, Utterance
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.demo import crowd
 from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
-from s3prl_metaperser.demo.script import write_script
+from s3prl_metaperser.demo.script import Turn, write_script
 from s3prl_metaperser.demo.write import crowd_file
 
 
@@ -59,36 +60,41 @@ def labels_only(options: Mapping[str, Any]) -> Corpus:
         return _crowd_labels(options)
     turns = write_script(intended_prior(options["raters"]), seed=options["seed"], utterances=options["utterances"])
     drawn = draw_ratings(rater_models(options["raters"]), turns, seed=options["seed"])
-    nowhere = Path("no-audio")
-    made = [Utterance(t.utterance, nowhere, t.speaker, f"Ses{t.session:02d}", math.nan) for t in turns]
     ratings = [
         Rating(name, rater, iemocap.LABEL_SET.in_order(ticks))  # the order in which the reader finds them
         for name, chosen in drawn.items()
         for rater, ticks in chosen.items()
     ]
-    return Corpus(
-        "demo",
-        nowhere,
-        iemocap.LABEL_SET,
-        tuple(sorted(made, key=lambda u: u.id)),
-        tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
-        suggested=iemocap.SUGGESTED,
-    )
+    names = {turn.utterance: turn.utterance for turn in turns}
+    return _without_audio(iemocap.LABEL_SET, turns, names, ratings, iemocap.SUGGESTED)
 
 
 def _crowd_labels(options: Mapping[str, Any]) -> Corpus:
-    seed, nowhere = options["seed"], Path("no-audio")
+    seed = options["seed"]
     turns = write_script(crowd.intended_prior(), seed=seed, utterances=options["utterances"])
     answers = crowd.draw_answers(crowd.raters_of(options["raters"], len(turns), seed=seed), turns, seed=seed)
     names = {turn.utterance: str(PurePosixPath(crowd_file(turn)).with_suffix("")) for turn in turns}
-    made = [Utterance(names[t.utterance], nowhere, t.speaker, f"Ses{t.session:02d}", math.nan) for t in turns]
     ratings = [Rating(names[u], rater, (label,)) for u, given in answers.items() for rater, label in given.items()]
+    return _without_audio(crowd.LABEL_SET, turns, names, ratings, Suggestions())
+
+
+def _without_audio(
+    label_set: LabelSet, turns: list[Turn], names: Mapping[str, str], ratings: list[Rating], suggested: Suggestions
+) -> Corpus:
+    """The corpus as its reader gives it, but for the audio.
+
+    Args:
+        names: utterance of a turn -> its id in the corpus.
+    """
+    nowhere = Path("no-audio")
+    made = [Utterance(names[t.utterance], nowhere, t.speaker, f"Ses{t.session:02d}", math.nan) for t in turns]
     return Corpus(
         "demo",
         nowhere,
-        crowd.LABEL_SET,
+        label_set,
         tuple(sorted(made, key=lambda u: u.id)),
         tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
+        suggested=suggested,
     )
 
 

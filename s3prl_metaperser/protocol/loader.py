@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from s3prl_metaperser.config.options import MetaOptions
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.protocol.episodes import EpisodeList
@@ -224,6 +225,36 @@ def steps_per_epoch(labels: Mapping[str, LabelTable], shots: int, raters_per_ste
     if raters_per_step is not None and raters_per_step < len(labels):
         return -(-len(labels) // raters_per_step)
     return max(-(-len(table.utterances) // shots) for table in labels.values())
+
+
+def training_loader(
+    labels: Mapping[str, LabelTable],
+    metarc: MetaOptions,
+    *,
+    seed: int,
+    epoch: int,
+    skip: int,
+    num_workers: int = 0,
+    audio: Callable[[str], np.ndarray] | None = None,
+) -> DataLoader:
+    """The outer steps of one epoch (:func:`steps_per_epoch`), but for its first ``skip``.
+
+    Args:
+        labels: training rater -> labelled utterances.
+        audio: as in :class:`EpisodicDataset`.
+    """
+    per_epoch = steps_per_epoch(labels, metarc.shots, metarc.raters_per_step)
+    dataset = EpisodicDataset(
+        labels,
+        shots=metarc.shots,
+        combined_set=metarc.combined_set,
+        raters_per_step=metarc.raters_per_step,
+        seed=seed,
+        first_step=epoch * per_epoch + skip + 1,
+        steps=per_epoch - skip,
+        audio=audio,
+    )
+    return episodic_loader(dataset, num_workers)
 
 
 def episodic_loader(dataset: EpisodicDataset | FrozenEpisodeDataset, num_workers: int = 0) -> DataLoader:

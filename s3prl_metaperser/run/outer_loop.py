@@ -14,7 +14,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import validation_loss
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.movement import Watched
-from s3prl_metaperser.protocol.loader import EpisodeBatch, EpisodicDataset, episodic_loader, steps_per_epoch
+from s3prl_metaperser.protocol.loader import EpisodeBatch, steps_per_epoch, training_loader
 from s3prl_metaperser.protocol.splits import in_role
 from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 
@@ -92,16 +92,8 @@ def training_batches(options: Options, task: TrainingTask, done: int, total: int
     per_epoch = steps_per_epoch(task.raters, metarc.shots, metarc.raters_per_step)
     while done < total:
         epoch, skip = divmod(done, per_epoch)
-        dataset = EpisodicDataset(
-            task.raters,
-            shots=metarc.shots,
-            combined_set=metarc.combined_set,
-            raters_per_step=metarc.raters_per_step,
-            seed=task.seed,
-            first_step=done + 1,
-            steps=per_epoch - skip,
-        )
-        for batch in episodic_loader(dataset, workers):
+        batches = training_loader(task.raters, metarc, seed=task.seed, epoch=epoch, skip=skip, num_workers=workers)
+        for batch in batches:
             if done >= total:
                 return
             done += 1

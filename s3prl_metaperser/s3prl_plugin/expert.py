@@ -17,11 +17,11 @@ from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.protocol.episodes import EpisodeList
 from s3prl_metaperser.protocol.loader import (
     EpisodeBatch,
-    EpisodicDataset,
     FrozenEpisodeDataset,
     LabelTable,
     episodic_loader,
     steps_per_epoch,
+    training_loader,
 )
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.run.testing import ROLES
@@ -100,18 +100,15 @@ class DownstreamExpert(nn.Module):
         """
         data = self.options.downstream_expert.datarc
         if split == "train":
-            metarc = self.options.downstream_expert.metarc
-            training = EpisodicDataset(
+            return training_loader(
                 self._train_labels,
-                shots=metarc.shots,
-                combined_set=metarc.combined_set,
-                raters_per_step=metarc.raters_per_step,
+                self.options.downstream_expert.metarc,
                 seed=self.seed,
-                first_step=epoch * self.steps_per_epoch + skip + 1,
-                steps=self.steps_per_epoch - skip,
+                epoch=epoch,
+                skip=skip,
+                num_workers=data.num_workers,
                 audio=self._audio,
             )
-            return episodic_loader(training, data.num_workers)
         if split not in ROLES:
             raise unknown_name("split", split, ["train", *ROLES])
         role = ROLES[split]

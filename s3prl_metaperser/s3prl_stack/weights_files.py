@@ -113,7 +113,7 @@ def check_pretrained_folder(name: str, ckpt: str) -> None:
     if not any(file.suffix in _WEIGHTS for file in folder.iterdir()):
         raise UserError(f"-k {ckpt}: the folder has no weights (*.safetensors or *.bin).")
     settings = [
-        _read_settings(folder / file) for file in (*_SETTINGS, *sorted(f.name for f in folder.glob("*.index.json")))
+        _safe_settings(folder / file) for file in (*_SETTINGS, *sorted(f.name for f in folder.glob("*.index.json")))
     ]
     _check_fits(name, folder, *settings[:2])
 
@@ -141,14 +141,24 @@ def _check_fits(name: str, folder: Path, config: dict[str, Any], extractor: dict
         )
 
 
-def _read_settings(file: Path) -> dict[str, Any]:
-    """A configuration, which could make transformers fetch classes or kernels and run them."""
+def read_settings(file: Path) -> dict[str, Any]:
+    """A configuration beside weights.
+
+    Raises:
+        UserError: it cannot be read, or holds no keys and values.
+    """
     try:
         settings = read_json(file)
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {file} as JSON ({shown(str(error))}). Copy it again.") from None
     if not isinstance(settings, dict):
         raise UserError(f"{file} holds no settings: expected keys and values. Copy it again.")
+    return settings
+
+
+def _safe_settings(file: Path) -> dict[str, Any]:
+    """A configuration, which could make transformers fetch classes or kernels and run them."""
+    settings = read_settings(file)
     for key, value in settings.items():
         if key in ("auto_map", "custom_pipelines") or ("attn_implementation" in key and "/" in str(value)):
             raise UserError(

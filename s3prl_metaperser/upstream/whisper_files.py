@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.storage.json_files import read_json
+from s3prl_metaperser.s3prl_stack.weights_files import read_settings
 
 _CONFIG, _EXTRACTOR, _CT2 = "config.json", "preprocessor_config.json", "model.bin"
 _CT2_NAME = b"WhisperSpec\0"
@@ -119,7 +119,7 @@ def read_encoder(path: Path) -> EncoderWeights:
         UserError: none of the three forms, damaged, quantised, or not what its own configuration says.
     """
     if path.is_dir():
-        if (path / _CONFIG).is_file() and "model_type" in (config := _settings(path / _CONFIG)):
+        if (path / _CONFIG).is_file() and "model_type" in (config := read_settings(path / _CONFIG)):
             return _hugging_face(path, config)
         if (path / _CT2).is_file():
             return _ctranslate2(path / _CT2)
@@ -173,7 +173,7 @@ def _hugging_face(folder: Path, config: Mapping[str, Any]) -> EncoderWeights:
     names = {"mels": "num_mel_bins", "positions": "max_source_positions", "size": "d_model"}
     _compare(found, config, **names, layers="encoder_layers", inner="encoder_ffn_dim")
     if (folder / _EXTRACTOR).is_file():
-        extractor = _settings(folder / _EXTRACTOR)
+        extractor = read_settings(folder / _EXTRACTOR)
         for key, value in {**_FRONT_END, "feature_size": found.mels}.items():
             if extractor.get(key, value) != value:
                 raise UserError(f"{folder / _EXTRACTOR} says {key}: {shown(extractor[key])}; Whisper has {value} here.")
@@ -185,7 +185,7 @@ def _pretrained(folder: Path) -> dict[str, Any]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         files = [folder / name]
         if (index := folder / f"{name}.index.json").is_file() and not files[0].is_file():
-            parts = _settings(index).get("weight_map")
+            parts = read_settings(index).get("weight_map")
             files = (
                 [folder / Path(str(part)).name for part in sorted(set(parts.values()))]
                 if isinstance(parts, dict)
@@ -319,13 +319,3 @@ def _compare(found: EncoderWeights, said: Mapping[str, Any], **names: str) -> No
                 f"-k {found.source}: its configuration says {key}: {shown(said[key])}, its weights have "
                 f"{getattr(found, attribute)}. They do not belong together; copy or convert the model again."
             )
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path} as JSON ({shown(str(error))}). Copy it again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no settings. Copy it again.")
-    return found
