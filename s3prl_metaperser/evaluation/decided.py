@@ -5,7 +5,7 @@ Reports read them: nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,24 +38,26 @@ def scored_trajectory(result: Result) -> dict[str, dict[int, list[Scored]]]:
     Predictions are zeros and ones, whose metrics are those of the probabilities that they come from as far as they go
     by decisions (:attr:`.Metric.of_decisions`). Points that diverged are left out.
     """
-    found: dict[str, dict[int, list[Scored]]] = {rater: {} for rater in result.scored}
+    own = result.scored
+    found: dict[str, dict[int, list[Scored]]] = {rater: {} for rater in own}
     for point in result.trajectory or ():
         if point.diverged is None:
-            for rater, episodes in with_decisions(result, point.predicted).items():
+            for rater, episodes in with_decisions(own, point.predicted).items():
                 found[rater][point.steps] = episodes
     return found
 
 
-def with_decisions(result: Result, predicted: Sequence[Sequence[int]]) -> dict[str, list[Scored]]:
+def with_decisions(own: Mapping[str, Sequence[Scored]], predicted: Sequence[Sequence[int]]) -> dict[str, list[Scored]]:
     """Rater -> its episodes with other predictions, of which only the decisions are known.
 
     Args:
-        predicted: :func:`decided_classes` of each episode, in the order of the result's.
+        own: rater -> its episodes with their own predictions (:attr:`.Result.scored`).
+        predicted: :func:`decided_classes` of each episode, in the order of these.
     """
     left = iter(predicted)  # the order of episodes is that of raters
     return {
-        rater: [replace(e, probabilities=_bits(next(left), len(result.classes)), smoothing=0.0) for e in episodes]
-        for rater, episodes in result.scored.items()
+        rater: [replace(e, probabilities=_bits(next(left), e.probabilities.shape[1]), smoothing=0.0) for e in episodes]
+        for rater, episodes in own.items()
     }
 
 

@@ -59,7 +59,8 @@ def controls_table(study: Study) -> Table | None:
 def _compared(cell: Cell, files: Sequence[Result], metric: str) -> Iterator[tuple[str, Comparison]]:
     """Each control that all of a cell's results have, minus the cell."""
     names = [control.name for control in files[0].controls or ()]
-    own: dict[str, Sequence[Scored]] = {rater: episodes for r in files for rater, episodes in r.scored.items()}
+    scored = [result.scored for result in files]
+    own: dict[str, Sequence[Scored]] = {rater: episodes for mine in scored for rater, episodes in mine.items()}
     cells, renamed = {cell: own}, {}
     for name in names:
         there = [control for r in files for control in r.controls or () if control.name == name]
@@ -67,7 +68,7 @@ def _compared(cell: Cell, files: Sequence[Result], metric: str) -> Iterator[tupl
             continue
         other = dataclasses.replace(cell, system=f"{cell.system}: {name}")
         renamed[other.system] = name
-        pairs = zip(files, there, strict=True)
-        cells[other] = {rater: e for r, c in pairs for rater, e in with_decisions(r, c.predicted).items()}
+        pairs = zip(scored, there, strict=True)
+        cells[other] = {rater: e for mine, c in pairs for rater, e in with_decisions(mine, c.predicted).items()}
     for comparison in compare(cells, cell.system, metric=metric):
         yield renamed[comparison.first], comparison
