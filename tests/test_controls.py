@@ -19,7 +19,7 @@ from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.run import controls as run_controls
 from s3prl_metaperser.run.controls import controls, other_labels
 
-EVERY = ("unadapted", "swapped", "mixed")
+EVERY = ("unadapted", "swapped", "mixed", "consensus", "shuffled")
 
 
 @pytest.fixture
@@ -84,6 +84,21 @@ def test_mixed_labels_are_of_the_same_clips_and_never_the_listeners_own(tested):
     assert len(raters) > 3
 
 
+def test_consensus_labels_are_all_others_answers_on_the_same_clips_and_shuffled_ones_the_listeners_own(tested):
+    _, workspace, (drawn,), *_ = tested
+    corpus, clips = workspace.corpus, by_clip(workspace.corpus)
+    moved = 0
+    for episode in drawn.episodes:
+        together = other_labels("consensus", drawn.rater, episode, workspace.split, corpus, clips)
+        assert set(together) == {r for clip in episode.support for r in clips[clip] if r.rater != drawn.rater}
+        own = {clip: next(r.ticks for r in clips[clip] if r.rater == drawn.rater) for clip in episode.support}
+        dealt = other_labels("shuffled", drawn.rater, episode, workspace.split, corpus, clips)
+        assert [rating.utterance for rating in dealt] == list(episode.support)
+        assert sorted(rating.ticks for rating in dealt) == sorted(own.values())
+        moved += sum(rating.ticks != own[rating.utterance] for rating in dealt)
+    assert moved > len(drawn.episodes)
+
+
 def test_a_system_that_uses_no_label_is_the_same_under_every_control(tested):
     own, found = tested[0]("Linear-Zero")
     for control in found.values():
@@ -99,17 +114,19 @@ def test_most_frequent_is_the_others_mean_label_then(tested):
     _, found = run("Most-Frequent")
     corpus, names = workspace.corpus, list(workspace.corpus.classes)
     weights = task.class_weights.double().numpy()
-    for name in ("swapped", "mixed"):
+    for name in EVERY[1:]:
         losses = []
         for episode, known in zip(drawn.episodes, data, strict=True):
             ratings = other_labels(name, drawn.rater, episode, workspace.split, corpus, by_clip(corpus))
-            ticks = np.array([[(c in r.ticks) / len(r.ticks) for c in names] for r in ratings])
+            clips = [[r for r in ratings if r.utterance == clip] for clip in {r.utterance for r in ratings}]
+            ticks = np.array([[sum(c in r.ticks for r in clip) for c in names] for clip in clips])
+            ticks = ticks / ticks.sum(1, keepdims=True)
             mean = (0.95 * ticks + 0.05 * (1 - ticks) / 8).mean(0)
             targets = known.query_labels.targets.astype(np.float64)
             losses.append(-((targets @ weights) * (targets @ np.log(mean))).mean())
         np.testing.assert_allclose(found[name].loss, losses, rtol=1e-4)
     np.testing.assert_allclose(found["unadapted"].shots, 0)
-    assert found["swapped"].shots == found["mixed"].shots == 8
+    assert {found[name].shots for name in EVERY[1:]} == {8}
 
 
 def test_what_adapts_is_another_with_others_labels(tested):
@@ -138,13 +155,14 @@ def test_a_gain_is_called_personal_only_where_swapped_and_mixed_labels_are_worse
         for episode, bits in zip(content["episodes"], known, strict=True):  # its own answers: one class, far above 1/9
             episode["probabilities"] = [[float(bit == 1 << c) for c in range(9)] for bit in bits]
         content["controls"] = [
-            {"name": n, "shots": 32, "predicted": p} for n, p in (("swapped", drawn), ("mixed", worse))
+            {"name": n, "shots": 32, "predicted": p}
+            for n, p in (("swapped", drawn), ("mixed", worse), ("consensus", known), ("shuffled", drawn))
         ]
         path.write_text(json.dumps(content))
     (study,) = gather(tmp_path)[0].studies()
     table = controls_table(study)
     rows = {(row[2], row[3]): row for row in table.rows}
-    assert len(rows) == 4
+    assert len(rows) == 8
     assert rows["Linear-Few", "mixed"][4].mean == 0
     assert rows["Meta-PerSER", "mixed"][4].high < 0
     (note,) = table.notes

@@ -163,7 +163,9 @@ class EvaluationOptions:
     interval_draws: Positive | None = option(None, affects="summary", gone="intervals need no random draws now")
     verdicts: bool = option(True, affects="summary")
     trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
-    controls: tuple[Literal["unadapted", "swapped", "mixed"], ...] = option((), affects="summary")
+    controls: tuple[Literal["unadapted", "swapped", "mixed", "shuffled", "consensus"], ...] = option(
+        (), affects="summary"
+    )
 
 
 @dataclass(frozen=True)

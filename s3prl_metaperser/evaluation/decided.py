@@ -16,6 +16,8 @@ from s3prl_metaperser.evaluation.statistics import Scored
 
 #: The control that uses no label at all.
 UNADAPTED = "unadapted"
+#: Those with other people's own labels: what is lost with either of them, and only that, is personal.
+OF_OTHERS = ("swapped", "mixed")
 #: What a point of a trajectory holds of each episode beside its metrics.
 LOSSES = ("loss", "support_loss")
 

@@ -174,7 +174,7 @@ class Point:
 class Control:
     """The same episodes without labels, or with others'; lists have one item an episode, in their order."""
 
-    name: str  # unadapted, swapped or mixed (docs/protocols.md)
+    name: str  # unadapted, swapped, mixed, consensus or shuffled (docs/protocols.md)
     shots: Count  # labels in the place of K
     diverged: str | None = None  # where adaptation diverges: how; then there is nothing else
     metrics: dict[str, tuple[float, ...]] = field(default_factory=dict)  # metric -> its value on each episode

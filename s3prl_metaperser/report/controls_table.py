@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from s3prl_metaperser.evaluation.compare import Comparison, compare
-from s3prl_metaperser.evaluation.decided import UNADAPTED, with_decisions
+from s3prl_metaperser.evaluation.decided import OF_OTHERS, with_decisions
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell
@@ -32,7 +32,8 @@ def controls_table(study: Study) -> Table | None:
             lost = value(metric, comparison.difference, signed=True)
             p = Value(comparison.p_holm, decimals=3, positive=True)
             rows.append((cell.scenario, cell.upstream, cell.system, name, lost, corrected, p))
-        if others := [comparison for name, comparison in found if name != UNADAPTED]:
+        others = [comparison for name, comparison in found if name in OF_OTHERS]
+        if len(others) == len(OF_OTHERS):
             personal = all(each.told_apart and metric.better(0.0, each.difference.mean) for each in others)
             verdicts.append(f"{cell.system} ({cell.scenario}): {'yes' if personal else 'not shown'}")
     if not rows:
@@ -41,7 +42,9 @@ def controls_table(study: Study) -> Table | None:
         "controls",
         f"{headline(metric)} with labels that are not the listener's",
         f"Differences (of percent in points) to the same system with the {study.unit}'s own K labels, on the same "
-        "query samples: without adaptation; with another's labels; with labels of many others on the same clips. "
+        "query samples: without adaptation (unadapted); with another's labels (swapped); on the same clips with labels "
+        "of many others (mixed), with all others' together (consensus), and with the own ones in another order "
+        "(shuffled). "
         "95 % intervals of each comparison alone and at the level of Holm's procedure over the controls of one system.",
         (
             *PLACE,
@@ -50,7 +53,7 @@ def controls_table(study: Study) -> Table | None:
             Column("p (Holm)"),
         ),
         rows,
-        notes=[f"Personal, that is, worse with every kind of others' labels: {'; '.join(verdicts)}."]
+        notes=[f"Personal, that is, worse with swapped and with mixed labels: {'; '.join(verdicts)}."]
         if verdicts
         else [],
     )

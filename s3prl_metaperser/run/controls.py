@@ -1,10 +1,11 @@
-"""Whose labels? The test episodes again, with labels that are not the listener's (docs/protocols.md, "Controls").
+"""Whose labels? The test episodes again, with labels that are not the listener's own (docs/protocols.md, "Controls").
 
 A gain that stays with them is not personal. Query samples, and how they are scored, stay as they are.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -49,18 +50,26 @@ def controls(
 def other_labels(
     control: str, rater: str, episode: Episode, split: Split, corpus: Corpus, by_clip: Mapping[str, Sequence[Rating]]
 ) -> list[Rating]:
-    """The ratings that take the place of an episode's K support samples; fewer where there are no more.
+    """The ratings that take the place of an episode's K support samples; of fewer clips where there are no more.
 
     Args:
         control: ``swapped``: all of one other listener, on as many clips. With one test rater it is the fold's
             validation rater, on clips of the rater's own that are not queried; with several the test rater who stands
             half their number further, on any that are not queried. ``mixed``: on the same K clips, each of another
-            rater, drawn from all others who rated it.
+            rater, drawn from all others who rated it. ``consensus``: on the same K clips, each of all others who rated
+            it. ``shuffled``: the listener's own K answers, dealt out anew among the same K clips.
         by_clip: utterance -> its ratings.
     """
     draw = numpy_generator("control", control, split.scenario, split.fold, rater, episode.seed)
-    if control == "mixed":
+    if control == "shuffled":
+        answers = {rating.utterance: rating for rating in split.ratings_of("test")[rater]}
+        dealt = draw.permutation(len(episode.support))
+        pairs = zip(episode.support, (episode.support[place] for place in dealt), strict=True)
+        return [dataclasses.replace(answers[other], utterance=clip) for clip, other in pairs]
+    if control in ("mixed", "consensus"):
         others = [[each for each in by_clip[clip] if each.rater != rater] for clip in episode.support]
+        if control == "consensus":
+            return [each for rated in others for each in rated]
         return [rated[draw.integers(len(rated))] for rated in others if rated]
     tested, queried = split.ratings_of("test"), set(episode.query)
     if len(tested) > 1:
@@ -89,15 +98,17 @@ def _with_other_labels(
         for each in episodes
         for episode in each.episodes
     ]
-    shots = min(map(len, drawn))
+    clips = [list(dict.fromkeys(rating.utterance for rating in ratings)) for ratings in drawn]
+    shots = min(map(len, clips))
     if not shots:
         raise UserError(
             f"evalrc.controls: {control} needs others' labels on clips of each test rater, and for some episode there "
             "are none. Leave it out."
         )
     smoothing, found = workspace.options.downstream_expert.datarc.smoothing, []
-    for ratings, known in zip(drawn, data, strict=True):
-        labels = LabelTable.from_ratings(ratings[:shots], prepared.rows, corpus.label_set, smoothing)
+    for ratings, those, known in zip(drawn, clips, data, strict=True):
+        kept = [rating for rating in ratings if rating.utterance in those[:shots]]
+        labels = LabelTable.from_ratings(kept, prepared.rows, corpus.label_set, smoothing)
         targets = torch.from_numpy(labels.targets).to(known.support.targets.device)
         support = Support(prepared.values[labels.rows], targets, known.support.seed)
         found.append(EpisodeData(support, known.query, known.query_labels))
