@@ -10,6 +10,7 @@ import pytest
 import s3prl_metaperser
 from s3prl_metaperser.corpora import CORPORA, LABEL_SETS
 from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.generalise import GENERALISERS
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
 from s3prl_metaperser.tasks import TASKS
 
@@ -27,6 +28,7 @@ ROOMS = (
     "upstream",
     "meta",
     "methods",
+    "generalise",
     "evaluation",
     "tasks",
     "report",
@@ -133,6 +135,7 @@ def test_only_the_start_of_a_run_touches_the_global_random_state():
 #: Where a room's registry is filled.
 TABLES = {
     *("corpora/__init__.py", "corpora/label_sets.py", "methods/__init__.py", "evaluation/metrics.py"),
+    "generalise/__init__.py",
     "tasks/__init__.py",
 }
 #: The same word, said for another reason.
@@ -150,7 +153,7 @@ OTHER_MEANINGS = {
 def own_files() -> dict[str, set[str]]:
     """Every registered name, and the files that may say it besides the tables."""
     found: dict[str, set[str]] = {name: set() for name in METRICS}
-    for registry in (CORPORA, LABEL_SETS, SYSTEMS, FINETUNED_SYSTEMS, TASKS):
+    for registry in (CORPORA, LABEL_SETS, SYSTEMS, FINETUNED_SYSTEMS, GENERALISERS, TASKS):
         for name in registry:
             module = registry.module(name).removeprefix("s3prl_metaperser.")
             found.setdefault(name, set()).add(module.replace(".", "/") + ".py")

@@ -13,7 +13,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_type_hints
 
-from s3prl_metaperser.config.section import Affects, kinds_of, not_used, numbers_of, option, turned_off
+from s3prl_metaperser.config.section import (
+    Affects,
+    as_dict,
+    kinds_of,
+    not_used,
+    numbers_of,
+    option,
+    settable,
+    turned_off,
+)
 from s3prl_metaperser.config.validator import Fraction, NotNegative, Positive, Share, Whole, build
 from s3prl_metaperser.errors import UserError, did_you_mean, shown
 
@@ -258,7 +267,7 @@ class Options:
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""
-        config = json.loads(json.dumps(dataclasses.asdict(self)))
+        config = json.loads(json.dumps(as_dict(self)))
         datarc = config["downstream_expert"]["datarc"]
         datarc |= datarc.pop("reader_options")
         return config
@@ -281,7 +290,7 @@ def _with_reader_options(cls: type[Options], config: Any, source: str) -> Any:
     expert = config.get("downstream_expert") if isinstance(config, Mapping) else None
     datarc = expert.get("datarc") if isinstance(expert, Mapping) else None
     of_data = get_type_hints(get_type_hints(cls)["downstream_expert"])["datarc"]
-    common = [f.name for f in dataclasses.fields(of_data) if f.name != "reader_options"]
+    common = [f.name for f in settable(of_data) if f.name != "reader_options"]
     if not isinstance(expert, Mapping) or not isinstance(datarc, Mapping) or set(datarc) <= set(common):
         return config
     corpus, where = str(datarc.get("corpus", DataOptions.corpus)), f"{source}.downstream_expert.datarc"

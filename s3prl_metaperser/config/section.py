@@ -22,6 +22,11 @@ def option(default: Any, *, affects: Affects = "numbers", zero: str | None = Non
     return dataclasses.field(default=default, metadata={"affects": affects, "zero": zero, "gone": gone})
 
 
+def left_out(default: Any) -> Any:
+    """A field of a common section that has no meaning for a task: it cannot be set, and no file shows it."""
+    return dataclasses.field(default=default, init=False, metadata={"affects": None})
+
+
 def turned_off(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """(``section.option``, what to write instead) of the options that are 0 where nothing is learned with 0."""
     for each in dataclasses.fields(section):
@@ -42,10 +47,21 @@ def not_used(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{each.name}", why
 
 
+def settable(section: Any) -> Iterator[dataclasses.Field]:
+    """The fields of a section, or of its class, that can be set: a task leaves out what has no meaning for it."""
+    return (each for each in dataclasses.fields(section) if each.init)
+
+
+def as_dict(section: Any) -> dict[str, Any]:
+    """A section with those below it as nested mappings; only what can be set."""
+    values = {each.name: getattr(section, each.name) for each in settable(section)}
+    return {name: as_dict(value) if dataclasses.is_dataclass(value) else value for name, value in values.items()}
+
+
 def kinds_of(section: type, prefix: str = "") -> Iterator[tuple[str, Affects]]:
     """(``section.option``, what it can change) of a dataclass of options."""
     hints = typing.get_type_hints(section)
-    for each in dataclasses.fields(section):
+    for each in settable(section):
         if dataclasses.is_dataclass(hints[each.name]):
             yield from kinds_of(hints[each.name], f"{prefix}{each.name}.")
         elif (

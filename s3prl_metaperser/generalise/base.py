@@ -1,0 +1,141 @@
+"""What a system of domain generalisation is: one gradient a step, from one batch of several sources."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from s3prl_metaperser.config.domain_options import DomainOptions
+from s3prl_metaperser.generalise.model import DomainModel
+from s3prl_metaperser.methods.facts import Facts
+from s3prl_metaperser.protocol.domain_batches import DomainBatch, Inputs
+from s3prl_metaperser.seeding import torch_generator
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a system may know of the sources besides batches.
+
+    Attributes:
+        names: of the D sources; their order is that of :attr:`.DomainBatch.domains`.
+        classes: C names.
+        counts: training samples of each source and class, int64 [D, C].
+        seed: of the trial's training; batches and held-out speakers have seeds of their own.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    counts: np.ndarray
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step says of itself.
+
+    Attributes:
+        loss: the objective before the update.
+        values: further numbers for the log by name, such as ``margin``.
+    """
+
+    loss: float
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+class Generaliser(nn.Module):
+    """One row of the tables. What it trains beside the model, or keeps between steps, are its parameters and buffers:
+    the optimiser and checkpoints then know of them.
+
+    Args:
+        options: the whole configuration; :meth:`options_in_force` of it counts.
+        sources: what is known of them.
+    """
+
+    #: Set by the registry; another package's system declares its own facts here.
+    facts: Facts | None = None
+    name: str = ""
+
+    def __init__(self, options: DomainOptions, sources: Sources):
+        super().__init__()
+        self.options = self.options_in_force(options)
+        self.general = self.options.downstream_expert.generalrc
+        self.sources = sources
+        shares = sources.counts.sum(0) / max(1, sources.counts.sum())
+        #: Shares of the classes in all sources together, float32 [C].
+        self.register_buffer("prior", torch.from_numpy(shares).float(), persistent=False)
+        self.prior: Tensor
+
+    @classmethod
+    def options_in_force(cls, options: DomainOptions) -> DomainOptions:
+        """The configuration with the options that this system's facts fix."""
+        fixed = cls.facts.fixed if cls.facts else {}
+        for name, value in fixed.items():
+            options = _with(options, name.split("."), value)
+        return options
+
+    def prepare(self, model: DomainModel) -> None:
+        """Make what is trained beside the model (a discriminator, say) or kept from step to step, before training."""
+
+    def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
+        """Put the gradient of one step into ``.grad`` of the model's parameters, and of this system's own.
+
+        Gradients are None before. Whatever is drawn comes from :meth:`generator`.
+
+        Args:
+            step: counted from 1.
+
+        Returns:
+            The loss, which is checked and logged with the other values.
+        """
+        raise NotImplementedError
+
+    def after_step(self, model: DomainModel, step: int) -> None:
+        """Called when the optimiser has moved the model (to average weights, say)."""
+
+    def tested(self, model: DomainModel) -> DomainModel:
+        """What is tested in the model's place; it itself unless weights are averaged."""
+        return model
+
+    def probabilities(self, model: DomainModel, inputs: Inputs) -> Tensor:
+        """Of the classes, float32 [B, C], by a model in evaluation mode."""
+        return torch.softmax(model(inputs).float(), dim=-1)
+
+    # -- for systems ---------------------------------------------------------------------------------------------------
+
+    def generator(self, *names: object) -> torch.Generator:
+        """A generator that belongs to this trial and these names (a step, say) alone."""
+        return torch_generator("generalise", self.sources.seed, *names)
+
+    def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each sample, [B], with classes weighted, or logits adjusted, as ``class_weights`` says.
+
+        ``balanced``: each class counts as if all were equally frequent. ``logit_adjustment``: the log of the class's
+        share is added to its logit in training (Menon et al. 2021).
+        """
+        if self.general.class_weights == "logit_adjustment":
+            logits = logits + torch.log(self.prior.clamp_min(1e-8)).to(logits)
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        if self.general.class_weights == "balanced":
+            weights = torch.where(self.prior > 0, 1 / self.prior.clamp_min(1e-8), 0.0)
+            weights = weights / (weights * self.prior).sum()
+            losses = losses * weights.to(losses)[labels]
+        return losses
+
+    def mean_loss(self, losses: Tensor, domains: Tensor) -> Tensor:
+        """The mean over domains of each one's mean (Gandhi et al., Eq. 2), or over samples (``loss_mean: pooled``)."""
+        if self.general.loss_mean == "pooled":
+            return losses.mean()
+        return torch.stack([losses[domains == domain].mean() for domain in torch.unique(domains)]).mean()
+
+
+def _with(section: Any, path: list[str], value: Any) -> Any:
+    """A section of options with one option of it, or below it, replaced."""
+    name, *rest = path
+    return dataclasses.replace(section, **{name: _with(getattr(section, name), rest, value) if rest else value})

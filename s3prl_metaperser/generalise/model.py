@@ -1,0 +1,56 @@
+"""What learns: features of the inputs, and a linear classifier on them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from s3prl_metaperser.meta.model import linear
+from s3prl_metaperser.protocol.domain_batches import Inputs
+
+
+class DomainModel(nn.Module):
+    """A network whose last layer is linear, which many systems go by.
+
+    Attributes:
+        classifier: [C, H].
+    """
+
+    classifier: nn.Linear
+
+    def features(self, inputs: Inputs) -> Tensor:
+        """What the classifier sees, [B, H]."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Logits [B, C]."""
+        return self.classifier(self.features(inputs))
+
+
+class PooledModel(DomainModel):
+    """On stored means or vectors [B, L, D]: weighted layer sum, projector (with a ReLU as ``mlp``), classifier.
+
+    Args:
+        shape: (L, D).
+        hidden: H.
+        classes: C.
+        generator: draws the initial parameters.
+        nonlinear: whether a ReLU follows the projector.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], hidden: int, classes: int, generator: torch.Generator, nonlinear: bool = False
+    ):
+        super().__init__()
+        layers, size = shape
+        self.weights = nn.Parameter(torch.zeros(layers))
+        self.projector = linear(size, hidden, generator)
+        self.classifier = linear(hidden, classes, generator)
+        self.nonlinear = nonlinear
+
+    def features(self, inputs: Inputs) -> Tensor:
+        if not isinstance(inputs, Tensor):
+            raise TypeError("this network takes pooled features [B, L, D], not waveforms")
+        mixed = torch.einsum("l,bld->bd", torch.softmax(self.weights, dim=-1), inputs)
+        projected = self.projector(mixed)
+        return torch.relu(projected) if self.nonlinear else projected
