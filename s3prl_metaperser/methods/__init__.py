@@ -25,6 +25,7 @@ __all__ = [
     "register",
     "systems",
     "table2_rows",
+    "trained_as",
     "zero_shot_of",
 ]
 
@@ -139,6 +140,16 @@ def facts_of(name: str) -> Facts:
         known = _FACTS[base]
         return Facts(learns=known.learns, trains=known.trains, adapts_by=known.adapts_by, variant_of=base)
     return Facts()
+
+
+def trained_as(name: str) -> str:
+    """The system as which one is trained: with its outputs adapted, or as another variant, the state is the same.
+
+    >>> trained_as("Linear-Few+bias+map")
+    'Linear-Few'
+    """
+    base = parts_of(name)[0]
+    return facts_of(base).trained_as or base
 
 
 def zero_shot_of(name: str, scope: str) -> str | None:

@@ -50,6 +50,7 @@ class Facts:
         parts: part of the method -> the option that switches it on (Table 2).
         fixed: option -> this system's value, which overrides the configuration.
         variant_of: the system that this one is with some options fixed.
+        trained_as: the system whose trained state this one uses, step and all; itself where none is named.
     """
 
     summary: str = ""
@@ -67,6 +68,7 @@ class Facts:
     parts: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, bool | float] = field(default_factory=dict)
     variant_of: str = ""
+    trained_as: str = ""
 
     def shares_initialisation(self, config: Mapping[str, Any]) -> bool:
         """Whether a cell with this configuration starts from the initialisation that cells share.

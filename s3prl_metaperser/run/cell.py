@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 import time
@@ -19,6 +20,7 @@ from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.run.experiment import BEST, one_writer, write_yaml
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.shared_training import trained_once
 from s3prl_metaperser.run.testing import evaluate
 from s3prl_metaperser.run.training import train
 from s3prl_metaperser.run.workspace import Workspace, say
@@ -36,7 +38,8 @@ class Record:
 
     Attributes:
         seconds: of ``preparation``, ``initialisation`` (where it was made), ``training`` and ``evaluation``.
-        resumed_at: the outer step of the checkpoint that was found in the folder; 0 without one.
+        resumed_at: the outer step of the checkpoint that was found in the folder, or taken over from a system that is
+            trained alike (:mod:`.shared_training`); 0 without one.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -98,7 +101,11 @@ def _run(cell: CellOptions, open_workspace: Callable[[Options], Workspace], reco
     elif (shared := opened.initialisation_file) is not None and not shared.exists():
         opened.initialise()  # apart from training, which finds it in the cache, so that its time is known
         lap("initialisation")
-    train(opened, past)
+    with trained_once(opened) if past is None else contextlib.nullcontext() as taken:
+        if taken is None:
+            train(opened, past)
+        else:
+            record.resumed_at = taken
     lap("training")
     result = evaluate(opened, Checkpoint.read(cell.folder / BEST))
     lap("evaluation")

@@ -171,6 +171,10 @@ class Experiment:
         }
         save_checkpoint(self.folder / name, content)
 
+    def take_over(self, name: str, content: Mapping[str, Any]) -> None:
+        """Another experiment's checkpoint, with what this one's say of themselves."""
+        save_checkpoint(self.folder / name, {**content, **self.constants})
+
     def save_states(self, state: ModelState, loop: OuterLoop | None, epoch: int, best, losses, keep: int) -> None:
         """``states-<step>.ckpt``; of these the last ``keep`` stay."""
         self.save(f"states-{loop.step if loop else 0}.ckpt", state, loop, epoch, best, losses)

@@ -14,7 +14,7 @@ import torch
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import FIRST_TASK
-from s3prl_metaperser.methods import facts_of, parts_of, systems
+from s3prl_metaperser.methods import facts_of, systems, trained_as
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
 from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
 from s3prl_metaperser.methods.state import unpack_state
@@ -127,7 +127,7 @@ class OpenCell:
             UserError: it holds another system, or was trained on other data (but for ``-i``).
         """
         content, name = checkpoint.content, self.cell.system
-        if parts_of(content.get("System", name))[0] != parts_of(name)[0]:  # outputs adapt without training
+        if trained_as(content.get("System", name)) != trained_as(name):  # what adapts them otherwise needs no training
             raise UserError(f"{checkpoint.path} holds {content['System']}, not {name} (-v).")
         if checkpoint.resumed and content.get("Task") != self.task.identity:
             advice = "Train again, or restore what it was trained on; -i loads its parameters all the same."

@@ -11,7 +11,7 @@ from typing import Any
 from s3prl_metaperser.config.options import Options, flat
 from s3prl_metaperser.corpora.base import Suggestions
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.methods import parts_of
+from s3prl_metaperser.methods import trained_as
 from s3prl_metaperser.s3prl_plugin.arguments import given
 from s3prl_metaperser.tasks import task_of
 
@@ -56,7 +56,7 @@ def other_output(argv: list[str], content: Mapping[str, Any]) -> str | None:
     """The system to evaluate, where it is the trained one with other outputs on top, which needs no training."""
     asked, system = given(argv), content.get("System")
     variant = asked.get("downstream_variant")
-    if system is None or variant is None or asked["mode"] == "train" or parts_of(variant)[0] != parts_of(system)[0]:
+    if system is None or variant is None or asked["mode"] == "train" or trained_as(variant) != trained_as(system):
         return None
     return variant
 
