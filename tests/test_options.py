@@ -22,15 +22,31 @@ def shipped(name="config.yaml"):
     return yaml.safe_load((downstream_folder(DEFAULT_TASK) / name).read_text())
 
 
+COMBINED = "downstream_expert.metarc.combined_set"
 GONE = {"downstream_expert.evalrc.interval_draws"}
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "config_finetuned.yaml"])
 def test_the_shipped_configurations_list_every_option(name):
     read = Options.from_config(shipped(name))
-    assert {option: value for option, value in flat(read.as_config()) if option not in GONE} == dict(
-        flat(shipped(name))
-    )
+    known = dict(flat(shipped(name)))
+    found = {option: value for option, value in flat(read.as_config()) if option not in GONE}
+    assert found == known | {COMBINED: True}
+    assert known[COMBINED] == "auto"
+
+
+def test_combined_set_training_is_the_papers_and_with_pools_of_raters_it_has_to_be_asked_for():
+    pooled = {"datarc": {"pools": {"test": 5}}}
+    for expert, expected in (
+        ({}, True),
+        (pooled, False),
+        ({"metarc": {"combined_set": False}}, False),
+        ({**pooled, "metarc": {"combined_set": True}}, True),
+        ({**pooled, "metarc": {"combined_set": "auto"}}, False),
+    ):
+        options = Options.from_config({"downstream_expert": expert})
+        assert options.downstream_expert.metarc.on_support is expected
+        assert options.as_config()["downstream_expert"]["metarc"]["combined_set"] is expected
 
 
 def test_an_option_that_is_gone_stays_readable_and_is_said_not_to_be_used_unless_a_past_run_had_it():

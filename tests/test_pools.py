@@ -1,19 +1,23 @@
 """Pools of raters: many test raters from one training."""
 
+import itertools
 import json
 
 import pytest
 from small_demo import stored, train_command
 from synthetic import synthetic_corpus
+from test_systems import make  # noqa: F401 (a fixture)
 
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options, PoolOptions
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.methods import SYSTEMS
 from s3prl_metaperser.protocol.episodes import frozen_fold, make_episodes
 from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable, steps_per_epoch
 from s3prl_metaperser.protocol.pools import draw_pools
 from s3prl_metaperser.protocol.splits import make_split
+from s3prl_metaperser.run.outer_loop import training_batches
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
@@ -29,8 +33,9 @@ REQUEST = {
 }
 
 
-def pools(fold="fold1", counts=COUNTS, **options):
-    return draw_pools(counts, PoolOptions(**{"minimum": 24, **options}), corpus="mine", fold=fold)
+def pools(fold="fold1", counts=COUNTS, to_validate=None, **options):
+    wanted = PoolOptions(**{"minimum": 24, **options})
+    return draw_pools(counts, wanted, corpus="mine", fold=fold, to_validate=to_validate)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_raters_with_few_ratings_train_and_are_counted():
         ({"test": 20, "folds": 1, "validation": 10}, r"leave no rater to train on"),
         ({"test": ("r01", "nobody")}, r"Unknown rater 'nobody'"),
         ({"test": ("r01",), "validation": ("r01",)}, r"'r01' is in datarc.pools.test and in datarc.pools.validation"),
-        ({"test": ("r01", "r02"), "minimum": 41}, r"'r01', who has 40 ratings; 41 are needed"),
+        ({"test": ("r01", "r02"), "minimum": 41}, r"'r01', who has 40 ratings for it; 41 are needed"),
     ],
 )
 def test_pools_that_cannot_be_are_errors_that_say_what_to_lower(options, message):
@@ -85,12 +90,77 @@ def test_pools_that_cannot_be_are_errors_that_say_what_to_lower(options, message
         ({"test": ["a", "a"]}, "names a rater twice"),
         ({"test": []}, "names a rater twice, or nobody"),
         ({"validation": 3}, "validation goes with test"),
+        ({"train": 3}, "train goes with test"),
         ({"test": 3, "held_out": 0}, "held_out: 0 leaves nothing to test on"),
     ],
 )
 def test_options_of_pools_are_checked(value, message):
     with pytest.raises(UserError, match=message):
         Options.from_config({"downstream_expert": {"datarc": {"pools": value}}})
+
+
+def test_a_rater_who_can_be_tested_but_has_too_few_ratings_to_validate_with_does_not_validate():
+    before = pools(test=4, folds=1)
+    poor = before.validation[0]
+    after = pools(test=4, folds=1, to_validate={rater: 16 if rater == poor else 40 for rater in COUNTS})
+    assert after.test == before.test
+    assert poor not in after.validation
+    assert len(after.validation) == len(before.validation)
+    with pytest.raises(UserError, match=rf"validation names '{poor}', who has 16 ratings for it; 24 are needed"):
+        pools(test=4, validation=(poor,), to_validate={**COUNTS, poor: 16})
+
+
+@pytest.mark.parametrize("scenario", ["unseen", "unseen_utterances"])
+def test_whoever_validates_has_ratings_enough_where_validation_draws_its_episodes(corpus, scenario):
+    """Self-raters have so few outside what is held out that K of them leave no query."""
+    drawn = Options.from_config(
+        {
+            "downstream_expert": {
+                "datarc": {"scenario": scenario, "pools": {"test": 2, "validation": 2, "folds": 1, "held_out": 0.4}},
+                "evalrc": {"shots": 17},
+            }
+        }
+    )
+    workspace = Workspace(drawn, corpus)
+    workspace.check_shots()
+    assert all(len(mine) >= 17 + 8 for mine in workspace.split.ratings_of("validation").values())
+
+
+def test_of_few_training_raters_all_are_among_more_and_with_metarc_raters_only_outer_steps_go_by_them(corpus):
+    def made(train=None, meta=None):
+        datarc = {"pools": {"test": 2, "validation": 2, "folds": 1, "minimum": 16, "train": train}}
+        expert = {"datarc": datarc, "metarc": {"raters": meta}, "evalrc": {"shots": 8}}
+        return Workspace(Options.from_config({"downstream_expert": expert}), corpus)
+
+    everyone = made()
+    by_count = {count: made(train=count) for count in (2, 3, 5, 7)}
+    for count, workspace in by_count.items():
+        split = workspace.split
+        assert len(split.train_raters) == count
+        assert {rating.rater for rating in split.train} == set(split.train_raters)
+        assert (split.test, split.validation) == (everyone.split.test, everyone.split.validation)
+        told = made(meta=count)
+        assert told.split.train == everyone.split.train
+        assert told.meta_trainers == split.train_raters == workspace.meta_trainers
+    chosen = [set(workspace.split.train_raters) for workspace in by_count.values()]
+    assert all(few < more for few, more in itertools.pairwise(chosen))
+    assert any("beyond the 2 of datarc.pools.train" in line for line in by_count[2].describe())
+    assert any("outer steps draw of training raters" in line for line in made(meta=3).describe())
+    with pytest.raises(UserError, match=r"datarc.pools.train: 8 raters cannot train, since 7 are left to"):
+        made(train=8)
+    with pytest.raises(UserError, match=r"metarc.raters: 8 raters cannot meta-train, since 7 train"):
+        made(meta=8)
+
+
+def test_outer_steps_draw_of_the_raters_of_metarc_raters_alone_and_the_initialisation_of_all(make):  # noqa: F811
+    (one, _, few), (_, _, everyone) = make(metarc__raters=3), make()
+    drawn = [batch.raters for _, batch in training_batches(few.options, few, 0, 5)]
+    assert drawn == [list(one.meta_trainers)] * 5
+    assert few.learned_from == everyone.learned_from
+    assert sorted(few.raters) == sorted(everyone.raters)
+    system = SYSTEMS.get("Multi-Few")(few.options, few.class_weights)
+    _, batch = next(training_batches(system.options, few, 0, 1))
+    assert batch.raters == list(everyone.raters)
 
 
 def test_where_k_others_are_asked_too_raters_with_less_than_twice_k_are_said(corpus):

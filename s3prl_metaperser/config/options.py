@@ -51,6 +51,7 @@ class PoolOptions:
 
     test: Pool | None = None
     validation: Pool | None = None
+    train: Positive | None = None
     folds: Positive = 5
     minimum: Positive | None = None
     held_out: Fraction = 0.2
@@ -65,6 +66,8 @@ class PoolOptions:
                 raise ValueError(f"{name}: {pool} is neither a number of raters (5) nor a share of them (0.2).")
         if self.test is None and self.validation is not None:
             raise ValueError("validation goes with test: a number of raters, a share of them, or a list of names.")
+        if self.test is None and self.train is not None:
+            raise ValueError("train goes with test: it is how many of the other raters train.")
         if not self.held_out:
             raise ValueError("held_out: 0 leaves nothing to test on; it is a share, such as 0.2.")
 
@@ -121,7 +124,7 @@ class MetaOptions:
     """Meta-training (section 2.3)."""
 
     initialisation: bool = True
-    combined_set: bool = True
+    combined_set: Literal["auto", True, False] = "auto"
     derivative_annealing: bool = True
     annealed_fraction: Share = 0.3
     annealing_scope: Literal["training", "adaptation"] = "training"
@@ -129,10 +132,16 @@ class MetaOptions:
     lslr_lr: NotNegative | None = option(None, zero="With lslr: false the inner rates stay as they are.")
     engine: Literal["auto", "loop"] = option("auto", affects="speed")
     shots: Positive = 32
+    raters: Positive | None = None
     raters_per_step: Positive | None = None
     inner_steps: Positive = 5
     inner_lr: NotNegative = option(0.05, zero="Write the rate at which the inner loop starts, such as 0.05.")
     selection: Literal["best", "best_from_0", "last"] = "best"
+
+    @property
+    def on_support(self) -> bool:
+        """Whether the outer loss is taken on the support samples (CSMT)."""
+        return self.combined_set is not False
 
 
 @dataclass(frozen=True)
@@ -215,6 +224,11 @@ class ExpertOptions:
     fewrc: FewShotOptions = field(default_factory=FewShotOptions)
     tunerc: TuningOptions = field(default_factory=TuningOptions)
     evalrc: EvaluationOptions = field(default_factory=EvaluationOptions)
+
+    def __post_init__(self) -> None:
+        if self.metarc.combined_set == "auto":  # as the paper in the paper's protocol; docs/many_raters.md says why not
+            decided = dataclasses.replace(self.metarc, combined_set=self.datarc.pools.test is None)
+            object.__setattr__(self, "metarc", decided)
 
 
 @dataclass(frozen=True)

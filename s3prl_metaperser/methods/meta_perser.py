@@ -81,7 +81,7 @@ class MetaPerSER(System):
         by_layer, twice, rates = self.engine(state) == "closed form", self._second_order(step), _rates(state)
         support = self._gather(task, batch.support_rows, batch.support_targets, by_layer)
         query = support
-        if not self.options.downstream_expert.metarc.combined_set:
+        if not self.options.downstream_expert.metarc.on_support:
             query = self._gather(task, batch.query_rows, batch.query_targets, by_layer)
         if by_layer:
             other = None if query is support else query
@@ -95,7 +95,7 @@ class MetaPerSER(System):
         if self.scope == "frozen":
             return self._part_by_part(state, batch, step, task)
         separate, twice, rates = (
-            not self.options.downstream_expert.metarc.combined_set,
+            not self.options.downstream_expert.metarc.on_support,
             self._second_order(step),
             _rates(state),
         )

@@ -129,7 +129,7 @@ def trained_like_the_initialisation(options: Options) -> Options:
         save_step=initrc.eval_step,
     )
     metarc = dataclasses.replace(
-        expert.metarc, shots=initrc.batch_size, raters_per_step=None, combined_set=True, selection="best"
+        expert.metarc, shots=initrc.batch_size, raters=None, raters_per_step=None, combined_set=True, selection="best"
     )
     return dataclasses.replace(
         options,

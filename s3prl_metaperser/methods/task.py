@@ -89,6 +89,7 @@ class TrainingTask:
             it by row (:meth:`inputs`).
         label_set: what raters may answer; its classes are the order of every class axis.
         raters: training rater -> labels.
+        meta_trainers: those of them of whom outer steps draw; nobody is named where that is all.
         consensus: pooled labels of the training raters.
         class_weights: from the consensus labels, float32 [C].
         validation: the validation rater's labels; for choosing a step, never for a gradient.
@@ -114,6 +115,12 @@ class TrainingTask:
     model: FineTunedModel | None = None
     made_from: Mapping[str, Any] = field(default_factory=dict)
     learned_from: Mapping[str, Any] = field(default_factory=dict)
+    meta_trainers: tuple[str, ...] = ()
+
+    @property
+    def meta_training(self) -> dict[str, LabelTable]:
+        """Labels of the raters of whom outer steps draw."""
+        return {rater: self.raters[rater] for rater in self.meta_trainers} if self.meta_trainers else self.raters
 
     @property
     def classes(self) -> tuple[str, ...]:

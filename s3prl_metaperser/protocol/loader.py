@@ -247,7 +247,7 @@ def training_loader(
     dataset = EpisodicDataset(
         labels,
         shots=metarc.shots,
-        combined_set=metarc.combined_set,
+        combined_set=metarc.on_support,
         raters_per_step=metarc.raters_per_step,
         seed=seed,
         first_step=epoch * per_epoch + skip + 1,

@@ -1,13 +1,13 @@
 """Rater pools: disjoint training, validation and test raters, and many test raters from one training.
 
 Raters stand in an order that depends on (corpus, seed, rater) alone: one more or one less moves no other. Fold f tests
-the f-th part of that order, the raters behind it validate, all others train. With as many folds as there are parts,
-everybody is tested once.
+the f-th part of that order, the raters behind it validate, all others train, or the first of them. With as many folds
+as there are parts, everybody is tested once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from s3prl_metaperser.config.options import PoolOptions
@@ -33,13 +33,21 @@ class Pools:
     short: tuple[str, ...]
 
 
-def draw_pools(counts: Mapping[str, int], options: PoolOptions, *, corpus: str, fold: str) -> Pools:
+def draw_pools(
+    counts: Mapping[str, int],
+    options: PoolOptions,
+    *,
+    corpus: str,
+    fold: str,
+    to_validate: Mapping[str, int] | None = None,
+) -> Pools:
     """The pools of one fold.
 
     Args:
-        counts: rater -> how many ratings it has; without raters that take no part.
+        counts: rater -> how many ratings it can be tested with; without raters that take no part.
         options: ``datarc.pools``, with ``minimum`` filled in.
         corpus: its name.
+        to_validate: rater -> how many ratings it can validate with, where those are others.
 
     Raises:
         UserError: unknown fold or rater, a rater in two pools, or fewer raters with enough ratings than are asked for.
@@ -54,14 +62,11 @@ def draw_pools(counts: Mapping[str, int], options: PoolOptions, *, corpus: str, 
     folds = fold_names(options)
     if fold not in folds:
         raise unknown_name("fold", fold, folds)
-    minimum = options.minimum or 1
-    able = sorted(
-        (rater for rater, count in counts.items() if count >= minimum),
-        key=lambda rater: (seed_from("rater pool", corpus, options.seed, rater), rater),
-    )
+    minimum, to_validate = options.minimum or 1, counts if to_validate is None else to_validate
+    able = in_order((r for r, count in counts.items() if count >= minimum), corpus=corpus, seed=options.seed)
     short = tuple(sorted(set(counts) - set(able)))
-    tested = _named("test", options.test, counts, short, minimum)
-    validating = _named("validation", options.validation, counts, short, minimum)
+    tested = _named("test", options.test, counts, minimum)
+    validating = _named("validation", options.validation, to_validate, minimum)
     if both := sorted(set(tested or ()) & set(validating or ())):
         raise UserError(f"Rater {both[0]!r} is in datarc.pools.test and in datarc.pools.validation. Remove one.")
     if tested is None:
@@ -75,6 +80,7 @@ def draw_pools(counts: Mapping[str, int], options: PoolOptions, *, corpus: str, 
         rest = [rater for rater in able if rater not in tested]
     if validating is None:
         wanted = options.validation
+        rest = [rater for rater in rest if to_validate[rater] >= minimum]
         most = max(FEWEST_VALIDATING, len(tested) // 2) if wanted is None else _count(wanted, len(able))
         _enough(len(rest), most, f"{most} validation raters beside {len(tested)} test raters", minimum)
         validating = tuple(rest[:most])
@@ -86,24 +92,41 @@ def draw_pools(counts: Mapping[str, int], options: PoolOptions, *, corpus: str, 
     return Pools(tuple(sorted(tested)), tuple(sorted(validating)), short)
 
 
+def in_order(raters: Iterable[str], *, corpus: str, seed: int) -> list[str]:
+    """Raters in the order that pools are taken from, which depends on (corpus, seed, rater) alone."""
+    return sorted(raters, key=lambda rater: (seed_from("rater pool", corpus, seed, rater), rater))
+
+
+def first_in_order(raters: Collection[str], count: int, *, corpus: str, seed: int) -> tuple[str, ...]:
+    """The first so many raters in that order, sorted by name: who is among ten is among thirty.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if len(raters) < count:
+        raise UserError(
+            f"datarc.pools.train: {count} raters cannot train, since {len(raters)} are left to. Lower it, or "
+            "datarc.pools.test or datarc.pools.validation."
+        )
+    return tuple(sorted(in_order(raters, corpus=corpus, seed=seed)[:count]))
+
+
 def fold_names(options: PoolOptions) -> list[str]:
     """The folds of rater pools; named test raters are one fold."""
     count = 1 if isinstance(options.test, tuple) else options.folds
     return [f"fold{number}" for number in range(1, count + 1)]
 
 
-def _named(
-    role: str, wanted: object, counts: Mapping[str, int], short: Sequence[str], minimum: int
-) -> tuple[str, ...] | None:
+def _named(role: str, wanted: object, counts: Mapping[str, int], minimum: int) -> tuple[str, ...] | None:
     """The raters that are named; None where they are drawn."""
     if not isinstance(wanted, tuple):
         return None
     for rater in wanted:
         if rater not in counts:
             raise unknown_name("rater", rater, sorted(counts))
-        if rater in short:
+        if counts[rater] < minimum:
             raise UserError(
-                f"datarc.pools.{role} names {rater!r}, who has {counts[rater]} ratings; {minimum} are needed "
+                f"datarc.pools.{role} names {rater!r}, who has {counts[rater]} ratings for it; {minimum} are needed "
                 "(datarc.pools.minimum)."
             )
     return tuple(wanted)

@@ -16,7 +16,7 @@ from s3prl_metaperser.config.options import PoolOptions
 from s3prl_metaperser.corpora.base import FEWEST_RATERS, Corpus, Rating, by_rater
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.protocol.doubts import doubtful_raters, speakers_on_both_sides
-from s3prl_metaperser.protocol.pools import FEWEST_QUERIES, draw_pools
+from s3prl_metaperser.protocol.pools import FEWEST_QUERIES, draw_pools, first_in_order
 from s3prl_metaperser.seeding import seed_from
 
 SCENARIOS = ("seen", "unseen")
@@ -67,6 +67,12 @@ class Split:
     def roles(self) -> dict[str, tuple[str, ...]]:
         """``train``, ``validation`` and ``test`` -> raters."""
         return {"train": self.train_raters, "validation": self.validation_raters, "test": self.test_raters}
+
+    @functools.cached_property
+    def opposite(self) -> Mapping[str, str]:
+        """Test rater -> the one who stands half their number further, among several."""
+        ring = list(self.ratings_of("test"))
+        return dict(zip(ring, ring[len(ring) // 2 :] + ring[: len(ring) // 2], strict=True))
 
     @functools.cached_property
     def _by_role(self) -> Mapping[str, Mapping[str, tuple[Rating, ...]]]:
@@ -140,22 +146,30 @@ def make_split(
     else:
         if test_raters is not None:
             raise UserError("datarc.test_raters and datarc.pools.test both say who is tested. Remove one of them.")
-        counts = {r: _usable(corpus.all_of(r), test_utterances, queries) for r in raters if r not in exclude_raters}
-        drawn = draw_pools(counts, pools, corpus=corpus.name, fold=fold)
+        rated = {rater: corpus.all_of(rater) for rater in raters if rater not in exclude_raters}
+        counts = {rater: _usable(mine, test_utterances, queries) for rater, mine in rated.items()}
+        to_validate = {rater: sum(r.utterance in validated_on for r in mine) for rater, mine in rated.items()}
+        drawn = draw_pools(counts, pools, corpus=corpus.name, fold=fold, to_validate=to_validate)
         tested, validating, few = drawn.test, drawn.validation, f"fewer than {pools.minimum} ratings to be tested with"
         notes += said_of(drawn.short, lambda r: f"has {few}, and trains", lambda: f"have {few}, and train")
     held_out = {*tested, *validating, *exclude_raters}
     remaining = [rater for rater in raters if rater not in exclude_raters]
     train = tuple(r for r in corpus.ratings if r.rater not in held_out and r.utterance in train_utterances)
     trainers = {rating.rater for rating in train}
-    idle = [rater for rater in remaining if rater not in held_out and rater not in trainers]
     notes += said_of(
         exclude_raters,
         lambda rater: f"takes no part: {len(corpus.all_of(rater))} ratings left out",
         lambda: f"take no part: {sum(len(corpus.all_of(r)) for r in exclude_raters)} ratings left out",
     )
+    idle = [rater for rater in remaining if rater not in held_out and rater not in trainers]
     nothing = "no rating in the training sessions and"
     notes += said_of(idle, lambda rater: f"has {nothing} does not train", lambda: f"have {nothing} do not train")
+    if pools.train is not None:
+        kept = first_in_order(trainers, pools.train, corpus=corpus.name, seed=pools.seed)
+        spare, trainers = sorted(trainers - {*kept}), {*kept}
+        train = tuple(r for r in train if r.rater in trainers)
+        beyond = f"beyond the {pools.train} of datarc.pools.train and"
+        notes += said_of(spare, lambda r: f"is {beyond} does not train", lambda: f"are {beyond} do not train")
     split = Split(
         scenario=scenario,
         fold=fold,

@@ -73,9 +73,7 @@ def other_labels(
         return [rated[draw.integers(len(rated))] for rated in others if rated]
     tested, queried = split.ratings_of("test"), set(episode.query)
     if len(tested) > 1:
-        ring = list(tested)
-        other = ring[(ring.index(rater) + len(ring) // 2) % len(ring)]
-        theirs = [rating for rating in tested[other] if rating.utterance not in queried]
+        theirs = [rating for rating in tested[split.opposite[rater]] if rating.utterance not in queried]
     else:
         own = {rating.utterance for rating in tested[rater]} - queried
         theirs = [rating for rating in corpus.all_of(split.validation_raters[0]) if rating.utterance in own]

@@ -89,10 +89,11 @@ def training_batches(options: Options, task: TrainingTask, done: int, total: int
     same batches.
     """
     metarc, workers = options.downstream_expert.metarc, options.downstream_expert.datarc.num_workers
-    per_epoch = steps_per_epoch(task.raters, metarc.shots, metarc.raters_per_step)
+    labels = task.raters if metarc.raters is None else task.meta_training
+    per_epoch = steps_per_epoch(labels, metarc.shots, metarc.raters_per_step)
     while done < total:
         epoch, skip = divmod(done, per_epoch)
-        batches = training_loader(task.raters, metarc, seed=task.seed, epoch=epoch, skip=skip, num_workers=workers)
+        batches = training_loader(labels, metarc, seed=task.seed, epoch=epoch, skip=skip, num_workers=workers)
         for batch in batches:
             if done >= total:
                 return

@@ -25,7 +25,7 @@ from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.protocol.doubts import doubtful_raters
 from s3prl_metaperser.protocol.episodes import EpisodeList, frozen_fold, make_episodes
-from s3prl_metaperser.protocol.pools import FEWEST_QUERIES
+from s3prl_metaperser.protocol.pools import FEWEST_QUERIES, first_in_order
 from s3prl_metaperser.protocol.recordings import equal_recordings, refuse_equal_recordings
 from s3prl_metaperser.protocol.splits import Split, in_role, make_split, said_of
 from s3prl_metaperser.seeding import seed_from
@@ -125,10 +125,20 @@ class Workspace:
         expert = dataclasses.replace(options.downstream_expert, datarc=data)
         self.options = dataclasses.replace(options, downstream_expert=expert)
         self.split = splits(self.corpus, data)
+        wanted, there = expert.metarc.raters, len(self.split.train_raters)
+        if wanted is not None and wanted > there:
+            raise UserError(f"metarc.raters: {wanted} raters cannot meta-train, since {there} train. Lower it.")
 
     def training_seed(self, seed: int) -> int:
         """The seed of this fold's training: folds that shared one would all err in the same direction."""
         return seed_from("training", seed, self.split.scenario, self.split.fold)
+
+    @property
+    def meta_trainers(self) -> tuple[str, ...]:
+        """The training raters of whom outer steps draw: all, or the first ``metarc.raters`` in the order of pools."""
+        raters, wanted = self.split.train_raters, self.options.downstream_expert.metarc.raters
+        seed = self.options.downstream_expert.datarc.pools.seed
+        return raters if wanted is None else first_in_order(raters, wanted, corpus=self.corpus.name, seed=seed)
 
     @functools.cached_property
     def utterances(self) -> list:
@@ -308,6 +318,7 @@ class Workspace:
             features=on_device.values,
             label_set=self.corpus.label_set,
             raters=self.labels_by_rater("train", prepared.rows),
+            meta_trainers=self.meta_trainers,
             consensus=self.labels("train", prepared.rows),
             class_weights=torch.from_numpy(self.class_weights()).float().to(device),
             validation=self.labels("validation", prepared.rows),
@@ -383,14 +394,17 @@ class Workspace:
         if (more := len(corpus.problems) - MOST_NOTES) > 0:
             lines.append(f"note: and {more} more notes on the corpus; `metaperser validate` lists them")
         metarc = self.options.downstream_expert.metarc
-        k, wanted = ("K", metarc.shots) if metarc.combined_set else ("2 K", 2 * metarc.shots)  # others for the query
+        if metarc.raters is not None:
+            lines.append(f"outer steps draw of {in_role('training rater', self.meta_trainers)} alone (metarc.raters)")
+        k, wanted = ("K", metarc.shots) if metarc.on_support else ("2 K", 2 * metarc.shots)  # others for the query
         rated = {rater: len(mine) for rater, mine in sorted(split.ratings_of("train").items())}
+        rated = {rater: rated[rater] for rater in self.meta_trainers}
         few = [rater for rater, count in rated.items() if count < wanted]
         lines += said_of(
             few,
             lambda rater: (
                 f"has {rated[rater]} ratings, fewer than {k}={wanted}: its episodes hold "
-                f"{rated[rater] if metarc.combined_set else max(1, rated[rater] // 2)}"
+                f"{rated[rater] if metarc.on_support else max(1, rated[rater] // 2)}"
             ),
             lambda: f"have fewer ratings than {k}={wanted}: their episodes hold what they have",
         )

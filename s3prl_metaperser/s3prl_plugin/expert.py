@@ -87,7 +87,8 @@ class DownstreamExpert(nn.Module):
 
     @functools.cached_property
     def _train_labels(self) -> dict[str, LabelTable]:
-        return self.workspace.labels_by_rater("train", self.rows)
+        labels = self.workspace.labels_by_rater("train", self.rows)
+        return {rater: labels[rater] for rater in self.workspace.meta_trainers}
 
     def get_dataloader(self, split: str, epoch: int = 0, skip: int = 0) -> DataLoader:
         """Batches of episodes, each an :class:`EpisodeBatch`, whose first field is s3prl's list of waveforms.
