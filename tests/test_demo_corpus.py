@@ -220,6 +220,27 @@ def test_opposed_tables_are_permutations_of_the_others():
             assert np.array_equal(model.table, shared)
 
 
+def test_no_table_describes_a_misspecified_rater_and_its_own_is_the_mean_over_turns():
+    """By brute force: the rows of thousands of drawn turns, averaged for each intended emotion."""
+    models = raters.rater_models("misspecified")[:2]
+    turns = script.write_script(np.ones(9) / 9, seed=0, utterances=4000)
+    intended = np.array([turn.intended for turn in turns])
+    for model in models:
+        rows = np.array([model.row(turn, seed=0) for turn in turns])
+        np.testing.assert_allclose(rows.sum(1), 1)
+        means = np.array([rows[intended == emotion].mean(0) for emotion in range(9)])
+        assert np.abs(means - model.table).max() < 0.1  # ten speakers have habits of their own
+        level = np.array([voice.deliver(turn, "", seed=0).level for turn in turns])
+        usual = np.array([np.median(level[intended == emotion]) for emotion in range(9)])[intended]
+        for halves in (level > usual, np.array([turn.speaker == "Ses03M" for turn in turns])):
+            one, other = (
+                np.array([rows[(intended == emotion) & half].mean(0) for emotion in range(9)])
+                for half in (halves, ~halves)
+            )
+            assert np.abs(one - other).max() > 0.1
+    assert all(model.hearing is None for variant in ("paper", "opposed") for model in raters.rater_models(variant))
+
+
 # --- ceilings -------------------------------------------------------------------------------------------
 
 
@@ -236,7 +257,7 @@ def test_scores_agree_with_the_evaluation_package():
 def draw_ceilings(variant: str) -> dict:
     models = raters.rater_models(variant)
     turns = script.write_script(raters.intended_prior(variant), seed=0, utterances=600)
-    return ceilings.ceilings(models, turns, raters.draw_ratings(models, turns, seed=0))
+    return ceilings.ceilings(models, turns, raters.draw_ratings(models, turns, seed=0), seed=0)
 
 
 def test_the_own_table_beats_the_consensus_where_raters_differ_and_only_there():
@@ -247,6 +268,14 @@ def test_the_own_table_beats_the_consensus_where_raters_differ_and_only_there():
     for rater in ("C-E2", "C-E5"):
         scored = opposed["raters"][rater]
         assert scored["own"]["macro_f1"] > scored["consensus"]["macro_f1"] + 0.5
+
+
+def test_the_card_says_how_much_is_beyond_any_table_where_tables_are_wrong():
+    wrong, right = draw_ceilings("misspecified"), draw_ceilings("paper")
+    scored = {name: numbers["macro_f1"] for name, numbers in wrong["mean_external"].items()}
+    assert scored["consensus"] + 0.05 < scored["own"] < scored["turn"] - 0.1
+    assert "very turn" in wrong["note"]
+    assert "turn" not in right["mean"]
 
 
 # --- sound ----------------------------------------------------------------------------------------------

@@ -210,7 +210,7 @@ def test_a_mean_among_the_raters_of_a_scale_is_found(vote):
     assert (found.rater, found.other, found.certain) == ("mean", "", True)
 
 
-@pytest.mark.parametrize("kind", ["paper", "identical", "opposed"])
+@pytest.mark.parametrize("kind", ["paper", "identical", "opposed", "misspecified"])
 def test_raters_who_agree_a_lot_are_people(kind):
     assert labels_without_audio("demo", {"utterances": 600, "raters": kind}).answers.all_alike() == []
 

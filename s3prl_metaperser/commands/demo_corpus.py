@@ -16,7 +16,9 @@ def add(commands) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--utterances", type=int, default=600, metavar="N")
     parser.add_argument(
-        "--raters", default="paper", help="paper, identical, opposed, crowd, crowd-strong or crowd-identical"
+        "--raters",
+        default="paper",
+        help="paper, identical, opposed, misspecified, crowd, crowd-strong or crowd-identical",
     )
     parser.set_defaults(run=run)
 

@@ -38,7 +38,9 @@ class DemoOptions:
 
     seed: Whole = 0
     utterances: Positive = 600
-    raters: Literal["paper", "identical", "opposed", "crowd", "crowd-strong", "crowd-identical"] = "paper"
+    raters: Literal["paper", "identical", "opposed", "misspecified", "crowd", "crowd-strong", "crowd-identical"] = (
+        "paper"
+    )
 
 
 #: A number of raters, a share of them, or their names.

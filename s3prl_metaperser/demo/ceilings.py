@@ -14,6 +14,11 @@ NOTE = (
     "predicts every class whose probability exceeds 1/9: with the consensus of all other raters' tables, and "
     "with the rater's own table. They are ceilings of that decision rule; another threshold may score higher."
 )
+#: Added where no table describes a rater.
+NOTE_ON_TURNS = (
+    "The own table is the rater's mean over turns, the most that one table a rater can know; with “turn”, the table of "
+    "the very turn is known, which depends on who speaks, and how loudly."
+)
 
 
 def scores(probabilities: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -42,17 +47,21 @@ def consensus_table(models: tuple[RaterModel, ...], rater: str) -> np.ndarray:
     return np.tensordot(weights / weights.sum(), np.stack([model.table for model in others]), axes=1)
 
 
-def ceilings(models: tuple[RaterModel, ...], turns: list[Turn], ratings: dict[str, dict[str, tuple[str, ...]]]) -> dict:
-    """Scores with the consensus table and with the own table, for every rater and on average.
+def ceilings(
+    models: tuple[RaterModel, ...], turns: list[Turn], ratings: dict[str, dict[str, tuple[str, ...]]], *, seed: int
+) -> dict:
+    """Scores with the consensus table and with the own table, for every rater and on average; of raters whom no table
+    describes also with what they go by (``turn``: the table of the very turn).
 
     Args:
         models: all raters.
         turns: all utterances.
         ratings: utterance id -> rater id -> ticks, as drawn.
+        seed: of the corpus.
 
     Returns:
-        ``note``, ``raters`` (rater id -> ``{"consensus": scores, "own": scores}``), ``mean`` and
-        ``mean_external``.
+        ``note``, ``raters`` (rater id -> ``{"consensus": scores, "own": scores}``, with ``turn`` where tables are
+        wrong), ``mean`` and ``mean_external``.
     """
     per_rater = {}
     for model in models:
@@ -65,9 +74,12 @@ def ceilings(models: tuple[RaterModel, ...], turns: list[Turn], ratings: dict[st
             "consensus": scores(consensus_table(models, model.id)[intended], targets),
             "own": scores(model.table[intended], targets),
         }
+        if model.hearing is not None:
+            rows = np.array([model.row(turn, seed=seed) for turn in mine])
+            per_rater[model.id]["turn"] = scores(rows, targets)
     external = [scored for rater, scored in per_rater.items() if rater.startswith("C-E")]
     return {
-        "note": NOTE,
+        "note": NOTE if all(model.hearing is None for model in models) else f"{NOTE} {NOTE_ON_TURNS}",
         "raters": per_rater,
         "mean": _mean(list(per_rater.values())),
         "mean_external": _mean(external),

@@ -17,6 +17,7 @@ import numpy as np
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo.draws import generator
+from s3prl_metaperser.demo.hearing import Hearing, loudness_of
 from s3prl_metaperser.demo.script import CENTROIDS, Turn
 from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.storage import resources
@@ -26,7 +27,10 @@ VARIANTS = {
     "paper": "marginals and tick rates of Table A1, every rater with a perception of its own",
     "identical": "all raters share one table and one tick rate: personalisation must gain nothing",
     "opposed": "some raters' tables are permutations of the others': adaptation must gain a lot on these",
+    "misspecified": "as paper, but what a rater hears depends on speaker and loudness: no table describes a rater",
 }
+#: Variants whose marginals and perceptions are those of Table A1.
+_PUBLISHED = ("paper", "misspecified")
 
 EXTERNALS = ("C-E1", "C-E2", "C-E4", "C-E5", "C-E6")
 SELVES = ("C-F1", "C-F2", "C-F3", "C-M1", "C-M3", "C-M5")
@@ -72,11 +76,12 @@ class RaterModel:
 
     Attributes:
         id: e.g. ``C-E1``.
-        table: P(class | intended emotion), [C, C], rows sum to one.
+        table: P(class | intended emotion), [C, C], rows sum to one; with ``hearing`` the mean over turns.
         tick_rate: mean number of ticks per rated utterance, 1 to 2.
         coverage: share of the utterances within reach that this rater rates.
         speaker: whose utterances are within reach; None for all.
         permutation: ``table[e, c]`` is the others' table at ``[e, permutation[c]]``; None where it is theirs.
+        hearing: what the table of a turn depends on; None where it is always the same.
     """
 
     id: str
@@ -85,10 +90,20 @@ class RaterModel:
     coverage: float
     speaker: str | None = None
     permutation: tuple[int, ...] | None = None
+    hearing: Hearing | None = None
 
-    def draw(self, intended: int, rng: np.random.Generator) -> tuple[int, ...]:
-        """One class by the table and, with probability ``tick_rate - 1``, a second one that differs."""
-        row = self.table[intended]
+    def row(self, turn: Turn, *, seed: int) -> np.ndarray:
+        """P(class | this turn), [C].
+
+        Args:
+            seed: of the corpus, which says how the turn is spoken.
+        """
+        if self.hearing is None:
+            return self.table[turn.intended]
+        return self.hearing.table(turn.speaker, loudness_of(turn, seed=seed))[turn.intended]
+
+    def draw(self, row: np.ndarray, rng: np.random.Generator) -> tuple[int, ...]:
+        """One class by ``row`` [C] and, with probability ``tick_rate - 1``, a second one that differs."""
         first = int(rng.choice(len(row), p=row))
         second = rng.random() < self.tick_rate - 1
         if not second:
@@ -115,10 +130,20 @@ def kernel(weights: tuple[float, float, float], lean: float) -> np.ndarray:
     ``exp(-sharpness * sum_d w_d (avd_c - heard_e)_d^2)``, where the valence heard is the intended one plus
     ``lean`` times the arousal above the middle of the scale.
     """
-    heard = CENTROIDS.copy()
-    heard[:, 1] += lean * (CENTROIDS[:, 0] - 3.0)
+    return similarity(_heard(lean), weights)
+
+
+def similarity(heard: np.ndarray, weights: tuple[float, float, float]) -> np.ndarray:
+    """Similarity of each class to each of n things heard, [n, 3] -> [n, C]."""
     squared = (CENTROIDS[None, :, :] - heard[:, None, :]) ** 2
     return np.exp(-_SHARPNESS * squared @ np.array(weights)) + 1e-4
+
+
+def _heard(lean: float) -> np.ndarray:
+    """Arousal, valence and dominance that are heard of each emotion, [C, 3]."""
+    heard = CENTROIDS.copy()
+    heard[:, 1] += lean * (CENTROIDS[:, 0] - 3.0)
+    return heard
 
 
 def fit_table(similarity: np.ndarray, prior: np.ndarray, marginals: np.ndarray, tick_rate: float) -> np.ndarray:
@@ -167,7 +192,7 @@ def intended_prior(variant: str) -> np.ndarray:
     The floor is high in the variants in which macro-F1 must be free to move.
     """
     mean = np.mean([marginals for marginals, _ in table_a1().values()], axis=0)
-    floor = 0.15 if variant == "paper" else 0.7
+    floor = 0.15 if variant in _PUBLISHED else 0.7
     return (1 - floor) * mean + floor / len(CLASSES)
 
 
@@ -185,17 +210,27 @@ def rater_models(variant: str) -> tuple[RaterModel, ...]:
     models = []
     for rater in (*EXTERNALS, *SELVES):
         marginals, rate = table_a1().get(rater, (mean, _SELF_TICK_RATE))
-        permutation = None
-        if variant == "paper":
+        permutation = hearing = None
+        if variant in _PUBLISHED:
             table = fit_table(kernel(*_PERCEPTION[rater]), prior, marginals, rate)
+            if variant != "paper":
+                hearing = _hearing(rater, table)
+                table = hearing.average()
         else:
             table, rate = shared, _SHARED_TICK_RATE
             if variant == "opposed" and rater in _OPPOSED:
                 permutation = swapped(_SWAPS[_OPPOSED[rater]])
                 table = shared[:, list(permutation)]
         speaker = f"Ses{int(rater[-1]):02d}{rater[2]}" if rater in SELVES else None
-        models.append(RaterModel(rater, table, rate, _COVERAGE.get(rater, 1.0), speaker, permutation))
+        models.append(RaterModel(rater, table, rate, _COVERAGE.get(rater, 1.0), speaker, permutation, hearing))
     return tuple(models)
+
+
+def _hearing(rater: str, table: np.ndarray) -> Hearing:
+    """A rater who also goes by speaker and loudness, and to whom words are as ready as to that of ``table``."""
+    weights, lean = _PERCEPTION[rater]
+    scale = table[0] / kernel(weights, lean)[0]  # fitting scales columns alike in all rows, up to each row's sum
+    return Hearing.draw(rater, lambda heard: similarity(heard, weights), scale / scale.sum(), _heard(lean))
 
 
 def who_rates(models: tuple[RaterModel, ...], turn: Turn, *, seed: int) -> list[RaterModel]:
@@ -217,7 +252,8 @@ def draw_ratings(
     return {
         turn.utterance: {
             model.id: tuple(
-                CLASSES[c] for c in model.draw(turn.intended, generator(seed, "ticks", model.id, turn.utterance))
+                CLASSES[c]
+                for c in model.draw(model.row(turn, seed=seed), generator(seed, "ticks", model.id, turn.utterance))
             )
             for model in who_rates(models, turn, seed=seed)
         }

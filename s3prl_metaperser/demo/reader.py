@@ -25,7 +25,9 @@ def read(
     *,
     seed: Whole = 0,
     utterances: Positive = 600,
-    raters: Literal["paper", "identical", "opposed", "crowd", "crowd-strong", "crowd-identical"] = "paper",
+    raters: Literal[
+        "paper", "identical", "opposed", "misspecified", "crowd", "crowd-strong", "crowd-identical"
+    ] = "paper",
 ) -> Corpus:
     """Read the demo corpus at ``root``, making it first where it is absent (with a progress bar).
 
@@ -33,7 +35,8 @@ def read(
         root: a new or empty folder, or a demo corpus of the same settings.
         seed: of every draw.
         utterances: how many, over five sessions of two speakers.
-        raters: ``paper``, ``identical`` or ``opposed``; ``crowd``, ``crowd-strong`` or ``crowd-identical``.
+        raters: ``paper``, ``identical``, ``opposed`` or ``misspecified``; ``crowd``, ``crowd-strong`` or
+            ``crowd-identical``.
 
     Raises:
         UserError: a wrong argument, something else at ``root``, or no praat-parselmouth.

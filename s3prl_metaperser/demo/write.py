@@ -50,8 +50,9 @@ def write_demo_corpus(
         folder: new, empty, or holding a demo corpus of the same settings.
         seed: of every draw.
         utterances: 10 to 10,000, over five sessions of two speakers.
-        raters: ``paper``, ``identical`` or ``opposed``; ``crowd``, ``crowd-strong`` or ``crowd-identical``, which have
-            nine ratings an utterance, about forty a rater, and as many raters as that takes.
+        raters: ``paper``, ``identical``, ``opposed`` or ``misspecified``; ``crowd``, ``crowd-strong`` or
+            ``crowd-identical``, which have nine ratings an utterance, about forty a rater, and as many raters as that
+            takes.
         progress: show a progress bar.
         workers: processes that synthesise at once.
 
@@ -205,7 +206,7 @@ def _card(
         "prior": {name: round(float(p), 6) for name, p in zip(CLASSES, prior, strict=True)},
         "minutes": round(sum(seconds.values()) / 60, 2),
         "versions": _versions(),
-        "ceilings": ceilings.ceilings(models, turns, ratings),
+        "ceilings": ceilings.ceilings(models, turns, ratings, seed=settings["seed"]),
         "permuted": [model.id for model in models if model.permutation is not None],
         "raters": per_rater,
         "intended": {turn.utterance: CLASSES[turn.intended] for turn in turns},
