@@ -11,6 +11,7 @@ from s3prl_metaperser.storage.paths import user_path
 
 def add(commands) -> None:
     parser = commands.add_parser("validate", help="check a corpus, or (--all) every number in a folder of results")
+    parser.add_argument("name", nargs="?", metavar="CORPUS", help="the same as --corpus CORPUS")
     parser.add_argument("--all", metavar="DIR", help="check the results below DIR, not a corpus")
     parser.add_argument(
         "--corpus", help="a registered corpus (`metaperser list corpora`); with --all: the evaluated corpus"
@@ -23,6 +24,10 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.name is not None:
+        if arguments.corpus not in (None, arguments.name):
+            raise UserError(f"Two corpora are named, {arguments.name!r} and {arguments.corpus!r}. Name one of them.")
+        arguments.corpus = arguments.name
     if arguments.all is not None:
         return _results(arguments)
     if not arguments.corpus or not arguments.root:

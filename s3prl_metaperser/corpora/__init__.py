@@ -14,6 +14,7 @@ from typing import Any
 from s3prl_metaperser.config.options import DataOptions
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.contents import Contents
+from s3prl_metaperser.corpora.emotions import in_common
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.corpora.reader import Reader
@@ -31,6 +32,8 @@ __all__ = [
     "Reader",
     "Suggestions",
     "Utterance",
+    "acted_corpora",
+    "acted_corpus",
     "labels_without_audio",
     "load_corpus",
     "open_corpus",
@@ -53,6 +56,24 @@ CORPORA.register("msp_improv", "s3prl_metaperser.corpora.msp_improv:READER", "MS
 CORPORA.register("emozionalmente", "s3prl_metaperser.corpora.emozionalmente:READER", "its evaluators: evaluations.csv")
 CORPORA.register("speechocean762", "s3prl_metaperser.corpora.speechocean762:READER", "five experts' scores of learners")
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:READER", "ratings.csv: file,rater,label")
+
+for _name, _summary in (
+    ("aesdd", "acted Greek"),
+    ("cafe", "acted Canadian French"),
+    ("emodb", "acted German (Berlin)"),
+    ("ravdess", "acted North American English, speech alone"),
+    ("tess", "acted Canadian English, two actresses"),
+    ("savee", "acted British English, four men"),
+    ("shemo", "Persian radio plays"),
+    ("emovo", "acted Italian"),
+    ("nemo", "acted Polish"),
+    ("urdu", "Urdu talk shows"),
+    ("esd", "acted Mandarin and English"),
+    ("jl_corpus", "acted New Zealand English"),
+    ("meld", "an American comedy series"),
+    ("emov_db", "acted English, four speakers"),
+):
+    CORPORA.register(_name, f"s3prl_metaperser.corpora.acted.{_name}:READER", f"{_summary}; labels without raters")
 
 
 def reader_of(name: str) -> Reader:
@@ -86,6 +107,30 @@ def load_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
     if not isinstance(corpus, Corpus):
         raise UserError(f"The reader of corpus {name!r} returned {shown(corpus)}, expected a Corpus. Fix its package.")
     return corpus
+
+
+def acted_corpora() -> list[str]:
+    """The corpora that have one label an utterance which is no listener's: what was acted, or settled on."""
+    return [name for name in CORPORA.names() if reader_of(name).card is not None]
+
+
+def acted_corpus(name: str, root: str | Path, merge: Mapping[str, str] | None = None, **options: Any) -> Corpus:
+    """A corpus's acted labels in the five common emotions; see :func:`.emotions.in_common`.
+
+    Args:
+        name: one of :func:`acted_corpora`.
+        root: its folder.
+        merge: changes of the corpus's own map of its classes to the five.
+        options: of its reader.
+
+    Raises:
+        UserError: as :func:`load_corpus`; a corpus without such labels.
+    """
+    card = reader_of(name).card
+    if card is None:
+        known = ", ".join(acted_corpora())
+        raise UserError(f"Corpus {name!r} has raters' labels alone. Corpora with acted labels: {known}.")
+    return in_common(load_corpus(name, root, **{**card.options, **options}), card.emotions, merge)
 
 
 def stored_corpus(name: str, root: str | Path, **options: Any) -> Corpus:

@@ -39,6 +39,10 @@ class Utterance:
         speaker: who speaks, e.g. ``Ses01F``.
         session: the recording session, e.g. ``Ses01``; empty where the corpus has none.
         seconds: duration by the file's header; NaN where the header cannot be read.
+        language: as a tag (BCP 47), e.g. ``fr-CA``; empty where nothing says it, as all that follow.
+        sex: of the speaker, ``f`` or ``m``.
+        level: how strongly the emotion was acted.
+        sentence: which text is read; equal for equal texts of one corpus.
     """
 
     id: str
@@ -46,6 +50,10 @@ class Utterance:
     speaker: str
     session: str
     seconds: float
+    language: str = ""
+    sex: str = ""
+    level: str = ""
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""CREMA-D with the people who rated it: ``finishedResponses.csv`` beside ``AudioWAV/``.
+"""CREMA-D with the people who rated it: ``finishedResponses.csv`` beside ``AudioWAV/``; or with what was acted.
 
 Each row is one participant's (``localid``) answer to one clip, heard (``queryType`` 1), seen (2) or both (3), by the
 letter of an emotion; practice clips are numbered from 7443 on. https://github.com/CheyneyComputerScience/CREMA-D
@@ -6,6 +6,7 @@ letter of an emotion; practice clips are numbered from 7443 on. https://github.c
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections import Counter
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.acted.layout import Clip, Layout
 from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.card import Card, Release
 from s3prl_metaperser.corpora.label_sets import CREMA_D
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
@@ -21,7 +24,7 @@ from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.paths import user_path
 
-TABLE, TIMES, AUDIO = "finishedResponses.csv", "finishedEmoResponses.csv", "AudioWAV"
+TABLE, TIMES, ACTORS, AUDIO = "finishedResponses.csv", "finishedEmoResponses.csv", "VideoDemographics.csv", "AudioWAV"
 MODALITIES = {"voice": "1", "face": "2", "both": "3"}
 CLIPS = 7442
 #: Has no signal at all, so that nobody can have heard an emotion in it.
@@ -52,6 +55,55 @@ _COLUMNS = (
 _CLIP = re.compile(r"(1\d{3})_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}")
 
 
+_LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": "", "X": ""}
+
+
+def _clip(name: re.Match[str], path: Path) -> Clip:
+    actor, sentence, emotion, level = name[0].upper().split("_")
+    label = CREMA_D.lookup(emotion[0])
+    assert label is not None, "the pattern has only known codes"
+    return Clip(f"{actor}_{sentence}_{emotion}_{level:X<2}", actor, label, level=_LEVELS[level], sentence=sentence)
+
+
+LAYOUT = Layout(
+    name="crema_d",
+    card=Card(
+        title="CREMA-D",
+        language="en-US",
+        licence="Open Database License (ODbL) 1.0",
+        source="https://github.com/CheyneyComputerScience/CREMA-D",
+        cite="Cao et al. 2014",
+        layout=f"{AUDIO}/; 16 kHz",
+        emotions={"angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "sad": "sadness"},
+        releases=(
+            Release(
+                {**dict.fromkeys(CREMA_D.classes, 1271), "neutral": 1087},
+                CLIPS,
+                tuple(str(actor) for actor in range(1001, 1092)),
+            ),
+        ),
+        options={"answers": "acted"},
+        quirks=(
+            f"{SILENT} has no signal, 1076_MTI_NEU_XX next to none",
+            "three pairs of files are equal to the byte and have other labels: 1006_TIE_HAP_XX and 1006_TIE_NEU_XX, "
+            "1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX",
+            "older copies have `1040_ITH_SAD_X.wav`",
+            "before `git lfs pull` the files are pointers of some 130 bytes",
+        ),
+    ),
+    pattern=r"1\d{3}_(IEO|TIE|IOM|IWW|TAI|MTI|IWL|ITH|DFA|ITS|TSI|WSI)_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)",
+    example="1001_DFA_ANG_XX.wav",
+    classes=CREMA_D.classes,
+    clip=_clip,
+    known={
+        SILENT: "no signal at all, and an emotion for a label",
+        "1076_MTI_NEU_XX": "next to no signal",
+        "1064_TIE_SAD_XX": "reported as damaged",
+        "1064_IEO_DIS_MD": "reported as damaged",
+    },
+)
+
+
 class _Answer(NamedTuple):
     line: int
     place: float
@@ -61,16 +113,19 @@ class _Answer(NamedTuple):
 def read(
     root: Path,
     *,
+    answers: Literal["raters", "acted"] = "raters",
     modality: Literal["voice", "face", "both"] = "voice",
     slow: Literal["keep", "drop"] = "keep",
     outside: bool = False,
 ) -> Corpus:
-    """Read the raters of CREMA-D.
+    """Read the raters of CREMA-D, or the emotions that its actors were asked for.
 
     Speakers are the actors, sessions EMO-SUPERB's blocks of actors, A to E.
 
     Args:
         root: the folder, or the table itself.
+        answers: of the raters, by the table, or as ``acted``, by the names of the files, which need no table; the
+            options that follow are about raters.
         modality: what the raters were shown; the others' answers are left out and counted.
         slow: whether answers given after more than 10 s (``finishedEmoResponses.csv``) are left out, as by the corpus's
             authors.
@@ -80,17 +135,29 @@ def read(
         UserError: no table, a row that is none of it, or nothing rated.
     """
     root = user_path(root)
+    if answers == "acted":
+        return _with_sexes(LAYOUT.read(root))
     table = root / TABLE if root.is_dir() else root
     if not table.is_file():
         raise UserError(f"{table} does not exist. Give CREMA-D's folder, or {TABLE} itself.")
     folder = table.parent
     audio = folder / AUDIO if (folder / AUDIO).is_dir() else folder
     rows = RatedRows(table, CREMA_D, Place(audio, outside))
-    answers = _answers(table, rows, MODALITIES[modality], _slow(folder) if slow == "drop" else set())
-    for (clip, rater), answer in sorted(answers.items()):
+    given = _answers(table, rows, MODALITIES[modality], _slow(folder) if slow == "drop" else set())
+    for (clip, rater), answer in sorted(given.items()):
         rows.add(answer.line, f"{clip}.wav", rater, answer.emotion)
-    described = {f"{clip}.wav": (clip[:4], _block(clip)) for clip, _ in answers}
+    described = {f"{clip}.wav": (clip[:4], _block(clip)) for clip, _ in given}
     return rows.corpus("crema_d", suggested=Suggestions(test_sessions=("A",)), described=described, root=folder)
+
+
+def _with_sexes(corpus: Corpus) -> Corpus:
+    """The corpus with the actors' sexes, where the table of them is beside the files."""
+    path = corpus.root / ACTORS
+    if not path.is_file():
+        return corpus
+    sexes = {row["actorid"]: row["sex"][:1].lower() for _, row in _rows(path, ("actorid", "sex"))}
+    known = tuple(dataclasses.replace(u, sex=sexes.get(u.speaker, "")) for u in corpus.utterances)
+    return dataclasses.replace(corpus, utterances=known)
 
 
 def _answers(table: Path, rows: RatedRows, modality: str, slow: set[str]) -> dict[tuple[str, str], _Answer]:
@@ -167,4 +234,5 @@ READER = Reader(
     read,
     stored=functools.partial(read, outside=True),
     terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike",
+    card=LAYOUT.card,
 )

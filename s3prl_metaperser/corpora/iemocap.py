@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from s3prl_metaperser.corpora.base import (
     DROPPED_LABEL,
@@ -37,7 +38,9 @@ from s3prl_metaperser.corpora.base import (
     Suggestions,
     Utterance,
 )
+from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.folders import files_below, name_hint
+from s3prl_metaperser.corpora.iemocap_card import CARD
 from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError
@@ -82,12 +85,17 @@ SUGGESTED = Suggestions(
     test_raters=("C-E1", "C-E2", "C-E4", "C-E5", "C-E6"), excluded_raters=("C-E3",), test_sessions=("Ses05",)
 )
 
+MAJORITY = LabelSet("iemocap-majority", "single", CLASSES, CODES | _SYNONYMS)
+#: The code of an utterance on which no class has more than half of the raters.
+NO_MAJORITY = "xxx"
+
 RELEASE = "IEMOCAP_full_release"
 SESSIONS = (1, 2, 3, 4, 5)
 #: Summaries and wavs of each session as published: 151 and 10,039.
 PUBLISHED = {1: (28, 1819), 2: (30, 1811), 3: (32, 2136), 4: (30, 2103), 5: (31, 2170)}
 
 DROPPED_RATER = "ratings: unknown rater"
+DROPPED_CODE = "utterances: the majority's code is {}"
 DROPPED_CUT = "ratings: line cut short"
 DROPPED_BLOCK = "ratings: in a block without a usable header"
 DROPPED_LINE = "lines: not understood"
@@ -99,7 +107,7 @@ DROPPED_NO_SUMMARY = "files: neither summary nor wav"
 _DIALOG = re.compile(r"Ses0([1-5])[FM]_\S+")
 #: The letter after the session says whose face wore the markers; the speaker is the letter of the last token.
 _UTTERANCE = re.compile(r"(?P<dialog>(?P<session>Ses0[1-5])[FM]_\S+)_(?P<gender>[FM])\d{3,}")
-_HEADER = re.compile(r"\[[^\[\]]*\]\s+(?P<utterance>\S+)\s+[^\s\[\]]+\s+\[[^\[\]]*\]")
+_HEADER = re.compile(r"\[[^\[\]]*\]\s+(?P<utterance>\S+)\s+(?P<code>[^\s\[\]]+)\s+\[[^\[\]]*\]")
 _CATEGORICAL = re.compile(r"(?P<rater>C-[^\s:]*)\s*:(?P<rest>.*)")
 _RATER = re.compile(r"C-(E[1-6]|[FM][1-5])")
 _ATTRIBUTES = re.compile(r"A-[^\s:]*\s*:\s*(val|act|dom)\b.*")
@@ -127,6 +135,7 @@ class _Release:
     """What has been read so far."""
 
     wavs: dict[str, Path] = field(default_factory=dict)  # utterance with a block -> where its audio belongs
+    codes: dict[str, str] = field(default_factory=dict)  # the same utterances -> code of the raters' majority
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # session -> how many summaries and wavs it has
     ticks: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # (utterance, rater) -> classes
     dropped: Counter[str] = field(default_factory=Counter)
@@ -136,7 +145,7 @@ class _Release:
         self.problems.append(Problem(str(where), what, serious))
 
 
-def read(root: Path) -> Corpus:
+def read(root: Path, *, answers: Literal["raters", "majority"] = "raters") -> Corpus:
     """Read an IEMOCAP release.
 
     Rater ids are as written, e.g. ``C-E1`` (an observer) and ``C-F1`` (the actress of session 1, of herself).
@@ -145,6 +154,7 @@ def read(root: Path) -> Corpus:
 
     Args:
         root: the folder ``IEMOCAP_full_release``, whatever its name, or its parent folder.
+        answers: of each rater, or one an utterance: the code of the majority that a summary's headers give.
 
     Returns:
         The utterances that have a rating with at least one class left, and these ratings.
@@ -152,15 +162,15 @@ def read(root: Path) -> Corpus:
     Raises:
         UserError: no such folder, no ``Session<n>`` in it, or nothing rated.
     """
-    return _read(root, _compare_with_published)
+    return _read(root, _compare_with_published, answers)
 
 
 def read_layout(root: Path) -> Corpus:
     """Any corpus in the release's layout, however many files it has. As :func:`read` otherwise."""
-    return _read(root, _note_empty_sessions)
+    return _read(root, _note_empty_sessions, "raters")
 
 
-def _read(root: Path, compare: Callable[[Path, _Release], None]) -> Corpus:
+def _read(root: Path, compare: Callable[[Path, _Release], None], answers: str) -> Corpus:
     folder = _find_release(Path(root))
     release = _Release()
     for number in SESSIONS:
@@ -171,28 +181,44 @@ def _read(root: Path, compare: Callable[[Path, _Release], None]) -> Corpus:
             what = f"this session is missing; the corpus is read without it.{name_hint(session)}"
             release.problem(session, what, serious=False)
     compare(folder, release)
-    ratings = [
-        Rating(utterance, rater, LABEL_SET.in_order(ticks))
-        for (utterance, rater), ticks in sorted(release.ticks.items())
-        if ticks
-    ]
-    release.dropped[DROPPED_NOTHING_LEFT] += len(release.ticks) - len(ratings)
+    ratings = _ratings(release) if answers == "raters" else _majorities(release)
     if not ratings:
         raise UserError(
             f"{folder}: empty corpus, no rating in Session*/dialog/EmoEvaluation/*.txt. Is the release complete?"
         )
     rated = sorted({rating.utterance for rating in ratings})
-    release.dropped[DROPPED_UNRATED] += len(release.wavs) - len(rated)
     return Corpus(
         name="iemocap",
         root=folder,
-        label_set=LABEL_SET,
+        label_set=LABEL_SET if answers == "raters" else MAJORITY,
         utterances=tuple(_utterance(name, release) for name in rated),
         ratings=tuple(ratings),
         dropped={reason: count for reason, count in sorted(release.dropped.items()) if count},
         problems=tuple(release.problems),
-        suggested=SUGGESTED,
+        suggested=SUGGESTED if answers == "raters" else Suggestions(),
     )
+
+
+def _ratings(release: _Release) -> list[Rating]:
+    given = sorted(release.ticks.items())
+    ratings = [Rating(utterance, rater, LABEL_SET.in_order(ticks)) for (utterance, rater), ticks in given if ticks]
+    release.dropped[DROPPED_NOTHING_LEFT] += len(given) - len(ratings)
+    release.dropped[DROPPED_UNRATED] += len(release.wavs) - len({rating.utterance for rating in ratings})
+    return ratings
+
+
+def _majorities(release: _Release) -> list[Rating]:
+    """One rating an utterance, by the codes of the headers; what the majority called other, or had none, is counted."""
+    ratings = []
+    for utterance, code in sorted(release.codes.items()):
+        label = CODES.get(code)
+        if label in CLASSES:
+            ratings.append(Rating(utterance, ACTED, (label,)))
+        elif label == OTHER or code == NO_MAJORITY:
+            release.dropped[DROPPED_CODE.format(code)] += 1
+        else:
+            release.problem(release.wavs[utterance], f"its summary has the unknown code {code!r}. Unpack it again.")
+    return ratings
 
 
 def _compare_with_published(folder: Path, release: _Release) -> None:
@@ -319,7 +345,8 @@ def _utterance(name: str, release: _Release) -> Utterance:
     except BadAudio as fault:
         release.problem(path, fault.what)
         seconds = math.nan
-    return Utterance(name, path, parts["session"] + parts["gender"], parts["session"], seconds)
+    speaker, sex = parts["session"] + parts["gender"], parts["gender"].lower()
+    return Utterance(name, path, speaker, parts["session"], seconds, language=CARD.language, sex=sex)
 
 
 class _Summary:
@@ -409,6 +436,7 @@ class _Summary:
         else:
             self.utterance = name
             self.release.wavs[name] = self.wavs / f"{name}.wav"
+            self.release.codes[name] = header["code"].lower()
 
     def _categorical(self, line: str, number: int) -> None:
         release = self.release
@@ -464,6 +492,7 @@ class _Summary:
 
 READER = Reader(
     read,
+    card=CARD,
     terms="IEMOCAP is given out under a licence agreement of USC's SAIL laboratory; ask there whether models "
     "trained on it may be shared",
 )

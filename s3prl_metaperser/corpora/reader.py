@@ -13,6 +13,7 @@ from typing import Any
 
 from s3prl_metaperser.config.validator import build
 from s3prl_metaperser.corpora.base import Corpus
+from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.errors import unknown_name
 
 
@@ -28,6 +29,7 @@ class Reader:
         stored: ``stored(root)`` reads what is on disk whatever the options were; by default :attr:`read` does.
         labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.
         terms: what its licence asks of who passes on a model that was trained on it.
+        card: what was published, where each utterance has one label that is no listener's.
     """
 
     read: Callable[..., Corpus]
@@ -35,6 +37,7 @@ class Reader:
     stored: Callable[..., Corpus] | None = None
     labels_only: Callable[[Mapping[str, Any]], Corpus] | None = None
     terms: str = ""
+    card: Card | None = None
 
     def __call__(self, root: Path, **options: Any) -> Corpus:
         """:attr:`read`."""

@@ -7,10 +7,14 @@ from collections import Counter
 
 from tqdm import tqdm
 
+from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
 from s3prl_metaperser.corpora.base import FEWEST_RATERS, UNKNOWN_SPEAKER, Corpus, Problem, Utterance
+from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.contents import heard_hash
+from s3prl_metaperser.corpora.emotions import ACTED
+from s3prl_metaperser.corpora.published import compared, format_published
 from s3prl_metaperser.errors import printable
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.
@@ -21,6 +25,7 @@ EQUAL = (
     "it sounds as {} does: one recording under two names. Training refuses them where a split would take them for two "
     "(datarc.equal_audio)."
 )
+OTHER_LABEL = " Their labels differ: {} here, {} there."
 
 
 def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool = True) -> dict:
@@ -43,14 +48,17 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
         - ``utterances``, ``speakers``: how many; speakers 0 where the corpus names none
         - ``raters``: id -> ``{"utterances": n, "ticks": {class: n}}``
         - ``dropped``: reason -> how many were left out
+        - ``published``: of acted labels, what was published beside what was found (:func:`.published.compared`)
         - ``merged``: ``"label -> class"`` -> how many ticks the label set merged so
         - ``problems``: list of ``{"path": file or file:line, "what": text, "serious": bool}``
     """
     problems = [*corpus.problems, *(Problem(str(corpus.root), str(a), a.certain) for a in corpus.answers.all_alike())]
     if decode_audio:
         problems += _audio_problems(corpus, progress)
+    card = _card(corpus)
     return {
         "label_set": corpus.label_set.as_dict(),
+        **({"published": compared(corpus, card)} if card else {}),
         "utterances": len(corpus.utterances),
         "speakers": len({utterance.speaker for utterance in corpus.utterances} - {UNKNOWN_SPEAKER}),
         "raters": corpus.rater_summary(),
@@ -58,6 +66,12 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
         "merged": dict(corpus.merged),
         "problems": [{"path": p.path, "what": p.what, "serious": p.serious} for p in problems],
     }
+
+
+def _card(corpus: Corpus) -> Card | None:
+    """The card of a corpus that was read with its acted labels."""
+    known = CORPORA.knows(corpus.name) and corpus.raters() == [ACTED]
+    return reader_of(corpus.name).card if known else None
 
 
 def exit_status(report: dict) -> int:
@@ -71,7 +85,8 @@ def format_report(corpus: Corpus, report: dict) -> str:
         f"{_plain(corpus.name)} at {_plain(str(corpus.root))}: {report['utterances']} utterances, "
         f"{report['speakers'] or 'unknown'} speakers, {len(report['raters'])} raters\n"
         f"label set {_plain(str(corpus.label_set))}",
-        _rater_table(corpus.classes, report["raters"]),
+        *([format_published(report["published"])] if "published" in report else []),
+        *([] if "published" in report else [_rater_table(corpus.classes, report["raters"])]),
     ]
     for title, counted in (("Merged", report["merged"]), ("Left out", report["dropped"])):
         if counted:
@@ -85,7 +100,9 @@ def format_report(corpus: Corpus, report: dict) -> str:
             lines.append(f"  ... and {len(found) - LISTED} more")
         if found:
             blocks.append("\n".join([f"{title} ({len(found)})", *lines]))
-    if len(report["raters"]) < FEWEST_RATERS:
+    if "published" in report:
+        blocks.append("The labels are nobody's perception: one an utterance, and no raters to be personalised for.")
+    elif len(report["raters"]) < FEWEST_RATERS:
         blocks.append(
             f"Too few raters to train on: at least {FEWEST_RATERS}, one to test, one to validate, one to train."
         )
@@ -103,6 +120,7 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
     channels: Counter[int] = Counter()
     narrow: list[str] = []
     heard: dict[str, Utterance] = {}
+    acted = corpus.ratings_of(ACTED)
     for utterance in tqdm(corpus.utterances, desc="decoding", unit="file", disable=not progress):
         try:
             sound = read_audio(utterance.path)
@@ -112,7 +130,9 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
             continue
         first = heard.setdefault(heard_hash(sound) or str(utterance.path), utterance)
         if first is not utterance:
-            problems.append(Problem(str(utterance.path), EQUAL.format(first.path), serious=False))
+            labels = [acted.get(each.id, ()) for each in (utterance, first)]
+            differ = OTHER_LABEL.format(*map(", ".join, labels)) if labels[0] != labels[1] else ""
+            problems.append(Problem(str(utterance.path), EQUAL.format(first.path) + differ, serious=False))
         rates[sound.rate] += 1
         channels[sound.channels] += 1
         narrow += [str(utterance.path)] if TELEPHONE_BAND in sound.notes else []

@@ -1,0 +1,206 @@
+"""One mechanism for corpora whose file names say what was acted.
+
+A corpus is declared by a :class:`Layout`: a regular expression for the names, what its letters stand for, and a card of
+what was published. Folders are searched whole and only names count, so that accents in folder names, however an archive
+spelt them, and trees that were unpacked twice do no harm.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.corpora.card import Card
+from s3prl_metaperser.corpora.emotions import ACTED
+from s3prl_metaperser.corpora.folders import Below, files_below
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.paths import user_path
+
+DROPPED_HIDDEN = "files: hidden"
+DROPPED_OTHER = "files: not audio by name"
+DROPPED_NAME = "files: not named as this corpus names its own"
+DROPPED_DOUBLE = "files: the same file in another folder"
+DROPPED_FORMAT = "files: the same name in another format"
+
+
+class Clip(NamedTuple):
+    """What a file's name and place say.
+
+    Attributes:
+        id: unique in the corpus, and the same wherever the file is.
+        speaker, sex, level, sentence, language: as :class:`.Utterance` has them.
+        emotion: a class of the layout.
+    """
+
+    id: str
+    speaker: str
+    emotion: str
+    sex: str = ""
+    level: str = ""
+    sentence: str = ""
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A corpus by the names of its files.
+
+    Attributes:
+        name: the registered name.
+        card: what was published.
+        pattern: of a file's name without its suffix, all of it, in any case.
+        example: such a name, for messages.
+        classes: in the corpus's own words; the order of its label set.
+        clip: what a name that fits, and its path below the root, say; a text says why the file is left out.
+        known: id -> what is known to be wrong with this file as it is published; it is read and noted.
+    """
+
+    name: str
+    card: Card
+    pattern: str
+    example: str
+    classes: tuple[str, ...]
+    clip: Callable[[re.Match[str], Path], Clip | str]
+    known: Mapping[str, str] = field(default_factory=dict)
+
+    def understood(self, path: Path) -> Clip | str | None:
+        """What a file (its path below the root) is: a clip, why it is left out, or None where the name does not fit."""
+        stem = unicodedata.normalize("NFC", path.stem)
+        match = re.fullmatch(self.pattern, stem, re.IGNORECASE)
+        return None if match is None else self.clip(match, path)
+
+    def read(self, root: Path) -> Corpus:
+        """Read all that is below a folder.
+
+        Raises:
+            UserError: no such folder, or no file named as this corpus names its own.
+        """
+        root = user_path(root)
+        if not root.is_dir():
+            fault = "is not a folder" if root.exists() else "does not exist"
+            raise UserError(f"{root} {fault}. Give the folder of {self.card.title}.")
+        below = files_below(root)
+        found = _Found(self, root)
+        for path in below.audio:
+            found.add(path)
+        if not found.clips:
+            raise UserError(f"{root}: {self._nothing(found, below)}")
+        found.note_rest(below)
+        utterances = tuple(found.utterance(name) for name in sorted(found.clips))
+        return Corpus(
+            name=self.name,
+            root=root,
+            label_set=LabelSet(self.name, "single", self.classes),
+            utterances=utterances,
+            ratings=tuple(Rating(u.id, ACTED, (found.clips[u.id][0].emotion,)) for u in utterances),
+            dropped={reason: count for reason, count in sorted(found.dropped.items()) if count},
+            problems=tuple(found.problems),
+        )
+
+    def _nothing(self, found: _Found, below: Below) -> str:
+        what = f"no file of {self.card.title} ({self.card.layout}; {self.example})"
+        if found.strange:
+            what += f"; {len(found.strange)} audio files have other names, e.g. {shown(found.strange[0].name)}"
+        elif reasons := ", ".join(f"{count} {reason}" for reason, count in found.dropped.items()):
+            what += f"; left out: {reasons}"
+        else:
+            what += "; it contains no audio file at all" if not below.audio else ""
+        return f"{what}. Give the folder that the corpus was unpacked into."
+
+
+def acted_reader(layout: Layout) -> Reader:
+    """The reader of a corpus that has no options."""
+
+    def read(root: Path) -> Corpus:
+        return layout.read(root)
+
+    return Reader(read, terms=layout.card.terms, card=layout.card)
+
+
+def folder_word(path: Path, known: Mapping[str, str]) -> str | None:
+    """What the nearest folder above a file stands for, of those whose names are known (in lower case)."""
+    words = (unicodedata.normalize("NFC", part).lower() for part in reversed(path.parts[:-1]))
+    return next((known[word] for word in words if word in known), None)
+
+
+class _Found:
+    """The files of a corpus on the way into it."""
+
+    def __init__(self, layout: Layout, root: Path):
+        self.layout, self.root = layout, root
+        self.clips: dict[str, tuple[Clip, Path]] = {}
+        self.strange: list[Path] = []
+        self.dropped: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+
+    def add(self, path: Path) -> None:
+        clip = self.layout.understood(path.relative_to(self.root))
+        if clip is None:
+            self.strange.append(path)
+        elif isinstance(clip, str):
+            self.dropped[clip] += 1
+        elif clip.id in self.clips:
+            self._second(clip, path)
+        else:
+            self.clips[clip.id] = clip, path
+
+    def _second(self, clip: Clip, path: Path) -> None:
+        """One more file of a name that was found already: the same again, or another one."""
+        first, other = self.clips[clip.id]
+        formats = [each.suffix.lower() for each in (path, other)]
+        if first.emotion == clip.emotion and len(set(formats)) > 1:
+            self.dropped[DROPPED_FORMAT] += 1
+            if formats[0] == ".wav":
+                self.clips[clip.id] = clip, path
+        elif first.emotion == clip.emotion and _equal(path, other):
+            self.dropped[DROPPED_DOUBLE] += 1
+        else:
+            what = f"another file of this name is {other}, and what is in them differs. Remove one of the two."
+            self.problems.append(Problem(str(path), what))
+
+    def note_rest(self, below: Below) -> None:
+        self.dropped[DROPPED_HIDDEN] += len(below.hidden)
+        self.dropped[DROPPED_OTHER] += len(below.others)
+        self.dropped[DROPPED_NAME] += len(self.strange)
+        if self.strange:
+            example = f"{shown(str(self.strange[0].relative_to(self.root)))}; its own are like {self.layout.example}"
+            what = f"{len(self.strange)} audio files have names that are not this corpus's, e.g. {example}."
+            self.problems.append(Problem(str(self.root), what, serious=False))
+        if doubles := self.dropped[DROPPED_DOUBLE]:
+            what = f"{doubles} files are in it twice, in two folders; each is counted once."
+            self.problems.append(Problem(str(self.root), what, serious=False))
+        for folder, why in below.unlisted:
+            what = f"this folder cannot be listed ({why}). Give yourself the right to read it."
+            self.problems.append(Problem(str(folder), what))
+
+    def utterance(self, name: str) -> Utterance:
+        from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for labels alone starts sooner
+
+        clip, path = self.clips[name]
+        try:
+            seconds = audio_seconds(path)
+        except BadAudio as fault:
+            self.problems.append(Problem(fault.path, fault.what))
+            seconds = math.nan
+        if name in self.layout.known:
+            self.problems.append(Problem(str(path), f"{self.layout.known[name]}, as published.", serious=False))
+        language = clip.language or self.layout.card.language
+        more = {"language": language, "sex": clip.sex, "level": clip.level, "sentence": clip.sentence}
+        return Utterance(name, path, clip.speaker, "", seconds, **more)
+
+
+def _equal(one: Path, other: Path) -> bool:
+    try:
+        return one.stat().st_size == other.stat().st_size and file_hash(one) == file_hash(other)
+    except OSError:
+        return False
