@@ -6,6 +6,7 @@ Slow imports happen inside ``run``, so that help is instant.
 
 from s3prl_metaperser.commands import (
     adapt,
+    card,
     demo_corpus,
     doctor,
     export,
@@ -24,6 +25,7 @@ from s3prl_metaperser.commands import (
 COMMANDS = (
     doctor,
     validate,
+    card,
     demo_corpus,
     plan,
     run,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from s3prl_metaperser.commands.common import add_corpus_options, label_options
 from s3prl_metaperser.errors import UserError, printable_json
 from s3prl_metaperser.storage.paths import user_path
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora import Corpus
 
 
 def add(commands) -> None:
@@ -37,8 +41,23 @@ def run(arguments: argparse.Namespace) -> int:
 
     corpus = load_corpus(arguments.corpus, arguments.root, **label_options(arguments))
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
-    print(printable_json(report) if arguments.json else format_report(corpus, report))
+    if arguments.json:
+        print(printable_json(report))
+    else:
+        print(format_report(corpus, report))
+        print("\n".join(["", *_card(corpus)]))
     return exit_status(report)
+
+
+def _card(corpus: Corpus) -> list[str]:
+    """What the ratings say, in ten lines."""
+    from s3prl_metaperser.evaluation.corpus_card import corpus_card
+    from s3prl_metaperser.report.corpus_card import first_lines
+
+    return [
+        "What the ratings say (`metaperser card`, with the same options, says more)",
+        *first_lines(corpus_card(corpus)),
+    ]
 
 
 def _results(arguments: argparse.Namespace) -> int:

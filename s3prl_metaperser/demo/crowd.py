@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s3prl_metaperser.corpora.agreement import krippendorff_alpha
 from s3prl_metaperser.corpora.iemocap import CLASSES as IEMOCAP
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.demo.draws import generator
@@ -166,10 +167,6 @@ def draw_answers(raters: dict[str, Rater], turns: Sequence[Turn], *, seed: int) 
 
 def alpha(answers: dict[str, dict[str, str]]) -> float:
     """Krippendorff's alpha of single answers (nominal): 1 is full agreement, 0 is chance."""
-    counts = np.array([[list(a.values()).count(name) for name in CLASSES] for a in answers.values()], dtype=float)
-    counts = counts[counts.sum(1) > 1]
-    size = counts.sum(1)
-    observed = ((size**2 - (counts**2).sum(1)) / (size - 1)).sum() / size.sum()
-    totals = counts.sum(0)
-    expected = (totals.sum() ** 2 - (totals**2).sum()) / (totals.sum() * (totals.sum() - 1))
-    return float(1 - observed / expected)
+    given = [(clip, CLASSES.index(each)) for clip, of in enumerate(answers.values()) for each in of.values()]
+    clips, classes = np.array(given).T
+    return krippendorff_alpha(clips, np.eye(len(CLASSES))[classes])

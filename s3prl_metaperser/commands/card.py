@@ -1,0 +1,33 @@
+"""``metaperser card``: what a corpus's ratings say before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+
+from s3prl_metaperser.commands.common import add_corpus_options, label_options
+from s3prl_metaperser.storage.paths import user_path
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("card", help="agreement in a corpus, and whether there is anybody to personalise for")
+    parser.add_argument("--corpus", required=True, help="a registered corpus (`metaperser list corpora`)")
+    parser.add_argument("--root", required=True, help="the corpus's folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--html", metavar="FILE", help="write one page, too")
+    add_corpus_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.corpora import load_corpus
+    from s3prl_metaperser.errors import printable_json
+    from s3prl_metaperser.evaluation.corpus_card import corpus_card
+    from s3prl_metaperser.report.corpus_card import card_page, card_text
+    from s3prl_metaperser.storage.atomic import write_text
+
+    corpus = load_corpus(arguments.corpus, arguments.root, **label_options(arguments))
+    card = corpus_card(corpus)
+    if arguments.html:
+        write_text(user_path(arguments.html), card_page(card))
+    print(printable_json(card.as_json()) if arguments.json else card_text(card))
+    return 0
