@@ -95,7 +95,17 @@ class GeneralOptions:
     penalty: NotNegative | None = None
     anneal_steps: Whole = 0
     class_weights: Literal["none", "balanced", "logit_adjustment"] = "none"
-    average: Literal["none", "ema", "swad"] = "none"
+    average: Literal["none", "ema", "dense", "swad"] = "none"
+    ema_decay: Fraction = 0.99
+    engine: Literal["adjoint", "loop"] = option("adjoint", affects="speed")
+    micro_batch: Positive | None = None
+    group_lr: NotNegative = 0.01
+    drop_features: Fraction = 1 / 3
+    drop_samples: Fraction = 1 / 3
+    mixup_alpha: Annotated[float, at_least(1e-3)] = 0.2
+    mixstyle_alpha: Annotated[float, at_least(1e-3)] = 0.1
+    means: bool = False
+    variance_decay: Fraction = 0.95
     selection: Literal["last", "source_validation"] = "last"
 
 

@@ -21,11 +21,15 @@ __all__ = ["AVERAGES", "GENERALISERS", "TRAINING", "Facts"]
 #: What every system goes by that learns.
 TRAINING = (
     *("optimizer", "runner.total_steps", "runner.epochs", "runner.gradient_clipping", "runner.eval_step"),
-    *(f"{EXPERT}.generalrc.{name}" for name in ("loss_mean", "class_weights", "average", "selection")),
+    *(f"{EXPERT}.generalrc.{name}" for name in ("loss_mean", "class_weights", "average", "ema_decay", "selection")),
 )
 _OPTION = f"{EXPERT}.generalrc"
 #: Averages of the weights of many steps, around any system that learns: ``Deep-All+swad``.
-AVERAGES = {"ema": "an exponential average of its weights", "swad": "its weights averaged over the last half of steps"}
+AVERAGES = {
+    "ema": "an exponential average of its weights",
+    "dense": "the mean of its weights over the second half of steps",
+    "swad": "the mean of its weights over the valley of the loss on the sources' validation speakers",
+}
 
 
 class Generalisers(Registry["type[Generaliser]"]):
@@ -87,3 +91,62 @@ _register(
     colour="#8a8f98",
 )
 _register("Deep-All", "deep_all:DeepAll", "all sources as one training set", colour="#0072b2")
+for _name, _weights, _summary in (
+    ("Deep-All:balanced", "balanced", "Deep-All, all classes as if they were equally frequent"),
+    ("Deep-All:logit-adjusted", "logit_adjustment", "Deep-All with the classes' log shares added to the logits"),
+):
+    _register(_name, "deep_all:DeepAll", _summary, fixed={f"{_OPTION}.class_weights": _weights}, variant_of="Deep-All")
+_register(
+    *("RSC", "rsc:RSC", "the features that matter most are muted in training (Huang et al. 2020)"),
+    *("drop_features", "drop_samples"),
+    colour="#cc79a7",
+)
+_DIVIDED = ("meta_test_domains", "choose")
+_META = (*_DIVIDED, "inner_lr", "order", "engine", "micro_batch")
+_register(
+    "MLDG",
+    "mldg:MLDG",
+    "a step on some sources must help on the others, too (Li et al. 2018)",
+    *_META,
+    colour="#009e73",
+)
+_register(
+    *("DA-MLDG", "mldg:DAMLDG", "MLDG, its second loss times the domain-shift margin (Gandhi et al., Eq. 2-3)"),
+    *(*_META, "margin"),
+    colour="#d55e00",
+)
+_register(
+    *("DA-MLDG:attached", "mldg:DAMLDG", "DA-MLDG, the margin differentiated as well"),
+    *(*_META, "margin"),
+    fixed={f"{_OPTION}.margin.gradient": "attached"},
+    variant_of="DA-MLDG",
+)
+_register(
+    *(
+        "MLDG:public",
+        "mldg:Public",
+        "what the public code of MLDG and DA-MLDG computes: Deep-All without one source a step",
+    ),
+    *_DIVIDED,
+    fixed={f"{_OPTION}.choose": "by_size", f"{_OPTION}.loss_mean": "pooled", f"{_OPTION}.meta_test_domains": 1},
+    variant_of="MLDG",
+)
+_PENALTY = ("penalty", "anneal_steps")
+for _name, _target, _summary, _options in (
+    ("GroupDRO", "groupdro:GroupDRO", "the worst source counts most (Sagawa et al. 2020)", ("group_lr",)),
+    ("CORAL", "coral:CORAL", "equal covariances of the features (Sun and Saenko 2016)", (*_PENALTY, "means")),
+    ("IRM", "irm:IRM", "one classifier that is optimal in every source (Arjovsky et al. 2019)", _PENALTY),
+    ("V-REx", "vrex:VREx", "equal losses in all sources (Krueger et al. 2021)", _PENALTY),
+    ("Fish", "fish:Fish", "gradients of the sources that agree (Shi et al. 2021)", ("inner_lr",)),
+    ("Fishr", "fishr:Fishr", "equal variances of gradients (Rame et al. 2022)", (*_PENALTY, "variance_decay")),
+    ("Mixup", "mixup:Mixup", "between samples of all sources (Zhang et al. 2018)", ("mixup_alpha",)),
+    (
+        "MixStyle",
+        "mixstyle:MixStyle",
+        "one recording's style on another's content (Zhou et al. 2021)",
+        ("mixstyle_alpha",),
+    ),
+    ("SD", "sd:SD", "small logits: spectral decoupling (Pezeshki et al. 2021)", _PENALTY),
+    ("DANN", "dann:DANN", "features that do not tell the source (Ganin et al. 2016)", _PENALTY),
+):
+    _register(_name, _target, _summary, *_options)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s3prl_metaperser.config.domain_options import DomainOptions
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.generalise import averaging
 from s3prl_metaperser.generalise.model import DomainModel
 from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.protocol.domain_batches import DomainBatch, Inputs
@@ -64,6 +66,7 @@ class Generaliser(nn.Module):
 
     def __init__(self, options: DomainOptions, sources: Sources):
         super().__init__()
+        self.average: averaging.Average | None = None
         self.options = self.options_in_force(options)
         self.general = self.options.downstream_expert.generalrc
         self.sources = sources
@@ -82,6 +85,13 @@ class Generaliser(nn.Module):
 
     def prepare(self, model: DomainModel) -> None:
         """Make what is trained beside the model (a discriminator, say) or kept from step to step, before training."""
+        validated = bool(self.options.downstream_expert.datarc.validation)
+        if self.general.average == "swad" and not validated:
+            raise UserError(
+                f"{self.name}: SWAD averages over the valley of the loss on validation speakers of the sources, and "
+                "there are none. Write datarc.validation=0.2, or take another average (dense, ema)."
+            )
+        self.average = averaging.of(model, self.general, self.options.runner.total_steps)
 
     def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
         """Put the gradient of one step into ``.grad`` of the model's parameters, and of this system's own.
@@ -97,11 +107,18 @@ class Generaliser(nn.Module):
         raise NotImplementedError
 
     def after_step(self, model: DomainModel, step: int) -> None:
-        """Called when the optimiser has moved the model (to average weights, say)."""
+        """Called when the optimiser has moved the model."""
+        if self.average is not None:
+            self.average.after_step(model, step)
+
+    def validated(self, loss: float) -> None:
+        """Told the model's loss on the sources' validation speakers, where there are some."""
+        if self.average is not None:
+            self.average.validated(loss)
 
     def tested(self, model: DomainModel) -> DomainModel:
         """What is tested in the model's place; it itself unless weights are averaged."""
-        return model
+        return model if self.average is None else self.average.tested(model)
 
     def probabilities(self, model: DomainModel, inputs: Inputs) -> Tensor:
         """Of the classes, float32 [B, C], by a model in evaluation mode."""

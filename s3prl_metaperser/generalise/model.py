@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,11 @@ class DomainModel(nn.Module):
     def features(self, inputs: Inputs) -> Tensor:
         """What the classifier sees, [B, H]."""
         raise NotImplementedError
+
+    @property
+    def styled(self) -> Sequence[nn.Module]:
+        """The stages whose outputs [B, channels, T, M] carry a recording's style; none on pooled features."""
+        return ()
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Logits [B, C]."""

@@ -1,0 +1,53 @@
+"""DANN: features that do not tell the domain (Ganin et al. 2016)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from s3prl_metaperser.generalise.base import Step
+from s3prl_metaperser.generalise.model import DomainModel
+from s3prl_metaperser.generalise.penalised import Penalised
+from s3prl_metaperser.meta.model import linear
+from s3prl_metaperser.protocol.domain_batches import DomainBatch
+
+
+class DANN(Penalised):
+    """A discriminator learns to tell the domains from the features; the features are moved against it.
+
+    The weight scales the gradient that reaches the features, turned; the discriminator learns at its own full loss.
+    """
+
+    discriminator: nn.Sequential
+
+    def prepare(self, model: DomainModel) -> None:
+        size, generator = model.classifier.in_features, self.generator("discriminator")
+        hidden = linear(size, size, generator)
+        self.discriminator = nn.Sequential(hidden, nn.ReLU(), linear(size, len(self.sources.names), generator))
+        self.discriminator.to(model.classifier.weight)
+        super().prepare(model)
+
+    def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
+        features = model.features(batch.inputs)
+        loss = self.mean_loss(self.sample_losses(model.classifier(features), batch.labels), batch.domains)
+        told = self.discriminator(_Turned.apply(features, self.weight(step)))
+        adversary = self.mean_loss(functional.cross_entropy(told, batch.domains, reduction="none"), batch.domains)
+        (loss + adversary).backward()
+        right = (told.detach().argmax(1) == batch.domains).double().mean()
+        return Step(loss.item(), {"adversary": adversary.item(), "domains_told": right.item()})
+
+
+class _Turned(torch.autograd.Function):
+    """The same forward; backward its gradient times minus a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.factor * gradients[0], None

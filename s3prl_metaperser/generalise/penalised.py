@@ -1,0 +1,56 @@
+"""Deep-All's loss plus a weighted penalty: what many systems of domain generalisation are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from s3prl_metaperser.generalise.base import Generaliser, Step
+from s3prl_metaperser.generalise.model import DomainModel
+from s3prl_metaperser.protocol.domain_batches import DomainBatch
+
+
+class Penalised(Generaliser):
+    """``L + weight * penalty``.
+
+    The weight is ``generalrc.penalty``, or the system's own where that is null. It rises in a straight line from 0 over
+    ``generalrc.anneal_steps``: a jump, as in the first implementations, upsets the moments of every optimiser.
+    """
+
+    #: The weight where the options give none.
+    usual_weight = 1.0
+
+    def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
+        """Of a batch, a scalar; zero where it has no meaning, as between fewer than two domains.
+
+        Args:
+            features: [B, H].
+            logits: [B, C], the classifier's of them.
+        """
+        raise NotImplementedError
+
+    def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
+        features = model.features(batch.inputs)
+        logits = model.classifier(features)
+        loss = self.mean_loss(self.sample_losses(logits, batch.labels), batch.domains)
+        penalty = self.penalty(model, features, logits, batch)
+        objective = loss + self.weight(step) * penalty
+        objective.backward()
+        return Step(objective.item(), {"penalty": penalty.item()})
+
+    def weight(self, step: int) -> float:
+        """Of the penalty in a step, counted from 1."""
+        full = self.usual_weight if self.general.penalty is None else self.general.penalty
+        return full * min(1.0, step / max(1, self.general.anneal_steps))
+
+
+def by_domain(values: Tensor, domains: Tensor) -> Iterator[Tensor]:
+    """The values [n, ...] of each domain that is present, in the domains' order."""
+    return (values[domains == domain] for domain in torch.unique(domains))
+
+
+def domain_means(values: Tensor, domains: Tensor) -> Tensor:
+    """The mean of each domain that is present, [d]."""
+    return torch.stack([part.mean() for part in by_domain(values, domains)])
