@@ -34,7 +34,7 @@ from s3prl_metaperser.meta.micro_gradients import (
 )
 from s3prl_metaperser.meta.rates import InnerRates
 
-__all__ = ["MicroLoss", "NonFinite", "OuterGradient", "adapt", "kept_bytes", "outer_gradient"]
+__all__ = ["MicroLoss", "NonFinite", "OuterGradient", "adapt", "kept_bytes", "one_step_gradient", "outer_gradient"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,33 @@ def outer_gradient(
         if learned:
             row = min(step, len(d_rates) - 1)
             d_rates[row] -= torch.stack([dots[name] for name in rates.names]).to(d_rates)
+    return OuterGradient(loss, adjoint, d_rates)
+
+
+def one_step_gradient(
+    parameters: Mapping[str, Tensor], rates: InnerRates, support: Sequence[MicroLoss], query: Sequence[MicroLoss]
+) -> OuterGradient:
+    """:func:`outer_gradient` of a single second-order step whose rates have the shapes of the parameters (Meta-SGD).
+
+    With alpha the rates: lambda = grad L_query(theta - alpha * g), d alpha = -lambda * g, d theta = lambda -
+    H (alpha * lambda), all products by element.
+
+    Args:
+        rates: :class:`~s3prl_metaperser.meta.rates.ElementRates`, for each of the parameters.
+    """
+    theta = {name: value.detach() for name, value in parameters.items()}
+    alpha = {name: rate.detach() for name, rate in rates.at(0).items()}
+    _, gradient = gradient_of(theta, alpha, support, 0, 1)
+    after = {name: theta[name] - rate * gradient[name] for name, rate in alpha.items()}
+    loss, adjoint = gradient_of(after, after, query, 1, 1)
+    d_rates = torch.cat([(-adjoint[name] * gradient[name]).reshape(-1) for name in rates.names])[None]
+    del after, gradient
+    vector = {name: rate * adjoint[name] for name, rate in alpha.items()}
+    whole = {name: torch.ones((), dtype=value.dtype, device=value.device) for name, value in theta.items()}
+    dots = {name: torch.zeros_like(one) for name, one in whole.items()}
+    for micro in support:
+        products(micro, theta, 0, whole, vector, adjoint, dots)
+    check_finite(adjoint, 0, 1)
     return OuterGradient(loss, adjoint, d_rates)
 
 

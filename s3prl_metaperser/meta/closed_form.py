@@ -34,8 +34,8 @@ AT_ONCE = 6 << 20
 
 
 def applies_to(parameters: Mapping[str, Tensor], rates: InnerRates) -> bool:
-    """Whether the closed form is exact: these are the head's five tensors, and all of them have rates."""
-    if tuple(parameters) != PARAMETERS or rates.names != PARAMETERS:
+    """Whether the closed form is exact: these are the head's five tensors, and each has one rate a step."""
+    if tuple(parameters) != PARAMETERS or rates.names != PARAMETERS or rates.values.shape[1] != len(PARAMETERS):
         return False
     mixing, projector, projector_bias, classifier, classifier_bias = parameters.values()
     return (

@@ -1,8 +1,9 @@
-"""Learning rates of the inner loop: one fixed rate, or LSLR (Antoniou et al. 2019, section 4)."""
+"""Learning rates of the inner loop: one fixed rate, LSLR (Antoniou et al. 2019, section 4), or one for each number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -33,6 +34,28 @@ class InnerRates(nn.Module):
 
     def scaled(self, factor: float) -> InnerRates:
         """Constant rates that are ``factor`` times these."""
-        other = InnerRates(self.names, len(self.values), 0.0, learned=False)
-        other.values = nn.Parameter(self.values.detach() * factor, requires_grad=False)
+        other = copy.copy(self)
+        other._parameters = {"values": nn.Parameter(self.values.detach() * factor, requires_grad=False)}
         return other
+
+
+class ElementRates(InnerRates):
+    """A learned rate for each number that adapts, in a single inner step (Meta-SGD, Li et al. 2017).
+
+    Args:
+        parameters: the tensors that adapt, by name.
+        initial: what every rate starts from.
+
+    Attributes:
+        values: [1, N], the tensors' numbers one after another.
+    """
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor], initial: float):
+        super().__init__(list(parameters), 1, initial, learned=True)
+        self.shapes = [value.shape for value in parameters.values()]
+        self.values = nn.Parameter(torch.full((1, sum(shape.numel() for shape in self.shapes)), float(initial)))
+
+    def at(self, step: int) -> dict[str, torch.Tensor]:
+        """Name -> rates in the tensor's shape; the same for every step."""
+        parts = self.values[0].split([shape.numel() for shape in self.shapes])
+        return {name: part.view(shape) for name, part, shape in zip(self.names, parts, self.shapes, strict=True)}

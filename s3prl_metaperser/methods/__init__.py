@@ -267,21 +267,74 @@ for _name, _summary in _ROWS.items():
     register(f"{DEFAULT_SYSTEM}:{_name}", f"{_HERE}.meta_perser:MetaPerSER", _row(_name, _summary))
 
 
-def _neighbour(name: str, target: str, summary: str, colour: str, **metarc: bool | float) -> None:
-    """Meta-PerSER from the initialisation, its outer loss on other samples, with something else changed."""
+def _neighbour(
+    name: str,
+    target: str,
+    summary: str,
+    facts: Facts = _META,
+    *,
+    colour: str | None = None,
+    steps: int | None = None,
+    **metarc: bool | float,
+) -> None:
+    """Meta-PerSER from the initialisation, its outer loss on other samples, with something else changed.
+
+    Args:
+        steps: of meta-testing, where the system fixes them.
+        metarc: further options that it fixes.
+    """
     fixed = {"initialisation": True, "combined_set": False, **metarc}
     options = {f"{EXPERT}.metarc.{option}": value for option, value in fixed.items()}
-    own = dataclasses.replace(_META, summary=summary, colour=colour, fixed=options)
+    options |= {} if steps is None else {f"{EXPERT}.evalrc.steps": steps}
+    own = dataclasses.replace(facts, summary=summary, colour=colour, fixed=options)
     register(name, f"{_HERE}.{target}", dataclasses.replace(own, initialised=True, table1=None, parts={}))
 
 
-_neighbour("Meta-Rates", "meta_learners:MetaRates", "inner rates meta-learned, theta is not", "#a6761d", lslr=True)
+_neighbour(
+    "Meta-Rates", "meta_learners:MetaRates", "inner rates meta-learned, theta is not", colour="#a6761d", lslr=True
+)
 _neighbour(
     "FOMAML",
     "meta_perser:MetaPerSER",
     "meta-learned without second-order gradients",
-    "#7570b3",
+    colour="#7570b3",
     derivative_annealing=True,
     annealed_fraction=1.0,
 )
-_neighbour("ANIL", "meta_learners:ANIL", "the inner loop adapts the classifier alone", "#66a61e")
+_neighbour("ANIL", "meta_learners:ANIL", "the inner loop adapts the classifier alone", colour="#66a61e")
+_neighbour(
+    "Reptile",
+    "reptile:Reptile",
+    "the initialisation moves to where raters' inner steps end",
+    combined_set=True,
+    lslr=False,
+    derivative_annealing=True,
+    annealed_fraction=1.0,
+)
+_neighbour(
+    "Meta-SGD",
+    "meta_sgd:MetaSGD",
+    "one inner step, at a learned rate for each number",
+    lslr=True,
+    derivative_annealing=False,
+    inner_steps=1,
+    steps=1,
+)
+#: A classifier is computed from embeddings, in no steps: no gradient goes through an inner loop.
+_COMPUTED = dataclasses.replace(_META, adapts_by="classifier")
+for _name, _target, _summary in (
+    ("ProtoNet", "protonet:ProtoNet", "nearest class mean of the K samples, in a meta-learned space"),
+    ("Ridge-MAP", "ridge_map:RidgeMAP", "most probable last layer, its prior's mean and strength meta-learned"),
+    ("Meta-Map", "meta_map:MetaMap", "the state meta-trained under its own +map"),
+):
+    _neighbour(
+        _name,
+        _target,
+        _summary,
+        _COMPUTED,
+        steps=1,
+        lslr=True,
+        inner_steps=1,
+        derivative_annealing=True,
+        annealed_fraction=1.0,
+    )

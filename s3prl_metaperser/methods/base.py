@@ -126,6 +126,11 @@ class System:
         return f"Lower {RATES[kind]}." if kind else "Lower the rate at which it is trained."
 
     @property
+    def initial_rate(self) -> float | None:
+        """What the state's rates start from; None where there is no one number that all start from."""
+        return self.options.downstream_expert.metarc.inner_lr
+
+    @property
     def adapts_in_steps(self) -> bool:
         """Whether ``evalrc.steps`` controls adaptation, so that it can be evaluated after fewer or more steps."""
         return any("evalrc.steps" in choice for choice in self.tunable())

@@ -24,7 +24,7 @@ from s3prl_metaperser.protocol.loss import class_balanced_loss, soft_cross_entro
 from s3prl_metaperser.seeding import torch_generator
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.memory import explaining_memory
-from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
+from s3prl_metaperser.upstream.micro_batches import MicroLogits, micro_batches, micro_logits, micro_losses
 
 Parameters = Mapping[str, torch.Tensor]
 
@@ -68,11 +68,21 @@ class Learner:
 
     def embed(self, parameters: Parameters, inputs: Inputs) -> torch.Tensor:
         """What the classifier sees, float32 [K, H], without a graph."""
+        with torch.no_grad():
+            return self.logits(self.passing_on(parameters), inputs).float()
+
+    def passing_on(self, parameters: Parameters) -> dict[str, torch.Tensor]:
+        """``parameters`` whose logits are what the classifier sees, [K, H]."""
         bias = parameters[f"{self.prefix}projector.bias"]
         identity = torch.eye(len(bias), dtype=bias.dtype, device=bias.device)
-        passed_on = {"classifier.weight": identity, "classifier.bias": torch.zeros_like(bias)}
-        with torch.no_grad():
-            return self.logits(self.with_head(parameters, passed_on), inputs).float()
+        return self.with_head(parameters, {"classifier.weight": identity, "classifier.bias": torch.zeros_like(bias)})
+
+    def parts(self, inputs: Inputs, *seed: object) -> list[MicroLogits]:
+        """Logits of K samples in parts that fit in memory: (indices, (parameters, step) -> logits [n, C]) of each.
+
+        A part has the same logits each time, dropout included, whose masks ``seed`` names.
+        """
+        raise NotImplementedError("This system has no model")
 
     def probabilities(self, parameters: Parameters, inputs: Inputs) -> np.ndarray:
         """Softmax of the logits, float32 [K, C]."""
@@ -102,6 +112,9 @@ class HeadLearner(Learner):
 
     def logits(self, parameters: Parameters, inputs: Inputs) -> torch.Tensor:
         return pooled_logits(parameters, pooled(inputs))
+
+    def parts(self, inputs: Inputs, *seed: object) -> list[MicroLogits]:
+        return [(list(range(len(inputs))), lambda parameters, step: self.logits(parameters, inputs))]
 
     def losses(self, inputs: Inputs, weighted: torch.Tensor, *seed: object) -> list[MicroLoss]:
         return [lambda parameters, step: soft_cross_entropy(self.logits(parameters, inputs), weighted)]
@@ -137,6 +150,9 @@ class EntireLearner(HeadLearner):
         for group in micro_batches([len(wave) for wave in audio], self.seconds):
             found[group] = self.model.functional(parameters, [audio[index] for index in group]).to(found.dtype)
         return found
+
+    def parts(self, inputs: Inputs, *seed: object) -> list[MicroLogits]:
+        return micro_logits(self.model, waves(inputs), self.seconds, *seed)
 
     def losses(self, inputs: Inputs, weighted: torch.Tensor, *seed: object) -> list[MicroLoss]:
         return micro_losses(self.model, waves(inputs), weighted, self.seconds, *seed)

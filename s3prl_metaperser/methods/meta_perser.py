@@ -71,14 +71,14 @@ class MetaPerSER(System):
         """
         if self.scope == "finetuned":
             return "adjoint"
-        exact = closed_form.applies_to(state.parameters(), _rates(state))
+        exact = closed_form.applies_to(state.parameters(), rates_of(state))
         return "closed form" if exact and self.options.downstream_expert.metarc.engine == "auto" else "loop"
 
     # -- training ----------------------------------------------------------------------------------------------
 
     def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
         """The mean over all raters at once, on pooled features."""
-        by_layer, twice, rates = self.engine(state) == "closed form", self._second_order(step), _rates(state)
+        by_layer, twice, rates = self.engine(state) == "closed form", self._second_order(step), rates_of(state)
         support = self._gather(task, batch.support_rows, batch.support_targets, by_layer)
         query = support
         if not self.options.downstream_expert.metarc.on_support:
@@ -88,17 +88,13 @@ class MetaPerSER(System):
             return closed_form.outer_loss(state.parameters(), rates, *support, twice, other)
         (inner,), (outer,) = state.learner.losses(*support), state.learner.losses(*query)
         parameters = expand(state.parameters(), len(batch.raters))
-        return outer(adapt(functools.partial(_at_once, inner), parameters, rates.at, twice), 0).mean()
+        return outer(adapt(functools.partial(at_once, inner), parameters, rates.at, twice), 0).mean()
 
     def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
         """The gradient of the mean over all raters of the meta-batch."""
         if self.scope == "frozen":
-            return self._part_by_part(state, batch, step, task)
-        separate, twice, rates = (
-            not self.options.downstream_expert.metarc.on_support,
-            self._second_order(step),
-            _rates(state),
-        )
+            return part_by_part(self, state, batch, step, task)
+        separate, rates = not self.options.downstream_expert.metarc.on_support, rates_of(state)
         parameters, share = state.parameters(), 1 / len(batch.raters)
 
         def gradient(index: int, rater: str) -> list[float]:
@@ -110,7 +106,7 @@ class MetaPerSER(System):
                 rows, targets = batch.query_rows[index], batch.query_targets[index]
                 query, _ = self._losses(state, task, rows, targets, step, rater, "query")
             try:
-                found = adjoint.outer_gradient(parameters, rates, support, twice, query, keep_graphs=kept)
+                found = self.one_raters(parameters, rates, support, query, step, kept)
             except adjoint.NonFinite as error:
                 raise UserError(f"Outer step {step}, rater {rater}: {error} The last checkpoint is kept.") from None
             _add(parameters, found.parameters, share)
@@ -120,15 +116,22 @@ class MetaPerSER(System):
 
         return self.rater_by_rater(state, batch, step, gradient)
 
-    def _part_by_part(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
-        """:meth:`outer_gradient` on pooled features, a crowd's raters in parts that fit in memory."""
-        sample = task.pooled.shape[1:].numel() + self.options.downstream_expert.modelrc.projector_dim
-        fitting, total = PART_BYTES // (4 * batch.support_rows.shape[1] * sample), 0.0
-        for part in batch.parts(max(1, fitting)):
-            share = self.outer_loss(state, part, step, task) * (len(part.raters) / len(batch.raters))
-            share.backward()
-            total += share.item()
-        return total
+    def one_raters(
+        self,
+        parameters: Parameters,
+        rates: InnerRates,
+        support: Sequence[MicroLoss],
+        query: Sequence[MicroLoss] | None,
+        step: int,
+        kept: int,
+    ) -> adjoint.OuterGradient:
+        """The outer gradient of one rater with the whole model.
+
+        Args:
+            query: micro-batches of the outer loss; None: those of ``support``.
+            kept: graphs that are worth keeping.
+        """
+        return adjoint.outer_gradient(parameters, rates, support, self._second_order(step), query, keep_graphs=kept)
 
     def _gather(
         self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, by_layer: bool
@@ -163,7 +166,7 @@ class MetaPerSER(System):
             return self._adapted(state, [support], closed_form.adapt)[0]
         losses, evalrc = self.losses(state, support, "meta-test"), self.options.downstream_expert.evalrc
         with self.adapting(state, support):
-            return adjoint.adapt(state.parameters(), _rates(state).scaled(evalrc.rate_factor), losses, evalrc.steps)
+            return adjoint.adapt(state.parameters(), rates_of(state).scaled(evalrc.rate_factor), losses, evalrc.steps)
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
         """Adaptation to several episodes; in closed form all at once, and theta multiplied out."""
@@ -176,23 +179,34 @@ class MetaPerSER(System):
     ) -> list[Predictor]:
         targets = [weighted_targets(support.targets, self.class_weights) for support in supports]
         evalrc = self.options.downstream_expert.evalrc
-        steps, rates = evalrc.steps, _rates(state).scaled(evalrc.rate_factor)
+        steps, rates = evalrc.steps, rates_of(state).scaled(evalrc.rate_factor)
         if self.engine(state) == "closed form":
             features = torch.stack([support.pooled.transpose(0, 1) for support in supports]).flatten(2)
             return [*each(in_closed_form(state.parameters(), rates, features, torch.stack(targets), steps))]
         found: list[Predictor] = []
         for support, weighted in zip(supports, targets, strict=True):
             (loss,) = state.learner.losses(support.features, weighted)
-            found.append(adapt_without_graph(functools.partial(_at_once, loss), state.parameters(), rates.at, steps))
+            found.append(adapt_without_graph(functools.partial(at_once, loss), state.parameters(), rates.at, steps))
         return found
 
 
-def _rates(state: ModelState) -> InnerRates:
+def part_by_part(system: System, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
+    """:meth:`.System.outer_gradient` on pooled features, a crowd's raters in parts that fit in memory."""
+    sample = task.pooled.shape[1:].numel() + system.options.downstream_expert.modelrc.projector_dim
+    fitting, total = PART_BYTES // (4 * batch.support_rows.shape[1] * sample), 0.0
+    for part in batch.parts(max(1, fitting)):
+        share = system.outer_loss(state, part, step, task) * (len(part.raters) / len(batch.raters))
+        share.backward()
+        total += share.item()
+    return total
+
+
+def rates_of(state: ModelState) -> InnerRates:
     assert state.rates is not None, "a state of this system has inner rates"
     return state.rates
 
 
-def _at_once(loss: MicroLoss, parameters: Parameters) -> torch.Tensor:
+def at_once(loss: MicroLoss, parameters: Parameters) -> torch.Tensor:
     """The loss of a head's samples, which are one batch and the same at each step."""
     return loss(parameters, 0)
 

@@ -3,7 +3,8 @@
 Every system that adapts gets as many choices as any other of its scope, among the same numbers of steps. One that uses
 an optimiser chooses the optimiser and its learning rate; one with inner rates, which took the place of both in
 training, a factor on all of them. A classifier that starts from random values needs other rates than a trained model
-does and has a list of its own. The shipped configuration is one of the choices.
+does and has a list of its own. A system that takes no steps chooses a factor alone, among as many. The shipped
+configuration is one of the choices.
 """
 
 from __future__ import annotations
@@ -54,6 +55,19 @@ def grid(
         how = [{"fewrc.optimizer": name, option: rate} for name, rate in choices[scope]]
     found = [{**one, "evalrc.steps": steps} for one, steps in itertools.product(how, STEPS[scope])]
     configured = {**first, "evalrc.steps": expert.evalrc.steps}
+    return found if configured in found else [configured, *found]
+
+
+def factors(scope: Literal["frozen", "finetuned"], options: Options) -> list[Overrides]:
+    """The choices of a system without steps: ``evalrc.rate_factor`` from 1/16 to 16, as many as others have.
+
+    >>> [round(choice["evalrc.rate_factor"], 4) for choice in factors("finetuned", Options())]
+    [0.0625, 0.1575, 0.3969, 1.0, 2.5198, 6.3496, 16.0, 40.3175]
+    """
+    count = number_of_choices(scope)
+    below = (count - 1) // 2
+    found = [{"evalrc.rate_factor": 16.0 ** (place / below)} for place in range(-below, count - below)]
+    configured: Overrides = {"evalrc.rate_factor": options.downstream_expert.evalrc.rate_factor}
     return found if configured in found else [configured, *found]
 
 

@@ -116,13 +116,15 @@ def _selected(opened: OpenCell, state: ModelState, checkpoint: Checkpoint) -> Se
     best, initial = checkpoint.content.get("Best"), checkpoint.content.get("InitialLoss")
     if not isinstance(best, dict) or best.get("step") != checkpoint.step:
         return None
-    start, rates = opened.options.downstream_expert.metarc.inner_lr, state.rates
-    learned = rates is not None and rates.values.requires_grad and start > 0
+    start, rates = opened.system.initial_rate, state.rates
+    learned = rates is not None and rates.values.requires_grad
     moving = rates.values[rates.values != 0] if rates is not None else None  # a system may keep some at zero
     return Selected(
         loss=_finite(best["loss"]),
         initial_loss=_finite(initial),
-        rates_moved=_finite((moving / start - 1).abs().mean().item()) if moving is not None and learned else None,
+        rates_moved=_finite((moving / start - 1).abs().mean().item())
+        if moving is not None and learned and start
+        else None,
     )
 
 

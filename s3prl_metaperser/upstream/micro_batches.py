@@ -14,6 +14,9 @@ from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.front_end import once
 
+#: Indices of a micro-batch's utterances, and (parameters, inner step) -> their logits [n, C].
+MicroLogits = tuple[list[int], Callable[[Mapping[str, Tensor], int], Tensor]]
+
 
 def micro_batches(samples: Sequence[int], seconds: float) -> list[list[int]]:
     """Group utterances of similar length so that no group, padded to its longest, exceeds ``seconds`` of audio.
@@ -45,37 +48,52 @@ def graphs_worth_keeping(samples: Sequence[int], seconds: float) -> int:
     return int(len(micro_batches(samples, seconds / 1.5)) == 1)
 
 
+def micro_logits(model: FineTunedModel, wavs: Sequence[Tensor], seconds: float, *seed: object) -> list[MicroLogits]:
+    """Logits of K utterances in micro-batches: indices into ``wavs``, and what gives their logits.
+
+    With dropout on, the masks depend only on ``seed``, the inner step and the micro-batch, so that a second call sees
+    the same ones. A frozen front-end runs only at the first call; its outputs are kept as long as the functions.
+
+    Args:
+        wavs: K waveforms, each [n] at 16 kHz, on any device.
+        seconds: padded audio in one micro-batch.
+        seed: identifies this adaptation, e.g. outer step and rater.
+    """
+
+    def of(group: list[int], number: int) -> Callable[[Mapping[str, Tensor], int], Tensor]:
+        front_end: list[Tensor] = []
+
+        def logits(parameters: Mapping[str, Tensor], step: int) -> Tensor:
+            example = next(iter(parameters.values()))
+            batch = [wavs[index].to(example.device) for index in group]
+            with once(model.upstream, front_end), _drawn_from(model, example.device, *seed, step, number):
+                return model.functional(parameters, batch)
+
+        return logits
+
+    groups = micro_batches([len(wav) for wav in wavs], seconds)
+    return [(group, of(group, number)) for number, group in enumerate(groups)]
+
+
 def micro_losses(
     model: FineTunedModel, wavs: Sequence[Tensor], weighted_targets: Tensor, seconds: float, *seed: object
 ) -> list[Callable[[Mapping[str, Tensor], int], Tensor]]:
     """Losses of K utterances as micro-batches (:data:`s3prl_metaperser.meta.micro_gradients.MicroLoss`).
 
-    Their sum is the class-balanced soft cross-entropy's mean over the K utterances. With dropout on, the masks depend
-    only on ``seed``, the inner step and the micro-batch, so that a second call sees the same ones. A frozen front-end
-    runs only at the first call; its outputs are kept as long as the losses.
-
-    Args:
-        wavs: K waveforms, each [n] at 16 kHz, on any device.
-        weighted_targets: :func:`s3prl_metaperser.protocol.loss.weighted_targets`, [K, C].
-        seconds: padded audio in one micro-batch.
-        seed: identifies this adaptation, e.g. outer step and rater.
+    Their sum is the class-balanced soft cross-entropy's mean over the K utterances. Arguments are those of
+    :func:`micro_logits`, and ``weighted_targets`` [K, C] (:func:`s3prl_metaperser.protocol.loss.weighted_targets`).
     """
 
-    def share(group: list[int], number: int) -> Callable[[Mapping[str, Tensor], int], Tensor]:
-        front_end: list[Tensor] = []
-
+    def share(
+        group: list[int], logits: Callable[[Mapping[str, Tensor], int], Tensor]
+    ) -> Callable[[Mapping[str, Tensor], int], Tensor]:
         def loss(parameters: Mapping[str, Tensor], step: int) -> Tensor:
-            example = next(iter(parameters.values()))
-            batch = [wavs[index].to(example.device) for index in group]
-            targets = weighted_targets[group].to(example.device)
-            with once(model.upstream, front_end), _drawn_from(model, example.device, *seed, step, number):
-                logits = model.functional(parameters, batch)
-            return soft_cross_entropy(logits, targets) * (len(group) / len(wavs))
+            found = logits(parameters, step)
+            return soft_cross_entropy(found, weighted_targets[group].to(found.device)) * (len(group) / len(wavs))
 
         return loss
 
-    groups = micro_batches([len(wav) for wav in wavs], seconds)
-    return [share(group, number) for number, group in enumerate(groups)]
+    return [share(group, logits) for group, logits in micro_logits(model, wavs, seconds, *seed)]
 
 
 @contextlib.contextmanager
