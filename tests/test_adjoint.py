@@ -78,7 +78,7 @@ def adapted(parameters, values, names, support, constants):
     return current, inner
 
 
-def directional_errors(parameters, rates, support, second_order, query=None, seeds=(0, 1)):
+def directional_errors(parameters, rates, support, second_order, query=None, seeds=(0, 1), rate_step=3e-4):
     """Relative error of the adjoint in random directions of theta alone and of the rates alone."""
     outer = support if query is None else query
     names, steps = list(rates.names), len(second_order)
@@ -105,7 +105,7 @@ def directional_errors(parameters, rates, support, second_order, query=None, see
         numeric = sum(w * value({n: k * h * t for n, t in theta.items()}, 0.0) for k, w in FOUR_POINTS) / h
         exact = sum((found.parameters[n] * t).sum().item() for n, t in theta.items())
         errors.append(abs(exact - numeric) / abs(numeric))
-        h = 3e-4
+        h = rate_step
         numeric = sum(w * value(dict.fromkeys(parameters, 0.0), k * h * rate) for k, w in FOUR_POINTS) / h
         exact = (found.rates * rate).sum().item()
         errors.append(abs(exact - numeric) / abs(numeric))

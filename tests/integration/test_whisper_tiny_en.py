@@ -13,11 +13,15 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tiny_models import waveforms
+from test_adjoint import directional_errors, some_rates
+from tiny_models import C, in_float64, options, waveforms, weighted
 
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.batching import hidden_states
+from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.micro_batches import micro_losses
 from s3prl_metaperser.upstream.packaged import PACKAGED, fetch_packaged
 from s3prl_metaperser.upstream.whisper_files import read_encoder
 
@@ -56,3 +60,17 @@ def test_the_real_encoder_equals_hugging_faces_on_a_padded_and_on_a_whole_clip(w
         assert found.shape == (5, round(seconds * 50 + 0.49), 384)
         difference = (found - expected[:, : found.shape[1]]).abs().max() / expected.abs().max()
         assert difference < 1e-5
+
+
+@pytest.mark.parametrize("second_order", [(True, True), (False, False)], ids=str)
+def test_the_outer_gradient_through_the_real_encoder_equals_finite_differences(weights, second_order):
+    upstream = in_float64(build_upstream(PACKAGED[NAME].upstream, str(weights)))
+    head = Head(5, 384, 256, C, torch.Generator().manual_seed(1)).double()
+    model = FineTunedModel(upstream, head, options()).train()
+    support = micro_losses(model, waveforms(dtype=torch.float64), weighted(dtype=torch.float64), 1.2, "support")
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_adapted().items()}
+    assert sum(p.numel() for p in parameters.values()) > 7_000_000
+    rates = some_rates(parameters, scale=1e-3)  # the paper's inner rate
+    errors = directional_errors(parameters, rates, support, second_order, seeds=(0,), rate_step=2e-5)
+    print("relative errors, theta and rates:", errors)
+    assert max(errors) < 1e-6
