@@ -31,6 +31,7 @@ from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import outer_gradient
 from s3prl_metaperser.meta.model import Head
 from s3prl_metaperser.meta.rates import InnerRates
+from s3prl_metaperser.meta.weight_norm import composite_weight_norm, replace_fused
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.batching import hidden_states
@@ -39,7 +40,6 @@ from s3prl_metaperser.upstream.groups import adapting, groups
 from s3prl_metaperser.upstream.inputs import Waveforms
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
 from s3prl_metaperser.upstream.recompute import recomputed
-from s3prl_metaperser.upstream.weight_norm import composite_weight_norm, replace_fused
 
 KINDS = tuple(UPSTREAM)
 OURS = ("wavlm", "hubert", "wav2vec2")

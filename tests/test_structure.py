@@ -25,8 +25,8 @@ ROOMS = (
     "corpora",
     "demo",
     "protocol",
-    "upstream",
     "meta",
+    "upstream",
     "methods",
     "generalise",
     "evaluation",
@@ -124,7 +124,7 @@ def global_draws(file: Path) -> list[str]:
 
 
 def test_only_the_start_of_a_run_touches_the_global_random_state():
-    within_fork_rng = {"meta/model.py": ["nn.Linear"], "upstream/micro_batches.py": ["torch.manual_seed"]}
+    within_fork_rng = {"meta/model.py": ["nn.Linear"], "meta/masks.py": ["torch.manual_seed"]}
     start_of_a_run = {"run/cell.py": ["random.seed", "np.random.seed", "torch.manual_seed"]}
     found = {str(file.relative_to(PACKAGE)): global_draws(file) for file in PACKAGE.glob("**/*.py")}
     assert {name: calls for name, calls in found.items() if calls} == {**within_fork_rng, **start_of_a_run}

@@ -16,7 +16,7 @@ come as micro-batches that are differentiated one after the other, so activation
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,22 @@ from s3prl_metaperser.meta.micro_gradients import (
 )
 from s3prl_metaperser.meta.rates import InnerRates
 
-__all__ = ["MicroLoss", "NonFinite", "OuterGradient", "adapt", "kept_bytes", "one_step_gradient", "outer_gradient"]
+__all__ = [
+    "KEPT",
+    "MicroLoss",
+    "NonFinite",
+    "OuterGradient",
+    "adapt",
+    "kept_bytes",
+    "one_step_gradient",
+    "outer_gradient",
+]
+
+#: Where the parameters of the inner steps wait for the way back.
+KEPT = ("device", "cpu", "bfloat16")
+
+#: The inner loss's micro-batches: the same in every step, or by step.
+Support = Sequence[MicroLoss] | Callable[[int], Sequence[MicroLoss]]
 
 
 @dataclass(frozen=True)
@@ -55,10 +70,11 @@ class OuterGradient:
 def outer_gradient(
     parameters: Mapping[str, Tensor],
     rates: InnerRates,
-    support: Sequence[MicroLoss],
+    support: Support,
     second_order: Sequence[bool],
     query: Sequence[MicroLoss] | None = None,
     keep_graphs: int = 0,
+    keep: str = "device",
 ) -> OuterGradient:
     """Loss after adaptation and its gradient with respect to the initialisation and the rates.
 
@@ -76,11 +92,17 @@ def outer_gradient(
         keep_graphs: of how many of the last inner step's micro-batches the gradient's graph is kept for the way back
             (if that step is second-order). Each saves one forward and backward pass, and its activations and its
             gradient are there while the outer loss is differentiated.
+        keep: one of :data:`KEPT`: what waits for the way back stays where it is, goes to the CPU's memory (exact), or
+            is rounded to bfloat16 (half the bytes; second derivatives are then taken beside the path).
 
     Raises:
         NonFinite: a loss or gradient is NaN or infinite.
+        ValueError: ``keep`` is none of :data:`KEPT`.
     """
+    if keep not in KEPT:
+        raise ValueError(f"keep is {keep!r}; it can be {', '.join(KEPT)}")
     steps = len(second_order)
+    losses_of = _by_step(support)
     theta = {name: value.detach() for name, value in parameters.items()}
     eta = _rates_by_step(rates, theta, steps)
     learned = rates.values.requires_grad
@@ -89,23 +111,23 @@ def outer_gradient(
     graphs: list[Graph] = []
     for step, twice in enumerate(second_order):
         last = twice and step == steps - 1
-        _, gradient = gradient_of(theta, eta[step], support, step, steps, graphs if last else None, keep_graphs)
+        _, gradient = gradient_of(theta, eta[step], losses_of(step), step, steps, graphs if last else None, keep_graphs)
         if twice:
-            path.append(theta)
+            path.append(theta if step == 0 else _packed(theta, rates.names, keep))
         elif learned:
-            inner.append(dict(gradient))
+            inner.append(_packed(gradient, rates.names, keep))
         read_again = bool(graphs) if twice else learned
         theta = _updated(theta, eta[step], gradient, into_gradient=not read_again)
 
-    loss, adjoint = gradient_of(theta, theta, query or support, steps, steps)
+    loss, adjoint = gradient_of(theta, theta, query or losses_of(steps), steps, steps)
     del theta
     d_rates = torch.zeros_like(rates.values, requires_grad=False)
     for step in reversed(range(steps)):
         if second_order[step]:
-            dots = _through_step(path.pop(), eta[step], adjoint, support, step, graphs)
+            dots = _through_step(_unpacked(path.pop(), adjoint), eta[step], adjoint, losses_of(step), step, graphs)
             check_finite(adjoint, step, steps)
         elif learned:
-            gradient = inner.pop()
+            gradient = _unpacked(inner.pop(), adjoint)
             dots = {name: dot(adjoint[name], gradient[name]) for name in rates.names}
         if learned:
             row = min(step, len(d_rates) - 1)
@@ -140,9 +162,7 @@ def one_step_gradient(
     return OuterGradient(loss, adjoint, d_rates)
 
 
-def adapt(
-    parameters: Mapping[str, Tensor], rates: InnerRates, support: Sequence[MicroLoss], steps: int
-) -> dict[str, Tensor]:
+def adapt(parameters: Mapping[str, Tensor], rates: InnerRates, support: Support, steps: int) -> dict[str, Tensor]:
     """The same inner steps for meta-testing, where nobody differentiates through them.
 
     Keeps the parameters twice over: one copy that moves, and its gradient.
@@ -159,7 +179,7 @@ def adapt(
     theta = {name: value.detach() for name, value in parameters.items()}
     eta = _rates_by_step(rates, theta, steps)
     for step in range(steps):
-        _, gradient = gradient_of(theta, eta[step], support, step, steps)
+        _, gradient = gradient_of(theta, eta[step], _by_step(support)(step), step, steps)
         theta = _updated(theta, eta[step], gradient)
     return theta
 
@@ -174,6 +194,22 @@ def kept_bytes(parameters: Mapping[str, Tensor], rates: InnerRates, second_order
     trajectory = sum(bool(twice) for twice in second_order[1:])
     gradients = sum(not twice for twice in second_order) if rates.values.requires_grad else 0
     return adapting * (trajectory + gradients)
+
+
+def _by_step(support: Support) -> Callable[[int], Sequence[MicroLoss]]:
+    return support if callable(support) else lambda step: support
+
+
+def _packed(tensors: Mapping[str, Tensor], moving: Sequence[str], keep: str) -> dict[str, Tensor]:
+    """What waits for the way back; tensors that do not adapt are everybody's and stay as they are."""
+    if keep == "device":
+        return dict(tensors)
+    change = (lambda tensor: tensor.to("cpu")) if keep == "cpu" else (lambda tensor: tensor.to(torch.bfloat16))
+    return {name: change(tensor) if name in moving else tensor for name, tensor in tensors.items()}
+
+
+def _unpacked(tensors: dict[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to(like[name]) for name, tensor in tensors.items()}
 
 
 def _rates_by_step(rates: InnerRates, theta: Mapping[str, Tensor], steps: int) -> list[dict[str, Tensor]]:

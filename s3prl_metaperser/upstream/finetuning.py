@@ -14,19 +14,19 @@ Its options (``options`` below; any object with these attributes)::
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta.twice import double_backward_attention, refuse_once
+from s3prl_metaperser.meta.weight_norm import replace_fused
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.groups import adapting
 from s3prl_metaperser.upstream.recompute import recomputed
-from s3prl_metaperser.upstream.weight_norm import replace_fused
 
 
 def prepare(upstream: nn.Module, options: Any) -> None:
@@ -61,8 +61,9 @@ def prepare(upstream: nn.Module, options: Any) -> None:
 class FineTunedModel(nn.Module):
     """Upstream and head as one model from waveforms to logits.
 
-    The upstream is prepared (:func:`prepare`); then parameters that the logits do not depend on (used only in
-    pre-training, or above the selected layer) are found by one backward pass on a second of noise, and excluded.
+    The upstream is prepared (:func:`prepare`). One backward pass on a second of noise then finds functions without a
+    second derivative, which are refused, and parameters that the logits do not depend on (used only in pre-training, or
+    above the selected layer), which are excluded.
 
     In training mode with ``options.dropout`` the upstream's dropout is on; otherwise it is always off, whatever
     the upstream's own mode.
@@ -77,6 +78,7 @@ class FineTunedModel(nn.Module):
 
     Raises:
         UserError: no parameter of the upstream would adapt.
+        NotTwice: a function in it has no second derivative (:mod:`s3prl_metaperser.meta.twice`).
     """
 
     def __init__(
@@ -159,6 +161,7 @@ class FineTunedModel(nn.Module):
         noise = torch.randn(16000, generator=torch.Generator().manual_seed(0)).to(example)
         with torch.enable_grad():
             logits = self([noise])
+        refuse_once(logits)
         gradients = torch.autograd.grad(logits.sum(), parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.requires_grad_(gradient is not None)
@@ -167,10 +170,3 @@ class FineTunedModel(nn.Module):
                 f"No parameter in tunerc.adapt: {self.options.adapt} affects the selected features. "
                 "Choose other parameters or other features (-s, -l)."
             )
-
-
-@contextlib.contextmanager
-def double_backward_attention() -> Iterator[None]:
-    """Attention with a backend that can be differentiated twice; the fused ones cannot."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from s3prl_metaperser.corpora.audio import RATE
+from s3prl_metaperser.meta.masks import drawn_from
 from s3prl_metaperser.protocol.loss import soft_cross_entropy
-from s3prl_metaperser.seeding import seed_from
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.front_end import once
 
@@ -66,7 +65,9 @@ def micro_logits(model: FineTunedModel, wavs: Sequence[Tensor], seconds: float, 
         def logits(parameters: Mapping[str, Tensor], step: int) -> Tensor:
             example = next(iter(parameters.values()))
             batch = [wavs[index].to(example.device) for index in group]
-            with once(model.upstream, front_end), _drawn_from(model, example.device, *seed, step, number):
+            draws = model.training and model.options.dropout
+            masks = drawn_from([example.device], *seed, step, number) if draws else contextlib.nullcontext()
+            with once(model.upstream, front_end), masks:
                 return model.functional(parameters, batch)
 
         return logits
@@ -94,14 +95,3 @@ def micro_losses(
         return loss
 
     return [share(group, logits) for group, logits in micro_logits(model, wavs, seconds, *seed)]
-
-
-@contextlib.contextmanager
-def _drawn_from(model: FineTunedModel, device: torch.device, *names: object) -> Iterator[None]:
-    """Dropout masks come from generators seeded by ``names``; the global state is restored."""
-    if not (model.training and model.options.dropout):
-        yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_from("dropout", *names))
-        yield

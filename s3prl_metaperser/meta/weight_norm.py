@@ -81,5 +81,16 @@ def replace_fused(model: nn.Module) -> int:
     return count
 
 
+def fused_weight_norms(model: nn.Module) -> list[str]:
+    """The names of the modules whose weight norm :func:`replace_fused` would replace."""
+    found = []
+    for name, module in model.named_modules():
+        hooked = any(type(hook) is WeightNorm for hook in module._forward_pre_hooks.values())
+        owner = name.split(".parametrizations.")[0] if _is_fused_parametrization(module) else name
+        if hooked or owner != name:
+            found.append(owner or type(model).__name__)
+    return found
+
+
 def _is_fused_parametrization(module: Any) -> bool:
     return type(module).__name__ == "_WeightNorm" and type(module).__module__ == "torch.nn.utils.parametrizations"

@@ -1,0 +1,330 @@
+"""``s3prl_metaperser.meta`` on models that are not this project's: exact, or an error that names what is not."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+
+from s3prl_metaperser import meta
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta import batches, finite_differences, inner_loop, library
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "meta_gradients.md"
+
+
+def cross_entropy(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def drawn(*shape, classes=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator), torch.randint(classes, shape[:1], generator=generator)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(self.layer(x)[0][:, -1])
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.conv2, self.norm2 = nn.Conv2d(3, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x):
+        first = F.gelu(self.norm1(self.conv1(x)))
+        return self.out(F.gelu(self.norm2(self.conv2(first)) + first).mean((2, 3)))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(3, 3)
+        self.two = nn.Linear(3, 3)
+        self.two.weight = self.one.weight
+
+    def forward(self, x):
+        return self.two(torch.tanh(self.one(x)))
+
+
+def transformer():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, activation="gelu", batch_first=True)
+    return nn.Sequential(layer, nn.Flatten(), nn.Linear(32, 2))
+
+
+def linear():
+    return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+
+MODELS = {
+    "transformer with dropout": (transformer, (5, 4, 8)),
+    "LSTM": (Recurrent, (5, 4, 3)),
+    "residual network, batch norm in training mode": (Residual, (4, 1, 5, 5)),
+    "tied weights": (Tied, (5, 3)),
+}
+
+
+def made(build, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_outer_gradient_equals_finite_differences(name, capsys):
+    build, shape = MODELS[name]
+    model = made(build).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    result = meta.check(model, cross_entropy, drawn(*shape), drawn(*shape, seed=1), rate=0.2)
+    assert result.passed, result.worst
+    assert len(result.errors) == len(list(model.parameters())) + 1
+    assert str(result) in capsys.readouterr().out
+    meta.outer_gradient(model, drawn(*shape), None, cross_entropy, 0.1, steps=2)
+    meta.adapt(model, drawn(*shape), cross_entropy, 0.1, steps=2)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def unrolled(model, inner, outer, rates, orders):
+    """One graph through all steps, by another path: :mod:`inner_loop`, itself held against finite differences."""
+
+    def loss(batch):
+        return lambda theta: F.cross_entropy(torch.func.functional_call(model, theta, (batch[0],)), batch[1])
+
+    theta = dict(model.named_parameters())
+    for step, twice in enumerate(orders):
+        theta = inner_loop.adapt(loss(inner[step]), theta, lambda _, s=step: rates.at(s), [twice])
+    value = loss(outer)(theta)
+    return value, torch.autograd.grad(value, [*model.parameters(), rates.values], materialize_grads=True)
+
+
+@pytest.mark.parametrize("orders", [[True, True, True], [False, False, False], [False, True, True]], ids=str)
+@pytest.mark.parametrize(
+    "changed", [{}, {"micro_batch": 2}, {"keep": "cpu"}, {"micro_batch": 3, "keep_graphs": 1}], ids=str
+)
+def test_it_equals_the_unrolled_graph_with_another_batch_every_step(orders, changed):
+    model = made(linear).double()
+    inner = [(x.double(), y) for x, y in (drawn(5, 3, seed=seed) for seed in range(3))]
+    outer = (drawn(7, 3, seed=9)[0].double(), drawn(7, 3, seed=9)[1])
+    rates = meta.learned_rates(model, 3, 0.3)
+    value, expected = unrolled(model, inner, outer, rates, orders)
+    found = meta.outer_gradient(model, inner, outer, cross_entropy, rates, second_order=orders, **changed)
+    assert found.loss == pytest.approx(value.item(), rel=1e-12)
+    for ours, theirs in zip([*found.parameters.values(), found.rates], expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+def test_bfloat16_copies_change_the_gradient_a_little_and_only_through_second_derivatives():
+    model, batch = made(linear), drawn(8, 3)
+    exact = meta.outer_gradient(model, batch, batch, cross_entropy, 0.5, steps=3)
+    rounded = meta.outer_gradient(model, batch, batch, cross_entropy, 0.5, steps=3, keep="bfloat16")
+    assert rounded.loss == exact.loss
+    one, other = (torch.cat([g.flatten() for g in found.parameters.values()]) for found in (exact, rounded))
+    assert 0 < (one - other).norm() / one.norm() < 1e-2
+
+
+def test_gradients_add_up_over_tasks_as_one_loss_would():
+    model, rates = made(linear), None
+    rates = meta.learned_rates(model, 2, 0.1)
+    tasks = [drawn(4, 3, seed=seed) for seed in range(3)]
+    found = [meta.outer_gradient(model, task, None, cross_entropy, rates) for task in tasks]
+    for outer in found:
+        outer.add_to(model, rates, weight=1 / 3)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, sum(outer.parameters[name] for outer in found) / 3)
+    torch.testing.assert_close(rates.values.grad, sum(outer.rates for outer in found) / 3)
+
+
+def test_several_outer_losses_are_their_weighted_sum():
+    model, inner = made(linear), drawn(4, 3)
+    batches_ = [drawn(5, 3, seed=5), drawn(6, 3, seed=6)]
+    terms = [meta.OuterTerm(batches_[0], cross_entropy, 0.7), meta.OuterTerm(batches_[1], cross_entropy, -0.2)]
+    found = meta.outer_gradient(model, inner, terms, cross_entropy, 0.3, steps=2)
+    alone = [meta.outer_gradient(model, inner, batch, cross_entropy, 0.3, steps=2) for batch in batches_]
+    assert found.losses == pytest.approx([outer.loss for outer in alone])
+    assert found.loss == pytest.approx(0.7 * alone[0].loss - 0.2 * alone[1].loss)
+    for name, gradient in found.parameters.items():
+        torch.testing.assert_close(gradient, 0.7 * alone[0].parameters[name] - 0.2 * alone[1].parameters[name])
+
+
+def test_only_the_named_part_adapts_and_everything_gets_its_outer_gradient():
+    model, batch = made(linear), drawn(6, 3)
+    rates = meta.learned_rates(model, 2, 0.5, only="2.*")
+    adapted = meta.adapt(model, batch, cross_entropy, rates)
+    own = dict(model.named_parameters())
+    assert [name for name in own if not torch.equal(own[name], adapted[name])] == ["2.weight", "2.bias"]
+    assert all(
+        g.abs().sum() > 0 for g in meta.outer_gradient(model, batch, batch, cross_entropy, rates).parameters.values()
+    )
+    model[0].weight.requires_grad_(False)
+    found = meta.outer_gradient(model, batch, batch, cross_entropy, 0.1, steps=1)
+    assert list(found.parameters) == ["0.bias", "2.weight", "2.bias"]
+
+
+def test_first_order_is_the_gradient_at_the_adapted_parameters():
+    model, batch, query = made(linear), drawn(6, 3), drawn(6, 3, seed=1)
+    found = meta.outer_gradient(model, batch, query, cross_entropy, 0.5, steps=3, second_order=False)
+    adapted = {n: v.requires_grad_() for n, v in meta.adapt(model, batch, cross_entropy, 0.5, steps=3).items()}
+    loss = F.cross_entropy(torch.func.functional_call(model, adapted, (query[0],)), query[1])
+    for ours, theirs in zip(found.parameters.values(), torch.autograd.grad(loss, list(adapted.values())), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+# ------------------------------------------------------------------ what cannot be differentiated twice
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        context.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    @once_differentiable
+    def backward(context, gradient):
+        return gradient * 3 * context.saved_tensors[0] ** 2
+
+
+class Detached(Once):
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * 3 * context.saved_tensors[0].detach() ** 2
+
+
+class Own(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function.apply(x)
+
+
+class InPlace(nn.Module):
+    def forward(self, x):
+        y = x.sigmoid()
+        z = y * y
+        y += 1
+        return z + y
+
+
+def with_middle(module):
+    return nn.Sequential(nn.Linear(3, 3), module, nn.Linear(3, 2))
+
+
+def ctc(model, batch):
+    frames = model(batch[0]).log_softmax(-1).unsqueeze(1)
+    return F.ctc_loss(frames, torch.ones(1, 2, dtype=torch.long), torch.tensor([len(frames)]), torch.tensor([2]))
+
+
+HOOKED = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+
+
+@pytest.mark.parametrize(
+    ("build", "loss", "where", "what"),
+    [
+        (lambda: with_middle(Own(Once)), cross_entropy, "1", "once_differentiable"),
+        (lambda: with_middle(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))), cross_entropy, "1", "prepare"),
+        pytest.param(
+            lambda: with_middle(nn.utils.weight_norm(nn.Linear(3, 3))), cross_entropy, "1", "prepare", marks=HOOKED
+        ),
+        (lambda: with_middle(InPlace()), cross_entropy, "the model", "in place"),
+        (lambda: nn.Linear(3, 4), ctc, "the model", "CTC"),
+    ],
+    ids=["once", "weight norm", "weight norm, hook", "in place", "CTC"],
+)
+def test_what_has_no_right_second_derivative_is_named_before_training(build, loss, where, what):
+    model, batch = made(build), drawn(6, 3)
+    (finding,) = meta.not_twice(model, batch, loss)
+    assert finding.where.startswith(where)
+    assert what in str(finding)
+    with pytest.raises(meta.NotTwice, match=what):
+        meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1)
+    if what != "in place":  # that has no first one either
+        meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1, second_order=False)
+
+
+def test_weight_norm_is_right_once_it_is_prepared():
+    model, batch = made(lambda: with_middle(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))), drawn(6, 3)
+    assert meta.prepare(model) == 1
+    assert meta.not_twice(model, batch, cross_entropy) == []
+    assert meta.check(model, cross_entropy, batch, show=False).passed
+
+
+def test_a_backward_that_is_wrong_twice_is_found_by_finite_differences_alone():
+    model, batch = made(lambda: with_middle(Own(Detached))), drawn(6, 3)
+    assert meta.not_twice(model, batch, cross_entropy) == []
+    result = meta.check(model, cross_entropy, batch, show=False, rate=0.1)
+    assert not result.passed
+    assert "NOT exact" in str(result)
+    assert result.worst[0] in ("0.weight", "0.bias")
+
+
+def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivatives():
+    for build, shape in (MODELS["LSTM"], MODELS["transformer with dropout"]):
+        model, batch = made(build), drawn(*shape)
+        assert meta.not_twice(model, batch, cross_entropy) == []
+        assert torch.backends.mkldnn.is_available() == torch._C._get_mkldnn_enabled()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1), "How many inner steps"),
+        (lambda m, b: meta.outer_gradient(m, [b, b], b, cross_entropy, 0.1, steps=3), "2 inner batches"),
+        (lambda m, b: meta.outer_gradient(m, [], b, cross_entropy, 0.1), "empty list"),
+        (lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1, steps=2, second_order=[True]), "1 values for 2"),
+        (lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1, steps=1, micro_batch=0), "micro_batch is 0"),
+        (
+            lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1, steps=1, keep="disk"),
+            "device, cpu or bfloat16",
+        ),
+        (
+            lambda m, b: meta.outer_gradient(m, (b[0][:0], b[1][:0]), b, cross_entropy, 0.1, steps=1, micro_batch=2),
+            "no samples",
+        ),
+        (lambda m, b: meta.outer_gradient(m, (b[0], b[1][:2]), b, cross_entropy, 0.1, steps=1, micro_batch=2), "2, 6"),
+        (lambda m, b: meta.outer_gradient(m, b, b, lambda m, b: m(b[0]), 0.1, steps=1), r"shape \[6, 2\]"),
+        (lambda m, b: meta.adapt(m, b, lambda m, b: 1.0, 0.1, steps=1), "returned float"),
+        (lambda m, b: meta.learned_rates(m, 2, 0.1, only="head.*"), r"'head\.\*'.*0\.weight"),
+        (lambda m, b: meta.outer_gradient(made(Residual), b, b, cross_entropy, 0.1, steps=1, micro_batch=2), "norm1"),
+        (
+            lambda m, b: meta.outer_gradient(m.requires_grad_(False), b, b, cross_entropy, 0.1, steps=1),
+            "requires a gradient",
+        ),
+        (
+            lambda m, b: meta.adapt(m, (b[0] * float("inf"), b[1]), cross_entropy, 0.1, steps=3),
+            "NaN or infinite at inner step 1",
+        ),
+    ],
+    ids=range(14),
+)
+def test_wrong_use_is_one_error_in_words(call, message):
+    with pytest.raises(UserError, match=message):
+        call(made(linear), drawn(6, 3))
+
+
+def test_the_examples_of_the_docstrings_and_of_the_page_run():
+    for module in (batches, library, finite_differences):
+        assert doctest.testmod(module).failed == 0
+    scope = {}
+    for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        with torch.random.fork_rng():
+            exec(compile(code, str(PAGE), "exec"), scope)
+    assert scope["logits"].shape == (16, 5)
+    assert scope["result"].passed
+    assert scope["outer"].loss > 0
