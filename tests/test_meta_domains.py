@@ -222,9 +222,10 @@ def test_a_margin_that_grows_without_bound_is_an_error():
 
 @pytest.mark.parametrize("margin", [None, DETACHED, ATTACHED], ids=["MLDG", "detached", "attached"])
 def test_second_order_through_resnet18_with_batch_norm_in_training_mode_is_that_of_finite_differences(margin):
-    network = ResNet18(5, torch.Generator().manual_seed(0), channels=2).double()
+    network = ResNet18(1, 5, torch.Generator().manual_seed(0), channels=2).double()
     parts = domains((3, 3, 3), shape=(20, 16))
-    case = Problem(network, samples(parts[:2]), samples(parts[2:]), 0.05, margin)
+    train, test = (samples([(x[:, None], y) for x, y in each]) for each in (parts[:2], parts[2:]))
+    case = Problem(network, train, test, 0.05, margin)
     found = outer_gradient(case)
     frozen = None if margin is ATTACHED else found.margin
     assert misses(case, found.gradient, frozen, directions=4, step=1e-7) < 1e-6

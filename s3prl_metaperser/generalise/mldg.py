@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
@@ -12,7 +10,6 @@ from s3prl_metaperser.generalise.base import Step
 from s3prl_metaperser.generalise.deep_all import DeepAll
 from s3prl_metaperser.generalise.meta_step import Margin, Problem, Samples, outer_gradient, unrolled_gradient
 from s3prl_metaperser.generalise.model import DomainModel
-from s3prl_metaperser.meta.micro_gradients import NonFinite
 from s3prl_metaperser.protocol.domain_batches import DomainBatch
 from s3prl_metaperser.seeding import numpy_generator
 
@@ -74,10 +71,7 @@ class MLDG(Divided):
             micro_batch=general.micro_batch,
         )
         engine = unrolled_gradient if general.engine == "loop" else outer_gradient
-        try:
-            found = engine(problem, second_order=general.order == 2)
-        except NonFinite:
-            return Step(math.nan)
+        found = engine(problem, second_order=general.order == 2)
         for name, parameter in model.named_parameters():
             if name in found.gradient:
                 parameter.grad = found.gradient[name]

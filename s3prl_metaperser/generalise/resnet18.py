@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from s3prl_metaperser.generalise.model import DomainModel
 from s3prl_metaperser.meta.model import linear
@@ -22,19 +21,31 @@ EPSILON = 1.001e-5
 
 
 class ResNet18(DomainModel):
-    """Frames [N, T, M] to logits [N, C]; any T and M from 1 on.
+    """Frames [N, L, T, M] to logits [N, C]; any T and M from 1 on. Of several layers L the weighted sum is seen.
 
     Args:
+        layers: L.
         classes: C.
         generator: draws the initial weights: He's normal distribution by fan-out, the classifier as ``nn.Linear``.
         channels: of the first stage, doubled by each of the three others; H, the embedding's size, is 8 times that.
         bn_momentum: the share of a batch in the running statistics.
+        frozen_norm: whether training, too, normalises by the running statistics, which then stay as they are.
     """
 
     def __init__(
-        self, classes: int, generator: torch.Generator, *, channels: int = 64, bn_momentum: float = 0.01
+        self,
+        layers: int,
+        classes: int,
+        generator: torch.Generator,
+        *,
+        channels: int = 64,
+        bn_momentum: float = 0.01,
+        frozen_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.frozen_norm = frozen_norm
+        if layers > 1:
+            self.weights = nn.Parameter(torch.zeros(layers))
         self.conv1 = _conv(1, channels, generator, kernel=7, stride=2)
         self.bn1 = _norm(channels, bn_momentum)
         sizes = [channels * 2**stage for stage in range(4)]
@@ -51,14 +62,20 @@ class ResNet18(DomainModel):
     def styled(self) -> Sequence[nn.Module]:
         return self.layer1, self.layer2
 
+    def train(self, mode: bool = True) -> ResNet18:
+        super().train(mode)
+        if self.frozen_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
     def features(self, inputs: Inputs) -> Tensor:
-        """What the classifier sees of frames [N, T, M], or of N frames each [T, M]: [N, H]."""
+        """What the classifier sees of frames [N, L, T, M], or of N frames each [L, T, M]: [N, H]."""
         if not isinstance(inputs, Tensor):
             return torch.cat([self.features(frames[None]) for frames in inputs])
-        return self._embedded(inputs)
-
-    def _embedded(self, frames: Tensor) -> Tensor:
-        state = F.relu(self.bn1(self.conv1(frames.unsqueeze(1))))
+        mixed = inputs[:, 0] if inputs.shape[1] == 1 else torch.einsum("l,nltm->ntm", self.weights.softmax(0), inputs)
+        state = F.relu(self.bn1(self.conv1(mixed.unsqueeze(1))))
         state = F.max_pool2d(state, 3, stride=2, padding=1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             state = stage(state)
@@ -85,7 +102,8 @@ class _Block(nn.Module):
 
 
 def _conv(before: int, after: int, generator: torch.Generator, *, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
-    layer = skip_init(nn.Conv2d, before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
+    with torch.random.fork_rng(devices=[]):  # as for meta.model.linear: skip_init would import half of torch's compiler
+        layer = nn.Conv2d(before, after, kernel, stride=stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
     return layer
 

@@ -23,3 +23,10 @@ def embeddings(ckpt: str, model_config: str | None = None, **_: object) -> nn.Mo
     from s3prl_metaperser.upstream.embeddings import expert
 
     return expert(ckpt, model_config)
+
+
+def logmel(model_config: str | None = None, **_: object) -> nn.Module:
+    """64 log-mel bands of 25 ms every 10 ms, not normalised; -g FILE with window: hamming"""
+    from s3prl_metaperser.upstream.logmel import expert
+
+    return expert(model_config)
