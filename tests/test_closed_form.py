@@ -102,6 +102,43 @@ def test_a_head_multiplied_out_predicts_what_the_loop_predicts(layers, products,
             torch.testing.assert_close(own, alone, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+@pytest.mark.parametrize("layers", [1, 4])
+def test_at_one_fixed_rate_and_with_weight_decay_it_is_torchs_gradient_descent(layers, decay):
+    head, _, (features, targets), (query, _) = problem(layers)
+    rate, theta = 0.25, dict(head.named_parameters())
+    rates = InnerRates(PARAMETERS, 1, rate, learned=False).double()
+    for steps in (0, 1, 12):
+        major, kept = closed_form.layer_major(features), 1 - rate * decay
+        found = closed_form.adapt_to_predict(theta, rates, major, targets, steps, kept)
+        for a in range(A):
+            leaves = {name: value.detach().clone().requires_grad_() for name, value in theta.items()}
+            optimizer = torch.optim.SGD(leaves.values(), lr=rate, weight_decay=decay)
+            for _ in range(steps):
+                optimizer.zero_grad()
+                soft_cross_entropy(pooled_logits(leaves, features[a]), targets[a]).backward()
+                optimizer.step()
+            own = pooled_logits({name: value[a] for name, value in found.items()}, query[a])
+            torch.testing.assert_close(own, pooled_logits(leaves, query[a]).detach(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_gradients_of_many_heads_are_autograds(layers):
+    head, _, (features, targets), _ = problem(layers)
+    draw = torch.Generator().manual_seed(1)
+    theta = {
+        name: value + 0.3 * torch.randn(value.shape, generator=draw, dtype=value.dtype)
+        for name, value in expand(dict(head.named_parameters()), A).items()
+    }
+    leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+    loss = soft_cross_entropy(pooled_logits(leaves, features), targets).sum()
+    expected = torch.autograd.grad(loss, leaves.values(), materialize_grads=True)
+    found = closed_form.gradients(leaves, closed_form.layer_major(features), targets)
+    assert [*found] == [*PARAMETERS]
+    for one, other in zip(found.values(), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-13)
+
+
 def test_episodes_together_are_episodes_alone(monkeypatch):
     head, rates, (features, targets), _ = problem(2)
     arguments = dict(head.named_parameters()), rates, closed_form.layer_major(features), targets, 7

@@ -3,16 +3,19 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 from small_demo import stored, train_command
 from synthetic import synthetic_corpus
-from test_systems import make  # noqa: F401 (a fixture)
+from test_systems import make, options  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options, PoolOptions
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.meta_testing import meta_test, predict_unadapted
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.methods import SYSTEMS
+from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.protocol.episodes import frozen_fold, make_episodes
 from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable, steps_per_epoch
 from s3prl_metaperser.protocol.pools import draw_pools
@@ -163,6 +166,27 @@ def test_outer_steps_draw_of_the_raters_of_metarc_raters_alone_and_the_initialis
     assert batch.raters == list(everyone.raters)
 
 
+@pytest.mark.parametrize(("optimizer", "rate"), [("SGD", 0.3), ("AdamW", 1e-2), ("Adam", 1e-2)])
+def test_with_pools_k_samples_are_used_in_closed_form_and_it_predicts_what_autograd_does(make, optimizer, rate):  # noqa: F811
+    few = {"fewrc__optimizer": optimizer, "fewrc__lr": rate, "evalrc__steps": 20, "fewrc__weight_decay": 0.1}
+    *_, task = make(**few, datarc__pools={"test": 3, "folds": 1, "validation": 2})
+    system = SYSTEMS.get("Linear-Few")(task.options, task.class_weights)
+    looped = SYSTEMS.get("Linear-Few")(options(**few), task.class_weights)
+    state, episodes = system.initialise(task), task.validation_episodes
+    assert [one.engine(state) for one in (system, looped)] == ["closed form", "autograd"]
+    found, expected = meta_test(system, state, episodes), meta_test(looped, state, episodes)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=1e-4, atol=1e-5)
+    before = predict_unadapted(system, state, episodes)
+    assert max(abs(a.probabilities - b.probabilities).max() for a, b in zip(found, before, strict=True)) > 0.05
+    still = system.under(overridden(task.options, {"fewrc.lr": 1e-30}))
+    with pytest.raises(UserError, match=rf"{optimizer} at a rate of 1e-30: no parameter moved in 20 step"):
+        meta_test(still, state, episodes)
+    unmoved = meta_test(system.under(overridden(task.options, {"evalrc.steps": 0})), state, episodes)
+    for one, other in zip(unmoved, before, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, rtol=1e-5)
+
+
 def test_where_k_others_are_asked_too_raters_with_less_than_twice_k_are_said(corpus):
     for combined, said in ((True, []), (False, ["have fewer ratings than 2 K=48"])):
         metarc = {"combined_set": combined, "shots": 24}
@@ -187,8 +211,8 @@ def test_a_split_by_pools_keeps_test_and_validation_raters_out_of_training(corpu
 
 @pytest.mark.parametrize(("scenario", "what"), [("unseen_utterances", "id"), ("unseen_speakers", "speaker")])
 def test_held_out_queries_are_heard_by_nobody_in_training(corpus, scenario, what):
-    options = PoolOptions(test=2, validation=2, folds=1, minimum=16, held_out=0.3)
-    split = make_split(corpus, scenario=scenario, fold="fold1", pools=options)
+    chosen = PoolOptions(test=2, validation=2, folds=1, minimum=16, held_out=0.3)
+    split = make_split(corpus, scenario=scenario, fold="fold1", pools=chosen)
     names = {u.id: getattr(u, what) for u in corpus.utterances}
     asked = {names[utterance] for utterance in split.queries}
     assert not asked & {names[r.utterance] for r in (*split.train, *split.validation)}

@@ -11,7 +11,7 @@ from small_demo import train_command
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.methods.few import optimised
+from s3prl_metaperser.methods.few import optimised, through
 from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.run.cell import check_device
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
@@ -113,9 +113,9 @@ def test_adaptation_that_moves_nothing_is_an_error_and_no_step_is_none():
     def loss(parameters, step):
         return (parameters["w"] ** 2).sum()
 
-    assert torch.equal(optimised(start, [loss], "SGD", 0.1, 0.0, 0)["w"], start["w"])
+    assert torch.equal(optimised(start, through([loss]), "SGD", 0.1, 0.0, 0)["w"], start["w"])
     with pytest.raises(UserError, match=r"SGD at a rate of 1e-30: no parameter moved in 3 step"):
-        optimised(start, [loss], "SGD", 1e-30, 0.0, 3)
+        optimised(start, through([loss]), "SGD", 1e-30, 0.0, 3)
 
 
 STILL = [

@@ -107,6 +107,23 @@ class _OuterLoss(torch.autograd.Function):
         return *(scale * gradient for gradient in context.saved_tensors), None, None, None, None
 
 
+def gradients(parameters: Mapping[str, Tensor], features: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Of the loss of each of A heads on its own samples, for another optimiser than the inner loop.
+
+    Args:
+        parameters: each tensor with a leading axis A.
+        features, targets: as :func:`adapt`'s.
+    """
+    with torch.no_grad():
+        mixing, projector, bias, classifier, classifier_bias = (parameters[name] for name in PARAMETERS)
+        ups, downs = (classifier.new_empty(*classifier.shape[:2], size) for size in projector.shape[1:])
+        theta = Theta(mixing, projector, bias, classifier, classifier_bias, ups, downs)
+        found = inner_step(theta, classifier.new_zeros(len(PARAMETERS)), Samples(features, targets)).gradient
+        of_projector = torch.bmm(classifier.transpose(1, 2), found.down)
+        by_tensor = (found.mixing, of_projector, found.bias, found.classifier, found.classifier_bias)
+        return dict(zip(PARAMETERS, by_tensor, strict=True))
+
+
 def adapt(
     parameters: Mapping[str, Tensor], rates: InnerRates, features: Tensor, targets: Tensor, steps: int
 ) -> dict[str, Tensor]:
@@ -126,16 +143,22 @@ def adapt(
 
 
 def adapt_to_predict(
-    parameters: Mapping[str, Tensor], rates: InnerRates, features: Tensor, targets: Tensor, steps: int
+    parameters: Mapping[str, Tensor],
+    rates: InnerRates,
+    features: Tensor,
+    targets: Tensor,
+    steps: int,
+    kept: float = 1.0,
 ) -> dict[str, Tensor]:
     """A head for each of A episodes with the same logits as :func:`adapt`'s, in a fraction of the time.
 
     Its projector is ``W2 W1`` [A, C, D] and its classifier the identity: theta multiplied out, which is all that
-    predicting needs. Arguments are those of :func:`adapt`.
+    predicting needs. Arguments are those of :func:`adapt`, and ``kept``, the share of theta that a step keeps
+    (:func:`.closed_form_adapt.adapted`).
     """
     (episodes, layers, size), (_, count, classes) = features.shape, targets.shape
     hidden, size = parameters["classifier.weight"].shape[1], size // count
-    products = closed_form_adapt.pays(count, layers, size)
+    products = kept != 1 or closed_form_adapt.pays(count, layers, size)
     numbers = count * layers * (count * layers + hidden) if products else size * (count * layers + hidden)
     at_once = max(1, AT_ONCE // (numbers * features.element_size()))
     with torch.no_grad():
@@ -144,7 +167,7 @@ def adapt_to_predict(
             samples = Samples(features[start : start + at_once], targets[start : start + at_once])
             if products:
                 theta = Theta.shared([parameters[name] for name in PARAMETERS], samples, room=0)
-                parts.append(closed_form_adapt.adapted(theta, rates.values, samples, steps))
+                parts.append(closed_form_adapt.adapted(theta, rates.values, samples, steps, kept))
             else:
                 parts.append(multiplied_out(_stepped(parameters, rates, samples, steps)))
         mixing, combined, offset = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -7,6 +7,9 @@ step changes W1 by ``-U^T E`` with ``E = a X`` and ``a`` = shares x delta [C, L 
 
 needs no product of size D: X X^T and Q_0 are made once, and every later step works on [L * K, H]. What has been learned
 comes out multiplied by the classifier, ``M = W2_S W1_S`` [C, D], since only that is needed to predict.
+
+Gradient descent with weight decay, as ``torch.optim.SGD`` has it, keeps a share of every tensor in each step: then
+``W1_S`` is that share to the power S of W1, less a sum whose steps have kept as much since.
 """
 
 from __future__ import annotations
@@ -24,12 +27,15 @@ def pays(samples: int, layers: int, size: int) -> bool:
     return samples * layers <= size
 
 
-def adapted(theta: Theta, rates: Tensor, samples: Samples, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def adapted(
+    theta: Theta, rates: Tensor, samples: Samples, steps: int, kept: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """The inner steps of A episodes.
 
     Args:
         theta: theta_0; its room is not used.
         rates: [S, 5]; later steps reuse row S.
+        kept: share of every tensor that a step keeps before its gradient is taken off: 1 - rate * weight decay.
 
     Returns:
         layer weights [A, L], ``M`` [A, C, D] and ``W2 b1 + b2`` [A, C]; logits are ``mixed M^T`` plus the latter.
@@ -52,14 +58,19 @@ def adapted(theta: Theta, rates: Tensor, samples: Samples, steps: int) -> tuple[
         by_layer = torch.bmm(by_hidden.view(episodes, 1, -1), projected.transpose(1, 2)).squeeze(1)
         up = projector_rate * classifier
         seen = torch.bmm(delta, torch.bmm(shares[:, None], products).view(episodes, count, -1))  # E X^T, [A, C, L * K]
-        projected.view(episodes, layers * count, -1).baddbmm_(seen.transpose(1, 2), up, alpha=-1)
+        projected.view(episodes, layers * count, -1).baddbmm_(seen.transpose(1, 2), up, beta=kept, alpha=-1)
         past.append((shares, delta, up))
+        by_bias = torch.bmm(by_offset[:, None], classifier).squeeze(1)
+        if kept != 1:
+            mixing, offset, classifier, bias = (kept * value for value in (mixing, offset, classifier, bias))
         mixing = torch.addcmul(mixing, mixing_rate, through_softmax(shares, by_layer), value=-1)
         offset = torch.addcmul(offset, offset_rate, by_offset, value=-1)
-        before = classifier
         classifier = torch.addcmul(classifier, classifier_rate, torch.bmm(delta, hidden), value=-1)
-        bias = torch.addcmul(bias, bias_rate, torch.bmm(by_offset[:, None], before).squeeze(1), value=-1)
+        bias = torch.addcmul(bias, bias_rate, by_bias, value=-1)
     final = replace(theta, mixing=mixing, bias=bias, classifier=classifier, classifier_bias=offset)
+    if kept != 1:
+        final = replace(final, projector=kept**steps * theta.projector)
+        past = [(shares, delta, kept ** (steps - 1 - t) * up) for t, (shares, delta, up) in enumerate(past)]
     mixing, combined, offset = multiplied_out(final)
     if past:
         combined.baddbmm_(_learned(past, classifier), rows, alpha=-1)

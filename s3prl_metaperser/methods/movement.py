@@ -42,7 +42,12 @@ class Watched:
             advice: which options to look at.
         """
         if self.steps and not self.moved:
-            raise UserError(f"{what}: no parameter moved in {self.steps} step(s), so that nothing is learned. {advice}")
+            raise nothing_moved(what, self.steps, advice)
+
+
+def nothing_moved(what: str, steps: int, advice: str) -> UserError:
+    """That ``what`` was to be trained and stayed as it was in all steps; the arguments of :meth:`Watched.check`."""
+    return UserError(f"{what}: no parameter moved in {steps} step(s), so that nothing is learned. {advice}")
 
 
 def _without_gradient(optimizer: torch.optim.Optimizer, group: dict, value: torch.Tensor) -> torch.Tensor:

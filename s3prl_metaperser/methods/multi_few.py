@@ -33,7 +33,7 @@ from torch import nn
 
 from s3prl_metaperser.config.options import OptimizerOptions, Options
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
-from s3prl_metaperser.methods.few import each, optimised
+from s3prl_metaperser.methods.few import each, optimised, through
 from s3prl_metaperser.methods.learner import HeadLearner, new_head, new_learner
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
@@ -189,7 +189,7 @@ def learned_classifiers(
         return soft_cross_entropy(hidden @ weight.transpose(1, 2) + bias[:, None], targets)
 
     steps = options.downstream_expert.evalrc.steps
-    return each(optimised(start, [loss], fewrc.optimizer, fewrc.classifier_lr, fewrc.weight_decay, steps))
+    return each(optimised(start, through([loss]), fewrc.optimizer, fewrc.classifier_lr, fewrc.weight_decay, steps))
 
 
 def with_one_classifier(parameters: Mapping[str, torch.Tensor], prefix: str = "") -> dict[str, torch.Tensor]:
