@@ -1,6 +1,7 @@
 """What a corpus's ratings say before training, against published figures and brute force."""
 
 import json
+from dataclasses import replace
 from itertools import combinations, permutations
 from pathlib import Path
 
@@ -266,6 +267,19 @@ def test_the_page_shows_names_as_text_and_nothing_runs_in_it(crowds):
     assert "<script" not in text
     assert "Own answers that are known" in card_page(crowds["crowd"])
     assert "The first 20 of 200; --json has all." in card_text(crowds["crowd"])
+
+
+def test_what_is_published_of_raters_is_a_table_of_kinds():
+    labels = LabelSet("ab", "single", ("a", "b"))
+    clip, rater, values = incomplete("single", raters=12, classes=2)
+    corpus = corpus_of(clip, rater, [("ab"[k],) for k in values.argmax(1)], labels)
+    traits = {name: {"gender": "fm"[at % 2], "age": str(at)} for at, name in enumerate(corpus.raters())}
+    card = corpus_card(replace(corpus, traits=traits))
+    means = [np.mean([card.by_rater[name]["agreement"] for name in corpus.raters()[at::2]]) for at in (0, 1)]
+    assert card.by_trait == {
+        "gender": {v: {"raters": 6, "agreement": pytest.approx(m, abs=1e-5)} for v, m in zip("fm", means, strict=True)}
+    }
+    assert "Kinds of raters" in card_page(card)
 
 
 # -- any corpus --------------------------------------------------------------------------------------------------------

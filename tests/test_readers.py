@@ -415,6 +415,11 @@ def test_emozionalmentes_evaluators_read_as_written(tmp_path):
     corpus = load_corpus("emozionalmente", tmp_path)
     assert ratings(corpus) == [("1", "u7", ("joy",)), ("1", "u9", ("neutrality",))]
     assert [u.speaker for u in corpus.utterances] == ["u3"]
+    assert (dict(corpus.traits), notes(corpus)) == ({}, [])
+    (tmp_path / "metadata/users.csv").write_text("username,gender,age,mother_tongue\nu7,female,31,italian\n")
+    corpus = load_corpus("emozionalmente", tmp_path)
+    assert corpus.traits == {"u7": {"gender": "female", "age": "31", "mother_tongue": "italian"}}
+    assert notes(corpus) == ["1 of 2 evaluators are not in it, e.g. 'u9'."]
     good = load_corpus("emozionalmente", tmp_path, quality="good")
     assert good.dropped == {"ratings: the evaluator calls the audio bad": 1}
     (tmp_path / "metadata/evaluations.csv").write_text(rated.replace("1.wav,u9", "2.wav,u9"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from s3prl_metaperser.commands.common import (
     add_model,
+    add_option,
     add_rater_options,
     add_table_options,
     at_least,
@@ -21,18 +22,20 @@ from s3prl_metaperser.storage.paths import user_path
 if TYPE_CHECKING:
     from s3prl_metaperser.listener.ratings import LabelledClips
 
+_RATINGS = "a table with columns file,rater,label or file,label; or what an annotation tool exports (also a folder)"
 _FOLDS = "cross-validation folds; 0 disables [leave-one-out; 4 for fine-tuned models]"
 
 
 def add(commands) -> None:
     parser = commands.add_parser("adapt", help="adapt a model to one listener's labelled clips")
     add_model(parser, "a model folder made by `metaperser export`")
-    parser.add_argument("--ratings", required=True, metavar="CSV", help="columns file,rater,label; or file,label")
+    parser.add_argument("--ratings", required=True, metavar="FILE", help=_RATINGS)
     parser.add_argument("--out", required=True, metavar="LISTENER", help="a new or empty folder")
-    parser.add_argument("--root", metavar="DIR", help="folder that file names are relative to [that of the CSV file]")
+    parser.add_argument("--root", metavar="DIR", help="folder that file names are relative to [that of the ratings]")
     parser.add_argument("--rater", metavar="ID", help="rater to adapt to, if the file has several")
     add_rater_options(parser)
     add_table_options(parser)
+    add_option(parser)
     parser.add_argument("--all-one", action="store_true", help="all labels are one listener's, whatever the columns")
     parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
     parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")

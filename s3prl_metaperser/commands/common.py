@@ -77,16 +77,21 @@ def add_table_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_corpus_options(parser: argparse._ActionsContainer) -> None:
-    """What readers of tables are told about a corpus; see :func:`label_options`."""
-    parser.add_argument("--labels", metavar="NAME|FILE", help="a registered label set, or a labels.yaml")
-    add_table_options(parser)
+def add_option(parser: argparse._ActionsContainer) -> None:
+    """What a reader is told that has no option of its own here; see :func:`label_options`."""
     parser.add_argument(
         "--option",
         action="append",
         metavar="NAME=VALUE",
-        help="any other option of the corpus's reader, as datarc has it; may be given several times",
+        help="any other option of the reader, as datarc has it; may be given several times",
     )
+
+
+def add_corpus_options(parser: argparse._ActionsContainer) -> None:
+    """What readers of tables are told about a corpus; see :func:`label_options`."""
+    parser.add_argument("--labels", metavar="NAME|FILE", help="a registered label set, or a labels.yaml")
+    add_table_options(parser)
+    add_option(parser)
     add_rater_options(parser)
     parser.add_argument("--raters", type=names, metavar="A,B,C", help="the raters to read [all]; others are left out")
 

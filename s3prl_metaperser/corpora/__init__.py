@@ -7,18 +7,21 @@ package adds one by an entry point in the group ``s3prl_metaperser.corpora`` (do
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from s3prl_metaperser.config.options import DataOptions
+from s3prl_metaperser.corpora import ratings_csv
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.corpora.emotions import in_common
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
+from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.reader import Reader
-from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.storage.paths import cache_root, user_path
 
@@ -37,6 +40,7 @@ __all__ = [
     "labels_without_audio",
     "load_corpus",
     "open_corpus",
+    "read_labels",
     "reader_of",
     "root_of",
     "stored_corpus",
@@ -52,6 +56,10 @@ CORPORA.register("demo", "s3prl_metaperser.demo.reader:READER", "synthetic speec
 CORPORA.register("crema_d", "s3prl_metaperser.corpora.crema_d:READER", "CREMA-D's raters: finishedResponses.csv")
 CORPORA.register("label_studio", "s3prl_metaperser.corpora.label_studio:READER", "an export: JSON, JSON-MIN or CSV")
 CORPORA.register("msp_podcast", "s3prl_metaperser.corpora.msp_podcast:READER", "MSP-Podcast's workers: labels.txt")
+CORPORA.register("potato", "s3prl_metaperser.corpora.potato:READER", "a project: annotation_output/USER")
+CORPORA.register("prodigy", "s3prl_metaperser.corpora.prodigy:READER", "a dataset: prodigy db-out, JSONL")
+CORPORA.register("audformat", "s3prl_metaperser.corpora.audformat:READER", "a database: db.yaml and tables as CSV")
+CORPORA.register("whiser", "s3prl_metaperser.corpora.whiser:READER", "WHiSER's workers: as MSP-Podcast's")
 CORPORA.register("msp_improv", "s3prl_metaperser.corpora.msp_improv:READER", "MSP-IMPROV's workers: Evalution.txt")
 CORPORA.register("emozionalmente", "s3prl_metaperser.corpora.emozionalmente:READER", "its evaluators: evaluations.csv")
 CORPORA.register("speechocean762", "s3prl_metaperser.corpora.speechocean762:READER", "five experts' scores of learners")
@@ -144,6 +152,47 @@ def stored_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
         return load_corpus(name, root, **options)
     checked = reader.checked(name, options)
     return reader.stored(user_path(root), **{option: checked[option] for option in options})
+
+
+def read_labels(
+    path: Path,
+    label_set: LabelSet,
+    *,
+    audio: Path | None = None,
+    who: Who | None = None,
+    outside: bool = False,
+    duplicates: str = "error",
+    unknown_labels: Literal["error", "drop"] | None = None,
+    **options: Any,
+) -> Corpus:
+    """Labels of a given set, of listeners: a table, or what an annotation tool exports, whichever it is.
+
+    Args:
+        path: the table, or the export's file or folder.
+        label_set: what may be answered.
+        audio: the folder that files are relative to; by default the table's or export's.
+        who, outside, duplicates, unknown_labels: as for :func:`.ratings_csv.read_table`.
+        options: of the tool's reader: ``answer``, and what its ``find`` takes.
+
+    Raises:
+        UserError: an option that this form does not have, or as the reader of that form.
+    """
+    reading: dict[str, Any] = {"audio": audio, "who": who, "outside": outside, "duplicates": duplicates}
+    reading["unknown_labels"] = unknown_labels
+    for name in CORPORA.names():
+        reader = reader_of(name)
+        if reader.recognises is not None and reader.find is not None and reader.recognises(path):
+            answer = options.pop("answer", None)
+            _check_options(path, options, ["answer", *list(inspect.signature(reader.find).parameters)[1:]])
+            return reader.find(path, **options).corpus(name, label_set, answer=answer, **reading)
+    _check_options(path, options, [])
+    return ratings_csv.read_table(path, label_set, **reading)
+
+
+def _check_options(path: Path, given: Mapping[str, Any], known: list[str]) -> None:
+    for option in given:
+        if option not in known:
+            raise unknown_name(f"option of {path.name}", option, known or ["none"])
 
 
 def labels_without_audio(name: str, options: Mapping[str, Any]) -> Corpus | None:

@@ -130,6 +130,7 @@ class Corpus:
         problems: what is wrong with the files.
         suggested: how it is split by default.
         merged: ``"label -> class"`` -> how many ticks the label set's ``merges`` changed so.
+        traits: rater -> what is published of the person, e.g. ``{"gender": "female", "age": "34"}``.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Corpus:
     problems: tuple[Problem, ...] = ()
     suggested: Suggestions = Suggestions()
     merged: Mapping[str, int] = field(default_factory=dict)
+    traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""Emozionalmente with its evaluators: ``metadata/evaluations.csv``, and who spoke in ``metadata/samples.csv``."""
+"""Emozionalmente with its evaluators: ``metadata/evaluations.csv``, who spoke in ``metadata/samples.csv``, and what is
+published of the evaluators in ``metadata/users.csv``."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
 from s3prl_metaperser.corpora.label_sets import EMOZIONALMENTE
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
@@ -15,7 +16,8 @@ from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.paths import user_path
 
-EVALUATIONS, SAMPLES = "evaluations.csv", "samples.csv"
+EVALUATIONS, SAMPLES, USERS = "evaluations.csv", "samples.csv", "users.csv"
+TRAITS = ("gender", "age", "mother_tongue")
 DROPPED_BAD = "ratings: the evaluator calls the audio bad"
 
 
@@ -56,7 +58,20 @@ def read(
             rows.dropped[DROPPED_BAD] += 1
         else:
             rows.add(line, file, evaluator, emotion)
-    return rows.corpus("emozionalmente", suggested=Suggestions(), described=described, root=root)
+    traits = _traits(metadata / USERS, rows)
+    return rows.corpus("emozionalmente", suggested=Suggestions(), described=described, root=root, traits=traits)
+
+
+def _traits(path: Path, rows: RatedRows) -> dict[str, dict[str, str]]:
+    """What is published of the evaluators; who is not in the table is noted."""
+    if not path.is_file():
+        return {}
+    found = {row[0]: dict(zip(TRAITS, row[1:], strict=True)) for _, row in _columns(path, ("username", *TRAITS))}
+    evaluators = {rater for raters in rows.rated.values() for rater in raters}
+    if unknown := sorted(evaluators - found.keys()):
+        what = f"{len(unknown)} of {len(evaluators)} evaluators are not in it, e.g. {unknown[0]!r}."
+        rows.problems.append(Problem(str(path), what, serious=False))
+    return found
 
 
 def _columns(path: Path, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:

@@ -190,6 +190,10 @@ class LabelSet:
         found = self._names.get(_plain(label))
         return OTHER if found is None and label.lower().startswith("other-") else found
 
+    def knows(self, label: str) -> bool:
+        """Whether a label means something here: a class, "other", what is left out, or a number where it is a scale."""
+        return self.lookup(label) is not None or (self.kind == "ordinal" and _number(label) is not None)
+
     def known_names(self) -> list[str]:
         """Every label that :meth:`lookup` knows, classes first."""
         return list(self._names)

@@ -81,8 +81,26 @@ def read(
     Raises:
         UserError: no file of workers' answers, one that cannot be read, or nothing rated.
     """
+    return read_release("msp_podcast", root, answer, unknown_labels, outside)
+
+
+def read_release(
+    name: str,
+    root: Path,
+    answer: str,
+    unknown_labels: Literal["error", "drop"] | None,
+    outside: bool,
+    *,
+    within: str = ".",
+) -> Corpus:
+    """The workers of a release in this form; arguments as :func:`read`'s.
+
+    Args:
+        name: of the reader.
+        within: the folder below ``root`` in which labels may be, too.
+    """
     root = user_path(root)
-    tables = [root] if root.is_file() else _tables(root)
+    tables = [root] if root.is_file() else _tables(root) or _tables(root / within)
     if not tables:
         raise UserError(f"{root} has none of {', '.join(_ENCODINGS)}. Give the release's folder, or the file itself.")
     folder = root if root.is_dir() else _release(root)
@@ -99,7 +117,7 @@ def read(
     for other in tables[1:]:
         _compare(answers, tables[0], list(_answers(other, rows)), other, rows)
     described = _speakers(tables[0].parent, rows)
-    return rows.corpus("msp_podcast", suggested=Suggestions(), described=described, root=folder)
+    return rows.corpus(name, suggested=Suggestions(), described=described, root=folder)
 
 
 def _answers(table: Path, rows: RatedRows) -> Iterator[_Answer]:
@@ -207,6 +225,8 @@ _ENCODINGS: dict[str, Callable[[Path], Iterator[_Answer | _Fault]]] = {
 
 def _tables(root: Path) -> list[Path]:
     """The encodings that are there, in any case, in the folder itself or in one called labels."""
+    if not root.is_dir():
+        return []
     folders = [root, *(path for path in sorted(root.iterdir()) if path.name.lower() in ("label", "labels"))]
     files = [path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_file()]
     by_name: dict[str, Path] = {}
@@ -220,7 +240,9 @@ def _release(table: Path) -> Path:
 
 
 def _audio(folder: Path) -> Path:
-    found = (path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in ("audio", "audios"))
+    found = (
+        path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in ("audio", "audios", "wavs")
+    )
     return next(found, folder)
 
 
@@ -235,7 +257,11 @@ def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
         return {}
     content = csv_rows.rows(table)
     header = csv_rows.read_header(table, content, ())
-    file, speaker = (csv_rows.column(table, header, (name,)) for name in ("FileName", "SpkrID"))
+    file = csv_rows.column(table, header, ("FileName",))
+    if (speaker := csv_rows.find_column(header, ("SpkrID",))) is None:
+        what = "no column SpkrID: who speaks is unknown, so that speakers cannot be kept apart."
+        rows.problems.append(Problem(str(table), what, serious=False))
+        return {}
     found = {row[file].strip(): row[speaker].strip() for _, row in content}
     described = {
         name: (UNKNOWN_SPEAKER if who.lower() in ("", UNKNOWN_SPEAKER) else who, "") for name, who in found.items()

@@ -131,6 +131,7 @@ class RatedRows:
         suggested: Suggestions,
         described: Mapping[str, tuple[str, str]] | None = None,
         root: Path | None = None,
+        traits: Mapping[str, Mapping[str, str]] | None = None,
     ) -> Corpus:
         """The corpus of all rows. An utterance's id is its path without the extension, where that tells it apart.
 
@@ -139,6 +140,7 @@ class RatedRows:
             suggested: how it is split by default.
             described: file -> (speaker, session); by default as ``files.csv`` beside the audio has it.
             root: the corpus's folder; by default that in which files are looked for.
+            traits: rater -> what is known of the person; of others it is left out.
 
         Raises:
             NothingRated: no row has a label.
@@ -160,6 +162,7 @@ class RatedRows:
         utterances = rated_utterances(self.place, list(kept), self.dropped, self.problems, described)
         self._check_ends(dict(zip(kept, (utterance.seconds for utterance in utterances), strict=True)))
         self.dropped[DROPPED_UNRATED_AUDIO] += self.place.unrated(self.rated)
+        known = traits or {}
         ids = dict(zip(kept, (utterance.id for utterance in utterances), strict=True))
         ratings = [
             Rating(ids[file], rater, cell.ticks, cell.value, cell.shares)
@@ -176,6 +179,7 @@ class RatedRows:
             problems=tuple(self.problems),
             suggested=suggested,
             merged=dict(sorted(self.merged.items())),
+            traits={rater: dict(known[rater]) for rater in sorted({r.rater for r in ratings} & known.keys())},
         )
 
     def _check_ends(self, seconds: Mapping[str, float]) -> None:

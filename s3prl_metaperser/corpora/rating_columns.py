@@ -245,6 +245,10 @@ class _Header:
         return UserError(f"{self.path}:1: column {column!r} is missing; it has {there}.{hint}")
 
     def _no_scale(self) -> UserError:
+        if self.who.listener is not None:
+            what = "holds numbers of a scale, and this model's listeners answer classes: numbers cannot adapt it"
+            how = f"Give classes in a column {LABEL!r}, or a model that was trained on a scale"
+            return UserError(f"{self.path}:1: a column {VALUE!r} {what}. {how}.")
         return UserError(
             f"{self.path}:1: a column {VALUE!r} holds numbers of a scale, and this label set has none. "
             f"Name the column {LABEL!r}, or give a label set of kind ordinal."

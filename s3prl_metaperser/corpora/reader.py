@@ -9,12 +9,15 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.config.validator import build
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.errors import unknown_name
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.corpora.exports import Export
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Reader:
         labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.
         terms: what its licence asks of who passes on a model that was trained on it.
         card: what was published, where each utterance has one label that is no listener's.
+        recognises: ``recognises(path)``: whether a file or folder is an export that ``find(path)`` reads, for whoever
+            has one annotator's export and not a corpus; of readers of annotation tools.
     """
 
     read: Callable[..., Corpus]
@@ -38,6 +43,8 @@ class Reader:
     labels_only: Callable[[Mapping[str, Any]], Corpus] | None = None
     terms: str = ""
     card: Card | None = None
+    recognises: Callable[[Path], bool] | None = None
+    find: Callable[[Path], Export] | None = None
 
     def __call__(self, root: Path, **options: Any) -> Corpus:
         """:attr:`read`."""

@@ -19,6 +19,8 @@ from s3prl_metaperser.evaluation.statistics import Interval
 QUANTILES = {"least": 0, "10 %": 10, "median": 50, "90 %": 90, "most": 100}
 #: Pairs of raters who share so many clips can be compared with each other.
 SHARED = 8
+#: So few raters who have a trait in common stand for nobody.
+OF_A_KIND = 5
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class CorpusCard:
         by_rater: rater -> ``ratings``, ``agreement``, ``score`` (None where ``known`` is too small), and of a scale
             ``mean`` and ``deviation``.
         tell_nothing: raters whose answers are not told from shuffled ones.
+        by_trait: trait -> its value -> ``raters`` and their mean ``agreement``, of values that :data:`OF_A_KIND` raters
+            share, where there are two such.
     """
 
     corpus: str
@@ -72,6 +76,7 @@ class CorpusCard:
     personal: tuple[Personal, ...]
     by_rater: dict[str, dict[str, Any]]
     tell_nothing: tuple[str, ...]
+    by_trait: dict[str, dict[str, dict[str, float]]]
 
     @property
     def judged(self) -> int:
@@ -126,6 +131,7 @@ def corpus_card(corpus: Corpus, shots: tuple[int, ...] = SHOTS) -> CorpusCard:
         personal=tuple(personal(answers, shots)),
         by_rater=_by_rater(answers, per_rater, told, values if scale else None),
         tell_nothing=tuple(answers.raters[at] for at in np.flatnonzero(told.nothing)),
+        by_trait=_by_trait(corpus, told),
     )
 
 
@@ -188,4 +194,17 @@ def _by_rater(
         deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
         for at, name in enumerate(answers.raters):
             found[name] |= {"mean": _number(mean[at]), "deviation": _number(deviation[at])}
+    return found
+
+
+def _by_trait(corpus: Corpus, told: agreement.Told) -> dict[str, dict[str, dict[str, float]]]:
+    grouped: dict[str, dict[str, list[float]]] = {}
+    for at, name in enumerate(corpus.answers.raters):
+        for trait, value in corpus.traits.get(name, {}).items() if told.judged[at] else ():
+            grouped.setdefault(trait, {}).setdefault(value, []).append(float(told.agreement[at]))
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for trait, values in sorted(grouped.items()):
+        known = {value: each for value, each in sorted(values.items()) if len(each) >= OF_A_KIND}
+        if len(known) > 1:
+            found[trait] = {v: {"raters": len(x), "agreement": round(float(np.mean(x)), 6)} for v, x in known.items()}
     return found

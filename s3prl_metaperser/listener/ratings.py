@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from s3prl_metaperser.corpora import ratings_csv
+from s3prl_metaperser.corpora import read_labels
 from s3prl_metaperser.corpora.base import Problem
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.people import Who
@@ -56,11 +56,13 @@ def read_ratings(
     all_one: bool = False,
     duplicates: Literal["error", "union", "first"] = "error",
     unknown_labels: Literal["error", "drop"] | None = None,
+    **options: Any,
 ) -> LabelledClips:
     """Read one listener's labels.
 
     Args:
-        path: ``file,rater,label``; the rater's column may be missing where all labels are one listener's.
+        path: ``file,rater,label``; the rater's column may be missing where all labels are one listener's. Or what an
+            annotation tool exports, as the readers of corpora read it.
         label_set: the model's; labels are looked up in it.
         root: the folder that files are relative to; by default that of ``path``.
         rater: whose labels; needed where the file has several raters'.
@@ -68,16 +70,16 @@ def read_ratings(
         rater_column: the column that says who rated, where it has none of the known names.
         alike_raters: what raters are whose names differ only by case, Unicode form or leading zeros; see :class:`.Who`.
         all_one: all labels are one listener's (``rater``, by default "listener"), whatever columns there are.
-
         duplicates, unknown_labels: as in :func:`.ratings_csv.read`; an unknown label is an error by default.
+        options: further ones of the tool's reader, such as ``answer``.
 
     Raises:
-        UserError: as :func:`.ratings_csv.read_table`; or no such rater, or audio of this rater's that cannot be read.
+        UserError: as :func:`.read_labels`; or no such rater, or audio of this rater's that cannot be read.
     """
     who = Who(rater_column, None if rater is None else (rater,), alike_raters, listener=NAMELESS, all_one=all_one)
     if all_one:
         who = replace(who, raters=None, listener=rater or NAMELESS)
-    corpus = ratings_csv.read_table(
+    corpus = read_labels(
         path,
         for_listeners(label_set),
         audio=root,
@@ -85,6 +87,7 @@ def read_ratings(
         outside=outside,
         duplicates=duplicates,
         unknown_labels=unknown_labels,
+        **options,
     )
     summary = corpus.rater_summary()
     if len(summary) > 1:
@@ -105,5 +108,9 @@ def read_ratings(
 def _unreadable(path: Path, root: Path | None, bad: Sequence[Path], total: int, why: Sequence[str]) -> str:
     shown = "\n  ".join(f"{file}: {reason}" for file, reason in zip(bad[:5], why[:5], strict=True))
     more = f"\n  and {len(bad) - 5} more" if len(bad) > 5 else ""
-    hint = "" if root else "Files are relative to the folder of the CSV file; --root names another."
+    hint = (
+        ""
+        if root
+        else f"Files are looked for in {path if path.is_dir() else path.parent}; --root names another folder."
+    )
     return f"{path}: {len(bad)} of {total} rated files cannot be read:\n  {shown}{more}\n{hint}"

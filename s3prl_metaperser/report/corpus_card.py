@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from s3prl_metaperser.corpora.agreement import FEWEST, SHUFFLED
 from s3prl_metaperser.errors import printable
 from s3prl_metaperser.evaluation.before_training import QUERIES, Measure
-from s3prl_metaperser.evaluation.corpus_card import SHARED, CorpusCard
+from s3prl_metaperser.evaluation.corpus_card import OF_A_KIND, SHARED, CorpusCard
 from s3prl_metaperser.evaluation.statistics import Interval
 from s3prl_metaperser.report.page import Section, page
 from s3prl_metaperser.report.tables import ABSENT, Cell, Column, Table, Value
@@ -38,7 +38,7 @@ TOLD = (
 
 def card_text(card: CorpusCard) -> str:
     """The whole card for a terminal."""
-    tables = (personal_table(card), class_table(card), rater_table(card, IN_TERMINAL))
+    tables = (personal_table(card), class_table(card), trait_table(card), rater_table(card, IN_TERMINAL))
     return "\n\n".join(["\n".join(first_lines(card)), *(_as_text(table) for table in tables if table.rows)])
 
 
@@ -51,6 +51,7 @@ def card_page(card: CorpusCard) -> str:
     for key, title, table in (
         ("personal", "What a rater's answers are worth", personal_table(card)),
         ("classes", "Answers", class_table(card)),
+        ("traits", "Kinds of raters", trait_table(card)),
         ("raters", "Raters", rater_table(card)),
     ):
         if table.rows:
@@ -201,6 +202,18 @@ def class_table(card: CorpusCard) -> Table:
     ticks = "" if scale else f" Classes in an answer: {card.per_rating:g} in the mean."
     caption = f"Alpha is Krippendorff's of this class against all others.{ticks}" if not scale else "Of all ratings."
     return Table("classes", "Answers", caption, tuple(columns), tuple(rows))
+
+
+def trait_table(card: CorpusCard) -> Table:
+    """Raters who have something published in common."""
+    caption = f"Mean agreement with others (as below) of raters who share a trait, {OF_A_KIND} or more."
+    rows = [
+        (trait, value, str(row["raters"]), Value(row["agreement"], decimals=2))
+        for trait, values in card.by_trait.items()
+        for value, row in values.items()
+    ]
+    columns = (Column("trait"), Column("value"), Column("raters"), Column("agreement"))
+    return Table("traits", "Kinds of raters", caption, columns, tuple(rows))
 
 
 def rater_table(card: CorpusCard, listed: int = LISTED) -> Table:

@@ -253,7 +253,19 @@ def _advice(path: str | Path) -> str:
 
 def _otherwise(path: str | Path) -> str:
     """What to do about a file that no decoder takes: of another format, damaged, or no audio at all."""
+    if _is_text(path):
+        return "It is text, not audio. Give audio files here."
     return f"Convert it ({convert(path)}), or exclude it."
+
+
+def _is_text(path: str | Path) -> bool:
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    try:
+        text = head[: head.rfind(b"\n") + 1].decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(letter.isprintable() or letter in "\r\n\t" for letter in text)
 
 
 def _reason(error: BaseException) -> str:

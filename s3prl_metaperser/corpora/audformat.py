@@ -1,0 +1,174 @@
+"""A database in audformat (https://audeering.github.io/audformat): ``db.yaml`` with its tables as CSV, and the media.
+
+A column of a table belongs to a rater (``rater_id``) and a scheme (``scheme_id``); only raters of the type ``human``
+are people. What may be answered is what the scheme says: its labels, or the whole numbers from its minimum to its
+maximum. Who speaks is in a column of the scheme ``speaker``, of any table.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
+from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.base import Corpus, Problem
+from s3prl_metaperser.corpora.exports import Answer, Export
+from s3prl_metaperser.corpora.label_cells import is_blank
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.people import Who
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.corpora.segments import segment_end
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.paths import user_path
+
+HEADER, FILE, HUMAN, SPEAKER = "db.yaml", "file", "human", "speaker"
+DROPPED_NOBODY = "ratings: of raters that are no people"
+#: A scale has no more levels; headers may be as large as their lists of files.
+_MOST_LEVELS, _LARGEST = 101, 1 << 24
+
+
+def read(
+    root: Path,
+    *,
+    answer: str | None = None,
+    duplicates: Literal["error", "union", "first"] = "error",
+    outside: bool = False,
+    labels: Mapping[str, str] | str | None = None,
+    unknown_labels: Literal["error", "drop"] | None = None,
+    raters: tuple[str, ...] | None = None,
+    alike_raters: Literal["error", "one", "distinct"] = "error",
+) -> Corpus:
+    """Read a database.
+
+    Args:
+        root: its folder.
+        answer: which scheme holds the label, where raters have columns of several.
+        duplicates, outside, unknown_labels, alike_raters: as in :func:`.ratings_csv.read`.
+        labels: as in :func:`.ratings_csv.read`; by default what the scheme says.
+        raters: the raters to read; those of others are left out and counted.
+
+    Raises:
+        UserError: no header, tables that are not CSV, several schemes and none is named, or nothing rated.
+    """
+    return find(user_path(root)).corpus(
+        "audformat",
+        labels=labels,
+        answer=answer,
+        duplicates=duplicates,
+        outside=outside,
+        unknown_labels=unknown_labels,
+        who=Who(None, raters, alike_raters),
+    )
+
+
+def find(root: Path) -> Export:
+    """What a database holds."""
+    path = root / HEADER if root.is_dir() else root
+    if not path.is_file():
+        raise UserError(f"{path} does not exist. Give the folder of an audformat database, with {HEADER} in it.")
+    header = read_yaml(path, rules=YAML_1_1, largest=_LARGEST)
+    export = Export(path, path.parent)
+    raters, schemes, tables = (_part(header, name, path) for name in ("raters", "schemes", "tables"))
+    export.traits = {name: _traits(rater) for name, rater in raters.items()}
+    for name, table in tables.items():
+        columns = table.get("columns") if isinstance(table, dict) else None
+        columns = {key: each or {} for key, each in (columns or {}).items()}
+        rated = {key: each for key, each in columns.items() if each.get("rater_id") in raters}
+        spoken = [key for key, each in columns.items() if SPEAKER in (key, each.get("scheme_id"))]
+        if rated or spoken:
+            _read_table(_table_of(path, name), rated, spoken, raters, schemes, export)
+    for name, scheme in schemes.items():
+        if (label_set := _label_set(name, scheme)) is not None:
+            export.label_sets[name] = label_set
+    return export
+
+
+def _part(header: Any, name: str, path: Path) -> dict[str, Any]:
+    found = header.get(name) if isinstance(header, dict) else None
+    if found is None and name != "raters":
+        raise UserError(f"{path}: no {name}. Give the header of an audformat database.")
+    if not isinstance(found or {}, dict):
+        raise UserError(f"{path}: {name} is {shown(found)}, expected a mapping. Take an intact header.")
+    return {str(key): each if isinstance(each, dict) else {} for key, each in (found or {}).items()}
+
+
+def _table_of(path: Path, name: str) -> Path:
+    table = path.with_name(f"{path.stem}.{name}.csv")
+    if not table.is_file():
+        how = "Save the database as CSV: db.save(FOLDER, storage_format='csv')"
+        raise UserError(f"{table} does not exist; tables in other formats (.parquet, .pkl) are not read. {how}.")
+    return table
+
+
+def _read_table(
+    table: Path, rated: dict[str, dict], spoken: list[str], raters: dict, schemes: dict, export: Export
+) -> None:
+    rows = csv_rows.rows(table)
+    header = csv_rows.read_header(table, rows, ())
+    file = csv_rows.column(table, header, (FILE,))
+    start, end = (csv_rows.find_column(header, (name,)) for name in ("start", "end"))
+    people = {key: each for key, each in rated.items() if raters[each["rater_id"]].get("type", HUMAN) == HUMAN}
+    for line, row in rows:
+        where, name = f"{table.name}:{line}", row[file].strip()
+        begins, ends = (row[at] if at is not None else "" for at in (start, end))
+        for key in spoken:
+            if key in header and row[header.index(key)].strip():
+                export.described[name] = (row[header.index(key)].strip(), "")
+        for key, each in rated.items():
+            cell = row[csv_rows.column(table, header, (key,))].strip()
+            if is_blank(cell):
+                continue
+            if key not in people:
+                export.dropped[DROPPED_NOBODY] += 1
+                continue
+            scheme = str(each.get("scheme_id", ""))
+            ticks = (_words(cell, schemes.get(scheme, {})),)
+            until = segment_end(begins, ends, table, line)
+            export.answers.append(Answer(where, name, str(each["rater_id"]), scheme, ticks=ticks, end=until))
+    if others := sorted(set(rated) - set(people)):
+        what = f"columns of raters that are no people (type is not {HUMAN}), left out: {', '.join(others)}."
+        export.problems.append(Problem(str(table), what, serious=False))
+
+
+def _traits(rater: dict) -> dict[str, str]:
+    """What a header says of a rater besides the type and a description."""
+    known = {name: value for name, value in rater.items() if name not in ("type", "description")}
+    return {str(name): str(value) for name, value in known.items() if isinstance(value, str | int | float)}
+
+
+def _words(cell: str, scheme: dict) -> tuple[str, ...]:
+    """A label as its key and, where the scheme has one, its name."""
+    labels = scheme.get("labels")
+    found = (
+        next((value for key, value in labels.items() if str(key) == cell), None) if isinstance(labels, dict) else None
+    )
+    named = found.get("name") if isinstance(found, dict) else found
+    return (cell, named) if isinstance(named, str) else (cell,)
+
+
+def _label_set(name: str, scheme: dict) -> LabelSet | None:
+    """What may be answered: labels (by name where they have one), or whole numbers; None where it is not said."""
+    labels, low, high = scheme.get("labels"), scheme.get("minimum"), scheme.get("maximum")
+    if isinstance(labels, list | dict) and len(labels) > 1:
+        words = [(str(key), *_words(str(key), scheme)) for key in labels]
+        classes = tuple(each[-1] for each in words)
+        if len(set(classes)) == len(classes):
+            return LabelSet(name, "single", classes, {each[0]: each[-1] for each in words})
+    if isinstance(low, int | float) and isinstance(high, int | float) and 0 < high - low < _MOST_LEVELS:
+        levels = tuple(float(level) for level in range(math.ceil(low), math.floor(high) + 1))
+        if len(levels) > 1 and (levels[0], levels[-1]) == (low, high):
+            return LabelSet(name, "ordinal", levels=levels)
+    return None
+
+
+def recognises(path: Path) -> bool:
+    """Whether a path is a database's folder or header."""
+    return (path / HEADER).is_file() if path.is_dir() else path.name == HEADER
+
+
+# Its labels are its own; there is nothing to ask about models trained on them.
+READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)

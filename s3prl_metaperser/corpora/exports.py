@@ -1,0 +1,324 @@
+"""What annotation tools export, in one form: who answered what to which recording.
+
+A tool's own file finds the answers (:class:`Answer`); which of several questions holds the label, who the annotators
+are, and which recording is meant by a name that is seldom the file's, is the same for all of them and stands here.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from s3prl_metaperser.corpora import iemocap
+from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.folders import files_below, is_audio
+from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
+from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
+from s3prl_metaperser.corpora.rated_files import Place
+from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.errors import UserError, shown, unknown_name
+from s3prl_metaperser.storage.json_files import parse_json
+
+DROPPED_SKIPPED = "ratings: skipped or without an answer"
+DROPPED_MACHINE = "ratings: predictions of a model, and drafts"
+
+#: What Label Studio puts before the names of uploads.
+_UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")
+_SOURCE = re.compile(r"<(?:audio|source)\b[^>]*?\bsrc\s*=\s*[\"']?([^\"'>\s]+)", re.IGNORECASE)
+
+
+class Answer(NamedTuple):
+    """What an annotator answered to one question about a recording.
+
+    Attributes:
+        where: it stands: a line, or ``task 3, annotation 7``.
+        audio: the file, as the export names it.
+        who: the annotator, as written.
+        question: the name of the control tag, scheme or column; empty where nothing was answered at all.
+        cell: the answer; blank where there is none.
+        ticks: in place of ``cell``, each tick in all the words that the export has for it (its key, its text); the
+            first one that the label set knows is taken.
+        end: seconds at which the part ends that was annotated, if it was one.
+    """
+
+    where: int | str
+    audio: str
+    who: str
+    question: str = ""
+    cell: str = ""
+    ticks: tuple[tuple[str, ...], ...] = ()
+    end: float | None = None
+
+    def text(self, label_set: LabelSet) -> str:
+        """The answer as a label set reads it."""
+        if not self.ticks:
+            return self.cell
+        words = [next(filter(label_set.knows, tick), tick[0]) for tick in self.ticks]
+        return words[0] if len(words) == 1 else json.dumps(words)
+
+
+@dataclass
+class Export:
+    """What one export holds.
+
+    Attributes:
+        path: the export, for errors.
+        folder: where its audio is looked for.
+        answers: all of them, of any question.
+        dropped, problems: as in a corpus.
+        label_sets: question -> what may be answered, where the export says so.
+        described: audio, as the export names it -> (speaker, session), where it says so.
+        traits: annotator -> what is known of the person.
+        nameless: what stands for annotators of whom it is not known who they are -> why.
+    """
+
+    path: Path
+    folder: Path
+    answers: list[Answer] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+    label_sets: dict[str, LabelSet] = field(default_factory=dict)
+    described: dict[str, tuple[str, str]] = field(default_factory=dict)
+    traits: dict[str, dict[str, str]] = field(default_factory=dict)
+    nameless: dict[str, str] = field(default_factory=dict)
+
+    def corpus(
+        self,
+        name: str,
+        label_set: LabelSet | None = None,
+        *,
+        labels: Mapping[str, str] | str | None = None,
+        answer: str | None = None,
+        duplicates: str = "error",
+        outside: bool = False,
+        unknown_labels: Literal["error", "drop"] | None = None,
+        who: Who | None = None,
+        audio: Path | None = None,
+    ) -> Corpus:
+        """The corpus of the answers to one question.
+
+        Args:
+            name: the reader's.
+            label_set: what may be answered; by default as ``labels`` says, ``labels.yaml`` beside the export, or the
+                export itself, else IEMOCAP's.
+            labels, duplicates, outside, unknown_labels: as in :func:`.ratings_csv.read`.
+            answer: the question, where there are several.
+            who: what is said about the annotators.
+            audio: the folder of the audio; by default :attr:`folder`.
+
+        Raises:
+            UserError: several questions and none is named, or as :class:`.RatedRows`.
+        """
+        who, folder = who or Who(), audio or self.folder
+        if who.rater_column is not None:
+            raise UserError(f"{self.path} names its annotators itself: leave out --rater-column.")
+        chosen = self._chosen(answer)
+        label_set = label_set or label_set_of(self.folder, labels) or self.label_sets.get(chosen)
+        rows = RatedRows(
+            self.path,
+            (label_set or iemocap.LABEL_SET).with_unknown(unknown_labels),
+            Place(folder, outside),
+            duplicates=duplicates,
+            hint="" if label_set else OWN_LABELS,
+        )
+        rows.dropped.update(self.dropped)
+        rows.problems += self.problems
+        self._check_names(who)
+        people, files = People(self.path, who), _Audio(folder, self.path)
+        for each in self.answers:
+            text = each.text(rows.label_set) if each.question == chosen else ""
+            if each.question not in (chosen, ""):
+                continue
+            if not text:
+                rows.dropped[DROPPED_SKIPPED] += 1
+                continue
+            person = who.listener if who.all_one else people.person(each.who, each.where)
+            if person is not None:
+                rows.add(each.where, files.named(each.audio, each.where), person, text, each.end)
+        people.check()
+        rows.dropped[DROPPED_RATER] += people.left_out
+        if others := sorted({each.question for each in self.answers} - {chosen, ""}):
+            rows.problems.append(Problem(str(self.path), f"answers not used: {', '.join(others)}.", serious=False))
+        described = {files.named(file, "files"): said for file, said in self.described.items()} or None
+        return rows.corpus(name, suggested=Suggestions(), described=described, traits=self.traits)
+
+    def _check_names(self, who: Who) -> None:
+        """That people answered: a listener's own answers are one person's, whatever stands for the name."""
+        everyone = {each.who for each in self.answers}
+        if who.raters is not None or who.all_one or (who.listener is not None and len(everyone) == 1):
+            return
+        if nobody := sorted(self.nameless.keys() & everyone):
+            what = f"the annotator {shown(nobody[0])} {self.nameless[nobody[0]]}"
+            raise UserError(f"{self.path}: {what}. Name whom to read: {who.to_name()}.")
+
+    def _chosen(self, answer: str | None) -> str:
+        """The question whose answers are the labels."""
+        known = list(dict.fromkeys(each.question for each in self.answers if each.question))
+        if answer is not None:
+            if answer not in known:
+                raise unknown_name("answer", answer, known or ["none"])
+            return answer
+        if not known:
+            raise UserError(f"{self.path}: no annotation has an answer. Export what has been annotated.")
+        if len(known) > 1:
+            how = f"--option answer={known[0]} (training: datarc.answer)"
+            raise UserError(f"{self.path}: which answer is the label, {', '.join(known)}? Say it: {how}.")
+        return known[0]
+
+
+def export_in(root: Path, suffixes: Sequence[str]) -> Path:
+    """The export itself, or the only one in a folder.
+
+    Args:
+        suffixes: of exports, in lower case, e.g. ``.json``.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    if not root.is_dir():
+        if not root.is_file():
+            raise UserError(f"{root} does not exist. Give the export, or a folder with one export and the audio.")
+        return root
+    found = [path for path in sorted(root.iterdir()) if path.suffix.lower() in suffixes and path.is_file()]
+    found = [path for path in found if path.name not in ("files.csv", LABELS) and not path.name.startswith(".")]
+    if len(found) != 1:
+        there = ", ".join(path.name for path in found[:5]) or "none"
+        kinds = " or ".join(suffix for suffix in suffixes if suffix != ".tsv")
+        raise UserError(f"{root}: expected one export ({kinds}), found {there}. Give the file itself.")
+    return found[0]
+
+
+def json_of(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        return parse_json(text_of(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}). Export it again.") from None
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """(line, object) of a file with one JSON object a line.
+
+    Raises:
+        UserError: it cannot be read, or a line is no object.
+    """
+    for line, text in enumerate(text_of(path).splitlines(), 1):
+        if not text.strip():
+            continue
+        try:
+            found = parse_json(text)
+        except ValueError as error:
+            raise UserError(f"{path}:{line}: not valid JSON ({error}). Export it again.") from None
+        if not isinstance(found, dict):
+            raise UserError(f"{path}:{line}: {shown(found)} is no JSON object. Export it again.")
+        yield line, found
+
+
+def text_of(path: Path) -> str:
+    """The text of an export.
+
+    Raises:
+        UserError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8. Export it again.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def first_object(path: Path, most: int = 1 << 20) -> dict | None:
+    """The first JSON object of a list, or of a file with one a line, to tell whose export it is; None without one."""
+    try:
+        with path.open(encoding="utf-8-sig") as handle:
+            text = handle.read(most).lstrip().removeprefix("[").lstrip()
+        found, _ = json.JSONDecoder().raw_decode(text)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# -- audio -------------------------------------------------------------------------------------------------------------
+
+
+def audio_field(data: Mapping[str, Any], audio: str | None, where: str) -> str:
+    """The recording of a task: its field of that name, or the only one that names audio.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
+    if audio is None:
+        named = [name for name, value in data.items() if isinstance(value, str) and is_audio(audio_path(value))]
+        audio = "audio" if "audio" in named or not named else named[0]
+        if len(named) > 1 and audio != "audio":
+            how = f"--option audio={named[0]} (training: datarc.audio)"
+            raise UserError(f"{where}: which is the audio, {', '.join(named)}? Say it: {how}.")
+    value = data.get(audio)
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(
+            f"{where}: no field {audio!r} names the audio; it has {', '.join(map(str, data)) or 'nothing'}."
+        )
+    return value
+
+
+def audio_path(url: str) -> str:
+    """The path in what a tool calls a file: of an upload, of local storage, of a bucket, of a server, in HTML."""
+    if found := _SOURCE.search(url):
+        url = found[1]
+    parts = urllib.parse.urlsplit(url.strip())
+    local = urllib.parse.parse_qs(parts.query).get("d")
+    if local:
+        return local[0]
+    return parts.path if parts.scheme in ("http", "https", "s3", "gs", "azure-blob", "file") else url.strip()
+
+
+class _Audio:
+    """The audio that is meant by the names of an export, which seldom are those of the files here."""
+
+    def __init__(self, folder: Path, export: Path):
+        self.folder, self.export = folder, export
+        self._files: dict[str, list[str]] = {}
+        for path in files_below(folder).audio:
+            self._files.setdefault(_stored(path.name), []).append(path.relative_to(folder).as_posix())
+        self._taken: dict[str, str] = {}  # file here -> what the export calls it
+
+    def named(self, url: str, where: int | str) -> str:
+        """The file relative to the folder; a name that stands for none of them is kept, to be reported as missing.
+
+        Raises:
+            UserError: several files are meant, or another recording of the export has that file.
+        """
+        path = audio_path(url)
+        base = posixpath.basename(path)
+        ways = (path.lstrip("/"), urllib.parse.unquote(path.lstrip("/")), base, _UPLOAD.sub("", base))
+        found = next((way for way in ways if (self.folder / way).is_file()), None)
+        if found is None:
+            names = dict.fromkeys((_stored(urllib.parse.unquote(base)), _stored(urllib.parse.unquote(ways[-1]))))
+            meant = next((files for name in names if (files := self._files.get(name))), [ways[-1]])
+            if len(meant) > 1:
+                raise UserError(
+                    f"{self.export}:{where}: {shown(url)} may be {' or '.join(meant[:3])}. Keep one of them."
+                )
+            found = meant[0]
+        if (other := self._taken.setdefault(found, url)) != url:
+            what = f"{shown(other)} and {shown(url)} are both called {found!r} here"
+            raise UserError(f"{self.export}:{where}: {what}. Keep the names that the tool gave the uploads.")
+        return found
+
+
+def _stored(name: str) -> str:
+    """A name as tools store an upload: without blanks and signs."""
+    return re.sub(r"[^-\w.]", "", name.replace(" ", "_"))

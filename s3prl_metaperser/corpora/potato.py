@@ -1,0 +1,211 @@
+"""What annotators did in Potato (https://potatoannotator.readthedocs.io): a project with ``annotation_output``.
+
+Version 2 keeps ``annotation_output/USER/user_state.json``::
+
+    {"user_id": "anna", "instance_id_to_label_to_value": {"item_1": [[{"schema": "emotion", "name": "happy"}, "true"]]}}
+
+and version 1 ``annotation_output/USER/annotated_instances.jsonl``, a line an item::
+
+    {"id": "item_1", "displayed_text": "...", "label_annotations": {"emotion": {"happy": "true"}}}
+
+Which recording an item is, is in the data files that the project's configuration names (``data_files``,
+``item_properties``), where the item's name is not the file's itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
+from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.base import Corpus
+from s3prl_metaperser.corpora.exports import DROPPED_MACHINE, Answer, Export, audio_field, json_lines, json_of
+from s3prl_metaperser.corpora.folders import is_audio
+from s3prl_metaperser.corpora.people import Who
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.paths import user_path
+
+OUTPUT, STATE, INSTANCES = "annotation_output", "user_state.json", "annotated_instances.jsonl"
+DROPPED_CHECK = "ratings: of items that are left out by name"
+
+_FLAGS = {"true": True, "false": False}
+_LAST_NUMBER = re.compile(r"\d+(?:\.\d+)?\Z")
+
+
+def read(
+    root: Path,
+    *,
+    answer: str | None = None,
+    audio: str | None = None,
+    skip: str | None = None,
+    duplicates: Literal["error", "union", "first"] = "error",
+    outside: bool = False,
+    labels: Mapping[str, str] | str | None = None,
+    unknown_labels: Literal["error", "drop"] | None = None,
+    raters: tuple[str, ...] | None = None,
+    alike_raters: Literal["error", "one", "distinct"] = "error",
+) -> Corpus:
+    """Read a project.
+
+    Args:
+        root: the project's folder, its ``annotation_output``, or one annotator's file.
+        answer: which annotation scheme holds the label, where there are several.
+        audio: which field of an item names the audio, where there are several.
+        skip: a regular expression: items whose whole name it matches (attention checks) are left out and counted.
+        duplicates, outside, labels, unknown_labels, alike_raters: as in :func:`.ratings_csv.read`.
+        raters: the annotators to read; those of others are left out and counted.
+
+    Raises:
+        UserError: no annotations, a file that cannot be read, several schemes and none is named, or nothing rated.
+    """
+    return find(user_path(root), audio, skip).corpus(
+        "potato",
+        labels=labels,
+        answer=answer,
+        duplicates=duplicates,
+        outside=outside,
+        unknown_labels=unknown_labels,
+        who=Who(None, raters, alike_raters),
+    )
+
+
+def find(root: Path, audio: str | None = None, skip: str | None = None) -> Export:
+    """What a project holds; the arguments are those of :func:`read`."""
+    files, project = _files(root)
+    try:
+        left_out = re.compile(skip) if skip else None
+    except re.error as error:
+        raise UserError(f"skip: {shown(skip)} is no regular expression ({error}).") from None
+    export = Export(files[0] if len(files) == 1 else root, project)
+    items = _items(project)
+    for file in files:
+        reading = _of_state if file.name == STATE else _of_instances
+        for item, who, where, labels in reading(file, export):
+            if left_out is not None and left_out.fullmatch(item):
+                export.dropped[DROPPED_CHECK] += 1
+                continue
+            heard = items.get(item, {"audio": item} if is_audio(item) else {})
+            if not heard:
+                what = f"item {shown(item)} is in none of the project's data files, and is no audio file by its name"
+                raise UserError(f"{where}: {what}. Put config.yaml and its data_files beside {OUTPUT}.")
+            recording = audio_field(heard, audio, where)
+            place = where.removeprefix(f"{export.path}")[1:]
+            given = [Answer(place, recording, who, scheme, ticks=ticks) for scheme, ticks in labels.items()]
+            export.answers += given or [Answer(place, recording, who)]
+    return export
+
+
+def _files(root: Path) -> tuple[list[Path], Path]:
+    """The annotators' files, and the project's folder."""
+    if root.is_file():
+        inside = [parent for parent in root.parents if parent.name == OUTPUT]
+        return [root], inside[0].parent if inside else root.parent
+    project = root.parent if root.name == OUTPUT else root
+    output = root if root.name == OUTPUT or not (root / OUTPUT).is_dir() else root / OUTPUT
+    users = [path for path in sorted(output.iterdir()) if path.is_dir()] if output.is_dir() else []
+    found = [next((user / name for name in (STATE, INSTANCES) if (user / name).is_file()), None) for user in users]
+    files = [file for file in found if file is not None]
+    if not files:
+        what = f"no {OUTPUT}/USER/{STATE} and no {INSTANCES}"
+        raise UserError(f"{root}: {what}. Give the folder of a Potato project, or one annotator's file.")
+    return files, project
+
+
+_Found = Iterator[tuple[str, str, str, dict[str, tuple[tuple[str, ...], ...]]]]  # item, who, where, scheme -> ticks
+
+
+def _of_state(file: Path, export: Export) -> _Found:
+    state = json_of(file)
+    labelled = state.get("instance_id_to_label_to_value") if isinstance(state, dict) else None
+    if not isinstance(labelled, dict):
+        raise UserError(f"{file}: no instance_id_to_label_to_value. Take the file as Potato wrote it.")
+    who = state.get("user_id") or file.parent.name
+    origin = state.get("origin")
+    if isinstance(origin, dict) and origin.get("kind", "human") != "human":
+        export.dropped[DROPPED_MACHINE] += len(labelled)
+        return
+    for item, labels in labelled.items():
+        where = f"{file}:item {shown(item)}"
+        yield item, str(who), where, _schemes(_pairs(labels, where))
+
+
+def _of_instances(file: Path, export: Export) -> _Found:
+    for line, row in json_lines(file):
+        labels = row.get("label_annotations")
+        if not isinstance(labels, dict) or "id" not in row:
+            raise UserError(f"{file}:{line}: no 'id' and 'label_annotations'. Take the file as Potato wrote it.")
+        where = f"{file}:{line}"
+        yield str(row["id"]), str(row.get("user") or file.parent.name), where, _schemes(_pairs(labels, where))
+
+
+def _pairs(labels: Any, where: str) -> Iterator[tuple[str, str, Any]]:
+    """(scheme, name, value) of version 2's list of pairs, or of nested objects."""
+    if isinstance(labels, dict):
+        for scheme, given in labels.items():
+            given = given.get("labels", given) if isinstance(given, dict) else {str(given): True}
+            yield from ((str(scheme), str(name), value) for name, value in given.items())
+        return
+    for pair in labels if isinstance(labels, list) else (None,):
+        key, value = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        if not isinstance(key, dict) or not {"schema", "name"} <= key.keys():
+            raise UserError(f"{where}: {shown(pair)} is no label. Take the file as Potato wrote it.")
+        yield str(key["schema"]), str(key["name"]), value
+
+
+def _schemes(pairs: Iterator[tuple[str, str, Any]]) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Scheme -> ticks, each as the name of the option and as its value: of a scale the number is either."""
+    found: dict[str, tuple[tuple[str, ...], ...]] = {}
+    for scheme, name, value in pairs:
+        flag = value if isinstance(value, bool) else _FLAGS.get(str(value).strip().lower())
+        if flag is False or value is None or value == "":
+            continue
+        number = _LAST_NUMBER.findall(name)
+        words = (name, *([] if flag else [str(value)]), *number)
+        found[scheme] = (*found.get(scheme, ()), tuple(dict.fromkeys(words)))
+    return found
+
+
+def _items(project: Path) -> dict[str, dict[str, Any]]:
+    """Item -> its fields, of the data files that a configuration in the project's folder names."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted([*project.glob("*.yaml"), *project.glob("*.yml")]):
+        content = read_yaml(path, rules=YAML_1_1)
+        if not isinstance(content, dict) or "data_files" not in content:
+            continue
+        properties = content.get("item_properties")
+        key = properties.get("id_key", "id") if isinstance(properties, dict) else "id"
+        given = content["data_files"]
+        for each in given if isinstance(given, list) else [given]:
+            file = project / str(each.get("path", "") if isinstance(each, dict) else each)
+            if not file.is_file():
+                raise UserError(f"{path}: the data file {str(file)!r} does not exist. Put it there.")
+            found |= {str(row[key]): row for row in _rows(file) if key in row}
+    return found
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    if file.suffix.lower() in (".csv", ".tsv"):
+        table = csv_rows.rows(file)
+        header = csv_rows.read_header(file, table, ())
+        yield from (dict(zip(header, row, strict=True)) for _, row in table)
+        return
+    with file.open(encoding="utf-8-sig", errors="replace") as handle:
+        whole = handle.read(1 << 16).lstrip()[:1] == "["
+    rows = json_of(file) if whole else (row for _, row in json_lines(file))
+    yield from (row for row in rows if isinstance(row, dict))
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file or folder is a project's, or an annotator's: by its name."""
+    if path.is_file():
+        return path.name in (STATE, INSTANCES)
+    return any(path.glob(f"{OUTPUT}/*/{STATE}")) or any(path.glob(f"{OUTPUT}/*/{INSTANCES}"))
+
+
+# Its labels are its own; there is nothing to ask about models trained on them.
+READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)

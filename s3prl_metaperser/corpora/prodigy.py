@@ -1,0 +1,135 @@
+"""A dataset of Prodigy as ``prodigy db-out`` writes it (https://prodi.gy/docs/api-interfaces): JSONL, beside the audio.
+
+A line is a task that one annotator has answered, here of the interface ``choice``::
+
+    {"path": "clips/a.wav", "options": [{"id": "HAPPY", "text": "happy"}, ...], "accept": ["HAPPY"],
+     "answer": "accept", "_view_id": "choice", "_annotator_id": "emotions-anna", "_session_id": "emotions-anna"}
+
+or of ``classification``, with a ``label`` in place of ``options`` and ``accept``. Only what was accepted is an answer.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from s3prl_metaperser.corpora.base import Corpus
+from s3prl_metaperser.corpora.exports import Answer, Export, audio_field, export_in, first_object, json_lines
+from s3prl_metaperser.corpora.people import Who
+from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.paths import user_path
+
+DROPPED_REJECTED, DROPPED_IGNORED = "ratings: rejected", "ratings: ignored"
+DROPPED_REVIEWED = "ratings: made in a review of those of others"
+#: Interfaces with an answer to the whole recording.
+ANSWERS = ("accept", "label")
+#: What stands for the annotator where none was named: the time at which the session began.
+_TIME = re.compile(r"(?:.*-)?\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}")
+_NAMELESS = (
+    "is the time at which a session began, as nobody was named (?session=NAME in the address): several people may be "
+    "one session, and one person several"
+)
+
+
+def read(
+    root: Path,
+    *,
+    answer: str | None = None,
+    audio: str | None = None,
+    duplicates: Literal["error", "union", "first"] = "error",
+    outside: bool = False,
+    labels: Mapping[str, str] | str | None = None,
+    unknown_labels: Literal["error", "drop"] | None = None,
+    raters: tuple[str, ...] | None = None,
+    alike_raters: Literal["error", "one", "distinct"] = "error",
+) -> Corpus:
+    """Read a dataset.
+
+    Args:
+        root: the ``.jsonl`` file, or a folder with one and the audio.
+        answer: ``accept`` (of choices) or ``label``, where the dataset has both.
+        audio: which field of a task names the audio, where it is neither ``path`` nor ``audio``.
+        duplicates, outside, labels, unknown_labels, alike_raters: as in :func:`.ratings_csv.read`.
+        raters: the annotators to read; those of others are left out and counted.
+
+    Raises:
+        UserError: no dataset, a line that cannot be read, nobody who annotated, or nothing rated.
+    """
+    return find(user_path(root), audio).corpus(
+        "prodigy",
+        labels=labels,
+        answer=answer,
+        duplicates=duplicates,
+        outside=outside,
+        unknown_labels=unknown_labels,
+        who=Who(None, raters, alike_raters),
+    )
+
+
+def find(root: Path, audio: str | None = None) -> Export:
+    """What a dataset holds; ``audio`` is the field of a task that names it."""
+    path = export_in(root, (".jsonl",))
+    export = Export(path, path.parent)
+    for line, task in json_lines(path):
+        if task.get("answer") not in ("accept", "reject", "ignore"):
+            raise UserError(
+                f"{path}:{line}: 'answer' is {shown(task.get('answer'))}, expected accept, reject or ignore. "
+                "Export the annotated dataset: prodigy db-out NAME."
+            )
+        export.answers += _answers(task, line, audio, export)
+    export.nameless = {each.who: _NAMELESS for each in export.answers if _TIME.fullmatch(each.who)}
+    return export
+
+
+def _answers(task: dict, line: int, audio: str | None, export: Export) -> Iterator[Answer]:
+    where = f"{export.path}:{line}"
+    if task.get("_view_id") == "review":
+        export.dropped[DROPPED_REVIEWED] += 1
+        return
+    if task["answer"] != "accept":
+        export.dropped[DROPPED_REJECTED if task["answer"] == "reject" else DROPPED_IGNORED] += 1
+        return
+    who = task.get("_annotator_id") or task.get("_session_id")
+    if not isinstance(who, str):
+        raise UserError(f"{where}: nothing says who annotated (_annotator_id). Export it with Prodigy 1.11 or later.")
+    file = audio_field(_recordings(task), audio, where)
+    asked = [name for name in ANSWERS if name in task]
+    if "accept" in asked and not isinstance(task["accept"], list):
+        raise UserError(f"{where}: 'accept' is {shown(task['accept'])}, expected a list. Export it again.")
+    for name in asked:
+        ticks = task[name] if name == "accept" else [task[name]]
+        words = _words(task.get("options"))
+        yield Answer(line, file, who, name, ticks=tuple(words.get(tick, (str(tick),)) for tick in ticks))
+    if not asked:
+        yield Answer(line, file, who)
+
+
+def _recordings(task: dict) -> dict[str, Any]:
+    """The fields that may name the audio; what is embedded in the task is none, its path stands beside it."""
+    named = {name: value for name, value in task.items() if not name.startswith("_") and name not in ANSWERS}
+    named = {name: value for name, value in named.items() if str(value)[:5].lower() != "data:"}
+    return {"audio": named["path"]} if named.get("path") else named
+
+
+def _words(options: Any) -> dict[Any, tuple[str, ...]]:
+    """Choice -> its id and its text."""
+    found = {}
+    for option in options if isinstance(options, list) else ():
+        if isinstance(option, dict) and isinstance(option.get("id"), str | int):
+            text = option.get("text")
+            found[option["id"]] = (str(option["id"]), *([text] if isinstance(text, str) else []))
+    return found
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file is a dataset: by its first task."""
+    task = (first_object(path) or {}) if path.suffix.lower() == ".jsonl" else {}
+    return "answer" in task and bool({"_annotator_id", "_session_id", "_task_hash", "_view_id"} & task.keys())
+
+
+# Its labels are its own; there is nothing to ask about models trained on them.
+READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)
