@@ -69,7 +69,7 @@ def test_the_page_shows_the_file_that_is_run_here_and_names_every_field():
 
 def test_it_is_listed_with_its_package_and_unknown_without(installed, capsys):
     assert main(["list", "tasks"]) == 0
-    assert f"{NAME:<22} from speaker-emotion" in capsys.readouterr().out
+    assert f"{NAME:<26} from speaker-emotion" in capsys.readouterr().out
 
 
 def test_a_grid_runs_it_and_writes_results_of_each_speaker(done):

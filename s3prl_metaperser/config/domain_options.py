@@ -32,12 +32,13 @@ TRANSDUCTIVE: tuple[Statistics, ...] = ("corpus", "speaker")
 class DomainData(DataOptions):
     """``datarc``: which corpora are learned from, and which one is tested."""
 
-    corpus: str = "acted"
+    corpus: str = "demo_corpora"
     scenario: str = "scn4"
     trial: Positive = 1
     sources: tuple[str, ...] | None = None
     target: str | None = None
-    validation: Fraction = 0.0
+    split: Literal["speakers", "random"] = "speakers"
+    validation: Fraction = 0.2
     batches: Literal["balanced", "pooled"] = "balanced"
     batch_size: Positive = 32
     equal_audio: Literal["error", "first", "allow"] = "error"
@@ -95,6 +96,8 @@ class GeneralOptions:
     penalty: NotNegative | None = None
     anneal_steps: Whole = 0
     class_weights: Literal["none", "balanced", "logit_adjustment"] = "none"
+    rate_factor: NotNegative = option(1.0, zero="1 leaves optimizer.lr as it is.")
+    seed_set: Whole = 0
     average: Literal["none", "ema", "dense", "swad"] = "none"
     ema_decay: Fraction = 0.99
     engine: Literal["adjoint", "loop"] = option("adjoint", affects="speed")

@@ -63,6 +63,9 @@ CORPORA.register("whiser", "s3prl_metaperser.corpora.whiser:READER", "WHiSER's w
 CORPORA.register("msp_improv", "s3prl_metaperser.corpora.msp_improv:READER", "MSP-IMPROV's workers: Evalution.txt")
 CORPORA.register("emozionalmente", "s3prl_metaperser.corpora.emozionalmente:READER", "its evaluators: evaluations.csv")
 CORPORA.register("speechocean762", "s3prl_metaperser.corpora.speechocean762:READER", "five experts' scores of learners")
+CORPORA.register(
+    "acted_corpora", "s3prl_metaperser.corpora.together:READER", "several corpora of acted emotions as one"
+)
 CORPORA.register("ratings_csv", "s3prl_metaperser.corpora.ratings_csv:READER", "ratings.csv: file,rater,label")
 
 for _name, _summary in (

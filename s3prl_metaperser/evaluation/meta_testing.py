@@ -29,6 +29,7 @@ class EpisodeResult:
         ticks: how often the rater ticked each class (or the shares, or the levels beside a number), float64 [Q, C].
         loss: class-balanced cross-entropy on the query utterances.
         support_loss: the same on the support samples; None where it was not asked for.
+        clusters: as :class:`.Scored` has them.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class EpisodeResult:
     ticks: np.ndarray
     loss: float
     support_loss: float | None = None
+    clusters: tuple[str, ...] | None = None
 
 
 def meta_test(

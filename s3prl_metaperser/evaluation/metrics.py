@@ -108,19 +108,20 @@ class Metric:
         return first > second if self.higher_is_better else first < second
 
     def influence(self, nudged: Weighted) -> tuple[float, np.ndarray]:
-        """Its value, and its derivative by each utterance's weight, [Q]; NaN and zeros where it is undefined.
+        """Its value, and its derivative by the weight of each utterance or cluster, [U]; NaN and zeros where it is
+        undefined.
 
         Args:
             nudged: from :meth:`Weighted.nudged`.
         """
-        p, counts, size = nudged.probabilities, nudged.counts, len(nudged.counts)
+        p, counts, size = nudged.probabilities, nudged.counts, len(nudged.weights) // 2
         if self.weighted is not None:
             values = self.weighted(nudged)
             whole, derivative = float(values[0]), (values[1 : size + 1] - values[size + 1 :]) / (2 * NUDGE)
         else:
             whole, derivative = self.of_episode(p, counts, nudged.label_set), np.zeros(size)
             if size > 1 and isfinite(whole):
-                rest = [np.arange(size) != index for index in range(size)]
+                rest = nudged.weights[1 : size + 1] == 1  # all but one of them
                 without = np.array([self.of_episode(p[kept], counts[kept], nudged.label_set) for kept in rest])
                 derivative = (1 - 1 / size) * (whole - np.where(np.isfinite(without), without, whole))
                 derivative -= derivative.mean()
@@ -154,11 +155,22 @@ class Weighted:
 
     @classmethod
     def nudged(
-        cls, probabilities: np.ndarray, counts: np.ndarray, label_set: LabelSet, smoothing: float = 0.0
+        cls,
+        probabilities: np.ndarray,
+        counts: np.ndarray,
+        label_set: LabelSet,
+        smoothing: float = 0.0,
+        clusters: np.ndarray | None = None,
     ) -> Weighted:
-        """With equal weights, then with each utterance's a little larger, then with each a little smaller,
-        [2Q + 1, Q]."""
-        return cls(probabilities, counts, label_set, _nudges(len(counts)), smoothing)
+        """With equal weights, then with each utterance's (or cluster's) a little larger, then with each a little
+        smaller, [2U + 1, Q].
+
+        Args:
+            clusters: of each utterance, 0 .. U - 1, int [Q]; None: each is one of its own.
+        """
+        weights = _nudges(len(counts) if clusters is None else int(clusters.max()) + 1)
+        weights = weights if clusters is None else weights[:, clusters]
+        return cls(probabilities, counts, label_set, weights, smoothing)
 
     @cached_property
     def shares(self) -> np.ndarray:

@@ -156,6 +156,7 @@ class Episode:
     loss: float  # class-balanced cross-entropy on the query utterances
     metrics: dict[str, float]  # metric -> its value on this episode
     rater: str | None = None  # whose it is, where several were tested
+    clusters: tuple[str, ...] | None = None  # who speaks each of query, where intervals are for further speakers
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,8 @@ class Result:
     episodes: tuple[Episode, ...]  # the predictions
     trajectory: tuple[Point, ...] | None = None  # after other numbers of steps; null where there is none
     controls: tuple[Control, ...] | None = None  # with labels that are not the listener's
+    diverged: str | None = None  # how training ended early; what was tested is the last step before; left out without
+    curves: dict[str, tuple[tuple[float, float], ...]] | None = None  # logged value -> (step, mean since the last)
     doubts: tuple[str, ...] = ()  # what may have leaked through the split all the same; left out where there is nothing
     hashes: Hashes  # of what the numbers depend on
     options: dict[str, Any]  # the whole configuration, defaults filled in
@@ -240,7 +243,8 @@ class Result:
         drawn = [(each.rater, episode) for each in asked for episode in each.episodes]
         scored: dict[str, list[Scored]] = {}
         for (rater, _), r in zip(drawn, tested, strict=True):
-            scored.setdefault(rater, []).append(Scored(r.query, r.probabilities, r.ticks, label_set, smoothing))
+            one = Scored(r.query, r.probabilities, r.ticks, label_set, smoothing, r.clusters)
+            scored.setdefault(rater, []).append(one)
         return cls(
             schema=SCHEMA,
             cell=cell,
@@ -264,6 +268,7 @@ class Result:
                     probabilities=_rows(result.probabilities),
                     ticks=_rows(result.ticks),
                     loss=result.loss,
+                    clusters=result.clusters,
                     metrics=episode_scores(result.probabilities, result.ticks, label_set, smoothing),
                 )
                 for (rater, episode), result in zip(drawn, tested, strict=True)
@@ -300,7 +305,7 @@ class Result:
         for name in ("parameters", "audio"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
-        for name in ("selected", "controls"):
+        for name in ("selected", "controls", "diverged", "curves"):
             if content[name] is None:
                 del content[name]
         if not self.doubts:
@@ -312,8 +317,9 @@ class Result:
         content["metrics"] = {name: span.as_json() for name, span in self.metrics.items()}
         for episode in content["episodes"]:
             episode["ticks"] = plain_counts(episode["ticks"])
-            if episode["rater"] is None:
-                del episode["rater"]
+            for name in ("rater", "clusters"):
+                if episode[name] is None:
+                    del episode[name]
         if self.trajectory is not None:
             content["trajectory"] = [_flattened(point) for point in content["trajectory"]]
         return content
@@ -340,7 +346,7 @@ class Result:
         answers, smoothing = self.answers, self.option("datarc", "smoothing", default=0.0)
         found: dict[str, list[Scored]] = {rater: [] for rater in self.raters.tested}
         for e in self.episodes:
-            own = Scored(e.query, np.asarray(e.probabilities), np.asarray(e.ticks), answers, smoothing)
+            own = Scored(e.query, np.asarray(e.probabilities), np.asarray(e.ticks), answers, smoothing, e.clusters)
             found[e.rater or self.raters.tested[0]].append(own)
         return found
 
@@ -458,6 +464,8 @@ def _shape_faults(result: Result) -> Iterator[tuple[tuple[Any, ...], str]]:
         yield ("label_set", "classes"), "label_set.classes differ from classes."
     for index, episode in enumerate(result.episodes):
         queries, classes = len(episode.query), len(result.classes)
+        if episode.clusters is not None and len(episode.clusters) != queries:
+            yield ("episodes", index, "clusters"), f"episodes[{index}].clusters does not have {queries} names."
         for key, rows in (("probabilities", episode.probabilities), ("ticks", episode.ticks)):
             if len(rows) != queries or not rows or any(len(row) != classes for row in rows):
                 text = f"episodes[{index}].{key} does not have the shape [{queries}, {classes}]."

@@ -53,6 +53,7 @@ class Scored:
         counts: the rater's answers, [Q, C].
         label_set: whose classes these are; it says which metrics are taken.
         smoothing: of the targets that the predictions were trained on.
+        clusters: who speaks each of them, where further speakers and not further utterances are asked about; Q names.
     """
 
     query: Sequence[str]
@@ -60,6 +61,13 @@ class Scored:
     counts: np.ndarray
     label_set: LabelSet
     smoothing: float = 0.0
+    clusters: Sequence[str] | None = None
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """What varies, U of them, each once: utterances, or the clusters of which there are two at least."""
+        clusters = tuple(dict.fromkeys(self.clusters or ()))
+        return clusters if len(clusters) > 1 else tuple(self.query)
 
     @property
     def shares(self) -> np.ndarray:
@@ -69,9 +77,11 @@ class Scored:
 
     @cached_property
     def influence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each metric's value, [M], and its derivatives by the utterances' weights, [M, Q] (:meth:`.Metric.influence`);
-        computed once, since summaries and comparisons share episodes."""
-        nudged = Weighted.nudged(self.probabilities, self.counts, self.label_set, self.smoothing)
+        """Each metric's value, [M], and its derivatives by the weights of :attr:`units`, [M, U]
+        (:meth:`.Metric.influence`); computed once, since summaries and comparisons share episodes."""
+        place = {name: at for at, name in enumerate(self.units)}
+        whose = None if len(place) == len(self.query) else np.array([place[name] for name in self.clusters or ()])
+        nudged = Weighted.nudged(self.probabilities, self.counts, self.label_set, self.smoothing, whose)
         values, derivatives = zip(*(metric.influence(nudged) for metric in metrics_for(self.label_set)), strict=True)
         return np.array(values), np.stack(derivatives)
 
@@ -126,9 +136,9 @@ class Influences:
     Attributes:
         metrics: M of them: those of the label set.
         queries: query utterances of each episode.
-        utterances: U of them, each once.
+        utterances: U of them, each once; or clusters of utterances.
         means: each metric averaged over the episodes where it is defined, [M]; NaN where it is defined in none.
-        derivatives: of the means by each utterance's weight, [M, U], each episode's times sqrt(Q / (Q - 1)).
+        derivatives: of the means by the weight of each of these, [M, U], each episode's times sqrt(U / (U - 1)).
         defined: in which episodes each metric is defined, bool [M, episodes].
     """
 
@@ -159,16 +169,17 @@ class Influences:
 def influences(episodes: Sequence[Scored]) -> Influences:
     """One rater's mean scores, and their derivatives."""
     queries = tuple(tuple(episode.query) for episode in episodes)
-    place = {utterance: at for at, utterance in enumerate(dict.fromkeys(u for query in queries for u in query))}
+    varying = [episode.units for episode in episodes]
+    place = {name: at for at, name in enumerate(dict.fromkeys(name for names in varying for name in names))}
     metrics = metrics_for(episodes[0].label_set) if episodes else ()
     total, derivatives = np.zeros(len(metrics)), np.zeros((len(place), len(metrics)))
     defined = np.ones((len(metrics), len(episodes)), dtype=bool)
-    for number, (episode, query) in enumerate(zip(episodes, queries, strict=True)):
+    for number, (episode, names) in enumerate(zip(episodes, varying, strict=True)):
         values, own = episode.influence
         defined[:, number] = np.isfinite(values)
         total += np.where(defined[:, number], values, 0.0)
-        unbiased = np.sqrt(len(query) / max(len(query) - 1, 1))
-        np.add.at(derivatives, [place[utterance] for utterance in query], unbiased * own.T)
+        unbiased = np.sqrt(len(names) / max(len(names) - 1, 1))
+        np.add.at(derivatives, [place[name] for name in names], unbiased * own.T)
     count = defined.sum(1)
     means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     derivatives = derivatives.T / np.maximum(count, 1)[:, None]

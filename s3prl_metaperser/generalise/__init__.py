@@ -16,12 +16,16 @@ from s3prl_metaperser.registry import Registry
 if TYPE_CHECKING:
     from s3prl_metaperser.generalise.base import Generaliser
 
-__all__ = ["AVERAGES", "GENERALISERS", "TRAINING", "Facts"]
+__all__ = ["AVERAGES", "BASELINE", "GENERALISERS", "TRAINING", "Facts"]
+
+#: What others are compared with.
+BASELINE = "Deep-All"
 
 #: What every system goes by that learns.
 TRAINING = (
     *("optimizer", "runner.total_steps", "runner.epochs", "runner.gradient_clipping", "runner.eval_step"),
     *(f"{EXPERT}.generalrc.{name}" for name in ("loss_mean", "class_weights", "average", "ema_decay", "selection")),
+    *(f"{EXPERT}.generalrc.{name}" for name in ("rate_factor", "seed_set")),
 )
 _OPTION = f"{EXPERT}.generalrc"
 #: Averages of the weights of many steps, around any system that learns: ``Deep-All+swad``.
@@ -79,6 +83,14 @@ def _register(name: str, target: str, summary: str, *options: str, colour: str |
     uses = (*TRAINING, *(f"{_OPTION}.{option}" for option in options))
     own = Facts(**{"summary": summary, "uses": uses, "trains": "batches", "colour": colour, **facts})
     GENERALISERS.register(name, f"{__name__}.{target}", summary, facts=own)
+
+
+def _null(base: str, row: str, summary: str, **general: Any) -> None:
+    """A row that is a system with something of ``generalrc`` fixed that is not its idea."""
+    entry = GENERALISERS._entry(base)
+    fixed = {**entry.facts.fixed, **{f"{_OPTION}.{option}": value for option, value in general.items()}}
+    own = dataclasses.replace(entry.facts, summary=f"{base} {summary}", fixed=fixed, variant_of=base, colour=None)
+    GENERALISERS.register(f"{base}:{row}", entry.target, own.summary, facts=own)
 
 
 _register(
@@ -150,3 +162,7 @@ for _name, _target, _summary, _options in (
     ("DANN", "dann:DANN", "features that do not tell the source (Ganin et al. 2016)", _PENALTY),
 ):
     _register(_name, _target, _summary, *_options)
+#: Rows that say what a difference means where there is none: other seeds, and twice the rate, of what is compared.
+_null("Deep-All", "again", "with other seeds: what differs between the two is chance", seed_set=1)
+_null("MLDG:public", "again", "with other seeds: what differs between the two is chance", seed_set=1)
+_null("Deep-All", "twice", "at twice the rate, which is what a second loss term amounts to", rate_factor=2.0)

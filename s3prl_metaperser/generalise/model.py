@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.protocol.domain_batches import Inputs
+from s3prl_metaperser.upstream.finetuning import FineTunedModel, double_backward_attention
 
 
 class DomainModel(nn.Module):
@@ -61,3 +62,31 @@ class PooledModel(DomainModel):
         mixed = torch.einsum("l,bld->bd", torch.softmax(self.weights, dim=-1), inputs)
         projected = self.projector(mixed)
         return torch.relu(projected) if self.nonlinear else projected
+
+
+class FineTuned(DomainModel):
+    """An upstream that is fine-tuned, and a network on its time means; on B waveforms, each [n] at 16 kHz.
+
+    Args:
+        model: whose head is a :class:`PooledModel`.
+    """
+
+    def __init__(self, model: FineTunedModel):
+        super().__init__()
+        self.model = model
+
+    @property
+    def head(self) -> PooledModel:
+        """What follows the upstream."""
+        assert isinstance(self.model.head, PooledModel)
+        return self.model.head
+
+    @property
+    def classifier(self) -> nn.Linear:  # type: ignore[override]
+        return self.head.classifier
+
+    def features(self, inputs: Inputs) -> Tensor:
+        if isinstance(inputs, Tensor):
+            raise TypeError("a whole model takes a list of waveforms, not pooled features")
+        with double_backward_attention():
+            return self.head.features(self.model.embed(inputs))

@@ -66,7 +66,7 @@ class Facts:
     table1: int | None = None
     guest: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
-    fixed: Mapping[str, bool | float] = field(default_factory=dict)
+    fixed: Mapping[str, bool | float | str] = field(default_factory=dict)
     variant_of: str = ""
     trained_as: str = ""
 

@@ -157,8 +157,6 @@ class Experiment:
         Args:
             losses: of the steps since the last line in the log.
         """
-        if not parallel.is_leader():
-            return
         content = {
             "Optimizer": loop.optimizer.state_dict() if loop else {},
             "Step": loop.step if loop else 0,
@@ -166,10 +164,14 @@ class Experiment:
             "Best": dict(best),
             "InitialLoss": self.initial_loss,
             "Losses": list(losses),
-            **self.constants,
             **pack_state(state),
         }
-        save_checkpoint(self.folder / name, content)
+        self.write(name, content)
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """A checkpoint of this content, besides what all of them hold."""
+        if parallel.is_leader():
+            save_checkpoint(self.folder / name, {**self.constants, **content})
 
     def take_over(self, name: str, content: Mapping[str, Any]) -> None:
         """Another experiment's checkpoint, with what this one's say of themselves."""
@@ -178,6 +180,10 @@ class Experiment:
     def save_states(self, state: ModelState, loop: OuterLoop | None, epoch: int, best, losses, keep: int) -> None:
         """``states-<step>.ckpt``; of these the last ``keep`` stay."""
         self.save(f"states-{loop.step if loop else 0}.ckpt", state, loop, epoch, best, losses)
+        self.keep_last(keep)
+
+    def keep_last(self, keep: int) -> None:
+        """Of the checkpoints of steps the last ``keep`` stay."""
         if parallel.is_leader():
             for _, path in steps_of(self.folder)[:-keep]:
                 path.unlink()

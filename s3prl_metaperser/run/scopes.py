@@ -143,7 +143,7 @@ def _finetuned(
         f"{cell.device} has too little free memory: use another, or a smaller upstream.",
     ):
         upstream = build()
-        layers, size = _shape(upstream, identity.selection, cell.device)
+        layers, size = shape_of(upstream, identity.selection, cell.device)
     check_layer(layer, layers)
     shape = (layers if layer is None else 1, size)
     head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(cell.seed))
@@ -185,7 +185,7 @@ def _check_tuning(tunerc: TuningOptions, cell: CellOptions) -> None:
         say("tunerc.bf16 is ignored: on a CPU everything is computed in float32")
 
 
-def _shape(upstream: nn.Module, selection: str, device: str) -> tuple[int, int]:
+def shape_of(upstream: nn.Module, selection: str, device: str) -> tuple[int, int]:
     """(L, D) of the upstream's selected features."""
     with torch.no_grad():
         (states,) = hidden_states(upstream.eval(), [torch.zeros(RATE, device=device)], selection)

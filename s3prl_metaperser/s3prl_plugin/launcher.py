@@ -138,15 +138,20 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 
 
 def _run_other(args: argparse.Namespace, options: Options) -> None:
-    """A cell of a task that has no downstream of s3prl's own: trained and evaluated at once, as in a grid."""
-    if args.mode != "train":
+    """A cell of another task: trained and evaluated at once, as in a grid; or evaluated from a checkpoint."""
+    task = task_of(args.downstream)
+    if args.mode == "inference" or (args.mode != "train" and not task.keeps_checkpoints):
         raise UserError(f"-d {args.downstream} is evaluated right after training: use -m train, not -m {args.mode}.")
     prepare_process(args)
     from s3prl_metaperser.run.cell import Record
+    from s3prl_metaperser.run.opened import Checkpoint
     from s3prl_metaperser.run.workspace import Workspace
     from s3prl_metaperser.s3prl_plugin.runner import cell_of
 
-    task_of(args.downstream).runner()(cell_of(args, options), Workspace, Record())
+    past = []
+    if task.keeps_checkpoints and args.init_ckpt:
+        past = [Checkpoint.read(Path(args.init_ckpt), resumed=bool(args.past_exp))]
+    task.runner()(cell_of(args, options), Workspace, Record(), *past)
 
 
 def start(args: argparse.Namespace, config: dict[str, Any]) -> None:
@@ -191,7 +196,7 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
     if args.auto_resume and not args.past_exp:
         folder = _explicit_folder(args)
         if folder is None:
-            if args.downstream != DOWNSTREAM:
+            if not _keeps_checkpoints(args.downstream):
                 return None
             folder = _default_folder(args, _task(args).options_from(_overridden(copy.copy(args), _read_config(args))))
         if steps_of(folder):
@@ -205,12 +210,17 @@ def _past_checkpoint(args: argparse.Namespace) -> Path | None:
         raise UserError(f"-e {path}: no such experiment folder or checkpoint.")
     states = steps_of(path)
     best = path / "dev-best.ckpt"
-    ours = args.downstream in (None, DOWNSTREAM)
-    if ours and args.mode != "train" and best.is_file() and _read(best)["Args"].downstream == DOWNSTREAM:
-        return best
+    if args.mode != "train" and best.is_file():
+        trained = _read(best)["Args"].downstream
+        if args.downstream in (None, trained) and _keeps_checkpoints(trained):
+            return best
     if not states:
         raise UserError(f"-e {path}: the folder has no states-*.ckpt. Train first, or choose another folder.")
     return states[-1][1]
+
+
+def _keeps_checkpoints(downstream: object) -> bool:
+    return downstream in TASKS.names() and task_of(str(downstream)).keeps_checkpoints
 
 
 def _read(path: Path) -> dict[str, Any]:

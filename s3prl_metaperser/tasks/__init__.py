@@ -53,6 +53,8 @@ class Task:
         configuration: scope -> the YAML file with the options' defaults; None: those of the dataclass.
         stages: what its cells share and the grid makes before them, as :class:`.OpenCell` does.
         plural: of the unit, where it is not the unit with an s.
+        keeps_checkpoints: whether its cells keep s3prl's checkpoints, so that the launcher resumes and evaluates them;
+            :attr:`run` then takes one as its fourth argument, ``past``, and goes by ``cell.trains``.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Task:
     configuration: Callable[[str], Path | None] = lambda scope: None
     stages: tuple[StageKind, ...] = ()
     plural: str = ""
+    keeps_checkpoints: bool = False
 
     @property
     def units(self) -> str:
@@ -137,6 +140,11 @@ TASKS.register(
     DEFAULT_TASK,
     f"s3prl_metaperser.tasks.{DEFAULT_TASK}:TASK",
     "few-shot speech emotion recognition for one listener (Meta-PerSER)",
+)
+TASKS.register(
+    "domain_generalized_emotion",
+    "s3prl_metaperser.tasks.domain_generalized_emotion:TASK",
+    "emotion recognition in a corpus that nothing was learned from (DA-MLDG and its peers)",
 )
 
 

@@ -66,4 +66,5 @@ TASK = Task(
     run="s3prl_metaperser.run.cell:run_cell",
     configuration=_configuration,
     stages=("features", "initialisation"),
+    keeps_checkpoints=True,
 )

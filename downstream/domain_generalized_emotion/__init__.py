@@ -1,0 +1,1 @@
+"""What s3prl sees of domain generalisation."""

@@ -1,0 +1,324 @@
+"""A cell of domain generalisation with its data: sources and target, features, network, system."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from s3prl_metaperser.config.domain_options import TRANSDUCTIVE, DomainData, DomainOptions
+from s3prl_metaperser.config.options import DataOptions
+from s3prl_metaperser.corpora.base import Corpus, label_hashes
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.generalise import GENERALISERS
+from s3prl_metaperser.generalise.base import Generaliser, Sources
+from s3prl_metaperser.generalise.model import DomainModel, FineTuned, PooledModel
+from s3prl_metaperser.generalise.standardising import LARGE, Standardized, refuse_few_emotions, standardized
+from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler, Inputs
+from s3prl_metaperser.protocol.domains import DomainSplit, make_domain_split, refuse_domain_leaks
+from s3prl_metaperser.protocol.splits import Split
+from s3prl_metaperser.run.experiment import Experiment
+from s3prl_metaperser.run.scopes import identify, shape_of
+from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.workspace import Workspace, check_layer, say
+from s3prl_metaperser.seeding import seed_from, torch_generator
+from s3prl_metaperser.storage.provenance import digest
+from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.inputs import Waveforms
+
+#: Utterances of pooled features that are predicted at once.
+AT_ONCE = 512
+
+
+class Examples(Protocol):
+    """The corpus's utterances as a network takes them."""
+
+    def batch(self, rows: np.ndarray, step: int) -> Inputs:
+        """Those that an outer step learns from."""
+        ...
+
+    def whole(self, rows: np.ndarray) -> Iterator[Inputs]:
+        """Those that are tested, whole, in parts of any size."""
+        ...
+
+
+class PooledExamples:
+    """Stored means or vectors, standardised: float32 [N, L, D]."""
+
+    def __init__(self, values: torch.Tensor):
+        self.values = values
+
+    def batch(self, rows: np.ndarray, step: int) -> Inputs:
+        return self.values[torch.from_numpy(rows).to(self.values.device)]
+
+    def whole(self, rows: np.ndarray) -> Iterator[Inputs]:
+        for start in range(0, len(rows), AT_ONCE):
+            yield self.batch(rows[start : start + AT_ONCE], 0)
+
+
+class WaveExamples:
+    """Waveforms, for an upstream that is fine-tuned."""
+
+    def __init__(self, waves: Waveforms):
+        self.waves = waves
+
+    def batch(self, rows: np.ndarray, step: int) -> Inputs:
+        return self.waves[rows]
+
+    def whole(self, rows: np.ndarray) -> Iterator[Inputs]:
+        for row in rows:
+            yield self.waves[[row]]
+
+
+class OpenDomains:
+    """A cell of domain generalisation with its data at hand.
+
+    Args:
+        cell: what to run.
+        open_workspace: how corpus and features are come by; a process with many cells shares them.
+
+    Attributes:
+        split: who trains, chooses and is tested.
+        rows: utterance id -> row of the features.
+        standardized: how features were standardised, where they are.
+
+    Raises:
+        UserError: whatever of corpora, upstream, system or options is at fault.
+    """
+
+    def __init__(self, cell: CellOptions, open_workspace: Callable[..., Workspace] = Workspace):
+        self.cell, self.started = cell, time.perf_counter()
+        if not isinstance(cell.options, DomainOptions):
+            raise TypeError("a cell of domain generalisation has its own options")
+        self.kind = GENERALISERS.get(cell.system)
+        self.options = self.kind.options_in_force(cell.options)
+        self.expert = self.options.downstream_expert
+        if (threads := self.options.runner.threads) is not None:
+            torch.set_num_threads(threads)
+        self._refuse_what_does_not_fit()
+        self.identity, self._build = identify(cell, self.options)
+        self.workspace = open_workspace(self.options, splits=self._split)
+        self.corpus = self.workspace.corpus
+        for line in self._described():
+            say(line)
+        data = self.expert.datarc
+        if data.equal_audio != "allow":
+            by_speaker = not (self.split.domains.single and data.split == "random")
+            refuse_domain_leaks(self.split, self.corpus, self.workspace.contents.sounds, by_speaker=by_speaker)
+        self.standardized: Standardized | None = None
+        self.examples, self.model = self._prepared()
+        self.system: Generaliser = self.kind(self.options, self.sources).to(cell.device)
+        self.system.prepare(self.model)
+
+    @property
+    def validates(self) -> bool:
+        """Whether speakers of the sources are held out, to choose a step or what is averaged; else all train."""
+        general = self.expert.generalrc
+        return general.selection == "source_validation" or general.average == "swad"
+
+    def _split(self, corpus: Corpus, data: DataOptions) -> Split:
+        assert isinstance(data, DomainData)
+        self.split: DomainSplit = make_domain_split(
+            corpus,
+            scenario=data.scenario,
+            trial=data.trial,
+            seed=self.cell.seed,
+            validation=data.validation if self.validates else 0.0,
+            sources=data.sources,
+            target=data.target,
+            by=data.split,
+        )
+        return self.split.as_split()
+
+    # -- data ----------------------------------------------------------------------------------------------------------
+
+    def seed(self, what: str) -> int:
+        """Of ``weights`` or ``batches``: each draw of a trial has a seed of its own."""
+        data, again = self.expert.datarc, self.expert.generalrc.seed_set
+        return seed_from(what, self.cell.seed, self.split.scenario, data.trial, *([again] if again else []))
+
+    @functools.cached_property
+    def labels(self) -> dict[str, int]:
+        """Utterance id -> class."""
+        place = {name: at for at, name in enumerate(self.corpus.classes)}
+        return {rating.utterance: place[rating.ticks[0]] for rating in self.corpus.ratings}
+
+    def ids(self, role: str) -> dict[str, list[str]]:
+        """Domain -> utterances that it has in ``train``, ``validation`` or ``test``."""
+        if role == "test":
+            return {self.split.domains.target: [rating.utterance for rating in self.split.test]}
+        parts: Mapping[str, Sequence[Any]] = getattr(self.split, role)
+        return {name: [rating.utterance for rating in ratings] for name, ratings in parts.items()}
+
+    @functools.cached_property
+    def sources(self) -> Sources:
+        """What a system may know of the sources."""
+        ids = self.ids("train")
+        size = len(self.corpus.classes)
+        counts = np.stack([np.bincount([self.labels[u] for u in ids[name]], minlength=size) for name in ids])
+        return Sources(tuple(ids), self.corpus.classes, counts, self.seed("weights"))
+
+    @functools.cached_property
+    def sampler(self) -> DomainSampler:
+        """Which rows a step draws."""
+        data = self.expert.datarc
+        rows = {name: tuple(self.rows[u] for u in ids) for name, ids in self.ids("train").items()}
+        return DomainSampler(rows, data.batch_size, data.batches, self.seed("batches"))
+
+    @functools.cached_property
+    def _of_row(self) -> tuple[np.ndarray, np.ndarray]:
+        """Label and source of each row that trains."""
+        labels, domains = np.full(len(self.rows), -1), np.full(len(self.rows), -1)
+        for at, ids in enumerate(self.ids("train").values()):
+            for utterance in ids:
+                labels[self.rows[utterance]], domains[self.rows[utterance]] = self.labels[utterance], at
+        return labels, domains
+
+    def batch(self, step: int) -> DomainBatch:
+        """What an outer step learns from."""
+        rows, (labels, domains) = self.sampler.at(step), self._of_row
+        device = self.cell.device
+        return DomainBatch(
+            self.examples.batch(rows, step),
+            torch.from_numpy(labels[rows]).to(device),
+            torch.from_numpy(domains[rows]).to(device),
+        )
+
+    @property
+    def total_steps(self) -> int:
+        """Outer steps; those of ``runner.epochs`` where it is given."""
+        if not (self.kind.facts is None or self.kind.facts.learns):
+            return 0
+        epochs = self.options.runner.epochs
+        return self.options.runner.total_steps if epochs is None else epochs * self.sampler.steps_per_epoch
+
+    # -- features and network ------------------------------------------------------------------------------------------
+
+    def _refuse_what_does_not_fit(self) -> None:
+        network, finetuned = self.expert.modelrc.network, self.cell.upstream.finetuned
+        if finetuned and self.expert.modelrc.statistics != DomainOptions().downstream_expert.modelrc.statistics:
+            raise UserError("modelrc.statistics are those of a frozen upstream's features. Remove -f, or leave it out.")
+        if network == "resnet18" and finetuned:
+            raise UserError("modelrc.network: resnet18 has its own front end. Remove -f, or use -u logmel.")
+
+    def _prepared(self) -> tuple[Examples, DomainModel]:
+        if self.cell.upstream.finetuned:
+            return self._finetuned()
+        features = self.workspace.features(self.identity, self._build)
+        self.rows, values, layer = features.rows, features.values, self.cell.upstream.layer
+        check_layer(layer, values.shape[1])
+        values = values if layer is None else values[:, [layer]]
+        if features.carry_nothing():
+            say(f"WARNING: the pooled features of {self.cell.upstream.name} carry no information.")
+        if self.expert.modelrc.statistics != "none":
+            self.standardized = self._standardized(values)
+            values = self.standardized.values
+        return PooledExamples(values.to(self.cell.device)), self._head(values.shape[1], values.shape[2]).to(
+            self.cell.device
+        )
+
+    def _head(self, layers: int, size: int) -> PooledModel:
+        model = self.expert.modelrc
+        generator = torch_generator("head", self.seed("weights"))
+        shape, classes = (layers, size), len(self.corpus.classes)
+        return PooledModel(shape, model.projector_dim, classes, generator, nonlinear=model.network == "mlp")
+
+    def _standardized(self, values: torch.Tensor) -> Standardized:
+        statistics, target = self.expert.modelrc.statistics, self.split.domains.target
+        by_id = {utterance.id: utterance for utterance in self.corpus.utterances}
+        used = {row: by_id[utterance] for utterance, row in self.rows.items()}
+        train = [self.rows[u] for ids in self.ids("train").values() for u in ids]
+        tested = [self.rows[u] for u in self.ids("test")[target]]
+        if statistics == "source":
+            groups = {"": sorted(used)}
+            found = standardized(values, groups, {"": sorted(train)}, self.expert.modelrc.clamp, tested)
+        else:
+            of = (lambda u: u.session) if statistics == "corpus" else (lambda u: u.speaker)
+            groups = {}
+            for row, utterance in sorted(used.items()):
+                groups.setdefault(of(utterance), []).append(row)
+            if statistics == "speaker":
+                emotions: dict[str, set[str]] = {}
+                for rating in self.corpus.ratings:
+                    if rating.utterance in self.rows:
+                        emotions.setdefault(by_id[rating.utterance].speaker, set()).update(rating.ticks)
+                refuse_few_emotions(emotions)
+            found = standardized(values, groups, groups, self.expert.modelrc.clamp, tested)
+        whose = "all sources" if statistics == "source" else f"each {statistics}"
+        how = f"features are standardised by the statistics of {whose}"
+        say(f"{how}{' (transductive: the target is seen, unlabelled)' if statistics in TRANSDUCTIVE else ''}")
+        if found.largest > LARGE:
+            cut = f"; cut off at {self.expert.modelrc.clamp:g} (modelrc.clamp)" if self.expert.modelrc.clamp else ""
+            say(
+                f"WARNING: z-scores of {target} reach {found.largest:,.0f}{cut}: its features are far from the sources'"
+            )
+        return found
+
+    def _finetuned(self) -> tuple[Examples, DomainModel]:
+        tunerc, given, device = self.expert.tunerc, self.cell.upstream, self.cell.device
+        waves = Waveforms(self.workspace.utterances, tunerc.longest_seconds, (1, 1), device)
+        self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
+        upstream = self._build()
+        layers, size = shape_of(upstream, self.identity.selection, device)
+        check_layer(given.layer, layers)
+        head: nn.Module = self._head(layers if given.layer is None else 1, size).to(device)
+        model = FineTunedModel(upstream, head, tunerc, self.identity.selection, given.layer, self.identity.normalize)
+        return WaveExamples(waves), FineTuned(model)
+
+    # -- records -------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def made_from(self) -> dict[str, Any]:
+        """What a checkpoint depends on: nothing of the target, unless its statistics are used."""
+        workspace, split = self.workspace, self.split.as_split()
+        learned = {rating.utterance for rating in (*split.train, *split.validation)}
+        seen = {u.id for u in workspace.utterances} if self.transductive else learned
+        return {
+            "classes": list(self.corpus.classes),
+            "upstream": self.identity.described(),
+            "statistics": self.expert.modelrc.statistics,
+            "split": {"scenario": split.scenario, "trial": self.split.trial, "sources": list(self.split.train)},
+            "audio": {u: value[:16] for u, value in workspace.audio_hashes.items() if u in seen},
+            "labels": label_hashes((*split.train, *split.validation)),
+        }
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the target's recordings are seen before it is tested."""
+        return not self.cell.upstream.finetuned and self.expert.modelrc.statistics in TRANSDUCTIVE
+
+    @functools.cached_property
+    def experiment(self) -> Experiment:
+        """The experiment folder."""
+        constants = {
+            "Args": self.cell.as_arguments(),
+            "Config": self.options.as_config(),
+            "System": self.cell.system,
+            "Task": digest(self.made_from),
+            "MadeFrom": self.made_from,
+            "Sources": list(self.sources.names),
+            "Classes": list(self.corpus.classes),
+        }
+        return Experiment(self.cell.folder, f"{self.cell.task}_{self.split.scenario}_{self.split.fold}", constants)
+
+    def _described(self) -> Iterator[str]:
+        split = self.split
+        speakers = {utterance.id: utterance.speaker for utterance in self.corpus.utterances}
+
+        def said(utterances: Sequence[str]) -> str:
+            return f"{len(utterances)} utterances of {len({speakers[u] for u in utterances})} speakers"
+
+        for name, ids in self.ids("train").items():
+            held = self.ids("validation")[name]
+            yield f"source {name}: {said(ids)}{f'; {said(held)} choose the step' if held else ''}"
+        yield f"target {split.domains.target}: {said(self.ids('test')[split.domains.target])}"
+        used = {*split.domains.sources, split.domains.target}
+        for reason, count in sorted(self.corpus.dropped.items()):
+            if reason.partition(":")[0] in used:
+                yield f"left out: {count} x {reason}"
+        yield from split.notes
