@@ -82,3 +82,22 @@ def test_the_demo_job_is_measured_part_by_part(tmp_path):
     assert {"imports", "outer steps", "initialisation"} <= set(result["processor_seconds_by_part"]["train"])
     assert "meta-testing" in result["processor_seconds_by_part"]["evaluate"]
     assert "imports" in shown
+
+
+def test_the_gpu_script_writes_every_part_and_goes_on_after_one_that_fails(tmp_path):
+    script = FOLDER.parent / "gpu" / "run.sh"
+    command = ["bash", str(script), str(tmp_path), "--tiny", "--only", "training_step", "features"]
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "gpu.json").read_text())
+    assert [part["part"] for part in result["parts"]] == ["features", "training_step"]
+    assert not any("error" in part for part in result["parts"])
+    assert result["parts"][1]["peak_bytes"] > 0
+    assert (tmp_path / "gpu.md").read_text().rstrip() in done.stdout
+    done = subprocess.run(
+        [*command, "--minutes", "0"], env={**os.environ, "PYTHON": sys.executable}, capture_output=True
+    )
+    assert done.returncode == 0
+    assert {p["error"] for p in json.loads((tmp_path / "gpu.json").read_text())["parts"]} == {"not begun: out of time"}

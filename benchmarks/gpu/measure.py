@@ -1,0 +1,432 @@
+"""Parts of ``run.sh``: correctness, memory, time, features, the paper's step; each in a process of its own.
+
+A part that fails, runs out of memory or out of time is written down as such and the next one begins; the result is
+replaced after every part, so that whatever stops the whole leaves all parts that were done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
+
+import torch
+from encoder import Encoder, batch_of, loss, loss64
+from torch import Tensor
+
+from s3prl_metaperser import meta
+from s3prl_metaperser.meta import inner_loop
+from s3prl_metaperser.meta.adjoint import kept_bytes
+
+RATE = 1e-3
+# glibc gives freed blocks back at once, so that the resident set is what is alive (benchmarks/speed/subject.py)
+MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+# ------------------------------------------------------------------ engines: model, batch, rates -> gradient by name
+
+
+def adjoint(model: Encoder, batch: Any, rates: Any, **options: Any) -> dict[str, Tensor]:
+    found = meta.outer_gradient(model, batch, None, loss, rates, **options)
+    return {**found.parameters, "rates": found.rates}
+
+
+def unrolled(model: Encoder, batch: Any, rates: Any, checkpointed: bool = False) -> dict[str, Tensor]:
+    """The textbook's MAML: one graph through all inner steps."""
+    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def value(parameters: Any) -> Tensor:
+        def call(frames: Tensor) -> Tensor:
+            return torch.func.functional_call(model, dict(parameters), (frames,))
+
+        return loss(call, batch)
+
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), model.checkpointing(checkpointed):
+        adapted = inner_loop.adapt(value, names, rates.at, [True] * len(rates.values))
+        gradients = torch.autograd.grad(value(adapted), [*names.values(), rates.values])
+    return dict(zip([*names, "rates"], gradients, strict=True))
+
+
+def with_higher(model: Encoder, batch: Any, rates: Any) -> dict[str, Tensor]:
+    """The package `higher`, where it is installed."""
+    import higher
+
+    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD([{"params": [p], "lr": 1.0} for p in names.values()])
+    with (
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        higher.innerloop_ctx(model, optimizer, copy_initial_weights=False) as (patched, inner),
+    ):
+        for step in range(len(rates.values)):
+            inner.step(loss(patched, batch), override={"lr": list(rates.at(step).values())})
+        gradients = torch.autograd.grad(loss(patched, batch), [*names.values(), rates.values])
+    return dict(zip([*names, "rates"], gradients, strict=True))
+
+
+ENGINES: dict[str, Callable[..., dict[str, Tensor]]] = {
+    "adjoint": adjoint,
+    "adjoint, micro-batches of 4": lambda m, b, r: adjoint(m, b, r, micro_batch=4),
+    "adjoint, micro-batches of 4, path on the CPU": lambda m, b, r: adjoint(m, b, r, micro_batch=4, keep="cpu"),
+    "unrolled": unrolled,
+    "unrolled, checkpointed": lambda m, b, r: unrolled(m, b, r, checkpointed=True),
+    "higher": with_higher,
+}
+
+
+# ------------------------------------------------------------------ parts
+
+
+def correctness(device: str, size: str, **_: Any) -> dict[str, Any]:
+    """Outer gradient against finite differences in float64, the CPU's float32, and bfloat16's error."""
+    model = Encoder("tiny").to(device)
+    batch = batch_of(model, 3, 0.4)
+    checked = meta.check(model, loss64, batch, rate=0.05, show=False)
+    rates = meta.learned_rates(model, 2, 0.05)
+    here = adjoint(model, batch, rates)
+    there = adjoint(Encoder("tiny"), tuple(part.cpu() for part in batch), meta.learned_rates(Encoder("tiny"), 2, 0.05))
+    textbook = unrolled(model, batch, rates)
+    with autocast(device, "bf16"):
+        half = adjoint(model, batch, rates)
+    return {
+        "finite differences, float64, worst tensor": checked.worst,
+        "against the CPU, float32": difference(here, {name: value.to(device) for name, value in there.items()}),
+        "against the unrolled graph, float32": difference(here, textbook),
+        "bfloat16 autocast against float32": difference(half, here),
+    }
+
+
+def memory(
+    device: str, size: str, engine: str, steps: int, shots: int, seconds: float, precision: str, **_: Any
+) -> dict[str, Any]:
+    """Peak bytes of one outer step above the loaded model."""
+    model, batch, rates = prepared(device, size, steps, shots, seconds)
+    begun = start_peak(device)
+    with autocast(device, precision):
+        ENGINES[engine](model, batch, rates)
+    own = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {
+        "peak_bytes": peak(device) - begun,
+        "kept_bytes": kept_bytes(own, rates, [True] * steps),
+        **parameters(model),
+    }
+
+
+def times(
+    device: str,
+    size: str,
+    engines: list[str],
+    steps: int,
+    shots: int,
+    seconds: float,
+    precision: str,
+    rounds: int,
+    **_: Any,
+) -> dict[str, Any]:
+    """Seconds of an outer step by each engine, rounds interleaved; how far the adjoint is from the unrolled graph."""
+    model, batch, rates = prepared(device, size, steps, shots, seconds)
+    found: dict[str, list[float]] = {engine: [] for engine in engines}
+    gradients: dict[str, dict[str, Tensor]] = {}
+    for turn in range(rounds + 1):  # the first warms up
+        for engine in engines:
+            begun = now(device)
+            with autocast(device, precision):
+                gradient = ENGINES[engine](model, batch, rates)
+            if turn:
+                found[engine].append(now(device) - begun)
+            elif engine in ("unrolled", "adjoint"):
+                gradients[engine] = {name: value.cpu() for name, value in gradient.items()}
+            del gradient
+    result: dict[str, Any] = {"seconds": found, "median": {e: statistics.median(v) for e, v in found.items()}}
+    if len(gradients) == 2:
+        result["adjoint against unrolled"] = difference(gradients["adjoint"], gradients["unrolled"])
+    return {**result, **parameters(model)}
+
+
+def features(device: str, size: str, shots: int, seconds: float, rounds: int, **_: Any) -> dict[str, Any]:
+    """Feature extraction in float32 and bfloat16: clips a second, and bfloat16's error over the spread of its layer."""
+    model = Encoder(size).to(device).eval()
+    frames, _targets = batch_of(model, shots, seconds)
+    found, means = {}, {}
+    for precision in ("fp32", "bf16"):
+        taken = []
+        for turn in range(rounds + 1):
+            begun = now(device)
+            with torch.no_grad(), autocast(device, precision):
+                means[precision] = model.states(frames).float()
+            if turn:
+                taken.append(now(device) - begun)
+        found[precision] = shots / statistics.median(taken)
+    apart = (means["bf16"] - means["fp32"]).abs().amax((0, 2)) / means["fp32"].std((0, 2)).clamp_min(1e-12)
+    return {"clips_per_second": found, "bf16_error": apart.max().item()}
+
+
+def training_step(
+    device: str, size: str, steps: int, shots: int, seconds: float, raters: int, **_: Any
+) -> dict[str, Any]:
+    """The paper's one training step: outer gradients of the raters and AdamW; peak of the whole, model included."""
+    torch.manual_seed(0)
+    start_peak(device)
+    model = Encoder(size).to(device)
+    rates = meta.learned_rates(model, steps, RATE)
+    optimizer = torch.optim.AdamW([*(p for p in model.parameters() if p.requires_grad), rates.values], lr=9e-5)
+    begun, value = now(device), 0.0
+    for rater in range(raters):
+        batch = batch_of(model, shots, seconds, seed=rater)
+        found = meta.outer_gradient(model, batch, None, loss, rates, micro_batch=4)
+        found.add_to(model, rates, weight=1 / raters)
+        value += found.loss / raters
+    optimizer.step()
+    return {
+        "peak_bytes": peak(device),
+        "seconds": now(device) - begun,
+        "raters": raters,
+        "loss": value,
+        **parameters(model),
+    }
+
+
+PARTS = {f.__name__: f for f in (correctness, memory, times, features, training_step)}
+
+
+def plan(size: str, device: str) -> list[dict[str, Any]]:
+    """What is measured, most important first."""
+    higher = ["higher"] if _installed("higher") else []
+    where = {"device": device}
+    if size == "tiny":
+        small = {**where, "size": "tiny", "shots": 4, "seconds": 0.4, "precision": "fp32", "rounds": 1}
+        return [
+            {"part": "correctness", **small},
+            *({"part": "memory", **small, "engine": engine, "steps": 2} for engine in ("adjoint", "unrolled")),
+            {"part": "times", **small, "engines": [*list(ENGINES)[:5], *higher], "steps": 2},
+            {"part": "features", **small},
+            {"part": "training_step", **small, "steps": 2, "raters": 2},
+        ]
+    if size == "small":
+        small = {**where, "size": "base", "shots": 4, "seconds": 2.0, "precision": "fp32", "rounds": 3}
+        engines = ("adjoint", "unrolled", "unrolled, checkpointed", *higher)
+        return [
+            {"part": "correctness", **small},
+            *({"part": "memory", **small, "engine": engine, "steps": s} for s in (1, 2, 5) for engine in engines),
+            {"part": "memory", **small, "engine": "adjoint", "steps": 10},
+            {"part": "times", **small, "engines": list(engines), "steps": 2},
+        ]
+    base = {**where, "size": "base", "shots": 32, "seconds": 4.5, "precision": "fp32", "rounds": 3}
+    ours = "adjoint, micro-batches of 4"
+    return [
+        {"part": "correctness", **base},
+        {"part": "training_step", **base, "steps": 5, "raters": 1},
+        {"part": "memory", **base, "engine": ours, "steps": 5},
+        {"part": "memory", **base, "engine": "unrolled", "steps": 5},
+        {"part": "times", **base, "engines": [ours, "adjoint"], "steps": 5},
+        *(
+            {"part": "memory", **base, "shots": 8, "engine": e, "steps": 5}
+            for e in ("adjoint", "unrolled", "unrolled, checkpointed")
+        ),
+        {
+            "part": "times",
+            **base,
+            "shots": 8,
+            "engines": ["adjoint", "unrolled", "unrolled, checkpointed", *higher],
+            "steps": 5,
+        },
+        *({"part": "memory", **base, "engine": ours, "steps": s} for s in (1, 2, 10)),
+        {"part": "memory", **base, "engine": "adjoint, micro-batches of 4, path on the CPU", "steps": 10},
+        {"part": "memory", **base, "engine": "adjoint", "steps": 5},
+        {"part": "memory", **base, "engine": ours, "steps": 5, "precision": "bf16"},
+        {"part": "times", **base, "engines": [ours], "steps": 5, "precision": "bf16"},
+        {"part": "training_step", **base, "steps": 5, "raters": 9},
+        {"part": "features", **base},
+        *(
+            {"part": "memory", **base, "shots": 8, "engine": e, "steps": s}
+            for s in (1, 2)
+            for e in ("unrolled", *higher)
+        ),
+        {"part": "training_step", **base, "size": "large", "steps": 5, "raters": 1},
+        {"part": "memory", **base, "size": "large", "shots": 8, "engine": "unrolled", "steps": 5},
+        {"part": "memory", **base, "size": "large", "shots": 8, "engine": "adjoint", "steps": 5},
+    ]
+
+
+# ------------------------------------------------------------------ what parts share
+
+
+def prepared(device: str, size: str, steps: int, shots: int, seconds: float) -> tuple[Encoder, Any, Any]:
+    model = Encoder(size).to(device)
+    return model, batch_of(model, shots, seconds), meta.learned_rates(model, steps, RATE)
+
+
+def parameters(model: Encoder) -> dict[str, int]:
+    return {"adapting": sum(p.numel() for p in model.parameters() if p.requires_grad)}
+
+
+def autocast(device: str, precision: str) -> Any:
+    return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """``||one - other|| / ||other||`` over everything, in float64."""
+    apart = sum((one[n].double() - other[n].double()).square().sum().item() for n in other)
+    return (apart / sum(other[n].double().square().sum().item() for n in other)) ** 0.5
+
+
+def now(device: str) -> float:
+    if device != "cpu":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def start_peak(device: str) -> int:
+    if device == "cpu":
+        return _resident("VmRSS")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated()
+
+
+def peak(device: str) -> int:
+    if device == "cpu":
+        return _resident("VmHWM")
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated()
+
+
+def _resident(key: str) -> int:
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def _installed(name: str) -> bool:
+    return subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True).returncode == 0
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The card, without the machine's name."""
+    found: dict[str, Any] = {"device": f"CPU, {os.cpu_count()} cores", "torch": torch.__version__}
+    if device != "cpu":
+        properties = torch.cuda.get_device_properties(0)
+        found |= {"device": properties.name, "bytes": properties.total_memory, "cuda": torch.version.cuda}
+    return found
+
+
+# ------------------------------------------------------------------ the whole
+
+
+def in_own_process(job: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """One part; what went wrong is in ``error``."""
+    command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(job)]
+    begun = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {**job, "error": f"out of time after {seconds:.0f} s"}
+    taken = {"wall_seconds": round(time.monotonic() - begun, 1)}
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
+        out = any("OutOfMemoryError" in line for line in lines)
+        return {**job, **taken, "error": "out of memory" if out else lines[-1][:300]}
+    return {**job, **taken, **json.loads(done.stdout.splitlines()[-1])}
+
+
+def write(out: Path, result: dict[str, Any]) -> None:
+    for name, text in (("gpu.json", json.dumps(result, indent=1) + "\n"), ("gpu.md", table(result))):
+        draft = out / f"{name}.part"
+        draft.write_text(text)
+        draft.replace(out / name)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The figures as one table; ratios to the unrolled graph stand where both were measured."""
+    lines = [f"{result['machine']['device']}, torch {result['machine']['torch']}, {result['date']}", ""]
+    lines += ["| part | of | figures |", "|---|---|---|"]
+    for row in result["parts"]:
+        keys = ("size", "engine", "steps", "shots", "precision", "raters")
+        what = ", ".join(f"{key} {row[key]}" for key in keys if key in row)
+        if "error" in row:
+            figures = f"**{row['error']}**"
+        elif row["part"] == "memory":
+            figures = f"{row['peak_bytes'] / 1e9:.3f} GB above the model ({row['kept_bytes'] / 1e9:.3f} kept)"
+        elif row["part"] == "times":
+            figures = "; ".join(f"{engine} {value:.3f} s" for engine, value in row["median"].items())
+        elif row["part"] == "training_step":
+            figures = f"{row['peak_bytes'] / 1e9:.3f} GB with the model, {row['seconds']:.2f} s"
+        elif row["part"] == "features":
+            rate = row["clips_per_second"]
+            figures = (
+                f"fp32 {rate['fp32']:.1f}, bf16 {rate['bf16']:.1f} clips a second; bf16's error {row['bf16_error']:.1e}"
+            )
+        else:
+            figures = "; ".join(
+                f"{key} {value[1] if isinstance(value, list) else value:.1e}"
+                for key, value in row.items()
+                if key.startswith(("finite", "against", "bfloat"))
+            )
+        lines.append(f"| {row['part']} | {what} | {figures} |")
+    return "\n".join([*lines, "", *ratios(result["parts"])]) + "\n"
+
+
+def ratios(parts: list[dict[str, Any]]) -> list[str]:
+    """Memory and time of the adjoint against the unrolled graph, at the same sizes."""
+    found = []
+    bytes_of = {
+        (r["size"], r["shots"], r["steps"], r["engine"]): r["peak_bytes"]
+        for r in parts
+        if r["part"] == "memory" and "error" not in r and r["precision"] == "fp32"
+    }
+    for (size, shots, steps, engine), used in bytes_of.items():
+        if engine.startswith("adjoint") and (other := bytes_of.get((size, shots, steps, "unrolled"))):
+            found.append(f"- memory, {size}, K={shots}, S={steps}: unrolled / {engine} = {other / used:.2f}")
+    for row in parts:
+        if row["part"] == "times" and {"adjoint", "unrolled"} <= row.get("median", {}).keys():
+            ratio = row["median"]["adjoint"] / row["median"]["unrolled"]
+            found.append(f"- time, {row['size']}, K={row['shots']}, S={row['steps']}: adjoint / unrolled = {ratio:.2f}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, help="folder of gpu.json and gpu.md")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--tiny", action="store_true", help="a tiny model, seconds: does it run?")
+    size.add_argument("--small", action="store_true", help="Base size with K = 4 x 2 s, for a CPU; set --minutes")
+    parser.add_argument(
+        "--minutes", type=float, default=8.7, help="when no part begins any more, and those that run end"
+    )
+    parser.add_argument("--only", nargs="*", choices=PARTS, help="only these parts")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.job:
+        print(json.dumps(PARTS[chosen.job["part"]](**{k: v for k, v in chosen.job.items() if k != "part"})))
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size_of_it = "tiny" if chosen.tiny else "small" if chosen.small else "whole"
+    if device == "cpu" and size_of_it == "whole":
+        raise SystemExit("There is no CUDA device. Give --tiny or --small to try the script on a CPU.")
+    if device == "cpu":
+        os.environ.update(MEMORY_ENVIRONMENT)
+    end = time.monotonic() + 60 * chosen.minutes
+    jobs = [job for job in plan(size_of_it, device) if not chosen.only or job["part"] in chosen.only]
+    result = {"date": datetime.date.today().isoformat(), "machine": machine(device), "size": size_of_it, "parts": []}
+    for number, job in enumerate(jobs):
+        left = end - time.monotonic()
+        result["parts"].append(in_own_process(job, left) if left > 5 else {**job, "error": "not begun: out of time"})
+        write(chosen.out, result)
+        row = result["parts"][-1]
+        print(f"{number + 1} of {len(jobs)}  {row['part']}  {row.get('error', 'done')}", flush=True)
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
