@@ -17,6 +17,7 @@ from s3prl_metaperser.protocol.splits import make_split
 from s3prl_metaperser.report.controls_table import controls_table
 from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.run import controls as run_controls
+from s3prl_metaperser.run import threshold as run_threshold
 from s3prl_metaperser.run.controls import controls, other_labels
 
 EVERY = ("unadapted", "swapped", "mixed", "consensus", "shuffled")
@@ -133,6 +134,19 @@ def test_what_adapts_is_another_with_others_labels(tested):
     own, found = tested[0]("Linear-Few+bias")
     losses = [result.loss for result in own]
     assert all(not np.allclose(control.loss, losses, rtol=1e-6) for control in found.values())
+
+
+def test_the_threshold_is_learned_from_training_raters_alone_and_stands_in_the_result(make, monkeypatch):  # noqa: F811
+    workspace, prepared, task = make(evalrc__learned_threshold=True)
+    asked, system, state = [], *trained("Linear-Few", task)[:2]
+    draw = run_threshold.make_episodes
+    monkeypatch.setattr(
+        run_threshold, "make_episodes", lambda mine, **given: asked.append(mine[0].rater) or draw(mine, **given)
+    )
+    found = run_threshold.learned_threshold(system, state, workspace, prepared)
+    assert 0 < found < 1
+    assert sorted(asked) == sorted(workspace.split.train_raters)
+    assert run_threshold.learned_threshold(*trained("Linear-Few", make()[2])[:2], workspace, prepared) is None
 
 
 def test_a_listener_whom_nobody_shares_a_clip_with_has_no_control(tested, monkeypatch):

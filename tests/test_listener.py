@@ -24,7 +24,7 @@ from s3prl_metaperser.cli import main
 from s3prl_metaperser.corpora import LabelSet, load_corpus
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
+from s3prl_metaperser.evaluation.metrics import episode_scores, main_metrics
 from s3prl_metaperser.listener import labels, recognizer
 from s3prl_metaperser.listener.folder import CHECKSUM, card_checksum, read_folder
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_of
@@ -119,7 +119,7 @@ def test_the_same_episode_gives_the_benchmarks_numbers(exported, trained, corpus
         assert np.array_equal(found, wanted) if system == "Linear-Few" else np.abs(found - wanted).max() < 1e-6
         scores = episode_scores(found, np.array(episode["ticks"]), recognizer.label_set)
         assert scores == pytest.approx(episode["metrics"], abs=1e-5)
-        by_decisions = [metric.name for metric in metrics_for(recognizer.label_set) if metric.of_decisions]
+        by_decisions = [metric.name for metric in main_metrics(recognizer.label_set) if metric.of_decisions]
         assert [scores[name] for name in by_decisions] == [episode["metrics"][name] for name in by_decisions]
         assert np.abs(recognizer.predict_proba(audio(corpus, episode["query"])) - wanted).max() > 1e-3
 
@@ -465,7 +465,7 @@ def test_an_interval_of_few_clips_lies_within_what_is_possible_or_is_not_given(r
     recognizer = PersonalizedEmotionRecognizer.load(random_folder)
     given = ListenerLabels.read(LABELS[:count], recognizer.label_set)
     fit = leave_out(recognizer.model, recognizer.items(clips)[:count], given)
-    for metric in metrics_for(recognizer.label_set):
+    for metric in main_metrics(recognizer.label_set):
         span, reach = fit.difference[metric.name], metric.bounds[1] - metric.bounds[0]
         assert -reach <= span.low <= span.mean <= span.high <= reach
     shown = [row.difference for row in fit.rows() if row.title != "loss"]
@@ -505,7 +505,7 @@ def test_adapt_writes_a_listener_that_predicts_as_python_does(random_folder, cli
     np.testing.assert_array_equal(made.predict_proba(clips), wanted)
     assert made.listener["model_sha256"] == read_folder(random_folder).card.sha256
     assert made.listener["ticks"]["happy"] == 2
-    assert set(made.listener["fit"]["adapted"]) == {"loss", *(metric.name for metric in metrics_for(made.label_set))}
+    assert {"loss", *(metric.name for metric in main_metrics(made.label_set))} <= set(made.listener["fit"]["adapted"])
     assert main(["adapt", str(tmp_path / "listener"), *command[2:], "--out", str(tmp_path / "again")]) == 2
     assert "already adapted" in capsys.readouterr().err
 

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from scipy.spatial.distance import jensenshannon
+from scipy.spatial.distance import cityblock, jensenshannon
+from scipy.stats import entropy, pearsonr
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
     brier_score_loss,
     cohen_kappa_score,
     f1_score,
+    hamming_loss,
     log_loss,
     mean_absolute_error,
 )
@@ -25,10 +27,20 @@ from s3prl_metaperser import registry
 from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.metrics import METRICS, Metric, Weighted, episode_scores, metric_for, metrics_for
+from s3prl_metaperser.evaluation.levels import levels
+from s3prl_metaperser.evaluation.metrics import (
+    METRICS,
+    Metric,
+    Weighted,
+    episode_scores,
+    main_metrics,
+    metric_for,
+    metrics_for,
+)
 from s3prl_metaperser.evaluation.statistics import Scored, intervals
 from s3prl_metaperser.evaluation.summary import Cell, compare
 from s3prl_metaperser.methods.random_logits import random_probabilities
+from s3prl_metaperser.run.threshold import best_threshold
 from s3prl_metaperser.storage.resources import folder
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "adding_a_metric.md"
@@ -173,8 +185,8 @@ def test_nats_of_a_class_that_is_ruled_out_are_finite():
 def test_whole_weights_are_repetitions(label_set):
     p, counts = drawn(label_set, 5, 20)
     times = np.random.default_rng(0).integers(1, 5, size=20)
-    weighted = Weighted(p, counts, label_set, times[None].astype(float))
-    repeated = episode_scores(np.repeat(p, times, 0), np.repeat(counts, times, 0), label_set)
+    weighted = Weighted(p, counts, label_set, times[None].astype(float), threshold=0.2)
+    repeated = episode_scores(np.repeat(p, times, 0), np.repeat(counts, times, 0), label_set, threshold=0.2)
     for metric in metrics_for(label_set):
         assert metric.weighted(weighted)[0] == pytest.approx(repeated[metric.name]), metric.name
 
@@ -183,12 +195,12 @@ def test_whole_weights_are_repetitions(label_set):
 def test_the_influence_of_an_utterance_is_the_derivative_by_its_weight(label_set):
     """Against weights of two thousand and one: an utterance that is repeated once more than all others."""
     p, counts = drawn(label_set, 7, 12)
-    nudged = Weighted.nudged(p, counts, label_set)
+    nudged = Weighted.nudged(p, counts, label_set, threshold=0.2)
     for metric in metrics_for(label_set):
         value, derivatives = metric.influence(nudged)
         weights = 2000.0 + np.eye(12)
-        more = metric.weighted(Weighted(p, counts, label_set, weights))
-        assert value == pytest.approx(metric.of_episode(p, counts, label_set))
+        more = metric.weighted(Weighted(p, counts, label_set, weights, threshold=0.2))
+        assert value == pytest.approx(metric.weighted(Weighted(p, counts, label_set, threshold=0.2))[0])
         assert derivatives == pytest.approx(2000 * (more - value), abs=2e-4), metric.name
         assert derivatives.sum() == pytest.approx(0, abs=1e-6)
 
@@ -204,7 +216,102 @@ def test_without_a_weighted_form_a_mean_is_exact_and_others_are_first_order():
 
 def test_the_primary_metric_of_each_kind_comes_first():
     assert [metrics_for(label_set)[0].name for label_set in SETS] == ["macro_f1", "nats", "jensen_shannon", "ccc"]
-    assert [m.name for m in metrics_for(NINE)] == ["macro_f1", "micro_f1", "unweighted_accuracy", "nats", "brier"]
+    assert [m.name for m in main_metrics(NINE)] == ["macro_f1", "micro_f1", "unweighted_accuracy", "nats", "brier"]
+    assert all(main_metrics(label_set)[0] == metrics_for(label_set)[0] for label_set in SETS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_further_metrics_equal_scikit_learn_scipy_and_loops(seed):
+    p, ticks = drawn(NINE, seed, 60)
+    scores = episode_scores(p, ticks, NINE, threshold=0.2)
+    shares = ticks / ticks.sum(1, keepdims=True)
+    assert scores["error_rate"] == pytest.approx(hamming_loss(shares > 1 / 9, p > 1 / 9))
+    assert scores["manhattan"] == pytest.approx(cityblock(p.ravel(), shares.ravel()) / 60)
+    assert scores["threshold_macro_f1"] == pytest.approx(
+        f1_score(shares > 1 / 9, p > 0.2, average="macro", zero_division=0)
+    )
+    unsure = [entropy(rows, axis=1) for rows in (p, shares)]
+    assert scores["entropy_correlation"] == pytest.approx(pearsonr(*unsure).statistic)
+    largest = np.eye(9, dtype=bool)[(p / p.mean(0)).argmax(1)]
+    assert scores["corrected_macro_f1"] == pytest.approx(
+        f1_score(shares > 1 / 9, largest, average="macro", zero_division=0)
+    )
+    p, answers = drawn(SIX, seed, 60)
+    scores, given = episode_scores(p, answers, SIX), answers.argmax(1)
+    assert scores["error_rate"] == pytest.approx(1 - accuracy_score(given, p.argmax(1)))
+    assert scores["corrected_macro_f1"] == pytest.approx(
+        f1_score(given, (p / p.mean(0)).argmax(1), average="macro", zero_division=0)
+    )
+
+
+def test_how_readily_a_system_gives_a_class_changes_plain_macro_f1_and_not_the_corrected_one():
+    p, ticks = drawn(NINE, 1, 200)
+    readily = p * np.array([4, 1, 1, 1, 1, 1, 1, 1, 0.1])  # not renormalised: what is divided out is exact
+    plain, changed = (episode_scores(one, ticks, NINE) for one in (p, readily))
+    assert abs(plain["macro_f1"] - changed["macro_f1"]) > 0.005
+    assert plain["corrected_macro_f1"] == pytest.approx(changed["corrected_macro_f1"])
+
+
+def test_without_a_learned_threshold_or_where_a_rater_is_never_unsure_there_is_no_value():
+    p, ticks = drawn(NINE, 0, 20)
+    assert "threshold_macro_f1" not in episode_scores(p, ticks, NINE)
+    assert "entropy_correlation" not in episode_scores(p, np.eye(9)[np.zeros(20, dtype=int)], NINE)
+
+
+def test_the_learned_threshold_is_the_best_of_all_and_of_equal_ones_the_nearest_to_one_over_c():
+    episodes = [Scored(tuple(map(str, range(60))), *drawn(NINE, seed, 60), NINE) for seed in range(3)]
+    found = best_threshold(episodes)
+
+    def mean(threshold):
+        return np.mean(
+            [
+                f1_score(e.counts > 0, e.probabilities > threshold, average="macro", zero_division=0)
+                for e in episodes  # of at most eight ticks each share is above 1 / 9
+            ]
+        )
+
+    best = max(map(mean, np.linspace(0, 0.5, 61)))
+    assert mean(found) == pytest.approx(best, abs=0.01)
+    assert mean(found) >= mean(1 / 9)
+    sure = [Scored(("a", "b"), np.eye(9)[[0, 1]] * 0.91 + 0.01, np.eye(9)[[0, 1]], NINE)]
+    assert best_threshold(sure) == pytest.approx(1 / 9)
+
+
+def test_f1_by_rater_utterance_and_trait_is_scikit_learns_in_each_group():
+    """PersEval: the macro average of a classification report for each group, averaged over groups."""
+    luck = np.random.default_rng(0)
+    raters, rows = {}, []
+    for rater in "abc":
+        episodes = []
+        for seed in range(2):
+            p, answers = drawn(SIX, int(luck.integers(1000)), 30)
+            query = tuple(luck.permutation([f"u{n}" for n in range(40)])[:30].tolist())
+            episodes.append(Scored(query, p, answers, SIX))
+            rows += [(seed, rater, u, a.argmax(), x.argmax()) for u, a, x in zip(query, answers, p, strict=True)]
+        raters[rater] = episodes
+    traits = {"a": {"age": "old", "sex": "f"}, "b": {"age": "old"}, "c": {"age": "young", "sex": ""}}
+    traits = {rater: {name: value for name, value in own.items() if value} for rater, own in traits.items()}
+
+    def mean_f1(group_of):
+        by_seed = []
+        for seed in range(2):
+            groups = {}
+            for at, *row in rows:
+                for name in group_of(*row[:2]) if at == seed else ():
+                    groups.setdefault(name, []).append(row[2:])
+            by_seed.append(
+                np.mean(
+                    [f1_score(*zip(*pairs, strict=True), average="macro", zero_division=0) for pairs in groups.values()]
+                )
+            )
+        return np.mean(by_seed)
+
+    found = levels(raters, traits)
+    assert found.everything == pytest.approx(mean_f1(lambda rater, utterance: ["all"]))
+    assert found.rater == pytest.approx(mean_f1(lambda rater, utterance: [rater]))
+    assert found.utterance == pytest.approx(mean_f1(lambda rater, utterance: [utterance]))
+    assert found.trait == pytest.approx(mean_f1(lambda rater, utterance: traits[rater].items()))
+    assert levels(raters).trait is None
 
 
 def test_registered_names_are_the_metrics_names():

@@ -26,8 +26,9 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.decided import decided_classes
+from s3prl_metaperser.evaluation.levels import levels
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
-from s3prl_metaperser.evaluation.metrics import METRICS, Metric, episode_scores, metrics_for
+from s3prl_metaperser.evaluation.metrics import METRICS, Metric, episode_scores, main_metrics
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Point, Raters, Result
 from s3prl_metaperser.evaluation.summary import compare, group, load_results, summarise
 from s3prl_metaperser.grid.definition import read_grid
@@ -35,12 +36,13 @@ from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.report import drawing, figures, paper
 from s3prl_metaperser.report.folder import MANIFEST, publish
+from s3prl_metaperser.report.further_tables import read_traits
 from s3prl_metaperser.report.marginals import label_marginals
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.write import PAGE, write_report
 from s3prl_metaperser.report.writers import comma_separated, escape_latex, latex, markdown
 
-NAMES = [metric.name for metric in metrics_for(LABEL_SET)]
+NAMES = [metric.name for metric in main_metrics(LABEL_SET)]
 ROWS = table2_rows()
 SWITCHES = {part: option.rpartition(".")[2] for part, option in facts_of(DEFAULT_SYSTEM).parts.items()}
 SKILL = {"Random": 0.0, "Linear-Few": 0.8, "Linear-Zero": 1.0, "Meta-PerSER": 1.6}
@@ -238,6 +240,41 @@ def test_the_papers_numbers_stand_beside_ours(report):
     assert (a4["macro-F1 paper"], a4["macro-F1 ours"]) == ("29.1", "missing")
     figure2 = row(report, "figure2", scenario="seen", K="32")
     assert float(figure2["macro-F1 paper"]) == pytest.approx((35.7 + 35.6 + 35.3) / 3)
+
+
+def test_further_metrics_and_levels_have_tables_of_their_own_and_traits_come_from_a_file(results, report, tmp_path):
+    cell, raters = next(item for item in group(load_results(results)).items() if item[0].system == "Linear-Few")
+    place = {"scenario": cell.scenario, "upstream": cell.upstream, "system": "Linear-Few"}
+    found, spans = row(report, "further", **place), summarise(raters).intervals
+    assert float(found["error rate"]) == 100 * spans["error_rate"].mean
+    assert "macro-F1, learned threshold" not in found
+    assert "error rate ours" not in row(report, "table1", **place)
+    of_levels = row(report, "levels", **place)
+    assert float(of_levels["rater"]) == pytest.approx(100 * levels(raters).rater)
+    assert (of_levels["trait"], len(raters)) == ("", 5)
+    assert float(of_levels["worst tenth"]) == 100 * summarise(raters).worst["macro_f1"][1]
+    table = tmp_path / "traits.csv"
+    table.write_text(
+        "rater,age\n" + "".join(f"{rater},{'old' if at else 'young'}\n" for at, rater in enumerate(raters))
+    )
+    write_report(results, tmp_path / "out", traits=read_traits(table))
+    traits = {rater: {"age": "old" if at else "young"} for at, rater in enumerate(raters)}
+    with_traits = row(tmp_path / "out", "levels", **place)
+    assert float(with_traits["trait"]) == pytest.approx(100 * levels(raters, traits).trait)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rater\nanna\n", "no trait beside"),
+        ("age,sex\n1,f\n", "'rater' is missing"),
+        ("rater,age\na,1\na,2\n", ":3: rater 'a'"),
+    ],
+)
+def test_a_table_of_traits_that_cannot_be_meant_is_refused_with_its_line(tmp_path, text, words):
+    (tmp_path / "traits.csv").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_traits(tmp_path / "traits.csv")
 
 
 def test_hub_names_find_the_papers_upstream():
@@ -790,7 +827,7 @@ def test_many_raters_are_shown_by_how_their_scores_are_spread(tmp_path, label_se
     people = tuple(f"p{number:02d}" for number in range(21))
     write_own(tmp_path / "in", label_set, people=people)
     write_report(tmp_path / "in", tmp_path / "out")
-    (metric, *_) = metrics_for(label_set)
+    (metric, *_) = main_metrics(label_set)
     sign = 1 if metric.higher_is_better else -1
     each = [r for r in rows(tmp_path / "out", "each_rater") if r["metric"] == metric.title]
     means = {s: [float(r["mean"]) for r in each if r["system"] == s] for s in ("Linear-Zero", "Meta-PerSER")}
@@ -823,7 +860,7 @@ def test_a_corpus_of_ones_own_shows_its_own_metrics_and_only_rows_with_results(t
     assert (written.missing, written.rows) == (0, 2)
     found = rows(tmp_path / "out", "table1")
     assert [r["system"] for r in found] == ["Linear-Zero", "Meta-PerSER"]
-    metrics = metrics_for(label_set)
+    metrics = main_metrics(label_set)
     assert [name for name in found[0] if f"{name} low" in found[0]] == [metric.title for metric in metrics]
     cells = group(load_results(tmp_path / "in"))
     for cell, raters in cells.items():

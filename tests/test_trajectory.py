@@ -15,7 +15,7 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.decided import decided_classes, scored_trajectory
 from s3prl_metaperser.evaluation.meta_testing import meta_test
-from s3prl_metaperser.evaluation.metrics import metrics_for
+from s3prl_metaperser.evaluation.metrics import main_metrics
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Scored, intervals
 from s3prl_metaperser.evaluation.trajectory import trajectory
@@ -33,7 +33,7 @@ def point(content, steps):
 
 def assert_is_the_cells_own(found, content):
     """A point against the episodes of its file: metrics, loss and predictions are the same numbers."""
-    for metric in [metric.name for metric in metrics_for(LABEL_SET)]:
+    for metric in [metric.name for metric in main_metrics(LABEL_SET)]:
         assert found[metric] == [episode["metrics"][metric] for episode in content["episodes"]]
     assert found["loss"] == [episode["loss"] for episode in content["episodes"]]
     assert found["predicted"] == [
@@ -53,7 +53,7 @@ def test_after_as_many_steps_as_the_cell_has_it_is_the_cell(tmp_path, system):
     read = Result.read(folder / "result_test.json")
     (rater,) = read.scored
     found, own = intervals({rater: scored_trajectory(read)[rater][6]}), intervals(read.scored)
-    by_decisions = [metric.name for metric in metrics_for(LABEL_SET) if metric.of_decisions]
+    by_decisions = [metric.name for metric in main_metrics(LABEL_SET) if metric.of_decisions]
     assert {name: found[name] for name in by_decisions} == {name: own[name] for name in by_decisions}
     assert len(by_decisions) == 3
 

@@ -188,7 +188,9 @@ def _check_episode(result: Result, index: int, findings: Findings) -> bool:
     findings.check(episode.loss >= 0, f"{at}.loss", f"is {episode.loss}")
     if rated:
         smoothing = result.option("datarc", "smoothing", default=0.0)
-        _check_metrics(result, episode.metrics, probabilities, ticks, smoothing, f"{at}.metrics", findings)
+        _check_metrics(
+            result, episode.metrics, probabilities, ticks, smoothing, f"{at}.metrics", findings, result.threshold
+        )
     return rated
 
 
@@ -209,9 +211,10 @@ def _check_metrics(
     smoothing: float,
     key: str,
     findings: Findings,
+    threshold: float | None = None,
 ) -> None:
     """Metrics are those of the predictions: computed again, and where scikit-learn has them, by it, too."""
-    computed = [("the program", episode_scores(probabilities, ticks, result.answers, smoothing))]
+    computed = [("the program", episode_scores(probabilities, ticks, result.answers, smoothing, threshold))]
     if result.answers.kind == "multi":
         computed.append(("scikit-learn", scores(binarise(probabilities), ticked(ticks))))
     for by, values in computed:

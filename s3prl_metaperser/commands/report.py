@@ -15,6 +15,9 @@ def add(commands) -> None:
     parser.add_argument("--protocol", help="paper or tuned, if RESULTS has both")
     parser.add_argument("--corpus", help="the evaluated corpus, for its label statistics (the demo corpus is found)")
     parser.add_argument("--root", help="the corpus's folder")
+    parser.add_argument(
+        "--traits", metavar="FILE", help="a table of the raters' traits, for F1 by trait: rater,age,..."
+    )
     add_corpus_options(parser.add_argument_group("how the corpus was read", "the options that training had, if any"))
     parser.add_argument(
         "--if-changed",
@@ -26,12 +29,14 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.evaluation.collect import said_of_other_results
+    from s3prl_metaperser.report.further_tables import read_traits
     from s3prl_metaperser.report.write import PAGE, open_evaluated_corpus, write_report
 
     corpus = open_evaluated_corpus(arguments.corpus, arguments.root, label_options(arguments))
     results, out = user_path(arguments.results), user_path(arguments.out)
-    changed = {"if_changed": arguments.if_changed}
-    written = write_report(results, out, corpus=corpus, protocol=arguments.protocol, **changed)
+    traits = read_traits(user_path(arguments.traits)) if arguments.traits else None
+    given = {"traits": traits, "if_changed": arguments.if_changed}
+    written = write_report(results, out, corpus=corpus, protocol=arguments.protocol, **given)
     if written is None:
         print(f"{out / PAGE}: up to date")
         return 0

@@ -182,6 +182,7 @@ class EvaluationOptions:
     validation_seeds: Positive = 10
     interval_draws: Positive | None = option(None, affects="summary", gone="intervals need no random draws now")
     verdicts: bool = option(True, affects="summary")
+    learned_threshold: bool = option(False, affects="summary")
     trajectory: tuple[Whole, ...] = option((0, 1, 2, 5, 10, 20, 50), affects="summary")
     controls: tuple[Literal["unadapted", "swapped", "mixed", "shuffled", "consensus"], ...] = option(
         (), affects="summary"
@@ -343,7 +344,7 @@ def options_that_affect(*kinds: Affects) -> frozenset[str]:
 
     Examples:
         >>> sorted(name.rpartition(".")[2] for name in options_that_affect("summary"))
-        ['controls', 'interval_draws', 'trajectory', 'verdicts']
+        ['controls', 'interval_draws', 'learned_threshold', 'trajectory', 'verdicts']
     """
     return frozenset(name for name, affects in kinds_of(Options) if affects in kinds)
 

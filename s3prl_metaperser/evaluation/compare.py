@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.metrics import Metric, metric_for, metrics_for
+from s3prl_metaperser.evaluation.metrics import Metric, main_metrics, metric_for, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Influences, Interval, Scored, estimates, influences
 from s3prl_metaperser.methods import zero_shot_of
@@ -153,12 +153,12 @@ def compare_all(
     *,
     without: Collection[Pair] = (),
 ) -> list[Comparison]:
-    """:func:`compare` for every metric; each is a family of its own.
+    """:func:`compare` for every metric but further ones; each is a family of its own.
 
     Args:
         without: pairs that are left out, such as those of another family.
     """
-    return _compared(cells, against, metrics_for, without)
+    return _compared(cells, against, main_metrics, without)
 
 
 def _compared(

@@ -58,6 +58,7 @@ class Metric:
         of_decisions: it goes by decided classes alone (:meth:`.LabelSet.decide`), not by probabilities.
         capped: answers alone may keep it below its upper bound; tables then say what a perfect prediction reaches.
         words: what the title stands for, where it does not say so itself.
+        further: kinds of label sets for which it stands in the table of further metrics alone, not in all tables.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Metric:
     of_decisions: bool = False
     capped: bool = False
     words: str = ""
+    further: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -137,6 +139,7 @@ class Weighted:
         label_set: whose classes these are.
         weights: [W, Q]; None for one row of ones.
         smoothing: of the targets that the predictions were trained on; a scale's numbers take it back.
+        threshold: above which a class is given, where one was learned.
     """
 
     def __init__(
@@ -146,12 +149,14 @@ class Weighted:
         label_set: LabelSet,
         weights: np.ndarray | None = None,
         smoothing: float = 0.0,
+        threshold: float | None = None,
     ):
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.counts = np.asarray(counts, dtype=np.float64)
         self.label_set = label_set
         self.weights = np.ones((1, len(self.counts))) if weights is None else weights
         self.smoothing = smoothing
+        self.threshold = threshold
 
     @classmethod
     def nudged(
@@ -161,6 +166,7 @@ class Weighted:
         label_set: LabelSet,
         smoothing: float = 0.0,
         clusters: np.ndarray | None = None,
+        threshold: float | None = None,
     ) -> Weighted:
         """With equal weights, then with each utterance's (or cluster's) a little larger, then with each a little
         smaller, [2U + 1, Q].
@@ -170,7 +176,7 @@ class Weighted:
         """
         weights = _nudges(len(counts) if clusters is None else int(clusters.max()) + 1)
         weights = weights if clusters is None else weights[:, clusters]
-        return cls(probabilities, counts, label_set, weights, smoothing)
+        return cls(probabilities, counts, label_set, weights, smoothing, threshold)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -189,8 +195,16 @@ class Weighted:
 
     @cached_property
     def confusion(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Weighted true positives, false positives, false negatives and true negatives per class, [W, C] each."""
-        d, a = self.decided, self.answered
+        """:meth:`confusion_of` what is decided."""
+        return self.confusion_of(self.decided)
+
+    def confusion_of(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Weighted true positives, false positives, false negatives and true negatives per class, [W, C] each.
+
+        Args:
+            d: classes that are given, bool [Q, C].
+        """
+        a = self.answered
         tp, fp, fn, tn = (self.weights @ cell.astype(np.float64) for cell in (d & a, d & ~a, ~d & a, ~d & ~a))
         return tp, fp, fn, tn
 
@@ -215,6 +229,11 @@ def metrics_for(label_set: LabelSet) -> tuple[Metric, ...]:
     return tuple(metric for metric in map(METRICS.get, METRICS.names()) if label_set.kind in metric.kinds)
 
 
+def main_metrics(label_set: LabelSet) -> tuple[Metric, ...]:
+    """:func:`metrics_for` without those that stand in the table of further metrics alone."""
+    return tuple(metric for metric in metrics_for(label_set) if label_set.kind not in metric.further)
+
+
 def metric_for(label_set: LabelSet, name: str) -> Metric:
     """One metric by name.
 
@@ -229,7 +248,11 @@ def metric_for(label_set: LabelSet, name: str) -> Metric:
 
 
 def episode_scores(
-    probabilities: np.ndarray, counts: np.ndarray, label_set: LabelSet, smoothing: float = 0.0
+    probabilities: np.ndarray,
+    counts: np.ndarray,
+    label_set: LabelSet,
+    smoothing: float = 0.0,
+    threshold: float | None = None,
 ) -> dict[str, float]:
     """Every metric that fits, of one episode's query utterances; undefined ones are left out.
 
@@ -237,6 +260,7 @@ def episode_scores(
         probabilities: predictions, [Q, C].
         counts: the rater's answers (or their shares), [Q, C].
         smoothing: of the targets that the predictions were trained on.
+        threshold: above which a class is given, where one was learned.
 
     Raises:
         UserError: shapes that do not fit, no utterances, or values that are not finite.
@@ -245,13 +269,13 @@ def episode_scores(
         >>> from s3prl_metaperser.corpora.label_set import LabelSet
         >>> two = LabelSet("two", "multi", ("happy", "sad"))
         >>> scores = episode_scores(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[1, 0], [1, 0]]), two)
-        >>> {name: round(value, 3) for name, value in scores.items()}
+        >>> {name: round(scores[name], 3) for name in ("macro_f1", "micro_f1", "unweighted_accuracy", "nats", "brier")}
         {'macro_f1': 0.333, 'micro_f1': 0.5, 'unweighted_accuracy': 0.5, 'nats': 0.857, 'brier': 0.65}
     """
     probabilities, counts = _checked(probabilities, "probabilities"), _checked(counts, "counts")
     if probabilities.shape != counts.shape:
         raise UserError(f"probabilities {probabilities.shape} and counts {counts.shape} differ in shape.")
-    episode = Weighted(probabilities, counts, label_set, smoothing=smoothing)
+    episode = Weighted(probabilities, counts, label_set, smoothing=smoothing, threshold=threshold)
     values = {
         metric.name: float(
             metric.weighted(episode)[0]
@@ -335,15 +359,60 @@ def _manhattan(episode: Weighted) -> np.ndarray:
     return episode.mean(np.abs(episode.probabilities - episode.shares).sum(-1))
 
 
+def _error_rate(episode: Weighted) -> np.ndarray:
+    """Share of wrong decisions (Learning with Disagreements 2025): of utterances; of several ticks of each class."""
+    if episode.label_set.kind == "multi":
+        return 1 - _unweighted_accuracy(episode)
+    return 1 - _accuracy(episode)
+
+
+def _entropies(p: np.ndarray) -> np.ndarray:
+    """In bits, [..., C] -> [...]."""
+    return -(p * np.log2(np.where(p > 0, p, 1.0))).sum(-1)
+
+
+def _entropy_correlation(episode: Weighted) -> np.ndarray:
+    """Pearson's, over utterances, of the entropies of predictions and of answers (Uma et al. 2021): whether it is
+    unsure where the rater is; undefined where either is the same everywhere."""
+    x, y = _entropies(episode.probabilities), _entropies(episode.shares)
+    if min(np.ptp(x), np.ptp(y)) < 1e-12:
+        return np.full(len(episode.weights), np.nan)
+    x, y = x - x.mean(), y - y.mean()  # against cancellation
+    mean_x, mean_y = episode.mean(x), episode.mean(y)
+    covariance = episode.mean(x * y) - mean_x * mean_y
+    return covariance / np.sqrt((episode.mean(x * x) - mean_x**2) * (episode.mean(y * y) - mean_y**2))
+
+
+def _corrected_macro_f1(episode: Weighted) -> np.ndarray:
+    """Macro-F1 where the class is given whose probability is largest *over its mean* in the episode.
+
+    Plain macro-F1 rewards whoever spreads predictions over rare classes; dividing by the mean takes from every system
+    how readily it gives each class. Of several ticks one is found at most, so that it stays below plain macro-F1's cap.
+    """
+    p, weights = episode.probabilities, episode.weights
+    means = weights @ p / weights.sum(-1, keepdims=True)
+    chosen = (p[None] / np.maximum(means, np.finfo(float).tiny)[:, None]).argmax(-1)  # [W, Q]
+    values = np.empty(len(weights))
+    for row in np.unique(chosen, axis=0):  # nearly all weightings choose alike
+        same = (chosen == row).all(-1)
+        tp, fp, fn, _ = (part[same] for part in episode.confusion_of(np.eye(p.shape[1], dtype=bool)[row]))
+        occurs = np.ones(p.shape[1], dtype=bool) if episode.label_set.kind == "multi" else (tp + fp + fn > 0).any(0)
+        values[same] = _ratio(2 * tp, 2 * tp + fp + fn)[:, occurs].mean(-1)
+    return values
+
+
+def _threshold_macro_f1(episode: Weighted) -> np.ndarray:
+    """Macro-F1 with the threshold that was learned; undefined without one."""
+    if episode.threshold is None:
+        return np.full(len(episode.weights), np.nan)
+    tp, fp, fn, _ = episode.confusion_of(episode.probabilities > episode.threshold)
+    return _ratio(2 * tp, 2 * tp + fp + fn).mean(-1)
+
+
 def _jensen_shannon(episode: Weighted) -> np.ndarray:
     """Divergence from the answers' shares in bits (Lin 1991)."""
     p, t = episode.probabilities, episode.shares
-    middle = (p + t) / 2
-
-    def entropy(x: np.ndarray) -> np.ndarray:
-        return -(x * np.log2(np.where(x > 0, x, 1.0))).sum(-1)
-
-    return episode.mean(np.maximum(entropy(middle) - (entropy(p) + entropy(t)) / 2, 0.0))
+    return episode.mean(np.maximum(_entropies((p + t) / 2) - (_entropies(p) + _entropies(t)) / 2, 0.0))
 
 
 def _mean_absolute_error(episode: Weighted) -> np.ndarray:
@@ -404,11 +473,55 @@ ACCURACY = _metric("accuracy", "accuracy", "single", _accuracy, **_DECIDED)
 MACRO_F1_UNION = _metric("macro_f1_union", "macro-F1 (occurring classes)", "single soft", _macro_f1_union, **_DECIDED)
 BALANCED_ACCURACY = _metric("balanced_accuracy", "balanced accuracy", "single", _balanced_accuracy, **_DECIDED)
 MANHATTAN = _metric(
-    "manhattan", "Manhattan", "single soft", _manhattan, higher_is_better=False, bounds=(0.0, 2.0), unit=""
+    "manhattan",
+    "Manhattan",
+    "multi single soft",
+    _manhattan,
+    higher_is_better=False,
+    bounds=(0.0, 2.0),
+    unit="",
+    further=("multi",),
+)
+ERROR_RATE = _metric(
+    "error_rate",
+    "error rate",
+    "multi single",
+    _error_rate,
+    higher_is_better=False,
+    further=("multi", "single"),
+    **_DECIDED,
+)
+CORRECTED_MACRO_F1 = _metric(
+    "corrected_macro_f1",
+    "macro-F1, prior-corrected",
+    "multi single soft",
+    _corrected_macro_f1,
+    capped=True,
+    words="of the class whose probability is largest over its mean",
+    further=("multi", "single", "soft"),
+)
+THRESHOLD_MACRO_F1 = _metric(
+    "threshold_macro_f1",
+    "macro-F1, learned threshold",
+    "multi",
+    _threshold_macro_f1,
+    capped=True,
+    words="with the threshold that is best for the training raters (evalrc.learned_threshold)",
+    further=("multi",),
+)
+ENTROPY_CORRELATION = _metric(
+    "entropy_correlation",
+    "entropy correlation",
+    "multi soft",
+    _entropy_correlation,
+    bounds=(-1.0, 1.0),
+    unit="",
+    further=("multi", "soft"),
 )
 
 for _constant in (
     *("MACRO_F1", "MICRO_F1", "UNWEIGHTED_ACCURACY", "JENSEN_SHANNON", "CCC", "MAE", "QWK", "NATS", "BRIER"),
-    *("ACCURACY", "MACRO_F1_UNION", "BALANCED_ACCURACY", "MANHATTAN"),
+    *("ACCURACY", "MACRO_F1_UNION", "BALANCED_ACCURACY", "MANHATTAN", "ERROR_RATE", "CORRECTED_MACRO_F1"),
+    *("THRESHOLD_MACRO_F1", "ENTROPY_CORRELATION"),
 ):
     METRICS.register(_constant.lower(), f"{__name__}:{_constant}")

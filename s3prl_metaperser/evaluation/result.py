@@ -204,6 +204,7 @@ class Result:
     selected_step: Count  # the outer step whose state was tested; metarc.selection says how it was chosen
     selected: Selected | None = None  # what is known of that step's state
     tuned: Tuned | None = None  # null under the protocol paper
+    threshold: float | None = None  # learned from training raters (evalrc.learned_threshold); left out without one
     engine: str  # how adaptation was computed: closed form, loop, adjoint (the whole model) or autograd
     episodes: tuple[Episode, ...]  # the predictions
     trajectory: tuple[Point, ...] | None = None  # after other numbers of steps; null where there is none
@@ -229,6 +230,7 @@ class Result:
         tested: Sequence[EpisodeResult],
         hashes: Mapping[str, str],
         options: Mapping[str, Any],
+        threshold: float | None = None,
         **others: Any,
     ) -> Result:
         """A new result, with its metrics and intervals.
@@ -236,6 +238,7 @@ class Result:
         Args:
             asked: the episode list of each tested rater, with K and Q as asked for.
             tested: the predictions on each of their episodes, in this order.
+            threshold: above which a class is given, where one was learned.
             hashes: all but those of the episode lists and of the code.
             others: the remaining fields.
         """
@@ -243,7 +246,7 @@ class Result:
         drawn = [(each.rater, episode) for each in asked for episode in each.episodes]
         scored: dict[str, list[Scored]] = {}
         for (rater, _), r in zip(drawn, tested, strict=True):
-            one = Scored(r.query, r.probabilities, r.ticks, label_set, smoothing, r.clusters)
+            one = Scored(r.query, r.probabilities, r.ticks, label_set, smoothing, r.clusters, threshold)
             scored.setdefault(rater, []).append(one)
         return cls(
             schema=SCHEMA,
@@ -269,11 +272,12 @@ class Result:
                     ticks=_rows(result.ticks),
                     loss=result.loss,
                     clusters=result.clusters,
-                    metrics=episode_scores(result.probabilities, result.ticks, label_set, smoothing),
+                    metrics=episode_scores(result.probabilities, result.ticks, label_set, smoothing, threshold),
                 )
                 for (rater, episode), result in zip(drawn, tested, strict=True)
             ),
             options=dict(options),
+            threshold=threshold,
             hashes=Hashes(**{**hashes, "episodes": key_of(asked), "code": code_that_ran()}),
             versions=versions(),
             peak_memory_bytes=peak_memory(),
@@ -305,7 +309,7 @@ class Result:
         for name in ("parameters", "audio"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
-        for name in ("selected", "controls", "diverged", "curves"):
+        for name in ("selected", "controls", "diverged", "curves", "threshold"):
             if content[name] is None:
                 del content[name]
         if not self.doubts:
@@ -346,7 +350,8 @@ class Result:
         answers, smoothing = self.answers, self.option("datarc", "smoothing", default=0.0)
         found: dict[str, list[Scored]] = {rater: [] for rater in self.raters.tested}
         for e in self.episodes:
-            own = Scored(e.query, np.asarray(e.probabilities), np.asarray(e.ticks), answers, smoothing, e.clusters)
+            p, counts = np.asarray(e.probabilities), np.asarray(e.ticks)
+            own = Scored(e.query, p, counts, answers, smoothing, e.clusters, self.threshold)
             found[e.rater or self.raters.tested[0]].append(own)
         return found
 
@@ -370,6 +375,8 @@ class Result:
         lines, caps = [title, f"{'metric':<{wide}} {'mean':>7}   95 % interval"], best_possible(self.scored)
         for name, span in self.metrics.items():
             metric = METRICS.get(name)
+            if self.answers.kind in metric.further:
+                continue
             notes = [f"perfect predictions reach {metric.shown(caps[name])}"] if name in caps else []
             notes += [f"undefined in {span.undefined} episodes"] if span.undefined else []
             shown = f"{metric.shown(span.low)} to {metric.shown(span.high)}"

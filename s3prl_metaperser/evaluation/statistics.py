@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit  # scipy.stats takes as long to import as torch
 
-from s3prl_metaperser.evaluation.metrics import Metric, Weighted, metrics_for
+from s3prl_metaperser.evaluation.metrics import Metric, Weighted, main_metrics, metrics_for
 
 if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
@@ -54,6 +54,7 @@ class Scored:
         label_set: whose classes these are; it says which metrics are taken.
         smoothing: of the targets that the predictions were trained on.
         clusters: who speaks each of them, where further speakers and not further utterances are asked about; Q names.
+        threshold: above which a class is given, where one was learned.
     """
 
     query: Sequence[str]
@@ -62,6 +63,7 @@ class Scored:
     label_set: LabelSet
     smoothing: float = 0.0
     clusters: Sequence[str] | None = None
+    threshold: float | None = None
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -81,7 +83,8 @@ class Scored:
         (:meth:`.Metric.influence`); computed once, since summaries and comparisons share episodes."""
         place = {name: at for at, name in enumerate(self.units)}
         whose = None if len(place) == len(self.query) else np.array([place[name] for name in self.clusters or ()])
-        nudged = Weighted.nudged(self.probabilities, self.counts, self.label_set, self.smoothing, whose)
+        given = (self.probabilities, self.counts, self.label_set, self.smoothing)
+        nudged = Weighted.nudged(*given, clusters=whose, threshold=self.threshold)
         values, derivatives = zip(*(metric.influence(nudged) for metric in metrics_for(self.label_set)), strict=True)
         return np.array(values), np.stack(derivatives)
 
@@ -203,7 +206,7 @@ def best_possible(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
         for rater, episodes in raters.items()
     }
     label_set = next(iter(raters.values()))[0].label_set
-    capped = [metric.name for metric in metrics_for(label_set) if metric.capped]
+    capped = [metric.name for metric in main_metrics(label_set) if metric.capped]
     return {name: mean for name, mean in mean_scores(perfect).items() if name in capped} if capped else {}
 
 

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
+from s3prl_metaperser.evaluation.metrics import episode_scores, main_metrics
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_intervals
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.model import LoadedModel
@@ -71,7 +71,7 @@ class Fit:
     def rows(self) -> list[FitRow]:
         """Each figure as people read it."""
         rows = []
-        for metric in metrics_for(self.label_set):
+        for metric in main_metrics(self.label_set):
             if span := self.difference.get(metric.name):
                 before, after = (metric.shown(values[metric.name]) for values in (self.unadapted, self.adapted))
                 low, mean, high = (metric.shown(getattr(span, part), "+") for part in ("low", "mean", "high"))
@@ -84,7 +84,7 @@ class Fit:
     def table(self) -> str:
         """:meth:`rows` as text."""
         kind = "one at a time" if self.folds == self.clips else f"in {self.folds} folds"
-        capped = [metric.title for metric in metrics_for(self.label_set) if metric.capped]
+        capped = [metric.title for metric in main_metrics(self.label_set) if metric.capped]
         note = f"; {' and '.join(capped)} counts classes that never occur as zero" if capped else ""
         rows = self.rows()
         wide = max(10, *(len(row.title) + 1 for row in rows))

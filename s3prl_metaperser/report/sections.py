@@ -22,6 +22,7 @@ from s3prl_metaperser.report.detail_tables import (
 )
 from s3prl_metaperser.report.drawing import Drawing
 from s3prl_metaperser.report.figures import figures
+from s3prl_metaperser.report.further_tables import further_table, levels_table
 from s3prl_metaperser.report.gathered import Gathered, Study, headline
 from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
 from s3prl_metaperser.report.page import Section
@@ -37,8 +38,8 @@ _NO_MARGINALS = "Tables A1 and A2 are left out: name the corpus that was evaluat
 class Part:
     """Everything about one corpus and scope, made when a section asks for it."""
 
-    def __init__(self, study: Study):
-        self.study = study
+    def __init__(self, study: Study, traits: Mapping[str, Mapping[str, str]] | None = None):
+        self.study, self.traits = study, traits
 
     @cached_property
     def results(self) -> list[Table]:
@@ -63,7 +64,8 @@ class Part:
         over_steps = [trajectory_table(self.curves, study)] if self.curves else []
         training = [table] if (table := training_table(study)) else []
         controls = [table] if (table := controls_table(study)) else []
-        return [rater_table(study), calibration_table(study), *compared, *controls, *training, *over_steps]
+        further = filter(None, (further_table(study), levels_table(study, self.traits)))
+        return [rater_table(study), calibration_table(study), *further, *compared, *controls, *training, *over_steps]
 
     @cached_property
     def files(self) -> list[Table]:
@@ -83,16 +85,18 @@ class TaskReport:
     Attributes:
         folder: of the results.
         corpus: what was evaluated, where it was named.
+        traits: rater -> trait -> value, where they are known.
     """
 
     gathered: Gathered
     folder: Path
     corpus: Corpus | None = None
+    traits: Mapping[str, Mapping[str, str]] | None = None
 
     @cached_property
     def parts(self) -> list[Part]:
         """One for each corpus and scope."""
-        return [Part(study) for study in self.gathered.studies()]
+        return [Part(study, self.traits) for study in self.gathered.studies()]
 
     @cached_property
     def marginals(self) -> list[Table]:

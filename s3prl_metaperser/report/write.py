@@ -48,6 +48,7 @@ def write_report(
     *,
     corpus: Corpus | None = None,
     protocol: str | None = None,
+    traits: Mapping[str, Mapping[str, str]] | None = None,
     if_changed: bool = False,
 ) -> Written | None:
     """Write tables, figures and the page.
@@ -57,6 +58,7 @@ def write_report(
         out: the report's folder; an earlier report in it is replaced, nothing else is touched.
         corpus: what was evaluated, for Tables A1 and A2; the demo corpus needs not be given.
         protocol: ``paper`` or ``tuned``, where the folder holds both.
+        traits: rater -> trait -> value, for F1 by trait.
         if_changed: write nothing, and return None, where ``out`` holds the report of these results, byte by byte, by
             this code.
 
@@ -65,13 +67,15 @@ def write_report(
     """
     require_matplotlib()
     with held(beside(out), f"The report {out}"):
-        made_from = _made_from(results, corpus, protocol)
+        made_from = _made_from(results, corpus, protocol, traits)
         if if_changed and is_made_from(out, made_from):
             return None
-        return _write(results, out, corpus, protocol, made_from)
+        return _write(results, out, corpus, protocol, traits, made_from)
 
 
-def _made_from(results: Path, corpus: Corpus | None, protocol: str | None) -> str:
+def _made_from(
+    results: Path, corpus: Corpus | None, protocol: str | None, traits: Mapping[str, Mapping[str, str]] | None
+) -> str:
     """A hash of the results' places and contents, the code, and what else decides on a report's content."""
     here, paper = Path(__file__).parent, resources.folder("benchmarks/paper")
     others = [*sorted((here / "templates").iterdir()), *sorted(paper.glob("*.yaml"))]
@@ -80,12 +84,19 @@ def _made_from(results: Path, corpus: Corpus | None, protocol: str | None) -> st
         (name, hashlib.sha256(path.read_bytes()).hexdigest())
         for name, path in [*listed, *((p.name, p) for p in others)]
     ]
-    said = (code_hash(), protocol, None if corpus is None else corpus.fingerprint(), digests)
+    said = (code_hash(), protocol, None if corpus is None else corpus.fingerprint(), digests, traits)
     return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
-def _write(results: Path, out: Path, corpus: Corpus | None, protocol: str | None, made_from: str) -> Written:
-    reports = [TaskReport(each, Path(results), corpus) for each in gather(Path(results), protocol)]
+def _write(
+    results: Path,
+    out: Path,
+    corpus: Corpus | None,
+    protocol: str | None,
+    traits: Mapping[str, Mapping[str, str]] | None,
+    made_from: str,
+) -> Written:
+    reports = [TaskReport(each, Path(results), corpus, traits) for each in gather(Path(results), protocol)]
     titles = [report.gathered.task.title for report in reports]
     facts = [fact for report in reports for fact in provenance.facts(report.gathered)]
     sections = [section for report in reports for section in report.sections()]

@@ -22,6 +22,7 @@ from s3prl_metaperser.protocol.splits import in_role, named
 from s3prl_metaperser.run.controls import controls
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.result_files import result_name, write_result
+from s3prl_metaperser.run.threshold import learned_threshold
 from s3prl_metaperser.run.unadapted import against_unadapted
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.provenance import differences
@@ -45,8 +46,9 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         _refuse_changed_training(opened, checkpoint)
     parameters = state_hash(state)
     system, tuned = _tuned(opened, state)  # before anything of the test rater is read
-    episodes = opened.workspace.episodes(ROLES[split])
     on_device = dataclasses.replace(opened.scope.prepared, values=task.features)
+    threshold = learned_threshold(system, state, opened.workspace, on_device)
+    episodes = opened.workspace.episodes(ROLES[split])
     data = opened.workspace.episode_data(episodes, on_device, ROLES[split])
     for note in shrink_notes(episodes):
         say(note)
@@ -76,6 +78,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         engine=system.engine(state),
         seconds=seconds,
         tuned=tuned,
+        threshold=threshold,
         trajectory=trajectory(system, state, data, evalrc.trajectory, task.label_set),
         controls=controls(system, state, opened.workspace, episodes, data, on_device) if split == "test" else None,
     )

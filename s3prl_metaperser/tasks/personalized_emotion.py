@@ -44,9 +44,9 @@ def _systems(scope: str) -> Registry[Any]:
 
 
 def _metrics(label_set: LabelSet) -> tuple[str, ...]:
-    from s3prl_metaperser.evaluation.metrics import metrics_for
+    from s3prl_metaperser.evaluation.metrics import main_metrics
 
-    return tuple(metric.name for metric in metrics_for(label_set))
+    return tuple(metric.name for metric in main_metrics(label_set))
 
 
 def _configuration(scope: str) -> Path:
