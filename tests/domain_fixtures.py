@@ -71,13 +71,14 @@ def options(scenario: str = "rest:delta", **sections: Mapping[str, object]) -> D
 
 
 def run(
-    corpus: Corpus, file: Path, folder: Path, chosen: DomainOptions, system: str = "Deep-All", **how: object
+    corpus: Corpus, file: Path | None, folder: Path, chosen: DomainOptions, system: str = "Deep-All", **how: object
 ) -> Result:
     """Train and test a cell on the vectors of a file."""
-    past = how.pop("past", None)
+    past, upstream = how.pop("past", None), how.pop("upstream", UpstreamOptions("embeddings", checkpoint=str(file)))
+    assert isinstance(upstream, UpstreamOptions)
     folder.mkdir(parents=True, exist_ok=True)
     cell = CellOptions(
-        UpstreamOptions("embeddings", checkpoint=str(file)),
+        upstream,
         folder,
         chosen,
         system=system,

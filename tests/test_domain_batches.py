@@ -7,12 +7,15 @@ import pytest
 import torch
 
 from s3prl_metaperser.config.domain_options import DomainOptions
+from s3prl_metaperser.config.options import flat
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise import GENERALISERS
 from s3prl_metaperser.generalise.base import Sources
 from s3prl_metaperser.generalise.model import PooledModel
 from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler
 from s3prl_metaperser.seeding import torch_generator
+from s3prl_metaperser.storage.resources import downstream_folder
 
 ROWS = {"small": range(5), "large": range(5, 45), "middle": range(45, 58)}
 OWNER = {row: name for name, rows in ROWS.items() for row in rows}
@@ -115,3 +118,8 @@ def test_majority_says_the_shares_of_the_sources_and_an_average_is_a_row_of_its_
     assert made("Deep-All").general.average == "none"
     with pytest.raises(UserError, match="Deep-All"):
         GENERALISERS.get("Deep-Al")
+
+
+def test_the_configuration_file_has_every_option_with_its_default():
+    file = read_yaml(downstream_folder("domain_generalized_emotion") / "config.yaml")
+    assert dict(flat(file)) == dict(flat(DomainOptions().as_config()))

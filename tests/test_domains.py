@@ -21,6 +21,7 @@ from s3prl_metaperser.protocol.domains import (
     scenarios,
 )
 from s3prl_metaperser.run.opened import Checkpoint
+from s3prl_metaperser.run.settings import UpstreamOptions
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
 
@@ -275,3 +276,36 @@ def test_a_checkpoint_is_evaluated_as_what_it_is(corpus, file, cache):
         run(corpus, file, cache / "other", options(), "Majority", trains=False, past=past)
     with pytest.raises(UserError, match=r"was trained on other data: it was made from different inputs.*scenario"):
         run(corpus, file, cache / "third", options("pair:alpha:delta"), trains=False, past=past)
+
+
+@pytest.mark.parametrize("system", ["DA-MLDG", "DANN", "Deep-All+swad"])
+def test_what_a_system_keeps_from_step_to_step_resumes_with_it(corpus, file, cache, system):
+    often = {"total_steps": 12, "eval_step": 2, "save_step": 4}
+    whole = run(corpus, file, cache / "whole", options(runner=often), system)
+    run(corpus, file, cache / "parts", options(runner={**often, "total_steps": 8}), system)
+    parts = run(corpus, file, cache / "parts", options(runner=often), system)
+    assert parts.hashes.parameters == whole.hashes.parameters
+    assert parts.episodes == whole.episodes
+    assert ("margin" in whole.curves) == (system == "DA-MLDG")
+
+
+def test_resnet18_learns_from_changed_crops_and_is_tested_on_whole_recordings(corpus, cache):
+    chosen = options(
+        runner={"total_steps": 4, "save_step": 2, "log_step": 2},
+        modelrc={"network": "resnet18", "channels": 2},
+        augmentrc={"crop_seconds": 0.2},
+    )
+    logmel = UpstreamOptions("logmel")
+    whole = run(corpus, None, cache / "whole", chosen, "MLDG", upstream=logmel)
+    half = dataclasses.replace(chosen, runner=dataclasses.replace(chosen.runner, total_steps=2))
+    run(corpus, None, cache / "parts", half, "MLDG", upstream=logmel)
+    parts = run(corpus, None, cache / "parts", chosen, "MLDG", upstream=logmel)
+    assert parts.hashes.parameters == whole.hashes.parameters
+    content = read_checkpoint(cache / "whole" / "dev-best.ckpt")["Downstream"]
+    assert content["bn1.running_mean"].abs().sum() > 0
+    for wrong, message in (
+        ({"modelrc": {"network": "resnet18"}}, "takes frames, and -u embeddings has vectors"),
+        ({"augmentrc": {"shift": 0.2}}, "augmentrc changes recordings for modelrc.network: resnet18"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(corpus, cache / "any.npz", cache / "wrong", options(**wrong))

@@ -70,7 +70,24 @@ class DomainModelOptions(ModelOptions):
     statistics: Statistics = "source"
     clamp: NotNegative = 10.0
     weights: str | None = None
+    channels: Positive = 64
+    bn_momentum: Share = 0.01
+    frozen_norm: bool = False
     standardize: Literal["auto", True, False] = left_out("auto")
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """``augmentrc``: how recordings are changed in training, where a network sees frames."""
+
+    crop_seconds: Annotated[float, at_least(0.1)] = 2.0
+    probability: Share = 0.5
+    stretch: tuple[Annotated[float, at_least(0.5)], Annotated[float, at_least(0.5)]] = (0.8, 1.25)
+    shift: Fraction = 0.1
+
+    def __post_init__(self) -> None:
+        if self.stretch[0] > self.stretch[1]:
+            raise ValueError(f"stretch: the slowest rate comes first, got {list(self.stretch)}.")
 
 
 @dataclass(frozen=True)
@@ -155,6 +172,7 @@ class DomainExpert(ExpertOptions):
 
     datarc: DomainData = field(default_factory=DomainData)
     modelrc: DomainModelOptions = field(default_factory=DomainModelOptions)
+    augmentrc: AugmentOptions = field(default_factory=AugmentOptions)
     generalrc: GeneralOptions = field(default_factory=GeneralOptions)
     evalrc: DomainEvaluation = field(default_factory=DomainEvaluation)
     initrc: InitialisationOptions = left_out(InitialisationOptions())

@@ -26,6 +26,7 @@ TRAINING = (
     *("optimizer", "runner.total_steps", "runner.epochs", "runner.gradient_clipping", "runner.eval_step"),
     *(f"{EXPERT}.generalrc.{name}" for name in ("loss_mean", "class_weights", "average", "ema_decay", "selection")),
     *(f"{EXPERT}.generalrc.{name}" for name in ("rate_factor", "seed_set")),
+    f"{EXPERT}.augmentrc",
 )
 _OPTION = f"{EXPERT}.generalrc"
 #: Averages of the weights of many steps, around any system that learns: ``Deep-All+swad``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +13,19 @@ from torch import nn
 
 from s3prl_metaperser.config.domain_options import TRANSDUCTIVE, DomainData, DomainOptions
 from s3prl_metaperser.config.options import DataOptions
+from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.corpora.base import Corpus, label_hashes
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise import GENERALISERS
+from s3prl_metaperser.generalise.augment import Augmentation
 from s3prl_metaperser.generalise.base import Generaliser, Sources
 from s3prl_metaperser.generalise.model import DomainModel, FineTuned, PooledModel
+from s3prl_metaperser.generalise.resnet18 import ResNet18
 from s3prl_metaperser.generalise.standardising import LARGE, Standardized, refuse_few_emotions, standardized
-from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler, Inputs
+from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler
 from s3prl_metaperser.protocol.domains import DomainSplit, make_domain_split, refuse_domain_leaks
 from s3prl_metaperser.protocol.splits import Split
+from s3prl_metaperser.run.domain_examples import Examples, FrameExamples, PooledExamples, WaveExamples
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.run.scopes import identify, shape_of
 from s3prl_metaperser.run.settings import CellOptions
@@ -29,50 +33,8 @@ from s3prl_metaperser.run.workspace import Workspace, check_layer, say
 from s3prl_metaperser.seeding import seed_from, torch_generator
 from s3prl_metaperser.storage.provenance import digest
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.inputs import Waveforms
-
-#: Utterances of pooled features that are predicted at once.
-AT_ONCE = 512
-
-
-class Examples(Protocol):
-    """The corpus's utterances as a network takes them."""
-
-    def batch(self, rows: np.ndarray, step: int) -> Inputs:
-        """Those that an outer step learns from."""
-        ...
-
-    def whole(self, rows: np.ndarray) -> Iterator[Inputs]:
-        """Those that are tested, whole, in parts of any size."""
-        ...
-
-
-class PooledExamples:
-    """Stored means or vectors, standardised: float32 [N, L, D]."""
-
-    def __init__(self, values: torch.Tensor):
-        self.values = values
-
-    def batch(self, rows: np.ndarray, step: int) -> Inputs:
-        return self.values[torch.from_numpy(rows).to(self.values.device)]
-
-    def whole(self, rows: np.ndarray) -> Iterator[Inputs]:
-        for start in range(0, len(rows), AT_ONCE):
-            yield self.batch(rows[start : start + AT_ONCE], 0)
-
-
-class WaveExamples:
-    """Waveforms, for an upstream that is fine-tuned."""
-
-    def __init__(self, waves: Waveforms):
-        self.waves = waves
-
-    def batch(self, rows: np.ndarray, step: int) -> Inputs:
-        return self.waves[rows]
-
-    def whole(self, rows: np.ndarray) -> Iterator[Inputs]:
-        for row in rows:
-            yield self.waves[[row]]
 
 
 class OpenDomains:
@@ -201,14 +163,29 @@ class OpenDomains:
 
     def _refuse_what_does_not_fit(self) -> None:
         network, finetuned = self.expert.modelrc.network, self.cell.upstream.finetuned
-        if finetuned and self.expert.modelrc.statistics != DomainOptions().downstream_expert.modelrc.statistics:
-            raise UserError("modelrc.statistics are those of a frozen upstream's features. Remove -f, or leave it out.")
-        if network == "resnet18" and finetuned:
-            raise UserError("modelrc.network: resnet18 has its own front end. Remove -f, or use -u logmel.")
+        given, default = self.expert, DomainOptions().downstream_expert
+        frames = network == "resnet18"
+        if (finetuned or frames) and given.modelrc.statistics != default.modelrc.statistics:
+            raise UserError("modelrc.statistics are those of stored features: leave it out with -f and with resnet18.")
+        if frames and finetuned:
+            raise UserError("modelrc.network: resnet18 takes frames of a frozen upstream. Remove -f, or the option.")
+        if frames and self.cell.upstream.name in GIVEN:
+            raise UserError(
+                f"modelrc.network: resnet18 takes frames, and -u {self.cell.upstream.name} has vectors. Use -u logmel, "
+                "or set it to pooled or mlp."
+            )
+        if not frames and given.augmentrc != default.augmentrc:
+            raise UserError(
+                "augmentrc changes recordings for modelrc.network: resnet18. Leave it out with another one."
+            )
+        if not frames and given.modelrc.weights is not None:
+            raise UserError("modelrc.weights are those of modelrc.network: resnet18. Leave it out with another one.")
 
     def _prepared(self) -> tuple[Examples, DomainModel]:
         if self.cell.upstream.finetuned:
             return self._finetuned()
+        if self.expert.modelrc.network == "resnet18":
+            return self._on_frames()
         features = self.workspace.features(self.identity, self._build)
         self.rows, values, layer = features.rows, features.values, self.cell.upstream.layer
         check_layer(layer, values.shape[1])
@@ -270,6 +247,26 @@ class OpenDomains:
         model = FineTunedModel(upstream, head, tunerc, self.identity.selection, given.layer, self.identity.normalize)
         return WaveExamples(waves), FineTuned(model)
 
+    def _on_frames(self) -> tuple[Examples, DomainModel]:
+        model, given, device, augment = self.expert.modelrc, self.cell.upstream, self.cell.device, self.expert.augmentrc
+        utterances, upstream = self.workspace.utterances, self._build()
+        self.rows = {u.id: row for row, u in enumerate(utterances)}
+        layers, _ = shape_of(upstream, self.identity.selection, device)
+        check_layer(given.layer, layers)
+        how = Augmentation(round(augment.crop_seconds * RATE), augment.stretch, augment.shift, augment.probability)
+        examples = FrameExamples(
+            utterances, upstream, self.identity.selection, given.layer, how, self.seed("augmentation"), device
+        )
+        network = ResNet18(
+            layers if given.layer is None else 1,
+            len(self.corpus.classes),
+            torch_generator("resnet18", self.seed("weights")),
+            channels=model.channels,
+            bn_momentum=model.bn_momentum,
+            frozen_norm=model.frozen_norm,
+        )
+        return examples, network.to(device)
+
     # -- records -------------------------------------------------------------------------------------------------------
 
     @functools.cached_property
@@ -290,7 +287,7 @@ class OpenDomains:
     @property
     def transductive(self) -> bool:
         """Whether the target's recordings are seen before it is tested."""
-        return not self.cell.upstream.finetuned and self.expert.modelrc.statistics in TRANSDUCTIVE
+        return self.expert.modelrc.statistics in TRANSDUCTIVE
 
     @functools.cached_property
     def experiment(self) -> Experiment:

@@ -130,7 +130,7 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
 
 def scenario_of(opened: OpenDomains) -> str:
     """The scenario as tables tell it apart: with how features are standardised, where that is not by the sources."""
-    statistics = "source" if opened.cell.upstream.finetuned else opened.expert.modelrc.statistics
+    statistics = opened.expert.modelrc.statistics
     if statistics == "source":
         return opened.split.scenario
     how = "not standardised" if statistics == "none" else f"z by {statistics}, transductive"
