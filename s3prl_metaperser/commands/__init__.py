@@ -7,6 +7,7 @@ Slow imports happen inside ``run``, so that help is instant.
 from s3prl_metaperser.commands import (
     adapt,
     card,
+    demo_corpora,
     demo_corpus,
     doctor,
     export,
@@ -27,6 +28,7 @@ COMMANDS = (
     validate,
     card,
     demo_corpus,
+    demo_corpora,
     plan,
     run,
     status,

@@ -34,6 +34,7 @@ def render_speakers(
     *,
     workers: int,
     done: Callable[[int], object],
+    finished: Callable[[int], object] = lambda _: None,
 ) -> dict[str, int]:
     """Render every plan in its own process, ``workers`` at a time; none survives this call.
 
@@ -42,6 +43,7 @@ def render_speakers(
         folder: where the corpus is being written.
         workers: how many processes at once.
         done: called with 1 after each file.
+        finished: called with a plan's number after its last file, in any thread.
 
     Returns:
         Path of each WAV file (as in its delivery) -> number of samples.
@@ -52,7 +54,7 @@ def render_speakers(
     stopped = threading.Event()
     samples: dict[str, int] = {}
 
-    def render(plan: Sequence[Delivery]) -> None:
+    def render(number: int, plan: Sequence[Delivery]) -> None:
         with lock:
             if stopped.is_set():
                 return
@@ -86,12 +88,14 @@ def render_speakers(
                 running.discard(process)
         if (process.returncode or written < len(plan)) and not stopped.is_set():
             why = error.splitlines()[-1] if error else f"exit status {process.returncode}"
-            if number := reported(why):
-                raise OSError(number, os.strerror(number), str(folder))
+            if code := reported(why):
+                raise OSError(code, os.strerror(code), str(folder))
             raise UserError(f"Praat's synthesiser stopped after {written} of {len(plan)} files of one speaker: {why}")
+        if not stopped.is_set():
+            finished(number)
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(render, plan) for plan in plans if plan]
+        futures = [pool.submit(render, number, plan) for number, plan in enumerate(plans) if plan]
         try:
             for future in futures:
                 future.result()

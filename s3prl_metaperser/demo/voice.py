@@ -25,7 +25,7 @@ MARGIN = 0.06  # s of room noise that stay before and after the speech
 ROOM_NOISE = -62.0  # dB re full scale
 
 # Praat's name of the voice and the factor that brings its pitch to a usual one, in the order of SPEAKERS
-_VOICES = (
+VOICES = (
     ("Female1", 1.10),
     ("Male1", 1.25),
     ("Female2", 0.95),
@@ -55,6 +55,7 @@ class Delivery:
         smile: gain around 2.4 kHz, dB.
         chest: gain around 250 Hz, dB.
         noise_seed: of the room noise.
+        language: Praat's name of it.
     """
 
     path: str
@@ -68,6 +69,7 @@ class Delivery:
     smile: float
     chest: float
     noise_seed: int
+    language: str = LANGUAGE
 
 
 def deliver(turn: Turn, path: str, *, seed: int) -> Delivery:
@@ -77,7 +79,7 @@ def deliver(turn: Turn, path: str, *, seed: int) -> Delivery:
     dominance adds level and chest. Each cue has noise of its own.
     """
     arousal, valence, dominance = (x - 3.0 for x in turn.avd)
-    voice, base = _VOICES[SPEAKERS.index(turn.speaker)]
+    voice, base = VOICES[SPEAKERS.index(turn.speaker)]
     # Habits of the speaker are few and lasting; noise is fresh in every utterance.
     habit = generator(seed, "speaker", turn.speaker).standard_normal(6)
     noise = generator(seed, "delivery", turn.utterance).standard_normal(7)
@@ -125,7 +127,7 @@ def speak(delivery: Delivery) -> np.ndarray:
     """The sentence from Praat's synthesiser, float [T] at 16 kHz."""
     from parselmouth.praat import call
 
-    synthesizer = call("Create SpeechSynthesizer...", LANGUAGE, delivery.voice)
+    synthesizer = call("Create SpeechSynthesizer...", delivery.language, delivery.voice)
     call(
         synthesizer,
         "Speech output settings...",
@@ -141,13 +143,13 @@ def speak(delivery: Delivery) -> np.ndarray:
     return np.asarray(sound.values[0], dtype=np.float64)
 
 
-def write_wav(path: Path, samples: np.ndarray) -> None:
-    """Write int16 samples [T] as a 16 kHz mono WAV file without any metadata."""
+def write_wav(path: Path, samples: np.ndarray, rate: int = SAMPLE_RATE) -> None:
+    """Write int16 samples, [T] or [T, channels], as a WAV file without any metadata."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as raw, wave.open(raw, "wb") as file:  # wave itself fails twice where it cannot open
-        file.setnchannels(1)
+        file.setnchannels(1 if samples.ndim == 1 else samples.shape[1])
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_RATE)
+        file.setframerate(rate)
         file.writeframes(samples.tobytes())
 
 

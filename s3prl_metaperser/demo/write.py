@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +13,15 @@ from s3prl_metaperser.demo import ceilings, crowd
 from s3prl_metaperser.demo.crowd_card import card as crowd_card
 from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
 from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, intended_prior, rater_models
-from s3prl_metaperser.demo.rendering import render_speakers, require_parselmouth
+from s3prl_metaperser.demo.rendering import render_speakers
 from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.demo.whole import check_numbers, made_whole, versions, write_card
+from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.storage.csv_text import csv_text
-from s3prl_metaperser.storage.disk import new_folder, writing
-from s3prl_metaperser.storage.json_files import read_json
-from s3prl_metaperser.storage.locks import PATIENCE, beside, held
 
 #: Changes with anything that changes what the same seed gives.
 RECIPE_VERSION = 1
-CARD = "demo.json"
 FEWEST, MOST = 10, 10_000
 
 
@@ -62,56 +56,19 @@ def write_demo_corpus(
     Raises:
         UserError: a wrong argument, another corpus in ``folder``, or no praat-parselmouth.
     """
-    given = folder = Path(folder)
     settings = _settings(seed, utterances, raters)
-    if _already_there(folder, settings):
-        return given
-    require_parselmouth()
-    folder = folder.resolve()
-    with writing(folder), held(beside(folder), f"demo corpus {given}", wait=PATIENCE):
-        if _already_there(folder, settings):  # made by another process meanwhile
-            return given
-        with new_folder(folder) as partial:
-            _write(partial, settings, progress=progress, workers=max(1, int(workers)))
-            os.replace(partial, folder)
-    return given
+
+    def write(partial: Path) -> None:
+        _write(partial, settings, progress=progress, workers=max(1, int(workers)))
+
+    return made_whole(Path(folder), settings, write)
 
 
 def _settings(seed: int, utterances: int, raters: str) -> dict:
     if not isinstance(raters, str) or raters not in (known := {**VARIANTS, **crowd.POPULATIONS}):
         raise unknown_name("raters variant", raters, known)
-    for name, value, low, high in (("seed", seed, 0, 2**63 - 1), ("utterances", utterances, FEWEST, MOST)):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"Bad {name} {value!r} for the demo corpus: expected a whole number from {low} to {high}.")
+    check_numbers(seed, utterances, FEWEST, MOST)
     return {"recipe": RECIPE_VERSION, "seed": seed, "utterances": utterances, "raters": raters}
-
-
-def _already_there(folder: Path, settings: dict) -> bool:
-    """Whether ``folder`` holds this very corpus; a ``UserError`` where it holds anything else."""
-    if not folder.exists() and not folder.is_symlink():
-        return False
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder. Choose another location for the demo corpus.")
-    if not any(folder.iterdir()):
-        return False
-    try:
-        found = read_json(folder / CARD)["settings"]
-        found = dict(found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{folder} is not empty and contains no demo corpus ({CARD} is missing or unreadable). "
-            "Choose a new or empty folder."
-        ) from error
-    if found != settings:
-        differs = ", ".join(
-            f"{key}: stored {found.get(key)!r}, requested {value!r}"
-            for key, value in settings.items()
-            if found.get(key) != value
-        )
-        raise UserError(
-            f"{folder} contains a demo corpus with other settings ({differs}). Choose another folder or delete it."
-        )
-    return True
 
 
 def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
@@ -134,7 +91,7 @@ def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> Non
         ):
             (session / kind).mkdir(parents=True, exist_ok=True)
             (session / kind / f"{dialog}.txt").write_text(text, encoding="utf-8", newline="\n")
-    _write_card(folder, _card(settings, prior, turns, models, ratings, seconds))
+    write_card(folder, _card(settings, prior, turns, models, ratings, seconds))
 
 
 def _write_crowd(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
@@ -150,8 +107,8 @@ def _write_crowd(folder: Path, settings: dict, *, progress: bool, workers: int) 
     _write_csv(folder / "files.csv", [("file", "speaker", "session"), *spoken])
     labels = f"name: {crowd.LABEL_SET.name}\nkind: {crowd.LABEL_SET.kind}\nclasses: [{', '.join(crowd.CLASSES)}]\n"
     (folder / "labels.yaml").write_text(labels, encoding="utf-8", newline="\n")
-    known = {"settings": settings, "minutes": round(sum(seconds.values()) / 60, 2), "versions": _versions()}
-    _write_card(folder, {**known, **crowd_card(variant, raters, turns, answers)})
+    known = {"settings": settings, "minutes": round(sum(seconds.values()) / 60, 2), "versions": versions()}
+    write_card(folder, {**known, **crowd_card(variant, raters, turns, answers)})
 
 
 def _write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
@@ -171,11 +128,6 @@ def _rendered(
     with tqdm(total=len(turns), desc="demo corpus", unit="utterance", disable=not progress) as bar:
         samples = render_speakers(plans, folder, workers=workers, done=bar.update)
     return {t.utterance: samples[paths[t.utterance]] / SAMPLE_RATE for t in turns}
-
-
-def _write_card(folder: Path, card: dict) -> None:
-    text = json.dumps(card, indent=1, allow_nan=False) + "\n"
-    (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _card(
@@ -205,20 +157,9 @@ def _card(
         "classes": list(CLASSES),
         "prior": {name: round(float(p), 6) for name, p in zip(CLASSES, prior, strict=True)},
         "minutes": round(sum(seconds.values()) / 60, 2),
-        "versions": _versions(),
+        "versions": versions(),
         "ceilings": ceilings.ceilings(models, turns, ratings, seed=settings["seed"]),
         "permuted": [model.id for model in models if model.permutation is not None],
         "raters": per_rater,
         "intended": {turn.utterance: CLASSES[turn.intended] for turn in turns},
     }
-
-
-def _versions() -> dict[str, str]:
-    return {name: _version(name) for name in ("praat-parselmouth", "numpy")}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"
