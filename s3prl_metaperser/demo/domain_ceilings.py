@@ -15,8 +15,8 @@ from s3prl_metaperser.demo.script import SPREAD
 NOTE = (
     "Scores from 0 to 1 on the five emotions of the utterances of this demo. The classifier is given the seven drawn "
     "cues of each utterance (not the sound) and knows how they are drawn (Bayes' rule, the speaker's habit unknown): "
-    "accuracy and uar are a ceiling for who has to hear them from speakers not heard before. transfer: the rule of "
-    "the first corpus, on the utterances of the second."
+    "the share correct and uar are a ceiling for who has to hear them from speakers not heard before. transfer: the "
+    "rule of the first corpus, on the utterances of the second."
 )
 
 
@@ -35,7 +35,7 @@ def posteriors(domain: Domain, cues: np.ndarray) -> np.ndarray:
 
 
 def ceilings(planned: Mapping[Domain, Sequence[Spoken]]) -> dict:
-    """``note``, ``home`` (corpus -> accuracy and uar) and ``transfer`` (corpus -> corpus -> accuracy)."""
+    """``note``, ``home`` (corpus -> share correct and uar) and ``transfer`` (corpus -> corpus -> share correct)."""
     drawn = {}
     for domain, spoken in planned.items():
         five = [each for each in spoken if each.emotion in COMMON]
@@ -49,6 +49,6 @@ def ceilings(planned: Mapping[Domain, Sequence[Spoken]]) -> dict:
             scores[name] = round(float(right.mean()), 4)
             if name == domain.name:
                 uar = np.mean([right[labels == label].mean() for label in np.unique(labels)])
-                home[name] = {"accuracy": scores[name], "uar": round(float(uar), 4)}
+                home[name] = {"correct": scores[name], "uar": round(float(uar), 4)}
         transfer[domain.name] = scores
     return {"note": NOTE, "home": home, "transfer": transfer}

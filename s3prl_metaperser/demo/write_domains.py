@@ -91,7 +91,7 @@ def write_demo_corpora(
 
 def home(cache: Path, variant: str, *, seed: int = 0, utterances: int = 150) -> Path:
     """Where demo corpora are that are made on first use."""
-    return cache / "demo" / f"corpora-{variant}-{utterances}-seed{seed}"
+    return cache / "demo_domains" / f"{variant}-{utterances}-seed{seed}"
 
 
 def roots(folder: Path) -> dict[str, Path]:
