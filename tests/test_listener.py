@@ -494,12 +494,13 @@ def write_ratings(path, clips, header="file,label", more=()):
 
 def test_adapt_writes_a_listener_that_predicts_as_python_does(random_folder, clips, tmp_path, capsys):
     ratings = write_ratings(tmp_path / "mine.csv", clips)
-    command = ["adapt", str(random_folder), "--ratings", ratings, "--root", str(clips[0].parent)]
+    system = read_folder(random_folder).card.system
+    command = ["adapt", str(random_folder), "--ratings", ratings, "--root", str(clips[0].parent), "--system", system]
     assert main([*command, "--out", str(tmp_path / "listener")]) == 0
     said = capsys.readouterr()
     assert "cross-validation on the 8 clips" in said.out
     assert "macro-F1" in said.out
-    assert "adapted to listener, K=8" in said.out
+    assert f"{system} for listener, K=8" in said.out
     made = PersonalizedEmotionRecognizer.load(tmp_path / "listener")
     wanted = PersonalizedEmotionRecognizer.load(random_folder).adapt(clips, LABELS).predict_proba(clips)
     np.testing.assert_array_equal(made.predict_proba(clips), wanted)
@@ -508,6 +509,46 @@ def test_adapt_writes_a_listener_that_predicts_as_python_does(random_folder, cli
     assert {"loss", *(metric.name for metric in main_metrics(made.label_set))} <= set(made.listener["fit"]["adapted"])
     assert main(["adapt", str(tmp_path / "listener"), *command[2:], "--out", str(tmp_path / "again")]) == 2
     assert "already adapted" in capsys.readouterr().err
+
+
+def test_adapt_chooses_by_cross_validation_and_says_what_and_why(random_folder, clips, tmp_path, capsys):
+    """A listener who always hears what the model thinks least of, and one whom the model hears right."""
+    recognizer = PersonalizedEmotionRecognizer.load(random_folder)
+    known = recognizer.predict_proba(clips)
+    system, classes = recognizer.model.card.system, recognizer.classes
+    for name, heard in (("odd", known.mean(0).argmin() + 0 * known.argmax(1)), ("alike", known.argmax(1))):
+        lines = [f"{clip.name},{classes[place]}" for clip, place in zip(clips, heard, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["file,label", *lines]) + "\n")
+        command = [
+            "adapt",
+            str(random_folder),
+            "--root",
+            str(clips[0].parent),
+            "--ratings",
+            str(tmp_path / f"{name}.csv"),
+        ]
+        assert main([*command, "--out", str(tmp_path / name)]) == 0
+        said = capsys.readouterr().out
+        made = PersonalizedEmotionRecognizer.load(tmp_path / name)
+        trials, chosen = made.listener["choice"]["trials"], made.listener["choice"]["chosen"]
+        assert list(trials) == ["zero-shot", "zero-shot+bias", "zero-shot+map", system]
+        assert f"{chosen} for listener, K=8" in said
+        assert "Choosing costs at most" in said
+        items, labels = recognizer.items(clips), ListenerLabels.read([classes[i] for i in heard], recognizer.label_set)
+        for way, trial in list(trials.items())[1:]:
+            fit = leave_out(recognizer.model, items, labels, system=recognizer.model.way(way))
+            assert trial["loss"] == pytest.approx(fit.adapted["loss"], rel=1e-6)
+            assert trials["zero-shot"]["loss"] == pytest.approx(fit.unadapted["loss"], rel=1e-6)
+        wanted = recognizer.adapt(clips, [classes[i] for i in heard], system=chosen).predict_proba(clips)
+        np.testing.assert_array_equal(made.predict_proba(clips), wanted)
+        assert (chosen == "zero-shot") == np.array_equal(made.predict_proba(clips), known)
+        assert (chosen == "zero-shot") == (min(trials, key=lambda way: trials[way]["loss"]) == "zero-shot")
+    assert main([*command, "--out", str(tmp_path / "none"), "--system", "zero-shot+bais"]) == 2
+    assert "Did you mean 'zero-shot+bias'?" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "map"), "--system", "zero-shot+map"]) == 0
+    mapped = PersonalizedEmotionRecognizer.load(tmp_path / "map")
+    assert mapped.card["system"] == f"{system}+map"
+    assert not np.array_equal(mapped.predict_proba(clips), known)
 
 
 def test_adapt_warns_in_words_of_few_clips_and_classes_never_ticked(random_folder, clips, tmp_path, capsys):

@@ -73,7 +73,8 @@ def test_a_listener_adapts_and_predicts_in_the_models_own_labels(models, corpora
     lines = [f"{clip.name},{label}" for clip, label in zip(clips, GIVEN[kind], strict=True)]
     (tmp_path / "mine.csv").write_text("\n".join(["file,label", *lines]) + "\n")
     command = ["adapt", str(models[kind]), "--ratings", str(tmp_path / "mine.csv"), "--root", str(clips[0].parent)]
-    assert main([*command, "--out", str(tmp_path / "listener")]) == 0
+    system = read_card(models[kind]).system
+    assert main([*command, "--out", str(tmp_path / "listener"), "--system", system]) == 0
     assert "cross-validation on the 8 clips (one at a time)" in capsys.readouterr().out
     model, mine = (PersonalizedEmotionRecognizer.load(p) for p in (models[kind], tmp_path / "listener"))
     wanted = model.adapt(clips, GIVEN[kind]).predict_proba(clips)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from s3prl_metaperser.listener.ratings import LabelledClips
 
 _RATINGS = "a table with columns file,rater,label or file,label; or what an annotation tool exports (also a folder)"
-_FOLDS = "cross-validation folds; 0 disables [leave-one-out; 4 for fine-tuned models]"
+_FOLDS = "cross-validation folds; 0 disables [8; 4 for fine-tuned models]"
+_SYSTEM = "the way to adapt: zero-shot, zero-shot+bias, ..., or the model's own system [chosen by cross-validation]"
 
 
 def add(commands) -> None:
@@ -38,6 +39,7 @@ def add(commands) -> None:
     add_option(parser)
     parser.add_argument("--all-one", action="store_true", help="all labels are one listener's, whatever the columns")
     parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
+    parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
     parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")
     parser.set_defaults(run=run)
 
@@ -72,10 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> int:
     from s3prl_metaperser.errors import printable
+    from s3prl_metaperser.listener.choosing import choose_way
     from s3prl_metaperser.listener.leave_out import leave_out
     from s3prl_metaperser.listener.shell import load
 
     recognizer = load(arguments, adapted=False)
+    model = recognizer.model
+    if arguments.system is not None:
+        model.way(arguments.system)  # an unknown one is an error before work is spent
     for reason, count in sorted(given.dropped.items()):
         print(f"left out: {count} x {reason}", file=sys.stderr)
     for problem in given.problems:
@@ -84,13 +90,26 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
     for clip, other in copies:
         print(printable(f"same content: {clip} and {other}"), file=sys.stderr)
     items = recognizer.items(given.clips, progress="features")
-    fit = leave_out(recognizer.model, items, given.labels, arguments.folds, progress=True)
-    adapted = recognizer.adapt_items(items, given.labels, seed=arguments.seed)
-    card = recognizer.model.card
-    warned = [*given.labels.warnings(card.adaptation.shots, len(copies)), *(fit.warning() if fit else [])]
-    adapted.save(out, rater=given.rater, warnings=warned, fit=fit.as_json() if fit else None)
-    print(f"{out}: {card.system} adapted to {given.rater}, K={len(items)} clips")
-    print(fit.table() if fit else "cross-validation: skipped")
+    chosen = None
+    if arguments.system is None and arguments.folds != 0:
+        chosen = choose_way(model, items, given.labels, arguments.folds, progress=True)
+        way = chosen.choice.chosen if chosen else next(iter(model.ways))
+        fit = chosen.fit if chosen and chosen.adapts else None
+    else:
+        way = arguments.system or list(model.ways)[-1]
+        fit = leave_out(model, items, given.labels, arguments.folds, progress=True, system=model.way(way))
+    adapted = recognizer.adapt_items(items, given.labels, seed=arguments.seed, system=way)
+    warned = [
+        *given.labels.warnings(model.card.adaptation.shots, len(copies)),
+        *(fit.warning() if fit and not chosen else []),
+    ]
+    said = {"fit": fit.as_json() if fit else None, "choice": chosen.choice.as_json() if chosen else None}
+    adapted.save(out, rater=given.rater, warnings=warned, **said)
+    print(f"{out}: {way} for {given.rater}, K={len(items)} clips")
+    if chosen:
+        print(chosen.table())
+    if fit or not chosen:
+        print(fit.table() if fit else "cross-validation: skipped")
     for warning in warned:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"next: {metaperser('predict', out, *weights(arguments))} FILES...")

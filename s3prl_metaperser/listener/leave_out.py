@@ -20,8 +20,9 @@ from s3prl_metaperser.evaluation.metrics import episode_scores, main_metrics
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_intervals
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.model import LoadedModel
-from s3prl_metaperser.protocol.loss import class_balanced_loss
-from s3prl_metaperser.seeding import numpy_generator
+from s3prl_metaperser.methods.base import System
+from s3prl_metaperser.methods.choice import parts_of_samples, sample_losses
+from s3prl_metaperser.methods.outputs import PARTS
 
 #: With fewer clips an interval would be almost as wide as all that is possible, or falsely narrow where they agree.
 FEWEST_CLIPS = 8
@@ -48,6 +49,8 @@ class Fit:
         unadapted: the same of the model's initialisation.
         difference: adapted - unadapted with its 95 % interval over clips like these; of each metric.
         probabilities: of each clip by the model adapted without it, float32 [K, C].
+        losses: the class-balanced loss of each clip by the model adapted without it, [K].
+        losses_unadapted: the same of the model's initialisation.
     """
 
     clips: int
@@ -57,6 +60,8 @@ class Fit:
     unadapted: dict[str, float]
     difference: dict[str, Interval]
     probabilities: np.ndarray
+    losses: np.ndarray
+    losses_unadapted: np.ndarray
 
     def as_json(self) -> dict[str, Any]:
         """For a card: the figures."""
@@ -107,10 +112,8 @@ class Fit:
 
 
 def default_folds(clips: int, finetuned: bool) -> int:
-    """One clip at a time where adaptation is quick; with a fine-tuned upstream four folds. 0 where nothing is left."""
-    if clips < 2:
-        return 0
-    return min(clips, 4) if finetuned else (clips if clips <= 64 else 16)
+    """Eight; with a fine-tuned upstream, where adaptation takes long, four. 0 where nothing is left."""
+    return min(clips, PARTS["finetuned" if finetuned else "frozen"]) if clips > 1 else 0
 
 
 def leave_out(
@@ -119,6 +122,7 @@ def leave_out(
     labels: ListenerLabels,
     folds: int | None = None,
     progress: bool = False,
+    system: System | None = None,
 ) -> Fit | None:
     """Measure the fit; None where there is nothing to leave out.
 
@@ -128,40 +132,40 @@ def leave_out(
         labels: the answer to each.
         folds: from 2 to K; 0 for none; by default :func:`default_folds`.
         progress: show a bar.
+        system: one of the model's ways to adapt; by default its own.
     """
     folds = default_folds(len(items), model.finetuned) if folds is None else min(folds, len(items))
     if folds < 2:
         return None
-    order = numpy_generator("leave out", len(items), folds).permutation(len(items))
-    parts = [np.sort(order[start::folds]) for start in range(folds)]
+    parts = parts_of_samples(len(items), folds)
     targets, found = model.targets(labels), np.empty((len(items), len(model.classes)), dtype=np.float32)
     with tqdm(total=folds, desc="cross-validation", disable=not progress, unit="fold", dynamic_ncols=True) as bar:
         for size in sorted({len(part) for part in parts}):  # what is adapted at once has one K
             alike = [part for part in parts if len(part) == size]
             for group in [alike] if not model.finetuned else [[part] for part in alike]:
                 kept = [np.setdiff1d(np.arange(len(items)), part) for part in group]
-                adapted = model.adapt([([items[i] for i in rest], targets[rest]) for rest in kept])
+                adapted = model.adapt([([items[i] for i in rest], targets[rest]) for rest in kept], system=system)
                 for part, predictor in zip(group, adapted, strict=True):
-                    found[part] = model.predict(predictor, [items[i] for i in part])
+                    found[part] = model.predict(predictor, [items[i] for i in part], system)
                 bar.update(len(group))
     before = model.predict(model.predictor, items)
     smoothing, names = model.card.adaptation.smoothing, [str(index) for index in range(len(items))]
     after, base = (Scored(names, p, labels.counts, model.label_set, smoothing) for p in (found, before))
+    weights, wanted = model.system.class_weights.detach().cpu().double().numpy(), targets.cpu().numpy()
+    losses = [sample_losses(each, wanted, weights) for each in (found, before)]
     return Fit(
         clips=len(items),
         folds=folds,
         label_set=model.label_set,
-        adapted=_scores(model, after, targets),
-        unadapted=_scores(model, base, targets),
+        adapted=_scores(after, losses[0]),
+        unadapted=_scores(base, losses[1]),
         difference=paired_intervals({"": [after]}, {"": [base]}),
         probabilities=found,
+        losses=losses[0],
+        losses_unadapted=losses[1],
     )
 
 
-def _scores(model: LoadedModel, scored: Scored, targets: torch.Tensor) -> dict[str, float]:
-    weights = model.system.class_weights.detach().cpu().double().numpy()
-    found = scored.probabilities
-    return {
-        **episode_scores(found, scored.counts, scored.label_set, scored.smoothing),
-        "loss": class_balanced_loss(found, targets.cpu().numpy(), weights),
-    }
+def _scores(scored: Scored, losses: np.ndarray) -> dict[str, float]:
+    scores = episode_scores(scored.probabilities, scored.counts, scored.label_set, scored.smoothing)
+    return {**scores, "loss": float(losses.mean())}

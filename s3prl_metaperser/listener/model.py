@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from s3prl_metaperser.corpora.label_set import Answer
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.listener.card import Card
 from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder
 from s3prl_metaperser.listener.labels import ListenerLabels, decided
 from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods import systems
-from s3prl_metaperser.methods.base import ModelState, Predictor, Support, TrainingTask, new_head
+from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask, new_head
+from s3prl_metaperser.methods.chosen import Chosen, ways
 from s3prl_metaperser.methods.similarity import CENTRES
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.storage.hashing import tensor_hash
@@ -90,22 +92,42 @@ class LoadedModel:
         """The answer that each row of probabilities [N, C] stands for, see :func:`.labels.decided`."""
         return decided(self.label_set, probabilities, self.card.adaptation.smoothing)
 
-    def adapt(self, supports: Sequence[tuple[Sequence[Tensor], Tensor]], seed: int = 0) -> list[Predictor]:
+    @functools.cached_property
+    def ways(self) -> dict[str, System]:
+        """The ways to adapt to a listener, by name: zero-shot first, the model's own system last."""
+        own = self.system.base if isinstance(self.system, Chosen) else self.system
+        return ways(own, self.label_set.kind)
+
+    def way(self, name: str) -> System:
+        """The way to adapt of this name.
+
+        Raises:
+            UserError: there is none; the message has all.
+        """
+        if name not in self.ways:
+            raise unknown_name("way to adapt", name, self.ways)
+        return self.ways[name]
+
+    def adapt(
+        self, supports: Sequence[tuple[Sequence[Tensor], Tensor]], seed: int = 0, system: System | None = None
+    ) -> list[Predictor]:
         """Adapt the initialisation to each of several sets of K clips, all of one K.
 
         Args:
             supports: inputs of K clips (:meth:`items`) and their targets [K, C].
             seed: for systems that draw.
+            system: one of :attr:`ways`; by default the model's own.
 
         Raises:
             UserError: adaptation diverges.
         """
         episodes = [Support(self.inputs.together(items), targets, seed) for items, targets in supports]
-        size, found = self.system.episodes_at_once, []
+        adapting, found = system or self.system, list[Predictor]()
+        size = adapting.episodes_at_once
         with self._guarded(), torch.enable_grad():
             try:
                 for start in range(0, len(episodes), size):
-                    found += self.system.adapt_many(self.state, episodes[start : start + size])
+                    found += adapting.adapt_many(self.state, episodes[start : start + size])
             except NonFinite as error:
                 raise UserError(f"Adaptation to these clips diverges: {error}") from None
         for predictor in found:
@@ -113,10 +135,10 @@ class LoadedModel:
                 raise UserError("Adaptation to these clips diverges: the result is NaN. Check the labels, add clips.")
         return found
 
-    def predict(self, predictor: Predictor, items: Sequence[Tensor]) -> np.ndarray:
-        """Probabilities, float32 [N, C], of N inputs (:meth:`items`)."""
+    def predict(self, predictor: Predictor, items: Sequence[Tensor], system: System | None = None) -> np.ndarray:
+        """Probabilities, float32 [N, C], of N inputs (:meth:`items`), by what ``system`` has adapted."""
         with self._guarded():
-            return self.system.predict(self.state, predictor, self.inputs.together(items))
+            return (system or self.system).predict(self.state, predictor, self.inputs.together(items))
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

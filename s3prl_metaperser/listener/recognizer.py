@@ -18,7 +18,7 @@ from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, ListenerLabels, ans
 from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of
-from s3prl_metaperser.methods.base import Predictor
+from s3prl_metaperser.methods.base import Predictor, System
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -66,8 +66,14 @@ class PersonalizedEmotionRecognizer:
 frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other; several are joined by ';'.
     """
 
-    def __init__(self, model: LoadedModel, predictor: Predictor, listener: dict[str, Any] | None):
-        self._model, self._predictor = model, predictor
+    def __init__(
+        self,
+        model: LoadedModel,
+        predictor: Predictor,
+        listener: dict[str, Any] | None,
+        system: System | None = None,
+    ):
+        self._model, self._predictor, self._system = model, predictor, system or model.system
         self.label_set: LabelSet = model.label_set
         self.classes, self.listener = model.classes, listener
 
@@ -121,6 +127,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         *,
         sampling_rate: int | None = None,
         seed: int = 0,
+        system: str | None = None,
     ) -> PersonalizedEmotionRecognizer:
         """A recogniser for the listener who gave these labels; this one stays as it is.
 
@@ -132,6 +139,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
                 ``{"happy": 0.7, "sad": 0.3}``; on a scale a number.
             sampling_rate: of arrays, in Hz.
             seed: for systems that draw (Multi-Few); Meta-PerSER does not.
+            system: the way to adapt, one of ``model.ways`` (``"zero-shot+bias"``); by default the model's own system.
 
         Returns:
             The adapted recogniser.
@@ -143,7 +151,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         clips, given = as_clips(wavs), ListenerLabels.read(labels, self.label_set)
         if len(clips) != len(given) or not clips:
             raise UserError(f"{len(clips)} clips and {len(given)} labels. Give one label for each clip.")
-        return self.adapt_items(self.items(clips, sampling_rate=sampling_rate), given, seed=seed)
+        return self.adapt_items(self.items(clips, sampling_rate=sampling_rate), given, seed=seed, system=system)
 
     def items(
         self,
@@ -172,12 +180,13 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         return list(made.values())
 
     def adapt_items(
-        self, items: Sequence[torch.Tensor], labels: ListenerLabels, *, seed: int = 0
+        self, items: Sequence[torch.Tensor], labels: ListenerLabels, *, seed: int = 0, system: str | None = None
     ) -> PersonalizedEmotionRecognizer:
         """:meth:`adapt` with what :meth:`items` made, and labels under the model's label set."""
         self.check_unadapted()
         model = self._model
-        (predictor,) = model.adapt([(items, model.targets(labels))], seed)
+        way = model.system if system is None else model.way(system)
+        (predictor,) = model.adapt([(items, model.targets(labels))], seed, way)
         listener: dict[str, Any] = {
             "model_sha256": model.card.sha256,
             "rater": None,
@@ -187,7 +196,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             "warnings": [],
             "fit": None,
         }
-        return PersonalizedEmotionRecognizer(model, predictor, listener)
+        return PersonalizedEmotionRecognizer(model, predictor, listener, way)
 
     def check_unadapted(self) -> None:
         """Raise a UserError if this recogniser is adapted: adaptation starts from the base model."""
@@ -225,7 +234,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
 
     def predict_items(self, items: Sequence[torch.Tensor]) -> np.ndarray:
         """:meth:`predict_proba` of what :meth:`items` made."""
-        return self._model.predict(self._predictor, items)
+        return self._model.predict(self._predictor, items, self._system)
 
     def predict(
         self, wavs: Clip | Sequence[Clip], *, sampling_rate: int | None = None, batch_size: int = 1
@@ -274,7 +283,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
 
         Args:
             path: a new or empty folder.
-            notes: ``rater``, ``warnings`` and ``fit``, for the card.
+            notes: ``rater``, ``warnings``, ``fit`` and ``choice``, for the card.
 
         Raises:
             UserError: it is not adapted, or the folder is in use.
@@ -283,6 +292,10 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             raise UserError("Only an adapted recogniser can be saved. This one is still in the folder it came from.")
         model = self._model
         card = dataclasses.replace(
-            model.card, kind="listener", parameters=tuple(self._predictor), listener={**self.listener, **notes}
+            model.card,
+            kind="listener",
+            system=self._system.name,
+            parameters=tuple(self._predictor),
+            listener={**self.listener, **notes},
         )
         return write_folder(user_path(path), card, {**self._predictor, **model.preprocessing})

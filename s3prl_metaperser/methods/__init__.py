@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.methods.facts import CLIPPING, EXPERT, FEW_SHOT, INITIALISATION, META_TRAINING, Facts, Scope
-from s3prl_metaperser.methods.outputs import MARK, OUTPUTS, on_top, parts_of
+from s3prl_metaperser.methods.outputs import MARK, OUTPUTS, PARTS, on_top, parts_of
 from s3prl_metaperser.registry import Registry
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Systems(Registry["type[System]"]):
         facts = self.declared(name) or Facts(scopes=(self._group_of(name),))
         if self.scope not in facts.scopes:
             raise UserError(f"{name} does not serve the scope {self.scope}. Its facts name: {', '.join(facts.scopes)}.")
-        content = {"name": name, "scope": self.scope, "facts": facts}
+        content: dict[str, Any] = {"name": name, "scope": self.scope, "facts": facts}
+        if facts.trained_as:
+            content["system"] = self.get(facts.trained_as)
         return type(loaded.__name__, (loaded,), {**content, "__doc__": loaded.__doc__, "__module__": loaded.__module__})
 
     def declared(self, name: str) -> Facts | None:
@@ -338,3 +340,17 @@ for _name, _target, _summary in (
         derivative_annealing=True,
         annealed_fraction=1.0,
     )
+
+#: For each listener the way to adapt that the K labels call for, by cross-validation.
+for _name in ("Linear-Few", "Entire-Few", DEFAULT_SYSTEM, "Ridge-MAP"):
+    _own = dataclasses.replace(
+        _FACTS[_name],
+        summary=f"zero-shot, a few numbers or {_name}, as cross-validation on the K labels says",
+        adaptations=_FACTS[_name].adaptations * (1 + PARTS["finetuned"]),
+        trained_as=_name,
+        colour=None,
+        table1=None,
+        guest=False,
+        parts={},
+    )
+    register(f"{_name}:chosen", f"{_HERE}.chosen:Chosen", _own)

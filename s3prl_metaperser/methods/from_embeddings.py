@@ -146,7 +146,7 @@ class FromEmbeddings(System):
             put: puts a candidate into force, in the state or in the episodes that are evaluated.
         """
         metarc, known = self.options.downstream_expert.metarc, []
-        for number, batch in enumerate(training_loader(task.raters, metarc, seed=task.seed, epoch=0, skip=0)):
+        for number, batch in enumerate(training_loader(task.meta_training, metarc, seed=task.seed, epoch=0, skip=0)):
             if number == FIRST_STEPS:
                 break
             for one in batch.parts(1):

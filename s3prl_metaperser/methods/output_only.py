@@ -171,9 +171,9 @@ class OutputOnly(System):
         found = [np.empty((len(samples), supports[0].targets.shape[1]), dtype=np.float32) for _ in supports]
         for fold in range(folds):
             inside, outside = samples[samples % folds != fold], samples[samples % folds == fold]
-            predictors = self.base.adapt_many(state, [_part(support, inside) for support in supports])
+            predictors = self.base.adapt_many(state, [support.some(inside) for support in supports])
             for own, predictor, support in zip(found, predictors, supports, strict=True):
-                own[outside] = self.base.predict(state, predictor, _part(support, outside).features)
+                own[outside] = self.base.predict(state, predictor, support.some(outside).features)
         return found
 
 
@@ -200,11 +200,3 @@ def on_top_of(system: type[System], name: str, outputs: Sequence[str], facts: Fa
 
 def _logs(probabilities: np.ndarray) -> torch.Tensor:
     return torch.log(torch.from_numpy(probabilities).double().clamp_min(SMALLEST))
-
-
-def _part(support: Support, chosen: np.ndarray) -> Support:
-    """The episode with some of its samples."""
-    index = torch.from_numpy(chosen)
-    inputs = support.features
-    features = inputs[index.to(inputs.device)] if isinstance(inputs, torch.Tensor) else [inputs[i] for i in chosen]
-    return Support(features, support.targets[index.to(support.targets.device)], support.seed)

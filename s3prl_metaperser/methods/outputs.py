@@ -20,6 +20,14 @@ FOLDS = 4
 #: What stands between a system and what adapts its outputs.
 MARK = "+"
 
+#: Into how many parts the K samples are dealt out to choose how to adapt; the whole upstream takes long to.
+PARTS = {"frozen": 8, "finetuned": 4}
+#: Kind of labels -> output adaptations that a listener's choice tries (:mod:`.chosen`), the fewest numbers first.
+TRIED: dict[Kind, tuple[str, ...]] = {
+    **dict.fromkeys(("multi", "single", "soft"), ("bias", "map")),
+    "ordinal": ("offset", "tilt"),
+}
+
 
 def _is_output(name: str, found: Any) -> bool:
     return isinstance(found, type) and all(hasattr(found, part) for part in ("prior", "apply", "fit"))

@@ -65,6 +65,12 @@ class Support:
         """The features, where the upstream is frozen."""
         return pooled(self.features)
 
+    def some(self, chosen: np.ndarray) -> Support:
+        """The episode with some of its samples, by their places."""
+        index, inputs = torch.from_numpy(chosen), self.features
+        features = inputs[index.to(inputs.device)] if isinstance(inputs, torch.Tensor) else [inputs[i] for i in chosen]
+        return Support(features, self.targets[index.to(self.targets.device)], self.seed)
+
 
 @dataclass(frozen=True)
 class EpisodeData:
