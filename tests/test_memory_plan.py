@@ -231,3 +231,38 @@ def test_it_answers_without_torch():
         "import sys; from s3prl_metaperser.cli import main; main(['plan', 'hubert']); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+# ------------------------------------------------------------------ --measure
+
+
+def measured_plan(capsys, *options):
+    assert main(["plan", *options, "--measure", "--device", "cpu", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_measured_micro_batch_takes_the_formulas_place_for_any_upstream(tmp_path, capsys):
+    file = make_checkpoint("wav2vec2", tmp_path / "u.pt", encoder_layers=4)
+    report = measured_plan(capsys, UPSTREAM["wav2vec2"], "-k", str(file), "--longest", "12", "--seconds", "12")
+    assert "measured on this CPU" in report["basis"]
+    upstream = build_upstream(UPSTREAM["wav2vec2"], str(file))
+    model = FineTunedModel(upstream, Head(5, 16, 256, 9, torch.Generator()), TuningOptions())
+    assert report["parameters"] == sum(p.numel() for p in model.named_adapted().values())
+    per_second = report["activations_per_second"]
+    assert 0 < per_second["gradient"] < per_second["hessian_vector_product"]
+    (first, *_) = report["plans"]
+    clips = first["micro_batch_seconds"] / 12
+    assert first["bytes"]["activations"] == pytest.approx(12 * clips * per_second["hessian_vector_product"], rel=1e-3)
+
+
+def test_what_cannot_be_measured_says_why_and_the_formula_answers(tmp_path, capsys):
+    (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
+    assert main(["plan", "wavlm_base", "-k", str(tmp_path / "no.pt"), "--measure", "--device", "cpu"]) == 0
+    shown = capsys.readouterr()
+    assert "no.pt" in shown.err
+    assert "The formula is used" in shown.err
+    assert "measured on a CPU in fp32 with random weights" in shown.out
+    assert main(["plan", "wav2vec2_local", "-k", str(tmp_path / "bad.pt"), "--measure", "--device", "cpu"]) == 2
+    assert "bad.pt" in capsys.readouterr().err
+    assert main(["plan", "wavlm_base", "-k", "x.pt"]) == 2
+    assert "--measure" in capsys.readouterr().err

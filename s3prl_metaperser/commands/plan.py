@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.commands.common import add_grid_options, opened_grid, positive
 from s3prl_metaperser.errors import UserError, printable_json
 
+if TYPE_CHECKING:
+    from s3prl_metaperser.upstream.memory_plan import Measured
+
 _SETTING = ("shots", "inner_steps", "seconds", "longest", "top", "train_front_end", "bf16", "activation_checkpointing")
-_OF_UPSTREAMS = (*_SETTING, "memory")
+_OF_UPSTREAMS = (*_SETTING, "memory", "measure", "ckpt", "model_config", "device")
 _OF_GRIDS = ("results", "corpus", "root", "only", "set", "seconds_per_step")
 
 
@@ -33,6 +38,10 @@ def add(commands) -> None:
     for option in ("train_front_end", "bf16", "activation_checkpointing"):
         memory.add_argument(f"--{option.replace('_', '-')}", action="store_true", help=f"tunerc.{option}: true")
     memory.add_argument("--memory", type=positive(float), metavar="GB", help="memory of your GPU [16, 32 and 80]")
+    memory.add_argument("--measure", action="store_true", help="measure a micro-batch here, in place of the formula")
+    memory.add_argument("-k", dest="ckpt", metavar="FILE", help="with --measure: checkpoint of the upstream")
+    memory.add_argument("-g", dest="model_config", metavar="FILE", help="with --measure: its configuration")
+    memory.add_argument("--device", choices=["cuda", "cpu"], help="with --measure: where [cuda, if there is one]")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -52,6 +61,30 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.upstream import memory_report
 
     setting = {name: value for name in _SETTING if (value := getattr(arguments, name)) not in (None, False)}
-    memory = memory_report.plan_report(arguments.what, [arguments.memory] if arguments.memory else None, **setting)
+    if not arguments.measure and (arguments.ckpt or arguments.model_config or arguments.device):
+        raise UserError("-k, -g and --device are for --measure. Add it, or leave them out.")
+    found = _measured(arguments, setting) if arguments.measure else None
+    sizes = [arguments.memory] if arguments.memory else None
+    memory = memory_report.plan_report(arguments.what, sizes, found, **setting)
     print(printable_json(memory) if arguments.json else memory_report.format_plan(memory))
     return 0
+
+
+def _measured(arguments: argparse.Namespace, setting: dict[str, Any]) -> Measured | None:
+    """What was measured; None, with a word why, where only the formula is left."""
+    from s3prl_metaperser.s3prl_stack.hub_index import check_upstream
+    from s3prl_metaperser.upstream import memory_plan
+    from s3prl_metaperser.upstream.measured_memory import measured
+    from s3prl_metaperser.upstream.memory_report import setting_of
+
+    check_upstream(arguments.what)
+    print("Measuring one micro-batch on this machine ...", file=sys.stderr)
+    try:
+        return measured(arguments.what, arguments.ckpt, arguments.model_config, arguments.device, setting_of(setting))
+    except UserError as error:
+        try:
+            memory_plan.shape_of(arguments.what)
+        except UserError:
+            raise error from None
+        print(f"{error} The formula is used.", file=sys.stderr)
+        return None

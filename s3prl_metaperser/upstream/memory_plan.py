@@ -115,6 +115,15 @@ class Shape:
         weights = _CONV * 10 + _CONV * _CONV * (3 * 4 + 2 * 2)
         return weights + (2 * _CONV if self.blocks <= 12 else 7 * 3 * _CONV)
 
+    @property
+    def total(self) -> int:
+        """All parameters of the model, those that do not adapt included."""
+        return self.parameters(train_front_end=True)
+
+    def activations(self, seconds: float, longest: float, /, **setting: Any) -> float:
+        """As :func:`activation_bytes`."""
+        return activation_bytes(self, seconds, longest, **setting)
+
     def parameters(self, train_front_end: bool = False, top: int | None = None) -> int:
         """P, upstream and head (9 classes), without parts that only pre-training uses.
 
@@ -134,6 +143,35 @@ class Shape:
         else:
             total = top * block + head
         return total + (self.front_end_parameters if train_front_end else 0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one micro-batch took on a device (:mod:`.measured_memory`), under the setting that it was measured with.
+
+    Attributes:
+        adapting: P.
+        total: all parameters of the model.
+        clip_bytes: of an utterance of ``longest`` seconds in a micro-batch, in a Hessian-vector product.
+        gradient_clip_bytes: the same in a gradient.
+        longest: seconds.
+        device: its name.
+    """
+
+    adapting: int
+    total: int
+    clip_bytes: float
+    gradient_clip_bytes: float
+    longest: float
+    device: str
+
+    def parameters(self, train_front_end: bool = False, top: int | None = None) -> int:
+        """P of the setting that was measured."""
+        return self.adapting
+
+    def activations(self, seconds: float, longest: float, /, second_order: bool = True, **setting: Any) -> float:
+        """Of ``seconds`` of padded audio, in proportion to what was measured."""
+        return (self.clip_bytes if second_order else self.gradient_clip_bytes) * seconds / self.longest
 
 
 def shape_of(upstream: str) -> Shape:
@@ -213,7 +251,7 @@ def activation_bytes(shape: Shape, seconds: float, longest: float, /, **setting:
     return 4 * (number + (frames * constants.front_end if how.train_front_end else 0))
 
 
-def estimate(shape: Shape, micro_batch_seconds: float, **setting: Any) -> Plan:
+def estimate(shape: Shape | Measured, micro_batch_seconds: float, **setting: Any) -> Plan:
     """Peak memory of one rater's exact outer step.
 
     Args:
@@ -224,8 +262,8 @@ def estimate(shape: Shape, micro_batch_seconds: float, **setting: Any) -> Plan:
     batch = min(max(micro_batch_seconds, how.longest), max(how.shots * how.longest, how.longest))
     parameters = shape.parameters(how.train_front_end, how.top)
     copy = 4.0 * parameters
-    everything = activation_bytes(shape, how.shots * how.seconds, how.seconds, **setting)
-    model = 4.0 * shape.parameters(train_front_end=True)
+    everything = shape.activations(how.shots * how.seconds, how.seconds, **setting)
+    model = 4.0 * shape.total
     unrolled = how.inner_steps * everything + (2 * how.inner_steps + 1) * copy
     return Plan(
         parameters=parameters,
@@ -234,7 +272,7 @@ def estimate(shape: Shape, micro_batch_seconds: float, **setting: Any) -> Plan:
         outer_gradient=copy,
         kept=kept_copies(how.inner_steps, how.second_order) * copy,
         working=(3 if how.second_order else 2) * copy,
-        activations=activation_bytes(shape, batch, how.longest, **setting),
+        activations=shape.activations(batch, how.longest, **setting),
         micro_batch_seconds=batch,
         unrolled=model + 3 * copy + unrolled,
     )
@@ -245,7 +283,7 @@ def kept_copies(inner_steps: int, second_order: bool = True) -> int:
     return inner_steps - 1 if second_order else inner_steps
 
 
-def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: Any) -> int | None:
+def micro_batch_seconds_for(gigabytes: float, shape: Shape | Measured, **setting: Any) -> int | None:
     """The most whole seconds of padded audio in a micro-batch that fit, or None if the longest utterance does not.
 
     Args:
@@ -262,8 +300,13 @@ def micro_batch_seconds_for(gigabytes: float, shape: Shape, **setting: Any) -> i
     return low
 
 
-def basis(shape: Shape) -> str:
+def basis(shape: Shape | Measured) -> str:
     """Which parts of a plan are measured, and which are extrapolated."""
+    if isinstance(shape, Measured):
+        return (
+            f"activations and numbers of parameters measured on {shape.device}, one and two utterances of "
+            f"{shape.longest:g} s in a micro-batch; computed from there: other micro-batches, copies of the parameters"
+        )
     measured = (
         "measured on a CPU in fp32 with random weights: the peak of whole outer steps at Base size, S = 1 and 2, and "
         "activations in micro-batches of 8 and 16 s; extrapolated from there: longer micro-batches, more inner steps, "

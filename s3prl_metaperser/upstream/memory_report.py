@@ -9,7 +9,7 @@ from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream import memory_plan
-from s3prl_metaperser.upstream.memory_plan import Setting, activation_bytes
+from s3prl_metaperser.upstream.memory_plan import Measured, Setting, Shape
 
 _PARTS = {
     "model": "model",
@@ -24,12 +24,15 @@ _PARTS = {
 _SWITCHES = ("train_front_end", "bf16", "activation_checkpointing")
 
 
-def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setting: Any) -> dict[str, Any]:
+def plan_report(
+    upstream: str, gigabytes: Sequence[float] | None = None, measured: Measured | None = None, **setting: Any
+) -> dict[str, Any]:
     """The plan of one upstream for devices of several sizes, as plain data.
 
     Args:
         upstream: a hub name.
         gigabytes: sizes of devices; 16, 32 and 80 by default.
+        measured: a micro-batch as it was measured (:mod:`.measured_memory`), in place of the formula.
         setting: fields of :class:`.memory_plan.Setting`.
 
     Returns:
@@ -43,16 +46,10 @@ def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setti
         UserError: as :func:`.memory_plan.shape_of`; the longest utterance is shorter than the mean; or ``top`` names
             more layers than there are.
     """
-    shape = memory_plan.shape_of(upstream)
-    known = Setting(**setting)
-    if known.top is not None and known.top > shape.blocks:
+    shape = measured or memory_plan.shape_of(upstream)
+    known = setting_of(setting)
+    if isinstance(shape, Shape) and known.top is not None and known.top > shape.blocks:
         raise UserError(f"{upstream} has {shape.blocks} layers; cannot adapt the top {known.top}.")
-    if known.longest < known.seconds:
-        if "longest" in setting:
-            raise UserError(
-                f"The longest utterance ({known.longest:g} s) is shorter than the mean ({known.seconds:g} s)."
-            )
-        known = dataclasses.replace(known, longest=known.seconds)
     how = dataclasses.asdict(known)
     plans = []
     for size in gigabytes or memory_plan.GIGABYTES:
@@ -74,12 +71,26 @@ def plan_report(upstream: str, gigabytes: Sequence[float] | None = None, **setti
         "parameters": shape.parameters(known.train_front_end, known.top),
         "setting": how,
         "activations_per_second": {
-            kind: round(activation_bytes(shape, *[known.seconds] * 2, second_order=twice, **how) / known.seconds)
+            kind: round(shape.activations(known.seconds, known.seconds, second_order=twice, **how) / known.seconds)
             for kind, twice in (("gradient", False), ("hessian_vector_product", True))
         },
         "plans": plans,
-        "basis": memory_plan.basis(shape) + _of_options(how),
+        "basis": memory_plan.basis(shape) + ("" if measured else _of_options(how)),
     }
+
+
+def setting_of(given: dict[str, Any]) -> Setting:
+    """Fields that were given, and the defaults; a mean above the default longest utterance is the longest.
+
+    Raises:
+        UserError: the longest utterance that was given is shorter than the mean.
+    """
+    known = Setting(**given)
+    if known.longest >= known.seconds:
+        return known
+    if "longest" in given:
+        raise UserError(f"The longest utterance ({known.longest:g} s) is shorter than the mean ({known.seconds:g} s).")
+    return dataclasses.replace(known, longest=known.seconds)
 
 
 def _of_options(setting: dict[str, Any]) -> str:
