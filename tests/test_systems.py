@@ -66,7 +66,7 @@ def trained(name, task):
 def test_which_state_is_kept_is_the_selections(make, monkeypatch, selection, step):
     """Step 0 has the lowest validation loss here, then step 3 of the others, and step 6 is the last."""
     losses = iter([1.0, 2.0, 3.0] if selection == "best_from_0" else [2.0, 3.0])
-    monkeypatch.setattr("s3prl_metaperser.run.outer_loop.validation_loss", lambda *_: next(losses))
+    monkeypatch.setattr("s3prl_metaperser.run.outer_loop.validated", lambda *_: next(losses))
     *_, task = make(metarc__selection=selection)
     assert trained("Meta-PerSER", task)[2] == step
 

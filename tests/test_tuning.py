@@ -8,13 +8,14 @@ import pytest
 import torch
 import yaml
 from random_checkpoints import make_checkpoint
+from sklearn.metrics import f1_score
 from small_demo import stored, train_command
 from synthetic import synthetic_corpus
 from test_finetuned_runner import command
 
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.evaluation.meta_testing import validation_loss
-from s3prl_metaperser.evaluation.selection import select
+from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
+from s3prl_metaperser.evaluation.selection import select, validated
 from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
@@ -115,6 +116,26 @@ def test_the_choice_with_the_lowest_validation_loss_is_taken(name, task, monkeyp
     assert found.system.options == overridden(task.options, found.chosen)
     assert all(torch.equal(before[n], p) for n, p in state.parameters().items())
     assert system.options == task.options
+
+
+@pytest.mark.parametrize("criterion", ["metric", "both"])
+def test_another_criterion_is_one_minus_scikit_learns_macro_f1_and_with_the_loss_a_share_of_that_of_guessing(
+    criterion, task
+):
+    changed = overridden(task.options, {"metarc.criterion": criterion})
+    system, state = build(SYSTEMS, "Linear-Few", changed), state_of(task)
+    risks = []
+    for result, episode in zip(
+        meta_test(system, state, task.validation_episodes), task.validation_episodes, strict=True
+    ):
+        counts, targets = episode.query_labels.counts, episode.query_labels.targets.astype(float)
+        given = counts / counts.sum(1, keepdims=True) > 1 / 9
+        f1 = f1_score(given, result.probabilities > 1 / 9, average="macro", zero_division=0)
+        weights = system.class_weights.double().numpy()
+        guessing = -(targets @ weights * (targets * np.log(1 / 9)).sum(1)).mean()
+        risks.append(1 - f1 + (result.loss / guessing if criterion == "both" else 0))
+    assert validated(system, state, task) == pytest.approx(np.mean(risks), rel=1e-5)
+    assert "macro-F1" in select(system, state, task).criterion
 
 
 def test_a_choice_that_diverges_is_never_taken_and_is_null_in_the_record(task, monkeypatch):

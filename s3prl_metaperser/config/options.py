@@ -139,6 +139,7 @@ class MetaOptions:
     inner_steps: Positive = 5
     inner_lr: NotNegative = option(0.05, zero="Write the rate at which the inner loop starts, such as 0.05.")
     selection: Literal["best", "best_from_0", "last"] = "best"
+    criterion: Literal["loss", "metric", "both"] = "loss"
 
     @property
     def on_support(self) -> bool:

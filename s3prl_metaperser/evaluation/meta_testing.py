@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,12 +131,19 @@ def predict_unadapted(system: System, state: ModelState, episodes: Sequence[Epis
 
 def validation_loss(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> float:
     """Mean class-balanced loss in meta-testing the validation rater; infinite where adaptation diverges."""
+    return validation(system, state, episodes, lambda result: result.loss)
+
+
+def validation(
+    system: System, state: ModelState, episodes: Sequence[EpisodeData], scored: Callable[[EpisodeResult], float]
+) -> float:
+    """Mean of a score of each episode in meta-testing the validation rater; infinite where adaptation diverges."""
     mine, total = [episode for _, episode in parallel.share(episodes)], 0.0
     with torch.no_grad():
         for start in range(0, len(mine), system.episodes_at_once):
             try:
                 tested = _tested(system, state, mine[start : start + system.episodes_at_once])
-                total += sum(result.loss for result in tested)
+                total += sum(map(scored, tested))
             except Diverged:
                 total = float("inf")
     return parallel.sum_value(total) / len(episodes)

@@ -234,6 +234,11 @@ def main_metrics(label_set: LabelSet) -> tuple[Metric, ...]:
     return tuple(metric for metric in metrics_for(label_set) if label_set.kind not in metric.further)
 
 
+def metric_of_decisions(label_set: LabelSet) -> Metric:
+    """The first metric that goes by decided classes alone."""
+    return next(metric for metric in metrics_for(label_set) if metric.of_decisions)
+
+
 def metric_for(label_set: LabelSet, name: str) -> Metric:
     """One metric by name.
 

@@ -191,7 +191,8 @@ def _upstream(
 
 
 def _training(content: Mapping[str, Any], args: argparse.Namespace) -> TrainingCard:
-    training, loss = content["Training"], content.get("Best", {}).get("loss")
+    by_loss = Options.from_config(content["Config"], stored=True).downstream_expert.metarc.criterion == "loss"
+    training, loss = content["Training"], content.get("Best", {}).get("loss") if by_loss else None
     return TrainingCard(
         corpus=training["corpus"]["name"],
         fingerprint=training["corpus"]["fingerprint"],

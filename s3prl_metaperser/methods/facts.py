@@ -20,6 +20,8 @@ FEW_SHOT = (f"{EXPERT}.fewrc",)
 CLIPPING = ("runner.gradient_clipping",)
 META_TRAINING = (f"{EXPERT}.metarc", "optimizer", "runner.total_steps", "runner.eval_step", *CLIPPING)
 FINE_TUNING = (f"{EXPERT}.tunerc",)
+#: By which the validation rater chooses an outer step, and under the protocol ``tuned`` how a system adapts.
+CRITERION = f"{EXPERT}.metarc.criterion"
 
 #: Utterances of the validation rater that choose SSL-E's step; their forward passes are what choosing costs.
 HELD_OUT = 320
@@ -91,6 +93,8 @@ class Facts:
         """
         if option in self.fixed:
             return False
+        if option == CRITERION and self.adapts_by and _value(config, f"{EXPERT}.evalrc.protocol") == "tuned":
+            return True
         if self.uses is None:
             return True
         used = self.uses

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.evaluation.criteria import said
 from s3prl_metaperser.evaluation.metrics import Metric, metric_for
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
@@ -123,7 +124,23 @@ class Study:
     ) -> Table:
         """A table of this study."""
         made: tuple[Row, ...] = tuple(tuple(row) for row in rows)
+        caption = " ".join(filter(None, (caption, self.selection)))
         return Table(f"{key}{self.suffix}", f"{title} ({self})", caption, tuple(columns), made, grouped, tuple(notes))
+
+    @cached_property
+    def selection(self) -> str:
+        """By which criterion outer steps and the choices of the protocol ``tuned`` were selected; empty where nothing
+        was."""
+        cells, by_criterion = set(self.cells), dict[str, set[str]]()
+        for result in self.everything.results:
+            chosen = facts_of(result.cell.system).trains or result.tuned is not None
+            if result.key in cells and chosen:
+                words = said(result.option("metarc", "criterion", default="loss"), result.answers)
+                by_criterion.setdefault(words, set()).add(result.cell.system)
+        named = sorted(by_criterion)
+        if len(named) > 1:
+            named = [f"{words} ({', '.join(sorted(by_criterion[words]))})" for words in named]
+        return f"Selected by {'; '.join(named)}." if named else ""
 
     @property
     def complete(self) -> bool:

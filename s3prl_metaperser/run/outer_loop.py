@@ -11,7 +11,7 @@ import torch
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_testing import validation_loss
+from s3prl_metaperser.evaluation.selection import validated
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.protocol.loader import EpisodeBatch, steps_per_epoch, training_loader
@@ -106,7 +106,7 @@ def preferred(system: System, step: int, loss: float, best: float) -> bool:
 
     Args:
         step: outer steps done; 0 is the initialisation, which counts where nothing is trained after it, too.
-        loss: on the validation rater.
+        loss: on the validation rater, or another criterion's value (:func:`.validated`).
         best: that of the step selected so far; infinite without one.
     """
     selection = system.options.downstream_expert.metarc.selection
@@ -128,7 +128,7 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
 
     def validate() -> tuple[float, int, ModelState | None]:
-        value = validation_loss(system.selected_by, state, task.validation_episodes)
+        value = validated(system.selected_by, state, task)
         return (value, loop.step, copy.deepcopy(state)) if preferred(system, loop.step, value, best[0]) else best
 
     if system.options.downstream_expert.metarc.selection == "best_from_0":

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.meta_testing import validation_loss
+from s3prl_metaperser.evaluation.selection import validated
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.run import shown_commands
 from s3prl_metaperser.run.experiment import BEST, NOTHING
@@ -39,7 +39,7 @@ class _Training:
     """One training run: where it stands, and what it writes.
 
     Attributes:
-        best: the selected step so far and its validation loss.
+        best: the selected step so far and its validation loss, or its value of another criterion.
         losses: of the steps since the last line in the log.
     """
 
@@ -54,6 +54,12 @@ class _Training:
             self._resume(past)
         if self.loop is not None:
             say(f"{self.system.name}: {self.total - self.done} outer steps, engine: {self.system.engine(self.state)}")
+
+    @property
+    def criterion(self) -> str:
+        """What validation computes: the loss, or another criterion's value, which is lower where it is better."""
+        name = self.opened.options.downstream_expert.metarc.criterion
+        return name if name == "loss" else f"criterion ({name})"
 
     def _resume(self, past: Checkpoint) -> None:
         self.done = past.step
@@ -88,7 +94,7 @@ class _Training:
             )
         folder, seconds = self.files.folder, time.perf_counter() - self.opened.started
         say(f"Trained {name} in {seconds:.1f} s. Output in {folder}:")
-        say(f"  {BEST}: step {self.best['step']}, validation loss {self.best['loss']:.4f}")
+        say(f"  {BEST}: step {self.best['step']}, validation {self.criterion} {self.best['loss']:.4f}")
         if (initial := self.files.initial_loss) is not None and initial < self.best["loss"]:
             say(f"NOTE: before the first outer step it was {initial:.4f}, lower than after meta-training.")
             say("  With metarc.selection=best_from_0 step 0 is a candidate, too (docs/protocols.md).")
@@ -114,9 +120,9 @@ class _Training:
 
     def _validate(self, epoch: int) -> None:
         """Meta-test the validation rater; write ``dev-best.ckpt`` where this step is the best so far."""
-        value = validation_loss(self.system.selected_by, self.state, self.opened.task.validation_episodes)
+        value = validated(self.system.selected_by, self.state, self.opened.task)
         step = self.loop.step if self.loop else 0
-        self.files.log("dev", "loss", value, step)
+        self.files.log("dev", self.criterion, value, step)
         if step == 0:
             self.files.initial_loss = value
         if preferred(self.system, step, value, self.best["loss"]):
