@@ -14,7 +14,7 @@ import soundfile
 from scipy.stats import multivariate_normal
 
 from s3prl_metaperser.cli import main
-from s3prl_metaperser.corpora import acted_corpus
+from s3prl_metaperser.corpora import acted_corpus, labels_without_audio, load_corpus, stored_corpus
 from s3prl_metaperser.corpora.emotions import COMMON
 from s3prl_metaperser.demo import channel, domain_ceilings, domain_script, domains, voice, write_domains
 from s3prl_metaperser.demo.script import SPREAD, Turn
@@ -72,6 +72,16 @@ def test_the_readers_of_the_real_corpora_find_the_emotions_that_were_drawn(varia
         assert {utterance.speaker for utterance in corpus.utterances} <= set(BY_NAME[variant][name].speakers)
         assert not [problem for problem in corpus.problems if problem.serious]
         assert len(card["corpora"][name]["intended"]) == UTTERANCES
+
+
+def test_as_one_corpus_each_is_a_domain_and_without_audio_the_labels_are_the_same(written):
+    options = {"variant": "shifted", "seed": 0, "utterances": UTTERANCES}
+    whole = load_corpus("demo_corpora", written("shifted"), **options)
+    labels = labels_without_audio("demo_corpora", options)
+    assert labels is not None
+    assert labels.fingerprint() == whole.fingerprint()
+    assert whole.raters() == sorted(BY_NAME["shifted"])
+    assert stored_corpus("demo_corpora", whole.root).fingerprint() == whole.fingerprint()
 
 
 def test_the_layouts_have_the_quirks_of_the_real_ones(written):

@@ -53,6 +53,7 @@ CORPORA: Registry[Reader | Callable[..., Corpus]] = Registry(
 )
 CORPORA.register("iemocap", "s3prl_metaperser.corpora.iemocap:READER", "the IEMOCAP release")
 CORPORA.register("demo", "s3prl_metaperser.demo.reader:READER", "synthetic speech, made on first use")
+CORPORA.register("demo_corpora", "s3prl_metaperser.demo.domain_reader:READER", "ten in real layouts, made on first use")
 CORPORA.register("crema_d", "s3prl_metaperser.corpora.crema_d:READER", "CREMA-D's raters: finishedResponses.csv")
 CORPORA.register("label_studio", "s3prl_metaperser.corpora.label_studio:READER", "an export: JSON, JSON-MIN or CSV")
 CORPORA.register("msp_podcast", "s3prl_metaperser.corpora.msp_podcast:READER", "MSP-Podcast's workers: labels.txt")

@@ -11,17 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from s3prl_metaperser.corpora import CORPORA, load_corpus, reader_of
+from s3prl_metaperser.corpora import acted_corpora, acted_corpus
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Utterance
-from s3prl_metaperser.corpora.emotions import FIVE, in_common
+from s3prl_metaperser.corpora.emotions import FIVE
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.storage.paths import user_path
-
-
-def domain_names() -> list[str]:
-    """Corpora that can be a domain: those that have a label for each utterance, by their card."""
-    return [name for name in CORPORA.names() if reader_of(name).card is not None]
 
 
 def read(
@@ -41,7 +36,7 @@ def read(
     Raises:
         UserError: a name that is no corpus of acted emotions, one that is not there, or none at all.
     """
-    known, roots, merge = domain_names(), roots or {}, merge or {}
+    known, roots, merge = acted_corpora(), roots or {}, merge or {}
     for name in (*roots, *(domains or ()), *merge):
         if name not in known:
             raise unknown_name("corpus of acted emotions", name, known)
@@ -54,7 +49,7 @@ def read(
         raise UserError(f"{root} has no folder {missing[0]!r}. Put the corpus there, or name it in datarc.roots.")
     if not wanted:
         raise UserError(f"{root} has no folder of a corpus of acted emotions, such as {', '.join(known[:4])}.")
-    return joined(root, (_one(name, places[name], merge.get(name, {})) for name in wanted))
+    return joined(root, (acted_corpus(name, places[name], merge.get(name)) for name in wanted))
 
 
 def home(cache: Path, options: Mapping[str, object]) -> Path:
@@ -69,12 +64,6 @@ def home(cache: Path, options: Mapping[str, object]) -> Path:
             "Several corpora need a folder with a subfolder for each (datarc.root=DIR), or one each (datarc.roots)."
         )
     return user_path(str(next(iter(roots.values()))))
-
-
-def _one(name: str, root: Path, merge: Mapping[str, str]) -> Corpus:
-    card = reader_of(name).card
-    assert card is not None  # by domain_names
-    return in_common(load_corpus(name, root, **card.options), card.emotions, merge)
 
 
 def joined(root: Path, corpora: Iterable[Corpus]) -> Corpus:

@@ -6,13 +6,12 @@ from __future__ import annotations
 from s3prl_metaperser.demo.domains import VARIANTS as DOMAIN_VARIANTS
 from s3prl_metaperser.demo.raters import VARIANTS
 from s3prl_metaperser.demo.write import RECIPE_VERSION, write_demo_corpus
-from s3prl_metaperser.demo.write_domains import home, roots, write_demo_corpora
+from s3prl_metaperser.demo.write_domains import roots, write_demo_corpora
 
 __all__ = [
     "DOMAIN_VARIANTS",
     "RECIPE_VERSION",
     "VARIANTS",
-    "home",
     "roots",
     "write_demo_corpora",
     "write_demo_corpus",

@@ -96,6 +96,8 @@ def iemocap_file(name: str) -> str:
     return f"Session{name[4]}/sentences/wav/{name.rpartition('_')[0]}/{name}.wav"
 
 
+#: The layouts that go by the names of files, all but IEMOCAP's.
+LAYOUTS = (crema_d, aesdd, cafe, emodb, ravdess, tess, savee, shemo, emovo)
 #: Corpus -> where it puts its utterances; IEMOCAP counts turns, not takes.
 PLACES: Mapping[str, Place] = {
     crema_d.LAYOUT.name: _crema_d,

@@ -89,11 +89,6 @@ def write_demo_corpora(
     return made_whole(Path(folder), settings, write)
 
 
-def home(cache: Path, variant: str, *, seed: int = 0, utterances: int = 150) -> Path:
-    """Where demo corpora are that are made on first use."""
-    return cache / "demo_domains" / f"{variant}-{utterances}-seed{seed}"
-
-
 def roots(folder: Path) -> dict[str, Path]:
     """Corpus -> its folder, of demo corpora in ``folder``."""
     return {domain.name: folder / domain.name for domain in next(iter(VARIANTS.values()))[1]}
