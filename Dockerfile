@@ -1,0 +1,15 @@
+# The demo's environment. CPU:
+#   docker build -t s3prl_metaperser . && docker run --rm -v metaperser:/cache s3prl_metaperser
+# CUDA (the card's driver on the host, NVIDIA's container toolkit):
+#   docker build -t s3prl_metaperser:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
+#   docker run --rm --gpus all -v metaperser:/cache s3prl_metaperser:cuda
+FROM python:3.11-slim
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN apt-get update && apt-get install -y --no-install-recommends ffmpeg git && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY . .
+RUN pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch torchaudio \
+    && pip install --no-cache-dir -c constraints.txt -e '.[demo,report,listener]'
+ENV METAPERSER_CACHE=/cache
+VOLUME /cache
+CMD ["sh", "-c", "python run_downstream.py -d personalized_emotion -u fbank_no_cmvn -m train -p /cache/demo && python run_downstream.py -m evaluate -e /cache/demo"]
