@@ -21,6 +21,7 @@ from s3prl_metaperser.methods import OUTPUTS, SYSTEMS, facts_of, parts_of, syste
 from s3prl_metaperser.methods.base import Support
 from s3prl_metaperser.methods.output_only import NAME
 from s3prl_metaperser.methods.outputs import FOLDS, kinds_of
+from s3prl_metaperser.methods.tuning import number_of_choices, overridden
 
 CLASSES = [name for name in OUTPUTS if kinds_of(name) != ("ordinal",)]
 
@@ -227,9 +228,8 @@ def test_names_are_read_from_the_right_and_facts_are_the_systems():
     assert parts_of("Meta-PerSER:INI+DA+tilt+map") == ("Meta-PerSER:INI+DA", ("tilt", "map"))
     assert parts_of("Meta-PerSER:INI+DA") == ("Meta-PerSER:INI+DA", ())
     plain, on_top = facts_of("Meta-PerSER:INI+DA"), facts_of("Meta-PerSER:INI+DA+map")
-    assert (on_top.uses, on_top.trains, on_top.fixed, on_top.initialised) == (
-        plain.uses, plain.trains, plain.fixed, plain.initialised,
-    )  # fmt: skip
+    assert (on_top.trains, on_top.fixed, on_top.initialised) == (plain.trains, plain.fixed, plain.initialised)
+    assert on_top.uses == (*plain.uses, "downstream_expert.outputrc")
     assert (on_top.variant_of, on_top.table1) == ("", None), "it is no row of the paper's tables"
     config = trained_config()
     assert options_of_cell("personalized_emotion", "frozen", on_top, config) == options_of_cell(
@@ -284,6 +284,27 @@ def test_what_is_for_a_scale_is_refused_for_classes_and_the_other_way_round_it_f
         SYSTEMS.get("Linear-Zero+bias+tilt").check(emotions)
     SYSTEMS.get("Linear-Zero+bias+tilt").check(scale)
     SYSTEMS.get("Linear-Zero+bias").check(emotions)
+
+
+def test_spread_is_a_factor_on_the_priors_and_without_other_choices_it_is_chosen(make):  # noqa: F811
+    *_, task = make()
+    system, state, _ = trained("Linear-Zero+bias", task)
+    support = task.validation_episodes[0].support
+    bias = [
+        system.under(overridden(task.options, {"outputrc.spread": spread})).adapt(state, support)[f"{NAME}0"].norm()
+        for spread in (1e-3, 0.5, 1.0, 4.0)
+    ]
+    assert bias[0] < 1e-4 < bias[1] < bias[2] < bias[3]
+    assert bias[2] == system.adapt(state, support)[f"{NAME}0"].norm()
+    choices = system.tunable()
+    assert len(choices) == number_of_choices("frozen")
+    assert {tuple(choice) for choice in choices} == {("outputrc.spread", "outputrc.temperature")}
+    few = SYSTEMS.get("Linear-Few+bias")(task.options, task.class_weights)
+    assert few.tunable() == few.base.tunable()
+    sharper = system.under(overridden(task.options, {"outputrc.temperature": 0.5}))
+    episode = task.validation_episodes[0]
+    plain, sharp = (each.predict(state, each.adapt(state, support), episode.query) for each in (system, sharper))
+    np.testing.assert_allclose(sharp, plain**2 / (plain**2).sum(-1, keepdims=True), rtol=1e-4)
 
 
 # -- floors -----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from s3prl_metaperser.config.options import (
     ModelOptions,
     OptimizerOptions,
     Options,
+    OutputOptions,
     PoolOptions,
     RunnerOptions,
 )
@@ -178,6 +179,7 @@ class DomainExpert(ExpertOptions):
     initrc: InitialisationOptions = left_out(InitialisationOptions())
     metarc: MetaOptions = left_out(MetaOptions())
     fewrc: FewShotOptions = left_out(FewShotOptions())
+    outputrc: OutputOptions = left_out(OutputOptions())
 
 
 @dataclass(frozen=True)

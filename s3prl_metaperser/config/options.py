@@ -158,6 +158,14 @@ class FewShotOptions:
 
 
 @dataclass(frozen=True)
+class OutputOptions:
+    """A few numbers fitted to the K labels under a prior: output adaptations, Dawid-Skene, mixtures of raters."""
+
+    spread: NotNegative = option(1.0, zero="1 leaves the priors as wide as they were set.")
+    temperature: NotNegative = option(1.0, zero="1 leaves predictions as sharp as they are.")
+
+
+@dataclass(frozen=True)
 class TuningOptions:
     """How the whole model adapts, with ``-f`` (see :mod:`s3prl_metaperser.upstream.finetuning`)."""
 
@@ -226,6 +234,7 @@ class ExpertOptions:
     initrc: InitialisationOptions = field(default_factory=InitialisationOptions)
     metarc: MetaOptions = field(default_factory=MetaOptions)
     fewrc: FewShotOptions = field(default_factory=FewShotOptions)
+    outputrc: OutputOptions = field(default_factory=OutputOptions)
     tunerc: TuningOptions = field(default_factory=TuningOptions)
     evalrc: EvaluationOptions = field(default_factory=EvaluationOptions)
 

@@ -60,7 +60,8 @@ def passes(cell: Cell, sizes: Sizes) -> float:
 
     found = tested(evalrc.seeds, evalrc.steps)
     if facts.adapts_by:
-        found += sum(tested(evalrc.seeds, steps) for steps in evalrc.trajectory)
+        in_steps = facts.adapts_by not in ("numbers", "sharpness")
+        found += sum(tested(evalrc.seeds, steps) for steps in evalrc.trajectory if in_steps)
         if evalrc.protocol == "tuned":
             found += number_of_choices("finetuned") * tested(evalrc.validation_seeds, evalrc.steps)
     looks = 1.0

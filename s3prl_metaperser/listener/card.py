@@ -18,7 +18,7 @@ from s3prl_metaperser.errors import UserError
 #: Version of the card. 1 (version 0.1.0) names the classes of its label set alone, and is read, too.
 SCHEMA: Literal[2] = 2
 #: Sections of ``downstream_expert`` that adaptation and prediction go by.
-SECTIONS = ("modelrc", "metarc", "fewrc", "tunerc", "evalrc")
+SECTIONS = ("modelrc", "metarc", "fewrc", "outputrc", "tunerc", "evalrc")
 
 #: More than a card of any model counts, and no more than memory is taken for.
 Counted = Annotated[int, at_least(1), at_most(100_000)]

@@ -25,6 +25,7 @@ from s3prl_metaperser.listener.card import (
 )
 from s3prl_metaperser.listener.folder import MEAN, RATES, SCALE, check_new, write_folder
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
+from s3prl_metaperser.methods.base import System
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.run.experiment import BEST
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
@@ -76,8 +77,8 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> Export
             "least of all. Train with the upstream that computed the vectors, and export that."
         )
     system, registry = content.get("System", DEFAULT_SYSTEM), systems(args.upstream_trainable)
-    if not registry.get(system).personalises:
-        able = [name for name in registry.names() if registry.get(name).personalises]
+    if not _can_personalise(registry.get(system)):
+        able = [name for name in registry.names() if _can_personalise(registry.get(name))]
         raise UserError(f"{path} holds {system}, which cannot be adapted to a listener. These can: {', '.join(able)}.")
     if "Training" not in content or "Adapted" not in content:
         raise UserError(
@@ -109,6 +110,11 @@ def export(experiment: Path, out: Path, *, licence: str | None = None) -> Export
     )
     write_folder(out, card, tensors)
     return Exported(card, _needs(args))
+
+
+def _can_personalise(system: type[System]) -> bool:
+    """Whether the K samples change what it predicts, and it hears what it predicts."""
+    return system.personalises and (system.facts is None or system.facts.learns)
 
 
 def _needs(args: argparse.Namespace) -> list[str]:

@@ -7,7 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.methods.facts import CLIPPING, EXPERT, FEW_SHOT, INITIALISATION, META_TRAINING, Facts, Scope
+from s3prl_metaperser.methods.facts import (
+    CLIPPING,
+    EXPERT,
+    FEW_SHOT,
+    INITIALISATION,
+    META_TRAINING,
+    NUMBERS,
+    Facts,
+    Scope,
+)
 from s3prl_metaperser.methods.outputs import MARK, OUTPUTS, PARTS, on_top, parts_of
 from s3prl_metaperser.registry import Registry
 
@@ -262,6 +271,52 @@ register(
         trains="batches",
         adapts_by="classifier",
         table1=5,
+    ),
+)
+_numbers = dataclasses.replace(_zero, uses=(*INITIALISATION, *NUMBERS), adapts_by="numbers")
+_skene = dataclasses.replace(
+    _numbers, summary="one latent judgement, a table a rater (Dawid and Skene 1979); a new table for the listener"
+)
+register("Dawid-Skene", f"{_HERE}.dawid_skene:DawidSkene", dataclasses.replace(_skene, colour="#1b7837"))
+register(
+    "Dawid-Skene:mixture",
+    f"{_HERE}.dawid_skene:DawidSkeneMixture",
+    dataclasses.replace(
+        _skene, summary="the same, the listener's table a mixture of the raters'", trained_as="Dawid-Skene"
+    ),
+)
+_heads = Facts(uses=(*INITIALISATION, *CLIPPING, *NUMBERS), trains="batches")
+register(
+    "Nearest-Rater",
+    f"{_HERE}.rater_heads:NearestRater",
+    dataclasses.replace(
+        _heads, summary="the classifier of the training rater who answers most alike", adapts_by="sharpness"
+    ),
+)
+register(
+    "Rater-Mixture",
+    f"{_HERE}.rater_heads:RaterMixture",
+    dataclasses.replace(_heads, summary="the training raters' classifiers, mixed by likelihood", adapts_by="numbers"),
+)
+register(
+    "Rater-Embedding",
+    f"{_HERE}.rater_embedding:RaterEmbedding",
+    Facts(
+        "a vector a rater beside the projector, at test a new one",
+        uses=(*INITIALISATION, *FEW_SHOT, *CLIPPING),
+        trains="batches",
+        adapts_by="classifier",
+    ),
+)
+register(
+    "No-Audio",
+    f"{_HERE}.no_audio:NoAudio",
+    Facts(
+        "what the training raters answered to the very clip, nothing heard: a floor of the scenario seen",
+        scopes=_FROZEN,
+        uses=(),
+        learns=False,
+        guest=True,
     ),
 )
 register(DEFAULT_SYSTEM, f"{_HERE}.meta_perser:MetaPerSER", _META)

@@ -123,7 +123,7 @@ class System:
     def if_it_diverges(self) -> str:
         """Which option to lower where predictions are not finite."""
         kind = self.facts.adapts_by if self.facts else ""
-        return f"Lower {RATES[kind]}." if kind else "Lower the rate at which it is trained."
+        return f"Lower {RATES[kind]}." if kind in RATES else "Lower the rate at which it is trained."
 
     @property
     def initial_rate(self) -> float | None:

@@ -84,7 +84,8 @@ class Prior(Output):
     def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         count, classes = logs.shape
         heard = torch.softmax(logs, -1).mean(0)
-        said = (targets.sum(0) + classes * heard) / (count + classes)
+        counted = classes / self.spread
+        said = (targets.sum(0) + counted * heard) / (count + counted)
         return torch.log(said / heard)
 
 

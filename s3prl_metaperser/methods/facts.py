@@ -17,6 +17,7 @@ EXPERT = "downstream_expert"
 #: Options in groups, by what a system does with them. A name stands for all options below it.
 INITIALISATION = (f"{EXPERT}.initrc",)
 FEW_SHOT = (f"{EXPERT}.fewrc",)
+NUMBERS = (f"{EXPERT}.outputrc",)
 CLIPPING = ("runner.gradient_clipping",)
 META_TRAINING = (f"{EXPERT}.metarc", "optimizer", "runner.total_steps", "runner.eval_step", *CLIPPING)
 FINE_TUNING = (f"{EXPERT}.tunerc",)
@@ -43,6 +44,8 @@ class Facts:
             ``episodes`` (outer steps through inner steps).
         adapts_by: what ``evalrc.steps`` adapts, and so the protocol ``tuned`` chooses: nothing; ``classifier`` (on
             fixed embeddings, at ``fewrc.classifier_lr``); everything, by an ``optimizer`` or at meta-learned ``rates``.
+            Or what is chosen in place of steps: how far a few ``numbers`` follow the labels (``outputrc``), or only
+            the ``sharpness`` of predictions.
         adaptations: how many times it adapts to K samples for one episode, where it adapts by something.
         zero_shot: scope -> the system whose numbers show what adapting to a rater gains; None: the one that every
             system of the scope is held against (:func:`.zero_shot_of`).
@@ -61,7 +64,7 @@ class Facts:
     initialised: bool | str = False
     learns: bool = True
     trains: Literal["", "batches", "episodes"] = ""
-    adapts_by: Literal["", "classifier", "optimizer", "rates"] = ""
+    adapts_by: Literal["", "classifier", "optimizer", "rates", "numbers", "sharpness"] = ""
     adaptations: float = 1.0
     zero_shot: Mapping[str, str] | None = None
     colour: str | None = None

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import torch
 
-from s3prl_metaperser.methods.output_only import SMALLEST, Output
+from s3prl_metaperser.methods.map_fit import SMALLEST
+from s3prl_metaperser.methods.output_only import Output
 
 SHIFT, STRETCH, TILT = 2.0, 0.5, 2.0
 

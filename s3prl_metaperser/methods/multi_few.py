@@ -66,7 +66,8 @@ class MultiFew(System):
         targets = targets.to(task.device)
         present = (targets.sum(-1, keepdim=True) > 0).to(targets)
         share = targets.shape[1] / present.sum(1, keepdim=True)  # a mean over n is then one over those present
-        logits = state.learner.logits(state.parameters(), task.pooled[rows.to(task.device)])
+        parameters = self.of_rater(state, state.parameters(), slice(None))
+        logits = state.learner.logits(parameters, task.pooled[rows.to(task.device)])
         return soft_cross_entropy(logits, share * weighted_targets(targets, self.class_weights)).mean()
 
     def outer_gradient(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> float:
@@ -74,13 +75,13 @@ class MultiFew(System):
         if self.scope == "frozen":
             return super().outer_gradient(state, batch, step, task)
         rows, targets = own_samples(batch, samples_of_a_rater(self.options, len(batch.raters)))
-        parameters, names = state.parameters(), [f"{state.learner.prefix}{name}" for name in CLASSIFIER]
+        parameters = state.parameters()
 
         def gradient(index: int, rater: str) -> list[float]:
             present, values = targets[index].sum(-1) > 0, []
             weighted = weighted_targets(targets[index][present].to(task.device), self.class_weights)
             inputs = task.inputs(np.asarray(rows[index][present]))
-            own = {**parameters, **{name: parameters[name][index] for name in names}}
+            own = self.of_rater(state, parameters, index)
             for loss in state.learner.losses(inputs, weighted, "multi-few", task.seed, step, rater):
                 share = loss(own, 0) / len(batch.raters)
                 share.backward()
@@ -88,6 +89,13 @@ class MultiFew(System):
             return values
 
         return self.rater_by_rater(state, batch, step, gradient)
+
+    def of_rater(
+        self, state: ModelState, parameters: Mapping[str, torch.Tensor], index: int | slice
+    ) -> dict[str, torch.Tensor]:
+        """``parameters`` as one training rater has them, or with a leading axis as several have."""
+        names = (f"{state.learner.prefix}{name}" for name in CLASSIFIER)
+        return {**parameters, **{name: parameters[name][index] for name in names}}
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         return self.adapt_many(state, [support])[0]

@@ -24,19 +24,23 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.facts import Facts
-from s3prl_metaperser.methods.map_fit import most_probable
+from s3prl_metaperser.methods.map_fit import SMALLEST, most_probable, tempered
 from s3prl_metaperser.methods.outputs import FOLDS, MARK, OUTPUTS, kinds_of
-from s3prl_metaperser.methods.tuning import Overrides
+from s3prl_metaperser.methods.tuning import Overrides, grid, overridden
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 
 #: What the parameters of the first output adaptation are named in a predictor, with its place behind.
 NAME = "output."
-#: Below this a probability counts as this.
-SMALLEST = 1e-12
 
 
 class Output:
-    """One way to adapt outputs. All tensors are float64; rows of log-probabilities need not sum to one."""
+    """One way to adapt outputs. All tensors are float64; rows of log-probabilities need not sum to one.
+
+    Attributes:
+        spread: factor on the prior's standard deviations (``outputrc.spread``).
+    """
+
+    spread: float = 1.0
 
     def prior(self, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the parameters, each [P]; the mean changes nothing, or as little as can be."""
@@ -52,7 +56,8 @@ class Output:
         def energy(parameters: torch.Tensor) -> torch.Tensor:
             return -(targets * torch.log_softmax(self.apply(parameters, logs), -1)).sum()
 
-        return most_probable(energy, *self.prior(logs.shape[-1]))
+        mean, deviation = self.prior(logs.shape[-1])
+        return most_probable(energy, mean, deviation * self.spread)
 
 
 class OutputOnly(System):
@@ -63,7 +68,8 @@ class OutputOnly(System):
 
     def __init__(self, options: Options, class_weights: torch.Tensor):
         super().__init__(options, class_weights)
-        self.base = self.system(options, class_weights)
+        self.base = self.system(_as_sharp_as_it_is(options), class_weights)
+        self.outputs = self._spread()
 
     # -- as the system without ---------------------------------------------------------------------------------
 
@@ -92,12 +98,13 @@ class OutputOnly(System):
         return self.base
 
     def tunable(self) -> list[Overrides]:
-        return self.base.tunable()
+        return self.base.tunable() or grid("numbers", self.scope, self.options)
 
     def under(self, options: Options) -> System:
         other = copy.copy(self)
-        other.base = self.base.under(options)
-        other.options = other.base.options
+        other.options = self.options_in_force(options)
+        other.base = self.base.under(_as_sharp_as_it_is(options))
+        other.outputs = other._spread()
         return other
 
     def blank(self, task: TrainingTask) -> ModelState:
@@ -149,10 +156,17 @@ class OutputOnly(System):
         logs = _logs(probabilities)
         for index, output in enumerate(self.outputs):
             logs = torch.log_softmax(output.apply(predictor[f"{NAME}{index}"].cpu(), logs), -1)
-        return torch.exp(logs).float().numpy()
+        return tempered(torch.exp(logs).float().numpy(), self.options.downstream_expert.outputrc.temperature)
 
     def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
         return self.base.embed(state, predictor, inputs)
+
+    def _spread(self) -> tuple[Output, ...]:
+        """The outputs, with priors as wide as the options say."""
+        own = tuple(copy.copy(output) for output in type(self).outputs)
+        for output in own:
+            output.spread = self.options.downstream_expert.outputrc.spread
+        return own
 
     def _fitted(self, probabilities: np.ndarray, targets: torch.Tensor) -> dict[str, torch.Tensor]:
         """The parameters of each output adaptation, fitted one after another."""
@@ -196,6 +210,11 @@ def on_top_of(system: type[System], name: str, outputs: Sequence[str], facts: Fa
         "__module__": __name__,
     }
     return type(system.__name__, (OutputOnly,), content)
+
+
+def _as_sharp_as_it_is(options: Options) -> Options:
+    """For the system below: the temperature is of what is predicted in the end."""
+    return overridden(options, {"outputrc.temperature": 1.0})
 
 
 def _logs(probabilities: np.ndarray) -> torch.Tensor:

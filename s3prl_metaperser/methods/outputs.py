@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from s3prl_metaperser.methods.facts import Facts
+from s3prl_metaperser.methods.facts import NUMBERS, Facts
 from s3prl_metaperser.registry import Registry
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def on_top(facts: Facts, outputs: tuple[str, ...]) -> Facts:
     return dataclasses.replace(
         facts,
         summary=summary,
+        uses=None if facts.uses is None else (*facts.uses, *NUMBERS),
         adaptations=facts.adaptations * FOLDS,  # to all K, and FOLDS times to all parts but one
         colour=None,
         table1=None,
