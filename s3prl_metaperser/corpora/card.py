@@ -12,18 +12,21 @@ class Release:
     """Numbers of one published form of a corpus.
 
     Attributes:
-        counts: class, in the corpus's own words -> utterances; classes whose number is not known are not in it.
-        files: utterances of all classes.
+        counts: class, in the corpus's own words -> utterances.
         speakers: how many, or who; none where it is not known.
         name: of the form, where there are several.
         balanced: every speaker has the same number of utterances of a class.
     """
 
     counts: Mapping[str, int]
-    files: int
     speakers: tuple[str, ...] = ()
     name: str = ""
     balanced: bool = False
+
+    @property
+    def files(self) -> int:
+        """Utterances of all classes."""
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,6 @@ LAYOUT = Layout(
         releases=(
             Release(
                 {**dict.fromkeys(CREMA_D.classes, 1271), "neutral": 1087},
-                CLIPS,
                 tuple(str(actor) for actor in range(1001, 1092)),
             ),
         ),

@@ -32,7 +32,6 @@ CARD = Card(
                 "surprise": 107,
                 "happy": 595,
             },
-            7529,
             tuple(f"Ses0{session}{sex}" for session in range(1, 6) for sex in "FM"),
         ),
     ),

@@ -30,7 +30,6 @@ LAYOUT = Layout(
         releases=(
             Release(
                 {"happiness": 119, "sadness": 122, "anger": 121, "fear": 120, "disgust": 122},
-                604,
                 tuple("123456"),
             ),
         ),

@@ -39,7 +39,7 @@ LAYOUT = Layout(
         cite="Gournay, Lahaie and Lefebvre 2018",
         layout="Colère, Dégoût, Joie, Peur, Surprise, Tristesse with Faible and Fort in each, Neutre; 48 or 192 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release({**dict.fromkeys(CODES.values(), 144), "neutral": 72}, 936, SPEAKERS, balanced=True),),
+        releases=(Release({**dict.fromkeys(CODES.values(), 144), "neutral": 72}, SPEAKERS, balanced=True),),
         quirks=("accents of folder names arrive composed, taken apart, or in an old code page",),
     ),
     pattern=r"(?P<speaker>0[1-9]|1[0-2])-(?P<emotion>[CDJNPST])-(?P<level>[12])-(?P<sentence>[1-6])",

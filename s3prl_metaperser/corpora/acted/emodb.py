@@ -42,7 +42,6 @@ LAYOUT = Layout(
         releases=(
             Release(
                 {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, "neutral": 79},
-                535,
                 SPEAKERS,
             ),
         ),

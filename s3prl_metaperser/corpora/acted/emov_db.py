@@ -38,7 +38,7 @@ LAYOUT = Layout(
         cite="Adigwe et al. 2018",
         layout="bea_Amused/ and the like; 16 and 44.1 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release({"anger": 1267, "disgust": 1019}, 6887, tuple(SEX)),),
+        releases=(Release(dict(zip(CODES.values(), (1315, 1267, 1019, 1566, 1720), strict=True)), tuple(SEX)),),
         quirks=("of the five emotions anger and disgust alone", "capitals are mixed, and `113_140` is beside `57-84`"),
     ),
     pattern=r"(?P<emotion>amused|anger|disgust|neutral|sleepiness)_\d+[-_]\d+_(?P<number>\d{4})",

@@ -37,7 +37,7 @@ LAYOUT = Layout(
         cite="Costantini et al. 2014",
         layout="f1/ to f3/, m1/ to m3/; 48 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release(dict.fromkeys(CODES.values(), 84), 588, SPEAKERS, balanced=True),),
+        releases=(Release(dict.fromkeys(CODES.values(), 84), SPEAKERS, balanced=True),),
         quirks=("stereo in some copies",),
     ),
     pattern=r"(?P<emotion>dis|gio|neu|pau|rab|sor|tri)-(?P<speaker>[fm][1-3])"

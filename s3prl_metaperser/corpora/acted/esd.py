@@ -40,7 +40,7 @@ LAYOUT = Layout(
         cite="Zhou et al. 2021",
         layout="0001/ to 0020/ with a folder for each emotion; 16 kHz",
         emotions=same_words(*FOLDERS.values()),
-        releases=(Release(dict.fromkeys(FOLDERS.values(), 7000), 35000, SPEAKERS, balanced=True),),
+        releases=(Release(dict.fromkeys(FOLDERS.values(), 7000), SPEAKERS, balanced=True),),
         quirks=(
             "no fear, no disgust",
             "two languages: `language` of each utterance",

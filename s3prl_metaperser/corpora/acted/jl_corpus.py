@@ -39,7 +39,7 @@ LAYOUT = Layout(
         cite="James, Tian and Watson 2018",
         layout="Raw JL corpus (unchecked and unannotated)/JL(wav+txt)/; 44.1 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release(dict.fromkeys(CODES.values(), 240), 2400, SPEAKERS, balanced=True),),
+        releases=(Release(dict.fromkeys(CODES.values(), 240), SPEAKERS, balanced=True),),
         quirks=("no fear, no disgust", "excited is a class of its own and not happiness unless it is merged"),
     ),
     pattern=rf"(?P<speaker>(?:fe)?male[12])_(?P<emotion>{'|'.join(CODES)})_(?P<sentence>\d+[ab])_(?P<repetition>[12])",

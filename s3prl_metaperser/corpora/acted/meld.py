@@ -51,7 +51,19 @@ LAYOUT = Layout(
         cite="Poria et al. 2019",
         layout="train_splits/, dev_splits_complete/, output_repeated_splits_test/, and train_, dev_, test_sent_emo.csv",
         emotions=same_words(*CODES.values()),
-        releases=(Release({"happiness": 2308, "sadness": 1002, "anger": 1607, "fear": 358, "disgust": 361}, 13706),),
+        releases=(
+            Release(
+                {
+                    "happiness": 2308,
+                    "sadness": 1002,
+                    "anger": 1607,
+                    "fear": 358,
+                    "disgust": 361,
+                    "neutral": 6434,
+                    "surprise": 1636,
+                }
+            ),
+        ),
         quirks=(
             "films: ffmpeg is needed",
             "an audience laughs",

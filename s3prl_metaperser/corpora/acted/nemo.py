@@ -37,7 +37,6 @@ LAYOUT = Layout(
         releases=(
             Release(
                 {"anger": 749, "fear": 736, "happiness": 749, "neutral": 809, "sadness": 769, "surprise": 669},
-                4481,
                 ("EB0", "IC0", "KD0", "KS0", "MK0", "MP0", "SM0", "TP0", "WR0"),
             ),
         ),

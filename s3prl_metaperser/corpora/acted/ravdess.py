@@ -43,7 +43,7 @@ LAYOUT = Layout(
         cite="Livingstone and Russo 2018",
         layout="Actor_01/ to Actor_24/; 48 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release({**dict.fromkeys(CODES.values(), 192), "neutral": 96}, 1440, SPEAKERS, balanced=True),),
+        releases=(Release({**dict.fromkeys(CODES.values(), 192), "neutral": 96}, SPEAKERS, balanced=True),),
         quirks=(
             "song and film have names of the same form; they are left out and counted",
             "some copies hold the tree twice",

@@ -40,7 +40,7 @@ LAYOUT = Layout(
         cite="Haq and Jackson 2010",
         layout="DC/, JE/, JK/, KL/, or flat; 44.1 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release({**dict.fromkeys(CODES.values(), 60), "neutral": 120}, 480, SPEAKERS, balanced=True),),
+        releases=(Release({**dict.fromkeys(CODES.values(), 60), "neutral": 120}, SPEAKERS, balanced=True),),
         quirks=("`sa` and `su` (sadness, surprise) are two letters, the others one",),
     ),
     pattern=r"(?:(?P<speaker>DC|JE|JK|KL)_)?(?P<emotion>sa|su|a|d|f|h|n)(?P<utterance>\d{2})",

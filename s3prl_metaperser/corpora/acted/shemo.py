@@ -26,6 +26,7 @@ CODES = {
     "F": "fear",
 }
 LIST = "shemo.json"
+SPEAKERS = (*(f"F{number:02d}" for number in range(1, 32)), *(f"M{number:02d}" for number in range(1, 57)))
 
 
 def _clip(name: re.Match[str], path: Path) -> Clip:
@@ -46,16 +47,20 @@ LAYOUT = Layout(
         releases=(
             Release(
                 {"anger": 1059, "happiness": 201, "neutral": 1028, "sadness": 449, "surprise": 225, "fear": 38},
-                3000,
+                SPEAKERS,
                 name="all files",
             ),
-            Release({"anger": 1034, "happiness": 198, "sadness": 360, "fear": 29}, 2838, name=LIST),
+            Release(
+                {"anger": 1034, "happiness": 198, "neutral": 1018, "sadness": 360, "surprise": 199, "fear": 29},
+                SPEAKERS,
+                name=LIST,
+            ),
         ),
         quirks=(
             "no disgust",
             "six in ten of the five emotions' utterances are anger",
             "from 0.36 to 33 s long",
-            f"`{LIST}` lists 2838 of the 3000, some with another emotion than the name's (`listed`)",
+            f"`{LIST}` lists 2838 of the 3000, each with a label (`listed`)",
         ),
     ),
     pattern=r"(?P<speaker>[FM]\d{2})(?P<emotion>[AHNSWF])(?P<utterance>\d{2,3})",

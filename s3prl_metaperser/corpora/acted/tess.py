@@ -37,7 +37,7 @@ LAYOUT = Layout(
         cite="Pichora-Fuller and Dupuis 2020",
         layout="flat, or OAF_angry/ and the like; 24.414 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release(dict.fromkeys(CODES.values(), 400), 2800, SPEAKERS, balanced=True),),
+        releases=(Release(dict.fromkeys(CODES.values(), 400), SPEAKERS, balanced=True),),
         quirks=(
             "`OA_bite_neutral.wav` lacks a letter",
             "`OAF_food_fear.wav` has 96 kHz",

@@ -27,7 +27,7 @@ LAYOUT = Layout(
         cite="Latif et al. 2018",
         layout="Angry/, Happy/, Neutral/, Sad/; 44.1 kHz",
         emotions=same_words(*CODES.values()),
-        releases=(Release(dict.fromkeys(CODES.values(), 100), 400),),
+        releases=(Release(dict.fromkeys(CODES.values(), 100)),),
         quirks=(
             "not acted: judged by listeners",
             "38 speakers are published, and names have 29",
