@@ -144,8 +144,8 @@ OTHER_MEANINGS = {
     "audit/one.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "demo/ceilings.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},  # keys of the truth card, whose bytes stay
     "corpora/speechocean762.py": {"accuracy"},  # of a learner's sounds: the corpus's name of a score
+    "config/domain_options.py": {"demo_corpora"},  # the default corpus of domain generalisation
     "config/options.py": {"demo"},  # the configuration's default corpus
-    "config/domain_options.py": {"demo_corpora"},  # the same of the task with domains
     "evaluation/result.py": {"personalized_emotion"},  # what files of versions without tasks are results of
     "s3prl_plugin/doctor.py": {"demo"},  # the extra of that name
 }

@@ -220,7 +220,9 @@ def root_of(data: DataOptions) -> Path | None:
     if data.root:
         return user_path(data.root)
     reader = reader_of(data.corpus)
-    return None if reader.home is None else reader.home(cache_root(data.cache_dir), reader_options(data))
+    if reader.home is None:
+        return None
+    return reader.home(cache_root(data.cache_dir), reader.checked(data.corpus, reader_options(data)))
 
 
 def open_corpus(data: DataOptions) -> Corpus:

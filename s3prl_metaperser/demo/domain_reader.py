@@ -19,12 +19,15 @@ from s3prl_metaperser.demo.domain_script import script
 from s3prl_metaperser.demo.domains import VARIANTS, Domain
 
 NAME = "demo_corpora"
+#: A model that was never misled: it learns where there is no tone, and is tested where another emotion's is heard.
+ORACLE, MISLEADING, CLEAN = "oracle", "spurious", "identical"
+Variant = Literal["shifted", "identical", "spurious", "oracle"]
 
 
 def read(
     root: Path,
     *,
-    variant: Literal["shifted", "identical", "spurious"] = "shifted",
+    variant: Variant = "shifted",
     seed: Whole = 0,
     utterances: Positive = 150,
 ) -> Corpus:
@@ -32,7 +35,8 @@ def read(
 
     Args:
         root: a new or empty folder, or demo corpora of the same settings.
-        variant: what differs between the corpora.
+        variant: what differs between the corpora; ``oracle``: the corpora with a turned tone, which are targets alone,
+            are those of ``spurious``, and the others those of ``identical``.
         seed: of every draw.
         utterances: of each corpus.
 
@@ -41,7 +45,16 @@ def read(
     """
     from s3prl_metaperser.demo.write_domains import write_demo_corpora
 
-    return stored(write_demo_corpora(Path(root), variant, seed=seed, utterances=utterances))
+    if variant != ORACLE:
+        corpus = stored(write_demo_corpora(Path(root), variant, seed=seed, utterances=utterances))
+    else:
+        turned = {domain.name: domain.turned for domain in VARIANTS[MISLEADING][1]}
+        roots: dict[str, str] = {}
+        for each in (CLEAN, MISLEADING):
+            place = write_demo_corpora(Path(root) / each, each, seed=seed, utterances=utterances)
+            roots |= {name: str(place / name) for name in turned if turned[name] == (each == MISLEADING)}
+        corpus = together.read(Path(root) / CLEAN, roots=roots)
+    return dataclasses.replace(corpus, name=NAME if variant == "shifted" else f"{NAME} ({variant})")
 
 
 def stored(root: Path) -> Corpus:
@@ -59,7 +72,7 @@ def labels_only(options: Mapping[str, Any]) -> Corpus:
     nowhere = Path("no-audio")
     corpora = [
         _without_audio(domain, nowhere, seed=options["seed"], utterances=options["utterances"])
-        for domain in VARIANTS[options["variant"]][1]
+        for domain in VARIANTS[CLEAN if options["variant"] == ORACLE else options["variant"]][1]
     ]
     return dataclasses.replace(together.joined(nowhere, corpora), name=NAME)
 

@@ -121,9 +121,13 @@ class DomainTraining:
                 self.files.log("train", name, mean, self.step)
                 self.curves.setdefault(name, []).append((self.step, mean))
             self._since = defaultdict(list)
+        saves = self.step % runner.save_step == 0 or last
         if self.step % runner.eval_step == 0 or last:
             self._validate()
-        if self.step % runner.save_step == 0 or last:
+        if saves and self.opened.expert.generalrc.selection == "last":
+            logged = self.curves.get("loss") or [(0, 0.0)]
+            self._keep({"loss": logged[-1][1], "step": self.step})
+        if saves:
             self._save()
 
     def _validate(self) -> None:
@@ -139,8 +143,6 @@ class DomainTraining:
             opened.system.validated(own)
             self.files.log("dev", "loss", own, self.step)
         if opened.expert.generalrc.selection == "last":
-            logged = self.curves.get("loss") or [(0, 0.0)]
-            self._keep({"loss": logged[-1][1], "step": self.step})
             return
         value = validation_loss(opened)
         assert value is not None
