@@ -16,7 +16,7 @@ from s3prl_metaperser.tasks import TASKS
 
 PACKAGE = Path(s3prl_metaperser.__file__).parent
 #: Modules outside the rooms; any room may use those that draw, register, tell of errors or share out work.
-LOOSE = {"__init__", "cli", "errors", "parallel", "registry", "seeding"}
+LOOSE = {"__init__", "cli", "errors", "parallel", "progress", "registry", "seeding"}
 #: The rooms, from left to right: each may import itself, what is to its left, and the loose modules.
 ROOMS = (
     "config",

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from s3prl_metaperser.audit.findings import Finding, Findings
 from s3prl_metaperser.audit.labels import check_labels
 from s3prl_metaperser.audit.one import check_one
@@ -22,6 +20,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import set_aside
 from s3prl_metaperser.evaluation.result import Result, read_with_faults
 from s3prl_metaperser.grid.relevance import as_identified
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import DEFAULT_TASK

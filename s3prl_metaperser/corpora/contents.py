@@ -18,10 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.provenance import digest

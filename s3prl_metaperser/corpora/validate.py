@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from collections import Counter
 
-from tqdm import tqdm
-
 from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
@@ -16,6 +14,7 @@ from s3prl_metaperser.corpora.contents import heard_hash
 from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.published import compared, format_published
 from s3prl_metaperser.errors import printable
+from s3prl_metaperser.progress import tqdm
 
 #: ``format_report`` lists so many problems of each kind; the report itself holds all.
 LISTED = 20

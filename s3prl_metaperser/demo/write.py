@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo import ceilings, crowd
@@ -18,6 +17,7 @@ from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
 from s3prl_metaperser.demo.whole import check_numbers, made_whole, versions, write_card
 from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.csv_text import csv_text
 
 #: Changes with anything that changes what the same seed gives.

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.acted import emodb, emovo, ravdess, tess
 from s3prl_metaperser.corpora.emotions import COMMON
@@ -30,6 +29,7 @@ from s3prl_metaperser.demo.rendering import render_speakers
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, write_wav
 from s3prl_metaperser.demo.whole import check_numbers, made_whole, versions, write_card
 from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.disk import new_folder
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.storage.provenance import digest

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta.adjoint import NonFinite
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, Predictor, System
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.protocol.loss import class_balanced_loss
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from s3prl_metaperser import parallel
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.decided import decided_classes
@@ -18,6 +16,7 @@ from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
 from s3prl_metaperser.evaluation.result import Point
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 from s3prl_metaperser.methods.tuning import overridden
+from s3prl_metaperser.progress import tqdm
 
 
 def trajectory(

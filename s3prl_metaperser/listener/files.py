@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.folders import files_below, on_disk
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
@@ -17,6 +16,7 @@ from s3prl_metaperser.errors import UserError, printable, printable_json
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, answer_text
 from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.csv_text import csv_text
 from s3prl_metaperser.storage.paths import user_path
 

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.metrics import episode_scores, main_metrics
@@ -23,6 +22,7 @@ from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.methods.base import System
 from s3prl_metaperser.methods.choice import parts_of_samples, sample_losses
 from s3prl_metaperser.methods.outputs import PARTS
+from s3prl_metaperser.progress import tqdm
 
 #: With fewer clips an interval would be almost as wide as all that is possible, or falsely narrow where they agree.
 FEWEST_CLIPS = 8

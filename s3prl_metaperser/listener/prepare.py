@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.waves import Clip, waveform
+from s3prl_metaperser.progress import tqdm
 
 _UPSTREAM_ERRORS = (UserError, RuntimeError, ValueError, AssertionError, MemoryError)
 #: Batches whose clips are read, and sorted by length, together.

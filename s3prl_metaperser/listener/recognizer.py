@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError
@@ -19,6 +18,7 @@ from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of
 from s3prl_metaperser.methods.base import Predictor, System
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
@@ -26,6 +25,7 @@ from s3prl_metaperser.methods.facts import HELD_OUT
 from s3prl_metaperser.methods.learner import HeadLearner, new_learner
 from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.methods.task import TrainingTask
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.seeding import numpy_generator
 from s3prl_metaperser.storage.checkpoints import load_checked, save_checkpoint

@@ -7,13 +7,13 @@ from collections import defaultdict
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.base import Step
 from s3prl_metaperser.meta.micro_gradients import NonFinite
 from s3prl_metaperser.methods.movement import Watched
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.run import shown_commands
 from s3prl_metaperser.run.domain_cell import OpenDomains
 from s3prl_metaperser.run.domain_testing import validation_loss

@@ -6,11 +6,10 @@ import math
 import time
 from typing import Any
 
-from tqdm import tqdm
-
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.selection import validated
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.run import shown_commands
 from s3prl_metaperser.run.experiment import BEST, NOTHING

@@ -65,7 +65,8 @@ def _lock(path: Path) -> contextlib.AbstractContextManager[None]:
 
 def _transfer(url: str, path: Path) -> None:
     import requests
-    from tqdm import tqdm
+
+    from s3prl_metaperser.progress import tqdm
 
     headers = {"User-Agent": "s3prl-metaperser", "Accept-Encoding": "identity"}
     with requests.get(url, stream=True, timeout=(CONNECT_SECONDS, READ_SECONDS), headers=headers) as answer:

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.s3prl_stack.hub_index import hub_index
 from s3prl_metaperser.storage.disk import clear_leftovers
 from s3prl_metaperser.storage.json_files import parse_json

@@ -8,9 +8,8 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
 from s3prl_metaperser.errors import printable
+from s3prl_metaperser.progress import tqdm
 
 #: So many notes of one kind are printed.
 MOST_OF_A_KIND = 5

@@ -27,14 +27,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.engines.profile import Profile, find_profile
 from s3prl_metaperser.grid.jobs import Kind, jobs_left, resources
 from s3prl_metaperser.grid.opened import OpenedGrid
 from s3prl_metaperser.grid.progress import LOG_SECONDS
 from s3prl_metaperser.grid.results import RESULT
+from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.locks import held
 from s3prl_metaperser.storage.paths import cache_root
 

@@ -1,0 +1,45 @@
+"""Long work shows a bar on a terminal, and whole lines in a log."""
+
+from __future__ import annotations
+
+import doctest
+import io
+
+from s3prl_metaperser import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def shown(stream, monkeypatch, **options):
+    clock = iter(range(0, 10_000, 4))  # four seconds between two looks at it
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    with progress.tqdm(total=9, desc="work", file=stream, ncols=70, miniters=1, mininterval=0, **options) as bar:
+        for _ in range(9):
+            bar.display()
+            bar.update()
+        progress.tqdm.write("a note", file=stream)
+    return stream.getvalue()
+
+
+def test_a_log_has_a_line_every_ten_seconds_and_one_at_the_end(monkeypatch):
+    lines = shown(io.StringIO(), monkeypatch).splitlines()
+    assert all(line.startswith("work:") or line == "a note" for line in lines)
+    assert "100%" in lines[-1]
+    assert 3 <= len(lines) <= 7
+
+
+def test_a_terminal_has_one_line_that_changes(monkeypatch):
+    text = shown(Terminal(), monkeypatch)
+    assert text.count("\r") > 5
+    assert text.count("\n") == 2  # the note, and the end
+
+
+def test_what_leaves_nothing_on_a_terminal_leaves_no_last_line_in_a_log(monkeypatch):
+    assert "100%" not in shown(io.StringIO(), monkeypatch, leave=False)
+
+
+def test_its_example_runs():
+    assert doctest.testmod(progress).failed == 0
