@@ -289,7 +289,7 @@ def test_what_a_system_keeps_from_step_to_step_resumes_with_it(corpus, file, cac
     assert ("margin" in whole.curves) == (system == "DA-MLDG")
 
 
-def test_resnet18_learns_from_changed_crops_and_is_tested_on_whole_recordings(corpus, cache):
+def test_resnet18_learns_from_changed_crops_and_is_tested_on_whole_recordings(corpus, file, cache):
     chosen = options(
         runner={"total_steps": 4, "save_step": 2, "log_step": 2},
         modelrc={"network": "resnet18", "channels": 2},
@@ -304,8 +304,8 @@ def test_resnet18_learns_from_changed_crops_and_is_tested_on_whole_recordings(co
     content = read_checkpoint(cache / "whole" / "dev-best.ckpt")["Downstream"]
     assert content["bn1.running_mean"].abs().sum() > 0
     for wrong, message in (
-        ({"modelrc": {"network": "resnet18"}}, "takes frames, and -u embeddings has vectors"),
+        ({"modelrc": {"network": "resnet18"}}, "takes a vector as a square image, and 6 is no square"),
         ({"augmentrc": {"shift": 0.2}}, "augmentrc changes recordings for modelrc.network: resnet18"),
     ):
         with pytest.raises(UserError, match=message):
-            run(corpus, cache / "any.npz", cache / "wrong", options(**wrong))
+            run(corpus, file, cache / "wrong", options(**wrong))

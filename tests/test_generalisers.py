@@ -30,15 +30,15 @@ COUNTS = np.array([[10, 20, 30], [5, 5, 200], [40, 1, 2]])
 ON_FRAMES = {"MixStyle"}
 
 
-def options(runner=None, validation=0.2, **general) -> DomainOptions:
+def options(validation=0.2, **general) -> DomainOptions:
     expert = {"generalrc": general, "datarc": {"validation": validation}}
-    return DomainOptions.from_config({"downstream_expert": expert, "runner": runner or {}})
+    return DomainOptions.from_config({"downstream_expert": expert})
 
 
-def made(name: str, model=None, runner=None, **general):
+def made(name: str, model=None, steps=12, **general):
     """(system, model) in float64."""
     model = pooled() if model is None else model
-    system = GENERALISERS.get(name)(options(runner, **general), Sources(tuple("abc"), tuple("xyz"), COUNTS, seed=4))
+    system = GENERALISERS.get(name)(options(**general), Sources(tuple("abc"), tuple("xyz"), COUNTS, 4, steps))
     system.prepare(model)
     return system.double(), model
 
@@ -432,7 +432,7 @@ def test_a_step_that_diverges_says_so_and_leaves_no_gradient():
 
 def moved(kind: str, weights, **general):
     """The average of a model that goes through these values, all its weights alike."""
-    system, model = made(f"Deep-All+{kind}", runner={"total_steps": len(weights)}, **general)
+    system, model = made(f"Deep-All+{kind}", steps=len(weights), **general)
     for step, weight in enumerate(weights, 1):
         with torch.no_grad():
             for parameter in model.parameters():
@@ -507,7 +507,7 @@ def test_every_system_learns_what_can_be_learned_and_repeats_itself_to_the_bit(n
     given = batch(shape=(1, 12, 10)) if frames else batch()
     for _ in range(2):
         model = ResNet18(1, C, torch.Generator().manual_seed(2), channels=2).double() if frames else pooled()
-        system, model = made(name, model, runner={"total_steps": 12}, penalty=0.1)
+        system, model = made(name, model, penalty=0.1)
         trained = [p for p in (*model.parameters(), *system.parameters()) if p.requires_grad]
         optimizer, reports = torch.optim.SGD(trained, 0.1), []
         before = system.sample_losses(model(given.inputs), given.labels).mean().item()

@@ -115,7 +115,7 @@ _register(
     colour="#cc79a7",
 )
 _DIVIDED = ("meta_test_domains", "choose")
-_META = (*_DIVIDED, "inner_lr", "order", "engine", "micro_batch")
+_META = (*_DIVIDED, "inner_lr", "order", "micro_batch")
 _register(
     "MLDG",
     "mldg:MLDG",

@@ -30,12 +30,14 @@ class Sources:
         classes: C names.
         counts: training samples of each source and class, int64 [D, C].
         seed: of the trial's training; batches and held-out speakers have seeds of their own.
+        steps: of the whole training.
     """
 
     names: tuple[str, ...]
     classes: tuple[str, ...]
     counts: np.ndarray
     seed: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Generaliser(nn.Module):
                 f"{self.name}: SWAD averages over the valley of the loss on validation speakers of the sources, and "
                 "there are none. Write datarc.validation=0.2, or take another average (dense, ema)."
             )
-        self.average = averaging.of(model, self.general, self.options.runner.total_steps)
+        self.average = averaging.of(model, self.general, self.sources.steps)
 
     def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
         """Put the gradient of one step into ``.grad`` of the model's parameters, and of this system's own.

@@ -7,12 +7,14 @@ torchvision's names. Everything can be differentiated twice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.model import DomainModel
 from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.protocol.domain_batches import Inputs
@@ -80,6 +82,21 @@ class ResNet18(DomainModel):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             state = stage(state)
         return state.mean((2, 3))
+
+
+def as_images(vectors: Tensor) -> Tensor:
+    """Vectors [N, L, D] as frames [N, L, sqrt(D), sqrt(D)]: how a vector becomes this network's input.
+
+    Raises:
+        UserError: D is no square.
+    """
+    side = math.isqrt(vectors.shape[-1])
+    if side * side != vectors.shape[-1]:
+        raise UserError(
+            f"modelrc.network: resnet18 takes a vector as a square image, and {vectors.shape[-1]} is no square number. "
+            "Take modelrc.network: mlp."
+        )
+    return vectors.unflatten(-1, (side, side))
 
 
 class _Block(nn.Module):

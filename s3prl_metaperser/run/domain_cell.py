@@ -20,17 +20,19 @@ from s3prl_metaperser.generalise import GENERALISERS
 from s3prl_metaperser.generalise.augment import Augmentation
 from s3prl_metaperser.generalise.base import Generaliser, Sources
 from s3prl_metaperser.generalise.model import DomainModel, FineTuned, PooledModel
-from s3prl_metaperser.generalise.resnet18 import ResNet18
+from s3prl_metaperser.generalise.resnet18 import ResNet18, as_images
 from s3prl_metaperser.generalise.standardising import LARGE, Standardized, refuse_few_emotions, standardized
 from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler
 from s3prl_metaperser.protocol.domains import DomainSplit, make_domain_split, refuse_domain_leaks
 from s3prl_metaperser.protocol.splits import Split
 from s3prl_metaperser.run.domain_examples import Examples, FrameExamples, PooledExamples, WaveExamples
 from s3prl_metaperser.run.experiment import Experiment
+from s3prl_metaperser.run.pretraining import load_weights
 from s3prl_metaperser.run.scopes import identify, shape_of
 from s3prl_metaperser.run.settings import CellOptions
 from s3prl_metaperser.run.workspace import Workspace, check_layer, say
 from s3prl_metaperser.seeding import seed_from, torch_generator
+from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.provenance import digest
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.hubconf import GIVEN
@@ -123,7 +125,7 @@ class OpenDomains:
         ids = self.ids("train")
         size = len(self.corpus.classes)
         counts = np.stack([np.bincount([self.labels[u] for u in ids[name]], minlength=size) for name in ids])
-        return Sources(tuple(ids), self.corpus.classes, counts, self.seed("weights"))
+        return Sources(tuple(ids), self.corpus.classes, counts, self.seed("weights"), self.total_steps)
 
     @functools.cached_property
     def sampler(self) -> DomainSampler:
@@ -164,27 +166,25 @@ class OpenDomains:
     def _refuse_what_does_not_fit(self) -> None:
         network, finetuned = self.expert.modelrc.network, self.cell.upstream.finetuned
         given, default = self.expert, DomainOptions().downstream_expert
-        frames = network == "resnet18"
+        vectors = self.cell.upstream.name in GIVEN
+        frames = network == "resnet18" and not vectors
         if (finetuned or frames) and given.modelrc.statistics != default.modelrc.statistics:
             raise UserError("modelrc.statistics are those of stored features: leave it out with -f and with resnet18.")
         if frames and finetuned:
             raise UserError("modelrc.network: resnet18 takes frames of a frozen upstream. Remove -f, or the option.")
-        if frames and self.cell.upstream.name in GIVEN:
-            raise UserError(
-                f"modelrc.network: resnet18 takes frames, and -u {self.cell.upstream.name} has vectors. Use -u logmel, "
-                "or set it to pooled or mlp."
-            )
         if not frames and given.augmentrc != default.augmentrc:
             raise UserError(
-                "augmentrc changes recordings for modelrc.network: resnet18. Leave it out with another one."
+                "augmentrc changes recordings for modelrc.network: resnet18. Leave it out with another one, and with "
+                "vectors."
             )
-        if not frames and given.modelrc.weights is not None:
+        if network != "resnet18" and given.modelrc.weights is not None:
             raise UserError("modelrc.weights are those of modelrc.network: resnet18. Leave it out with another one.")
 
     def _prepared(self) -> tuple[Examples, DomainModel]:
         if self.cell.upstream.finetuned:
             return self._finetuned()
-        if self.expert.modelrc.network == "resnet18":
+        on_frames = self.expert.modelrc.network == "resnet18"
+        if on_frames and self.cell.upstream.name not in GIVEN:
             return self._on_frames()
         features = self.workspace.features(self.identity, self._build)
         self.rows, values, layer = features.rows, features.values, self.cell.upstream.layer
@@ -195,9 +195,10 @@ class OpenDomains:
         if self.expert.modelrc.statistics != "none":
             self.standardized = self._standardized(values)
             values = self.standardized.values
-        return PooledExamples(values.to(self.cell.device)), self._head(values.shape[1], values.shape[2]).to(
-            self.cell.device
-        )
+        if on_frames:
+            return PooledExamples(as_images(values).to(self.cell.device)), self._resnet18(values.shape[1])
+        head = self._head(values.shape[1], values.shape[2])
+        return PooledExamples(values.to(self.cell.device)), head.to(self.cell.device)
 
     def _head(self, layers: int, size: int) -> PooledModel:
         model = self.expert.modelrc
@@ -248,7 +249,7 @@ class OpenDomains:
         return WaveExamples(waves), FineTuned(model)
 
     def _on_frames(self) -> tuple[Examples, DomainModel]:
-        model, given, device, augment = self.expert.modelrc, self.cell.upstream, self.cell.device, self.expert.augmentrc
+        given, device, augment = self.cell.upstream, self.cell.device, self.expert.augmentrc
         utterances, upstream = self.workspace.utterances, self._build()
         self.rows = {u.id: row for row, u in enumerate(utterances)}
         layers, _ = shape_of(upstream, self.identity.selection, device)
@@ -257,15 +258,23 @@ class OpenDomains:
         examples = FrameExamples(
             utterances, upstream, self.identity.selection, given.layer, how, self.seed("augmentation"), device
         )
+        return examples, self._resnet18(layers if given.layer is None else 1)
+
+    def _resnet18(self, layers: int) -> ResNet18:
+        model = self.expert.modelrc
         network = ResNet18(
-            layers if given.layer is None else 1,
+            layers,
             len(self.corpus.classes),
             torch_generator("resnet18", self.seed("weights")),
             channels=model.channels,
             bn_momentum=model.bn_momentum,
             frozen_norm=model.frozen_norm,
         )
-        return examples, network.to(device)
+        if model.weights is not None:
+            say(load_weights(network, user_path(model.weights)))
+        elif self.total_steps:
+            say("ResNet18 starts from random weights (modelrc.weights: a file of `metaperser pretrain`)")
+        return network.to(self.cell.device)
 
     # -- records -------------------------------------------------------------------------------------------------------
 
