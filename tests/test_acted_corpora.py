@@ -201,6 +201,8 @@ def test_what_a_copy_lacks_is_said_by_speaker_and_class(tmp_path, one_second, ca
     shown = capsys.readouterr().out
     assert "research alone" in shown
     assert "the five emotions" in shown
+    assert "3 speakers, acted" in shown
+    assert "What the ratings say" not in shown, "there are no raters to say anything of"
 
 
 # -- labels that are not in names -------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.corpus or not arguments.root:
         raise UserError("Name a corpus with --corpus and --root, or a folder of results with --all.")
     from s3prl_metaperser.corpora import load_corpus
+    from s3prl_metaperser.corpora.emotions import has_listeners
     from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 
     corpus = load_corpus(arguments.corpus, arguments.root, **label_options(arguments))
@@ -45,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(printable_json(report))
     else:
         print(format_report(corpus, report))
-        print("\n".join(["", *_card(corpus)]))
+        if has_listeners(corpus):
+            print("\n".join(["", *_card(corpus)]))
     return exit_status(report)
 
 

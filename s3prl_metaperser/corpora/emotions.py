@@ -22,6 +22,11 @@ def same_words(*classes: str) -> dict[str, str]:
     return {name: name for name in classes if name in COMMON}
 
 
+def has_listeners(corpus: Corpus) -> bool:
+    """Whether the labels are what people heard, and not what was acted, in one corpus or in several as one."""
+    return corpus.raters() != [ACTED] and corpus.label_set != FIVE
+
+
 def in_common(corpus: Corpus, emotions: Mapping[str, str], merge: Mapping[str, str] | None = None) -> Corpus:
     """A corpus of acted labels with the five emotions as its classes; what has none of them is left out and counted.
 

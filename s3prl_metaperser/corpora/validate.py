@@ -11,7 +11,7 @@ from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
 from s3prl_metaperser.corpora.base import FEWEST_RATERS, UNKNOWN_SPEAKER, Corpus, Problem, Utterance
 from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.contents import heard_hash
-from s3prl_metaperser.corpora.emotions import ACTED
+from s3prl_metaperser.corpora.emotions import ACTED, has_listeners
 from s3prl_metaperser.corpora.published import compared, format_published
 from s3prl_metaperser.errors import printable
 from s3prl_metaperser.progress import tqdm
@@ -67,6 +67,13 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
     }
 
 
+def _whose(corpus: Corpus) -> str:
+    raters = corpus.raters()
+    if has_listeners(corpus):
+        return f"{len(raters)} raters"
+    return "acted" if raters == [ACTED] else f"{len(raters)} corpora"
+
+
 def _card(corpus: Corpus) -> Card | None:
     """The card of a corpus that was read with its acted labels."""
     known = CORPORA.knows(corpus.name) and corpus.raters() == [ACTED]
@@ -82,10 +89,10 @@ def format_report(corpus: Corpus, report: dict) -> str:
     """The report as text for a terminal."""
     blocks = [
         f"{_plain(corpus.name)} at {_plain(str(corpus.root))}: {report['utterances']} utterances, "
-        f"{report['speakers'] or 'unknown'} speakers, {len(report['raters'])} raters\n"
+        f"{report['speakers'] or 'unknown'} speakers, {_whose(corpus)}\n"
         f"label set {_plain(str(corpus.label_set))}",
         *([format_published(report["published"])] if "published" in report else []),
-        *([] if "published" in report else [_rater_table(corpus.classes, report["raters"])]),
+        *([] if "published" in report else [_rater_table(corpus, report["raters"])]),
     ]
     for title, counted in (("Merged", report["merged"]), ("Left out", report["dropped"])):
         if counted:
@@ -99,7 +106,7 @@ def format_report(corpus: Corpus, report: dict) -> str:
             lines.append(f"  ... and {len(found) - LISTED} more")
         if found:
             blocks.append("\n".join([f"{title} ({len(found)})", *lines]))
-    if "published" in report:
+    if not has_listeners(corpus):
         blocks.append("The labels are nobody's perception: one an utterance, and no raters to be personalised for.")
     elif len(report["raters"]) < FEWEST_RATERS:
         blocks.append(
@@ -157,8 +164,9 @@ def _files(counts: Counter[int], unit: str) -> str:
     return f"{total} {'file' if total == 1 else 'files'} ({each})"
 
 
-def _rater_table(classes: tuple[str, ...], raters: dict[str, dict]) -> str:
-    head = ["rater", "utterances", *classes]
+def _rater_table(corpus: Corpus, raters: dict[str, dict]) -> str:
+    classes = corpus.classes
+    head = ["rater" if has_listeners(corpus) else "corpus", "utterances", *classes]
     rows = [
         [_plain(rater), str(entry["utterances"]), *(str(entry["ticks"][name]) for name in classes)]
         for rater, entry in raters.items()
