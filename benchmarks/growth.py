@@ -1,10 +1,9 @@
 """How time grows with ratings, raters, utterances and result files: from a size to its double, at most 2.2 times.
 
-    python benchmarks/growth.py [--crowd | --only raters]
+    python benchmarks/growth.py [--only raters]
 
 Ratings and features are synthetic, so that no audio is needed. Each size runs in a process of its own; seconds are of
-the processor, since other work on a machine changes the others. ``--crowd`` instead times what comes before the first
-outer step, and that step, for 2,443 raters with 30 ratings each.
+the processor, since other work on a machine changes the others. ``many_raters_speed.py`` does it for a crowd.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ SIZES = {
     "utterances": ((20, 10000, 3000), (20, 20000, 3000)),
 }
 RESULTS = (40, 80)
-CROWD = (2443, 5000, 30)
 LIMIT = 2.2
 DIMENSION = 80
 
@@ -58,11 +56,18 @@ def crowd(raters: int, utterances: int, each: int):
     return Corpus("crowd", Path("crowd"), labels, tuple(made), tuple(ratings))
 
 
-def opened(corpus, folder: Path, system: str = "Meta-PerSER"):
-    """A cell on this corpus, with random features in the place of an upstream's."""
+def opened(
+    corpus, folder: Path, system: str = "Meta-PerSER", changes: Mapping[str, Any] | None = None, layers: int = 1
+):
+    """A cell on this corpus, with random features in the place of an upstream's.
+
+    Args:
+        changes: to the configuration.
+        layers: of the features, each of ``DIMENSION`` numbers.
+    """
     import torch
 
-    from s3prl_metaperser.config.options import Options
+    from s3prl_metaperser.config.options import Options, merged
     from s3prl_metaperser.run.opened import OpenCell
     from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
     from s3prl_metaperser.run.workspace import Workspace
@@ -75,15 +80,17 @@ def opened(corpus, folder: Path, system: str = "Meta-PerSER"):
             return True
 
         def features(self, identity, upstream) -> PooledFeatures:
-            values = torch.randn(len(self.utterances), 1, DIMENSION, generator=torch.Generator().manual_seed(0))
+            shape = len(self.utterances), layers, DIMENSION
+            values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
             return PooledFeatures({u.id: row for row, u in enumerate(self.utterances)}, values)
 
     expert = {
-        "datarc": {"cache_dir": str(folder / "cache")},
+        "datarc": {"corpus": "ratings_csv", "root": str(folder), "cache_dir": str(folder / "cache")},
         "metarc": {"initialisation": False},
         "evalrc": {"shots": 16, "queries": 8, "seeds": 5, "validation_seeds": 2, "steps": 5},
     }
-    options = Options.from_config({"downstream_expert": expert, "runner": {"total_steps": 1}})
+    config = {"downstream_expert": expert, "runner": {"total_steps": 1}}
+    options = Options.from_config(merged(config, changes or {}))
     cell = CellOptions(UpstreamOptions("fbank_no_cmvn"), folder, options, system=system, device="cpu")
     return OpenCell(cell, lambda chosen: Synthetic(chosen, corpus))
 
@@ -159,8 +166,10 @@ def _trained(cell) -> None:
     evaluate(cell, Checkpoint.read(cell.cell.folder / BEST))
 
 
-def seconds(what: Mapping[str, Callable[..., None]], size: Any, send) -> None:
+def seconds(what: Mapping[str, Callable[..., None]], size: Any, dimension: int, send) -> None:
     """Run each of ``what`` in this process and send its seconds, and the peak of memory in MiB."""
+    global DIMENSION
+    DIMENSION = dimension
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  until the process ends
     found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -183,11 +192,11 @@ def seconds(what: Mapping[str, Callable[..., None]], size: Any, send) -> None:
     send.send(found)
 
 
-def measured(what: Mapping[str, Callable[..., None]], size: Any) -> dict[str, float]:
-    """:func:`seconds` in a process of its own."""
+def measured(what: Mapping[str, Callable[..., None]], size: Any, dimension: int = DIMENSION) -> dict[str, float]:
+    """:func:`seconds` in a process of its own, with features of so many numbers a layer."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=seconds, args=(what, size, send))
+    process = context.Process(target=seconds, args=(what, size, dimension, send))
     process.start()
     send.close()
     try:
@@ -199,17 +208,9 @@ def measured(what: Mapping[str, Callable[..., None]], size: Any) -> dict[str, fl
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; the exit status is the number of ratios above the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crowd", action="store_true", help="2,443 raters: seconds to the first outer step")
     parser.add_argument("--only", choices=[*SIZES, "results"], help="double this alone")
     asked = parser.parse_args(arguments)
     labels = {"validate": validated, "train, first step": first_step, "evaluate": evaluated}
-    if asked.crowd:
-        found = measured({"train, first step": first_step}, CROWD)
-        print(
-            f"{CROWD[0]} raters, {CROWD[0] * CROWD[2]} ratings: {found['train, first step']:.1f} s to the first "
-            f"outer step and its validation, {found['MiB']:.0f} MiB"
-        )
-        return 0
     above = 0
     print(f"{'doubled':<11} {'what':<18} {'before':>7} {'after':>7} {'ratio':>6}")
     jobs: list[tuple[str, Any, Any, dict]] = [(name, *sizes, labels) for name, sizes in SIZES.items()]
