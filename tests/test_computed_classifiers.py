@@ -272,9 +272,10 @@ def loss_of(model, theta, task, rows, targets):
     return -((plain * task.class_weights).sum(-1) * (plain * logs).sum(-1)).mean()
 
 
-def with_the_whole_model(name, whole):
+def with_the_whole_model(name, whole, **metarc):
     task, batch = whole
-    expert = {"metarc": {"inner_steps": 2, "inner_lr": 0.1, "shots": 3}, "tunerc": {"micro_batch_seconds": 1.0}}
+    metarc = {"inner_steps": 2, "inner_lr": 0.1, "shots": 3, **metarc}
+    expert = {"metarc": metarc, "tunerc": {"micro_batch_seconds": 1.0}}
     system = FINETUNED_SYSTEMS.get(name)(Options.from_config({"downstream_expert": expert}), task.class_weights)
     task.options = system.options
     state = system.blank(task)

@@ -176,11 +176,12 @@ def test_moved_and_loaded_elsewhere_without_network_it_predicts_the_same_bits(ex
     assert not (tmp_path / "none").exists()
 
 
-def test_an_exported_finetuned_model_adapts_as_in_the_benchmark(tmp_path, trained, wavlm, corpus, capsys):
+@pytest.mark.parametrize("system", ["Meta-PerSER", "FOMAML", "ANIL", "LoRA"])
+def test_an_exported_finetuned_model_adapts_as_in_the_benchmark(tmp_path, trained, wavlm, corpus, capsys, system):
     from test_finetuned_runner import command
 
     few = ("downstream_expert.initrc.total_steps=1", "runner.total_steps=1", "runner.eval_step=1")
-    assert launcher.main(command(tmp_path / "exp", wavlm[0], options=few)) == 0
+    assert launcher.main(command(tmp_path / "exp", wavlm[0], options=few, system=system)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
     assert main(["export", str(tmp_path / "exp"), "--out", str(tmp_path / "model")]) == 0
     assert f"--ratings my_ratings.csv -k {wavlm[0]} --out LISTENER" in capsys.readouterr().out

@@ -138,6 +138,7 @@ class MetaOptions:
     raters_per_step: Positive | None = None
     inner_steps: Positive = 5
     inner_lr: NotNegative = option(0.05, zero="Write the rate at which the inner loop starts, such as 0.05.")
+    lora_rank: Positive = 4
     selection: Literal["best", "best_from_0", "last"] = "best"
     criterion: Literal["loss", "metric", "both"] = "loss"
 

@@ -231,9 +231,7 @@ def _fill(state: ModelState, names: Sequence[str], values: dict[str, Tensor], ra
     if wrong is None:
         wrong = next((f"the shape of {n}" for n, p in own.items() if p.shape != values[n].shape), None)
     if wrong is None and state.rates is not None:
-        fits = (
-            rates is not None and rates.shape == state.rates.values.shape and tuple(state.rates.names) == tuple(names)
-        )
+        fits = rates is not None and rates.shape == state.rates.values.shape and set(state.rates.names) <= set(names)
         wrong = None if fits else "its inner rates"
     if wrong is not None:
         raise UserError(f"{where} does not fit its tensors: {wrong}. Export the model again with this version.")

@@ -377,6 +377,12 @@ _neighbour(
     inner_steps=1,
     steps=1,
 )
+_neighbour(
+    "LoRA",
+    "lora:LoRA",
+    "low-rank additions to the upstream's matrices adapt, and nothing else",
+    dataclasses.replace(_META, scopes=_ENTIRE),
+)
 #: A classifier is computed from embeddings, in no steps: no gradient goes through an inner loop.
 _COMPUTED = dataclasses.replace(_META, adapts_by="classifier")
 for _name, _target, _summary in (

@@ -133,8 +133,9 @@ class FineTunedModel(nn.Module):
         if parameters.keys() != expected:
             missing, unknown = sorted(expected - parameters.keys()), sorted(parameters.keys() - expected)
             raise ValueError(f"parameters must be those that adapt: missing {missing[:3]}, unknown {unknown[:3]}")
+        in_force = getattr(self.head, "in_force", dict)  # a head may hold additions to the upstream's parameters
         with double_backward_attention():
-            return torch.func.functional_call(self, dict(parameters), (wavs,), strict=False)
+            return torch.func.functional_call(self, in_force(parameters), (wavs,), strict=False)
 
     def _pooled(self, frames: Tensor) -> Tensor:
         """[L, T, D] -> [L', D], in at least float32."""
