@@ -203,6 +203,8 @@ def test_what_a_copy_lacks_is_said_by_speaker_and_class(tmp_path, one_second, ca
     assert "the five emotions" in shown
     assert "3 speakers, acted" in shown
     assert "What the ratings say" not in shown, "there are no raters to say anything of"
+    assert main(["card", "--corpus", "savee", "--root", str(root)]) == 2
+    assert "nobody's perception" in capsys.readouterr().err
 
 
 # -- labels that are not in names -------------------------------------------------------------------------------------

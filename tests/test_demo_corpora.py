@@ -198,6 +198,18 @@ def test_the_ceiling_is_bayes_rule_of_how_cues_are_drawn():
     assert domain_ceilings.posteriors(domain, asked) == pytest.approx(expected, abs=0.03)
 
 
+def test_a_rule_of_other_corpora_costs_much_in_shifted_and_nothing_in_identical():
+    targets = ("iemocap", "ravdess", "cafe", "emodb", "shemo")
+    cost = {}
+    for variant in ("shifted", "identical"):
+        planned = {d: domain_script.script(d, seed=0, utterances=150) for d in BY_NAME[variant].values()}
+        found = domain_ceilings.ceilings(planned)
+        away = {t: [found["transfer"][s][t] for s in BY_NAME[variant] if s != t] for t in targets}
+        cost[variant] = [found["home"][t]["correct"] - np.mean(away[t]) for t in targets]
+    assert min(cost["shifted"]) > 0.1
+    assert np.abs(cost["identical"]).max() < 0.03
+
+
 def test_who_speaks_another_language_sounds_otherwise():
     def said(name):
         (first, *_) = domain_script.script(BY_NAME["shifted"][name], seed=0, utterances=20)

@@ -20,12 +20,18 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.corpora import load_corpus
-    from s3prl_metaperser.errors import printable_json
+    from s3prl_metaperser.corpora.emotions import has_listeners
+    from s3prl_metaperser.errors import UserError, printable_json
     from s3prl_metaperser.evaluation.corpus_card import corpus_card
     from s3prl_metaperser.report.corpus_card import card_page, card_text
     from s3prl_metaperser.storage.atomic import write_text
 
     corpus = load_corpus(arguments.corpus, arguments.root, **label_options(arguments))
+    if not has_listeners(corpus):
+        raise UserError(
+            f"A card says how listeners agree, and the labels of corpus {corpus.name!r} are nobody's perception. What "
+            f"it has is said by `metaperser validate --corpus {corpus.name} --root {corpus.root}`."
+        )
     card = corpus_card(corpus)
     if arguments.html:
         write_text(user_path(arguments.html), card_page(card))
