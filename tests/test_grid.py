@@ -143,6 +143,37 @@ def test_parts_that_put_different_cells_in_one_place_of_a_table_are_an_error(tmp
         expand(read_grid(path))
 
 
+def test_seeds_of_training_and_of_the_corpus_are_axes_and_the_usual_ones_keep_their_folders(tmp_path):
+    alone = {cell.path: cell.identity for cell in expand(read_grid(write_grid(tmp_path, name="alone")))}
+    cells = expand(read_grid(write_grid(tmp_path, seeds=[1337, 7], corpus_seeds=[0, 3])))
+    assert len(cells) == 4 * len(alone) == len({cell.path for cell in cells}) == len({cell.identity for cell in cells})
+    assert {(c.seed, c.options.downstream_expert.datarc.demo.seed) for c in cells} == {
+        (1337, 0),
+        (1337, 3),
+        (7, 0),
+        (7, 3),
+    }
+    usual = {cell.path: cell.identity for cell in cells if not cell.replicate}
+    assert usual == alone
+    assert any(cell.path.split("/")[2].endswith("-k8-seed7-drawn3") for cell in cells)
+    assert len(select(cells, "seed=7,corpus_seed=3")) == len(alone)
+    assert len({cell.features for cell in cells}) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 3, "seeds": [1, 2]}, "seed and seeds exclude each other"),
+        ({"corpus": "iemocap", "corpus_seeds": [1]}, "'iemocap' is not drawn with a seed. Corpora that are: demo"),
+        ({"seeds": [1, 1]}, "twice"),
+    ],
+)
+def test_seeds_that_cannot_be_an_axis_are_refused(tmp_path, changes, message):
+    options = {} if "corpus" not in changes else {"options": {}}
+    with pytest.raises(UserError, match=message):
+        read_grid(write_grid(tmp_path, **options, **changes))
+
+
 def test_only_chooses_cells_and_refuses_what_no_cell_has(tmp_path):
     cells = expand(read_grid(write_grid(tmp_path, scenarios=["seen", "unseen"], folds=["fold1", "fold2"])))
     chosen = select(cells, "scenario=unseen, system=Random,fold=fold1|fold2")

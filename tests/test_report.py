@@ -277,6 +277,31 @@ def test_a_table_of_traits_that_cannot_be_meant_is_refused_with_its_line(tmp_pat
         read_traits(tmp_path / "traits.csv")
 
 
+def test_corpora_of_one_name_have_tables_of_their_own_and_every_k_its_comparisons(tmp_path):
+    """Two variants of the demo corpus; K = 2 and 32 in one of them; and the whole method beside one with a part off."""
+    partly = dataclasses.replace(Options().downstream_expert.metarc, combined_set=False)
+    for raters, corpus_hash in (("paper", "a" * 64), ("opposed", "b" * 64)):
+        expert = Options().downstream_expert
+        data = dataclasses.replace(expert.datarc, demo=dataclasses.replace(expert.datarc.demo, raters=raters))
+        chosen = Options(downstream_expert=dataclasses.replace(expert, datarc=data, metarc=partly))
+        names = ["Linear-Zero", "Meta-PerSER", "Meta-PerSER:all"]
+        write_results(tmp_path / raters, names, options=chosen, corpus="demo", corpus_hash=corpus_hash)
+    write_results(
+        tmp_path / "paper", ["Linear-Zero", "Meta-PerSER"], options=chosen, corpus="demo", corpus_hash="b" * 64, shots=2
+    )
+    write_report(tmp_path, tmp_path / "out")
+    titles = {path.name for path in (tmp_path / "out" / "tables").glob("*.csv")}
+    assert {"table1_demo-raters-paper_frozen.csv", "table1_demo-raters-opposed_frozen.csv"} <= titles
+    found = rows(tmp_path / "out", "against_meta_perser_demo-raters-opposed_frozen")
+    compared = {(r["K"], r["difference of"]) for r in found if r["metric"] == "macro-F1"}
+    assert compared == {
+        ("2", "Linear-Zero - Meta-PerSER"),
+        ("32", "Linear-Zero - Meta-PerSER"),
+        ("32", "Meta-PerSER:all - Meta-PerSER"),
+    }
+    assert "Selected by class-balanced loss" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_hub_names_find_the_papers_upstream():
     table = paper.spec().tables["table1"]
     place = {"scenario": "seen", "upstream": paper.paper_upstream("wav2vec2_base_960"), "row": "Entire-Sim"}

@@ -10,6 +10,7 @@ from s3prl_metaperser.evaluation import statistics
 from s3prl_metaperser.evaluation.metrics import METRICS, Weighted, episode_scores, main_metrics
 from s3prl_metaperser.evaluation.statistics import (
     Estimate,
+    Levels,
     Scored,
     best_possible,
     error_and_freedom,
@@ -192,6 +193,35 @@ def test_perfect_predictions_say_how_high_macro_f1_can_come():
     expected = np.mean([(e.counts.sum(0) > 0).mean() for e in episodes])
     assert best_possible({"a": episodes}) == {"macro_f1": pytest.approx(expected)}
     assert best_possible({"a": other(SIX, 0)}) == {}
+
+
+def test_what_training_seeds_share_is_the_component_of_a_two_way_analysis_of_variance():
+    """By the mean squares of the textbook: raters crossed with seeds, no repetition."""
+    luck = np.random.default_rng(0)
+    y = luck.standard_normal((6, 1)) + 0.8 * luck.standard_normal((1, 4)) + 0.3 * luck.standard_normal((6, 4))
+    of_seeds = 6 * ((y.mean(0) - y.mean()) ** 2).sum() / 3
+    rest = ((y - y.mean(0) - y.mean(1, keepdims=True) + y.mean()) ** 2).sum() / (5 * 3)
+    component = (of_seeds - rest) / 6
+    plain, _ = error_and_freedom(y.mean(1), 0.0, 0.0, 100)
+    error, freedom = error_and_freedom(y.mean(1), 0.0, 0.0, 100, [Levels(y, False)])
+    assert error**2 == pytest.approx(plain**2 + component / 4)
+    assert freedom <= 5
+    alone, _ = error_and_freedom(y[:1].mean(1), 0.04, 0.04, 100, [Levels(y[:1], False)])
+    assert alone**2 == pytest.approx(0.04 + y[0].var(ddof=1) / 4)
+
+
+def test_intervals_over_few_training_seeds_hold_the_truth_as_often_as_they_say():
+    """Five raters, three seeds whose luck all raters share; without the seeds' term most intervals miss."""
+    luck, inside = np.random.default_rng(1), np.zeros(2)
+    for _ in range(2000):
+        y = 0.5 * luck.standard_normal((5, 1)) + luck.standard_normal((1, 3)) + 0.3 * luck.standard_normal((5, 3))
+        for at, levels in enumerate(([], [Levels(y, False)])):
+            error, freedom = error_and_freedom(y.mean(1), 0.0, 0.0, 100, levels)
+            span = Estimate(float(y.mean()), float(error), float(freedom)).interval()
+            inside[at] += span.low <= 0 <= span.high
+    without, with_seeds = inside / 2000
+    assert without < 0.75
+    assert with_seeds > 0.93
 
 
 def test_a_metric_without_a_weighted_form_has_the_error_of_the_one_that_has(monkeypatch):

@@ -145,7 +145,7 @@ def test_two_files_of_one_cell_and_fold_are_an_error_that_names_both(tmp_path):
 @pytest.mark.parametrize(
     ("other", "path", "value", "difference"),
     [
-        ("Meta-PerSER", "hashes/corpus", "d", "corpus hash is c in the first and d .*Two corpora under one name"),
+        ("Meta-PerSER", "hashes/corpus", "d", "corpus hash is c in the first and d .*Nothing but the labels differs"),
         ("Meta-PerSER", "classes", CLASSES[::-1], "classes"),
         ("Meta-PerSER", "cell/protocol", "tuned", "protocol is paper in the first and tuned"),
         ("Meta-PerSER", "cell/queries", 64, r"queries \(Q\) is 40 in the first and 64"),
@@ -163,6 +163,72 @@ def test_results_that_one_table_must_not_mix_are_named_with_their_difference(tmp
     with pytest.raises(UserError, match=difference) as error:
         load_results(tmp_path)
     assert all(name in str(error.value) for name in names)
+
+
+def own(system, corpus, **datarc):
+    found = changed(result(system, corpus="ratings_csv"), "hashes/corpus", corpus)
+    return changed(found, "options/downstream_expert/datarc", {"corpus": "ratings_csv", "fold": "fold1", **datarc})
+
+
+def test_corpora_of_one_reader_get_names_in_words_from_what_they_were_read_with(tmp_path):
+    for corpus, labels in (("a", "fluency.yaml"), ("b", "prosodic.yaml")):
+        for system in ("Linear-Zero", "Meta-PerSER"):
+            write(tmp_path, own(system, corpus, root="/one/data", labels=labels), f"{system}-{corpus}")
+    found = load_results(tmp_path)
+    assert {(r.cell.corpus, r.hashes.corpus) for r in found} == {
+        ("ratings_csv (labels fluency.yaml)", "a"),
+        ("ratings_csv (labels prosodic.yaml)", "b"),
+    }
+    assert all(r.file is not None for r in found)
+    assert {c.first for c in compare(group(found))} == {"Linear-Zero"}
+    assert len({c.setting for c in compare(group(found))}) == 2
+    write(tmp_path, own("Linear-Few", "c", root="/one/data", labels="fluency.yaml"))
+    with pytest.raises(UserError, match="Nothing but the labels differs"):
+        load_results(tmp_path)
+
+
+def test_corpora_in_folders_of_other_names_are_told_apart_by_them(tmp_path):
+    for corpus in ("anna", "bert"):
+        write(tmp_path, own("Linear-Zero", corpus, root=f"/data/{corpus}"), corpus)
+    assert [r.cell.corpus for r in load_results(tmp_path)] == ["ratings_csv (anna)", "ratings_csv (bert)"]
+
+
+def drawn(system, seed, corpus_seed=0, skill=0.5, fold=1):
+    """A result of the demo corpus with a training seed and a corpus seed."""
+    found = result(system, fold, skill, 10 * seed + corpus_seed, training_seed=seed)
+    found = changed(found, "options/downstream_expert/datarc", {"fold": f"fold{fold}", "demo": {"seed": corpus_seed}})
+    return changed(changed(found, "hashes/corpus", f"c{corpus_seed}"), "hashes/episodes", f"e{fold}{corpus_seed}")
+
+
+def test_training_seeds_and_corpora_drawn_anew_are_replicates_of_one_cell(tmp_path):
+    every = list(itertools.product((1, 2), (0, 5)))
+    for system, (seed, corpus_seed) in itertools.product(("Linear-Zero", "Meta-PerSER"), every):
+        write(tmp_path, drawn(system, seed, corpus_seed), f"{system}-{seed}-{corpus_seed}")
+    write(tmp_path, drawn("Linear-Few", 1), "few")
+    cells = group(load_results(tmp_path))
+    assert {cell.corpus for cell in cells} == {"demo"}
+    (episodes,) = cells[cell("Meta-PerSER")].values()
+    assert {e.replicate for e in episodes} == {(seed, f"c{corpus_seed}") for seed, corpus_seed in every}
+    assert len(episodes) == 12
+    first, other = ({u for e in episodes if e.replicate[1] == c for u in e.query} for c in ("c0", "c5"))
+    assert not first & other
+    write(tmp_path, drawn("Linear-Few", 1), "twice")
+    with pytest.raises(UserError, match="both results for cell"):
+        load_results(tmp_path)
+
+
+def test_systems_are_compared_on_the_training_seeds_that_both_have(tmp_path):
+    for fold in (1, 2, 3):
+        for seed in (1, 2):
+            write(tmp_path, drawn("Meta-PerSER", seed, skill=0.9, fold=fold), f"meta{fold}{seed}")
+        for seed in (2, 3):
+            write(tmp_path, drawn("Linear-Zero", seed, fold=fold), f"zero{fold}{seed}")
+    cells = group(load_results(tmp_path))
+    (found,) = compare(cells, "Linear-Zero")
+    both = {c: {r: [e for e in own if e.replicate == (2, "c0")] for r, own in by.items()} for c, by in cells.items()}
+    (expected,) = compare(both, "Linear-Zero")
+    assert found.per_rater == pytest.approx(expected.per_rater)
+    assert found.estimate.error == pytest.approx(expected.estimate.error)
 
 
 def test_what_is_compared_across_scopes_has_the_same_episodes(tmp_path):

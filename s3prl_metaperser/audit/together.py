@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Hashable, Sequence
 
 from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import check_compatible, pairs
+from s3prl_metaperser.evaluation.corpora_apart import told_apart
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.tasks import task_of
 
@@ -17,15 +19,16 @@ def check_together(results: Sequence[Result], findings: Findings) -> None:
     In every (corpus, scenario, fold, K, split) all systems, upstreams and scopes are tested on the same episodes of the
     same rater, or a paired comparison would not be one.
     """
-    before = len(findings.found)
+    before, results = len(findings.found), told_apart(results)
 
     def each(by: Callable[[Result], Hashable], compare: Callable[[Result, Result, Findings], None]) -> None:
         for first, other in pairs(results, by):
             findings.file = str(other.file)
             compare(other, first, findings)
 
-    each(lambda r: (r.task, r.cell.corpus, r.cell.scenario, r.cell.fold, r.cell.shots, r.cell.split), _paired)
-    each(lambda r: (r.task, r.key, r.cell.fold, r.cell.split), _second)
+    place = operator.attrgetter(*(f"cell.{name}" for name in ("corpus", "scenario", "fold", "shots", "split")))
+    each(lambda r: (r.task, r.hashes.corpus, place(r)), _paired)
+    each(lambda r: (r.task, r.key, r.cell.fold, r.cell.split, r.cell.training_seed, r.hashes.corpus), _second)
     each(lambda r: (r.task, r.key, r.raters.test, r.cell.split), _other_fold)
     if len(findings.found) == before:  # what a report would refuse, with a message of its own
         findings.file = ""

@@ -106,5 +106,6 @@ READER = Reader(
     home=home,
     stored=stored,
     labels_only=labels_only,
+    drawn_by="seed",
     terms="synthetic speech and synthetic raters, made by s3prl_metaperser (Apache-2.0); no evidence about people",
 )

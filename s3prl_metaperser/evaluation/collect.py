@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.config.options import flat, options_that_affect
+from s3prl_metaperser.corpora.replicates import drawn_by
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.evaluation.corpora_apart import reader_of, told_apart
 from s3prl_metaperser.evaluation.result import Cell, Result, Setting
 from s3prl_metaperser.evaluation.statistics import Scored
 
@@ -33,6 +35,7 @@ def load_by_task(
     by_task: dict[str, list[Result]] = {}
     for result in _read(folder, protocol, Result.compact):
         by_task.setdefault(result.task, []).append(result)
+    by_task = {task: told_apart(results) for task, results in by_task.items()}
     for task, results in by_task.items():
         check_compatible(results, free_options(task))
     return {task: _in_order(results) for task, results in by_task.items()}
@@ -40,6 +43,8 @@ def load_by_task(
 
 def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
     """Every ``result_test.json`` below a folder, checked for fitting together; ``previous-*`` folders are skipped.
+
+    Different corpora of one reader get names of their own (:mod:`.corpora_apart`).
 
     Args:
         folder: searched with all its subfolders.
@@ -57,7 +62,7 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
         >>> [str(result.key) for result in load_results(folder)]
         ['Linear-Zero: demo, fbank_no_cmvn (frozen), seen, K=8, protocol paper']
     """
-    results = _read(folder, protocol)
+    results = told_apart(_read(folder, protocol))
     check_compatible(results)
     return _in_order(results)
 
@@ -75,15 +80,40 @@ def _read(folder: Path, protocol: str | None, kept: Callable[[Result], Result] =
 
 
 def _in_order(results: Iterable[Result]) -> list[Result]:
-    return sorted(results, key=lambda result: (result.key, result.cell.fold))
+    return sorted(results, key=lambda r: (r.key, r.cell.fold, r.cell.training_seed, r.hashes.corpus))
 
 
 def group(results: Iterable[Result]) -> dict[Cell, dict[str, list[Scored]]]:
-    """Cell -> test rater -> its episodes. The raters are the folds."""
-    cells: dict[Cell, dict[str, list[Scored]]] = {}
+    """Cell -> test rater -> its episodes, of all training seeds and corpora drawn anew. The raters are the folds."""
+    files: dict[Cell, list[Result]] = {}
     for result in results:
-        cells.setdefault(result.key, {}).update(result.scored)
-    return cells
+        files.setdefault(result.key, []).append(result)
+    return {cell: scored_of(mine) for cell, mine in files.items()}
+
+
+def scored_of(
+    files: Sequence[Result],
+    scored: Callable[[Result], Mapping[str, Sequence[Scored]]] = lambda result: result.scored,
+) -> dict[str, list[Scored]]:
+    """Test rater -> its episodes in all results of one cell.
+
+    With several training seeds or corpora drawn anew, episodes say which they are of (:attr:`.Scored.replicate`), and
+    the utterances of different corpora are different ones.
+
+    Args:
+        scored: a result -> rater -> episodes.
+    """
+    corpora = sorted({result.hashes.corpus for result in files})
+    several = len(files) > len({result.cell.fold for result in files})
+    found: dict[str, list[Scored]] = {}
+    for result in files:
+        drawn = f"{corpora.index(result.hashes.corpus)}:" if len(corpora) > 1 else ""
+        for rater, episodes in scored(result).items():
+            if several or drawn:
+                named = (result.cell.training_seed, result.hashes.corpus) if several else None
+                episodes = [replace(e, query=[f"{drawn}{u}" for u in e.query], replicate=named) for e in episodes]
+            found.setdefault(rater, []).extend(episodes)
+    return found
 
 
 def check_compatible(results: Sequence[Result], free_options: Collection[str] = FREE_OPTIONS) -> None:
@@ -93,7 +123,8 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
     recorded) and classes; those of one corpus and upstream the upstream's checkpoint and, in one scope, what features
     are made of; those of one setting (see :class:`.Setting`) Q, the seeds and in each fold the raters and episodes,
     whatever the scope, and, in one scope and under ``paper``, the steps; those of one cell all options but those that
-    only say where and how fast it ran. Folds may differ in their training seed. A cell and fold has one file.
+    only say where and how fast it ran. Folds may differ in their training seed; several of one fold, or several corpora
+    that differ in the seed with which they are drawn, are replicates. A cell, fold and replicate has one file.
 
     Raises:
         UserError: naming two files and their difference.
@@ -102,12 +133,15 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
     hint = "Report them one by one: --protocol paper, or tuned."
     _agree(results, lambda r: "", {"protocol": lambda r: r.cell.protocol}, hint)
     shared = {"classes": lambda r: r.classes, "corpus hash": lambda r: r.hashes.corpus}
-    hint = "Two corpora under one name, or one whose labels have changed: report them one by one, or evaluate again."
-    _agree(results, lambda r: r.cell.corpus, shared, hint)
+    hint = (
+        "Nothing but the labels differs, so that they have changed in between, or two corpora are of one name and in "
+        "folders of one name: report them one by one, or evaluate again."
+    )
+    _agree(results, _corpus, shared, hint)
     recorded = [r for r in results if r.hashes.audio is not None]
     hint = "The corpus's audio was changed in between. Restore it, or evaluate again what was made before."
-    _agree(recorded, lambda r: r.cell.corpus, {"audio hash": lambda r: r.hashes.audio}, hint)
-    for first, other in pairs(results, lambda r: (r.key, r.cell.fold)):
+    _agree(recorded, _corpus, {"audio hash": lambda r: r.hashes.audio}, hint)
+    for first, other in pairs(results, lambda r: (r.key, r.cell.fold, r.cell.training_seed, _corpus(r))):
         where = f"{other.key}, {other.cell.fold}"
         raise UserError(f"{first.file} and {other.file} are both results for cell {where}. Remove one.")
     shared = {"upstream checkpoint": lambda r: r.hashes.upstream_checkpoint}
@@ -121,16 +155,23 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
         "training raters": lambda r: r.raters.train,
         "episodes": lambda r: r.hashes.episodes,
     }
-    _agree(results, lambda r: (_in_any_scope(r), r.cell.fold), paired)
+    _agree(results, lambda r: (_in_any_scope(r), r.cell.fold, _corpus(r)), paired)
     as_given = [r for r in results if r.cell.protocol == "paper"]
     _agree(as_given, lambda r: r.key.setting, {"steps": lambda r: r.cell.steps})
     _agree(results, lambda r: r.key, {"standardized": lambda r: r.cell.standardized})
     for first, other in pairs(results, lambda r: r.key):
         one, two = dict(flat(first.options)), dict(flat(other.options))
         for name in sorted(one.keys() | two.keys()):
-            if name not in free_options and one.get(name) != two.get(name):
+            free = name in free_options or name == drawn_by(reader_of(first.cell.corpus))
+            if not free and one.get(name) != two.get(name):
                 hint = "The folds of one cell need the same options: run one of them again."
                 raise UserError(_different(first, other, f"option {name}", one.get(name), two.get(name), hint))
+
+
+def _corpus(result: Result) -> tuple[str, Any]:
+    """The corpus, and the seed with which it was drawn, where it was."""
+    name = result.cell.corpus
+    return name, result.option(*option.split(".")[1:]) if (option := drawn_by(reader_of(name))) else None
 
 
 def _in_any_scope(result: Result) -> Setting:

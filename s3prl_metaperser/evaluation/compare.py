@@ -177,7 +177,7 @@ def _compared(
         for first, second in _pairs(setting, list(systems), against):
             if (setting, frozenset((first, second))) in without:
                 continue
-            differences = _differences(setting, first, systems[first], second, systems[second])
+            differences = _differences(setting, first, mine[first], second, mine[second], systems)
             if differences:
                 tested.append((first, second, differences, estimates(differences)))
         (episode, *_), *_ = next(iter(mine.values())).values()
@@ -210,12 +210,27 @@ def _pairs(setting: Setting, names: list[str], against: str | None) -> list[tupl
 
 
 def _differences(
-    setting: Setting, first: str, one: Mapping[str, Influences], second: str, other: Mapping[str, Influences]
+    setting: Setting,
+    first: str,
+    one: Mapping[str, Sequence[Scored]],
+    second: str,
+    other: Mapping[str, Sequence[Scored]],
+    known: Mapping[str, Mapping[str, Influences]],
 ) -> dict[str, Influences]:
+    """Rater -> the paired difference, on the training seeds and corpora that both systems have of it.
+
+    Args:
+        known: system -> rater -> the influences of all of its episodes.
+    """
     found = {}
     for rater in (rater for rater in one if rater in other):
+        mine, theirs = ({episode.replicate for episode in part[rater]} for part in (one, other))
         try:
-            found[rater] = one[rater] - other[rater]
+            if mine == theirs or len(mine) == len(theirs) == 1:
+                found[rater] = known[first][rater] - known[second][rater]
+            elif mine & theirs:
+                alike = ([e for e in part[rater] if e.replicate in mine & theirs] for part in (one, other))
+                found[rater] = influences(next(alike)) - influences(next(alike))
         except ValueError as error:
             raise UserError(f"{first} and {second} ({setting}), rater {rater}: {error}.") from None
     return found

@@ -18,6 +18,9 @@ so that the sum of their squares is the usual variance of a mean. Intervals and 
 Satterthwaite's degrees of freedom, R - 1 at most: s^2 of few raters may be small by chance, and his formula, which
 takes it at its word, would then give the freedom of many utterances. For the same reason s^2 is not believed below what
 further utterances alone would make of it in 5 % of cases: two raters whose scores agree to the last digit are no proof.
+Training seeds, and corpora that were drawn anew, are crossed with raters, too: with T of them the variance has one term
+more for each, the variance of the levels' means over raters less what their interaction with raters makes of it
+(:func:`_further`), so that a system that training by chance made good is not called better.
 A percentile bootstrap over five raters would be too short (`benchmarks/statistics_size.py` measures all of this). With
 one rater only utterances vary, and nothing is said about other raters.
 """
@@ -25,10 +28,11 @@ one rater only utterances vary, and nothing is said about other raters.
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import chdtri, stdtr, stdtrit  # scipy.stats takes as long to import as torch
@@ -55,6 +59,7 @@ class Scored:
         smoothing: of the targets that the predictions were trained on.
         clusters: who speaks each of them, where further speakers and not further utterances are asked about; Q names.
         threshold: above which a class is given, where one was learned.
+        replicate: training seed and corpus, where there are several of either.
     """
 
     query: Sequence[str]
@@ -64,6 +69,7 @@ class Scored:
     smoothing: float = 0.0
     clusters: Sequence[str] | None = None
     threshold: float | None = None
+    replicate: tuple[int, str] | None = None
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -143,6 +149,7 @@ class Influences:
         means: each metric averaged over the episodes where it is defined, [M]; NaN where it is defined in none.
         derivatives: of the means by the weight of each of these, [M, U], each episode's times sqrt(U / (U - 1)).
         defined: in which episodes each metric is defined, bool [M, episodes].
+        replicates: (training seed, corpus) -> each metric's mean over its episodes, [M]; empty without several.
     """
 
     metrics: tuple[Metric, ...]
@@ -151,6 +158,7 @@ class Influences:
     means: np.ndarray
     derivatives: np.ndarray
     defined: np.ndarray
+    replicates: Mapping[tuple[int, str], np.ndarray] = field(default_factory=dict)
 
     def __sub__(self, other: Influences) -> Influences:
         """The paired difference; NaN for a metric that the two have in different episodes.
@@ -166,6 +174,7 @@ class Influences:
             means=self.means - other.means + paired,
             derivatives=self.derivatives - other.derivatives,
             defined=self.defined & other.defined,
+            replicates={r: self.replicates[r] - other.replicates[r] for r in self.replicates if r in other.replicates},
         )
 
 
@@ -186,7 +195,18 @@ def influences(episodes: Sequence[Scored]) -> Influences:
     count = defined.sum(1)
     means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     derivatives = derivatives.T / np.maximum(count, 1)[:, None]
-    return Influences(metrics, queries, tuple(place), means, derivatives, defined)
+    replicates = _by_replicate(episodes)
+    return Influences(metrics, queries, tuple(place), means, derivatives, defined, replicates)
+
+
+def _by_replicate(episodes: Sequence[Scored]) -> dict[tuple[int, str], np.ndarray]:
+    """Each replicate's means, [M]; NaN where a metric is undefined in all of its episodes."""
+    found: dict[tuple[int, str], list[np.ndarray]] = {}
+    for episode in episodes:
+        if episode.replicate is not None:
+            found.setdefault(episode.replicate, []).append(episode.influence[0])
+    with warnings.catch_warnings(action="ignore"):  # of a mean of nothing but NaN
+        return {replicate: np.nanmean(values, axis=0) for replicate, values in found.items()}
 
 
 def mean_scores(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
@@ -266,9 +286,31 @@ def estimates(raters: Mapping[str, Influences]) -> dict[str, Estimate]:
         kept = np.isin(whose, defined)
         own, means = derivatives[index, kept], np.array([everyone[at].means[index] for at in defined])
         total = np.bincount(columns[kept], own)
-        error, freedom = error_and_freedom(means, (own**2).sum(), (total**2).sum(), len(place))
+        levels = _levels([everyone[at] for at in defined], index)
+        error, freedom = error_and_freedom(means, (own**2).sum(), (total**2).sum(), len(place), levels)
         undefined = sum(int((~each.defined[index]).sum()) for each in everyone)
         found[metric.name] = Estimate(float(means.mean()), float(error), float(freedom), undefined)
+    return found
+
+
+class Levels(NamedTuple):
+    """Means over a factor's levels, such as training seeds: [R, T]; and whether each has utterances of its own."""
+
+    means: np.ndarray
+    own_utterances: bool
+
+
+def _levels(everyone: Sequence[Influences], metric: int) -> list[Levels]:
+    """Training seeds and corpora of which there are several, as far as all raters have them."""
+    shared = [r for r in everyone[0].replicates if all(r in own.replicates for own in everyone)]
+    found = []
+    for part in (0, 1):
+        names = sorted({replicate[part] for replicate in shared}, key=str)
+        if len(names) > 1:
+            of_level = [[r for r in shared if r[part] == name] for name in names]
+            means = [[np.mean([own.replicates[r][metric] for r in rs]) for rs in of_level] for own in everyone]
+            if np.isfinite(means).all():
+                found.append(Levels(np.array(means), part == 1))
     return found
 
 
@@ -280,7 +322,11 @@ def _defined(everyone: Sequence[Influences]) -> Iterator[tuple[int, Metric, list
 
 
 def error_and_freedom(
-    means: np.ndarray, own: np.ndarray | float, total: np.ndarray | float, utterances: int
+    means: np.ndarray,
+    own: np.ndarray | float,
+    total: np.ndarray | float,
+    utterances: int,
+    levels: Sequence[Levels] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """The standard error of a mean over raters, and its degrees of freedom; of many such means at once.
 
@@ -289,15 +335,39 @@ def error_and_freedom(
         own: the sum over raters of the variance that further utterances give a rater's mean, [...].
         total: the variance that they give the sum of all raters' means, [...]; ``own`` where nothing is shared.
         utterances: how many there are.
+        levels: of factors that are crossed with raters, of one mean alone.
     """
     raters, of_utterances = means.shape[-1], max(utterances - 1, 1)
     own, total = np.asarray(own, dtype=np.float64), np.asarray(total, dtype=np.float64)
     if raters == 1:
-        return np.sqrt(own), np.full(own.shape, float(of_utterances))
+        if not levels:
+            return np.sqrt(own), np.full(own.shape, float(of_utterances))
+        return _combined([(own, of_utterances), *((_further(f, 0.0), f.means.shape[1] - 1) for f in levels)], np.inf)
     shared = (total - own) / (raters * (raters - 1))
     apart = np.maximum(own / raters - shared, 0.0) / raters  # what s^2 / R is on average where raters do not differ
     least = chdtri(raters - 1, 1 - BY_CHANCE) / (raters - 1) * apart
     between, shared = np.maximum(means.var(axis=-1, ddof=1) / raters, least), np.maximum(shared, 0.0)
-    below = between**2 / (raters - 1) + shared**2 / of_utterances
-    freedom = np.divide((between + shared) ** 2, below, out=np.full(below.shape, np.inf), where=below > 0)
-    return np.sqrt(between + shared), np.minimum(freedom, raters - 1)
+    parts = [(between, raters - 1), (shared, of_utterances)]
+    parts += [(_further(each, shared if each.own_utterances else 0.0), each.means.shape[1] - 1) for each in levels]
+    return _combined(parts, raters - 1)
+
+
+def _further(levels: Levels, known: np.ndarray | float) -> np.ndarray:
+    """What a factor's level gives all raters in common, as a variance of the mean over its levels; none below zero.
+
+    The variance of the levels' means, less what their interaction with raters makes of it, which the variance between
+    raters holds already, and less ``known``, where each level has utterances of its own.
+    """
+    y = levels.means
+    raters, count = y.shape
+    apart = y - y.mean(0) - y.mean(1, keepdims=True) + y.mean()
+    interaction = (apart**2).sum() / ((raters - 1) * (count - 1)) if raters > 1 else 0.0
+    return np.maximum(y.mean(0).var(ddof=1) / count - interaction / (raters * count) - known, 0.0)
+
+
+def _combined(parts: Sequence[tuple[np.ndarray, float]], most: float) -> tuple[np.ndarray, np.ndarray]:
+    """The root of a sum of variances, and its degrees of freedom (Satterthwaite), ``most`` at most."""
+    whole = sum((variance for variance, _ in parts[1:]), parts[0][0])
+    below = sum((variance**2 / freedom for variance, freedom in parts[1:]), parts[0][0] ** 2 / parts[0][1])
+    freedom = np.divide(whole**2, below, out=np.full(np.shape(below), np.inf), where=below > 0)
+    return np.sqrt(whole), np.minimum(freedom, most)

@@ -14,8 +14,18 @@ from typing import Any
 from s3prl_metaperser.config.options import Options, flat, merged
 from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
+from s3prl_metaperser.corpora.replicates import drawn_by
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.grid.definition import Grid, Part, Upstream, axes_of, axis_options, check_axes, slug
+from s3prl_metaperser.grid.definition import (
+    SEED,
+    Grid,
+    Part,
+    Upstream,
+    axes_of,
+    axis_options,
+    check_axes,
+    slug,
+)
 from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, not_for_numbers, options_of_cell, options_of_shared
 from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.run.workspace import say
@@ -31,6 +41,8 @@ class Cell:
     Attributes:
         family: the task, such as ``personalized_emotion``.
         axes: of the task, name -> value.
+        corpus_seed: with which its corpus is drawn, where that is an axis.
+        replicate: names it beside cells that differ in seeds alone: ``seed7``, ``drawn1``.
         config: the whole configuration; options that cannot change this system's numbers are the scope's own.
     """
 
@@ -43,6 +55,8 @@ class Cell:
     seed: int
     config: Mapping[str, Any]
     family: str = DEFAULT_TASK
+    corpus_seed: int | None = None
+    replicate: tuple[str, ...] = ()
 
     @functools.cached_property
     def options(self) -> Options:
@@ -80,7 +94,7 @@ class Cell:
         ]
         data = f"{slug(self.corpus)}-{slug(self.upstream.label)}-{self.scope}"
         data = data if self.family == DEFAULT_TASK else f"{slug(self.family)}-{data}"
-        row = "-".join([slug(self.system), *tested, *self._unusual_protocol])
+        row = "-".join([slug(self.system), *tested, *self._unusual_protocol, *self.replicate])
         return f"{data}/{self.along('data')}/{row}/{self.along('unit')}"
 
     @property
@@ -102,7 +116,12 @@ class Cell:
     @property
     def task(self) -> Hashable:
         """Cells that share this learn from the same features."""
-        return (self.family, self.corpus, self.upstream, self.scope, self.along("data"), self.along("unit"))
+        return (self.family, self.corpus_key, self.upstream, self.scope, self.along("data"), self.along("unit"))
+
+    @property
+    def corpus_key(self) -> str:
+        """The corpus, and the seed with which it is drawn, where that is an axis."""
+        return self.corpus if self.corpus_seed is None else f"{self.corpus}, seed {self.corpus_seed}"
 
     def along(self, *roles: str) -> str:
         """Its values of the axes with these roles, as text: ``seen``, ``fold1``, ``seen/fold1``."""
@@ -112,7 +131,7 @@ class Cell:
     def tested(self) -> str:
         """How it is tested: ``K=32``, and the protocol where it is not the paper's."""
         values = [f"{axis.letter}={self.axes[axis.name]}" for axis in axes_of(self.family) if axis.role == "test"]
-        return ", ".join([*values, *self._unusual_protocol])
+        return ", ".join([*values, *self._unusual_protocol, *self.replicate])
 
     @property
     def _unusual_protocol(self) -> list[str]:
@@ -209,13 +228,13 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
 def only_keys(cells: Sequence[Cell]) -> list[str]:
     """What ``--only`` can choose by among these cells."""
     axes = dict.fromkeys(name for cell in cells for name in cell.axes)
-    return ["upstream", "scope", *axes, "system", "protocol"]
+    return ["upstream", "scope", *axes, "system", "protocol", "seed", "corpus_seed"]
 
 
 def axis_value(cell: Cell, key: str) -> str:
     """A cell's value of one of :func:`only_keys`, as text; empty for another task's axis."""
-    if key in ("scope", "system", "protocol"):
-        return getattr(cell, key)
+    if key in ("scope", "system", "protocol", "seed", "corpus_seed"):
+        return "" if getattr(cell, key) is None else str(getattr(cell, key))
     return cell.upstream.label if key == "upstream" else str(cell.axes.get(key, ""))
 
 
@@ -240,13 +259,24 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
             "downstream_expert.evalrc.protocol": part.protocol,
         }
         option_of = {axis.name: axis.option for axis in axes_of(part.task)}
-        for upstream, name, *along in itertools.product(part.upstreams, names, *part.axes.values()):
+        seeds = itertools.product(part.corpus_seeds or (None,), part.seeds or (part.seed,))
+        combined = itertools.product(seeds, part.upstreams, names, *part.axes.values())
+        for (corpus_seed, seed), upstream, name, *along in combined:
             axes = dict(zip(part.axes, along, strict=True))
             wanted = given | {option_of[axis]: value for axis, value in axes.items()}
+            if corpus_seed is not None:
+                wanted[drawn_by(part.corpus)] = corpus_seed
             config = _effective(defaults, wanted, part.task, scope, name)
-            common = (part.protocol, part.seed, config, part.task)
-            found.append(Cell(part.corpus, upstream, scope, name, axes, *common))
+            common = (part.protocol, seed, config, part.task, corpus_seed)
+            found.append(Cell(part.corpus, upstream, scope, name, axes, *common, _replicate(part, seed, corpus_seed)))
     return found
+
+
+def _replicate(part: Part, seed: int, corpus_seed: int | None) -> tuple[str, ...]:
+    """What names a cell beside those with other seeds; nothing with the seeds of grids that have one, whose results
+    then count."""
+    named = [f"seed{seed}"] if part.seeds and seed != SEED else []
+    return (*named, *([f"drawn{corpus_seed}"] if corpus_seed else []))
 
 
 def _effective(

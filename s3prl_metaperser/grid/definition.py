@@ -17,6 +17,7 @@ from s3prl_metaperser.config.options import merged
 from s3prl_metaperser.config.validator import Filled, Whole, build, faults, filled, one_of, unique
 from s3prl_metaperser.config.yaml_files import line_of, read_yaml
 from s3prl_metaperser.corpora import CORPORA
+from s3prl_metaperser.corpora.replicates import drawn_by
 from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods.facts import Scope
 from s3prl_metaperser.s3prl_stack.hub import check_upstream
@@ -64,6 +65,8 @@ class Part:
     Attributes:
         systems: scope -> systems.
         seed: of training, the launcher's ``--seed``.
+        seeds: an axis of such seeds, in its place; tables are means over them.
+        corpus_seeds: an axis of seeds with which the corpus is drawn anew (:attr:`.Reader.drawn_by`).
         options: changes to the scope's configuration file, nested as in it.
         axes: of the task, name -> values; in the file each has a key of its own.
     """
@@ -75,10 +78,21 @@ class Part:
     root: Filled | None = None
     protocol: Literal["paper", "tuned"] = "paper"
     seed: Whole = SEED
+    seeds: Annotated[tuple[Whole, ...], unique] = ()
+    corpus_seeds: Annotated[tuple[Whole, ...], unique] = ()
     options: dict[str, Any] = field(default_factory=dict)
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
+        if self.seeds and self.seed != SEED:
+            raise ValueError("seed and seeds exclude each other: seeds is an axis of training seeds.")
+        if self.corpus_seeds and not drawn_by(self.corpus):
+            drawn = [name for name in CORPORA.names() if drawn_by(name)]
+            raise ValueError(
+                f"corpus_seeds: corpus {self.corpus!r} is not drawn with a seed. Corpora that are: {', '.join(drawn)}."
+            )
+        if self.corpus_seeds and _value(self.options, drawn_by(self.corpus)) is not _NOTHING:
+            raise ValueError(f"options: {drawn_by(self.corpus)} is an axis of the grid, corpus_seeds.")
         for scope, names in self.systems.items():
             for name in names:
                 if not (registry := task_of(self.task).systems(scope)).knows(name):

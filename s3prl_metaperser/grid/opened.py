@@ -50,8 +50,8 @@ class OpenedGrid:
 
     def sizes(self, cell: Cell) -> Sizes:
         """What the cell's corpus adds to its cost; where it is not at hand, as ``measured.yaml`` assumes."""
-        corpus, excluded = self.corpora.get(cell.corpus), cell.options.downstream_expert.datarc.exclude_raters
-        if (key := (cell.corpus, excluded)) not in self._sizes:
+        corpus, excluded = self.corpora.get(cell.corpus_key), cell.options.downstream_expert.datarc.exclude_raters
+        if (key := (cell.corpus_key, excluded)) not in self._sizes:
             if corpus is None:
                 self._sizes[key] = Sizes(**read_yaml(Path(__file__).with_name("measured.yaml"))["assumed"])
             else:
@@ -65,11 +65,11 @@ class OpenedGrid:
         found: dict[str, DataOptions] = {}
         for cell in self.cells:
             data = cell.options.downstream_expert.datarc
-            known = found.setdefault(cell.corpus, data)
+            known = found.setdefault(cell.corpus_key, data)
             if known != data and (known.root, reader_options(known)) != (data.root, reader_options(data)):
                 raise UserError(
-                    f"{self.grid.path}: two parts read the corpus {cell.corpus!r} differently (root, or options of its "
-                    "reader). Split the grid into two files with results of their own."
+                    f"{self.grid.path}: two parts read the corpus {cell.corpus_key!r} differently (root, or options of "
+                    "its reader). Split the grid into two files with results of their own."
                 )
         return found
 

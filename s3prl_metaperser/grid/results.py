@@ -207,7 +207,7 @@ class Results:
         if content.get("identity") != cell.identity:
             return "the folder holds another cell"
         done = content.get("done") or {}
-        known = self.fingerprints.get(cell.corpus)
+        known = self.fingerprints.get(cell.corpus_key)
         if known is not None and (other := known.differs_from(done)):
             return f"{_OTHER_CORPUS} {other}"
         return "" if done.get("schema") in (None, *READABLE) else "it was written by another version: evaluate again"

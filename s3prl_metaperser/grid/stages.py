@@ -58,7 +58,7 @@ class Stage:
 
 def missing(wanted: Sequence[Stage], fingerprints: Mapping[str, Fingerprint]) -> list[Stage]:
     """Those that were not made yet, from the labels and the audio that each corpus has now."""
-    return [stage for stage in wanted if not stage.exists(fingerprints.get(stage.cells[0].corpus))]
+    return [stage for stage in wanted if not stage.exists(fingerprints.get(stage.cells[0].corpus_key))]
 
 
 def stages(cells: Sequence[Cell]) -> list[Stage]:
@@ -79,8 +79,8 @@ def stage_of(cell: Cell, kind: StageKind) -> Stage | None:
 
 
 def _what(kind: StageKind, cell: Cell) -> str:
-    where = f"{cell.corpus}, {cell.upstream.label} ({cell.scope})"
+    where = f"{cell.corpus_key}, {cell.upstream.label} ({cell.scope})"
     if kind == "features":
-        return f"{'checkpoint' if cell.finetuned else 'features'} of {cell.upstream.label} for {cell.corpus}"
+        return f"{'checkpoint' if cell.finetuned else 'features'} of {cell.upstream.label} for {cell.corpus_key}"
     name = "SSL-E" if cell.finetuned else "consensus initialisation"
     return f"{name}: {where}, {cell.along('data', 'unit')}"

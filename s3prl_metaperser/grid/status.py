@@ -28,6 +28,8 @@ def status_report(opened: OpenedGrid) -> dict[str, Any]:
             "system": cell.system,
             **cell.axes,
             "protocol": cell.protocol,
+            "seed": cell.seed,
+            **({} if cell.corpus_seed is None else {"corpus_seed": cell.corpus_seed}),
             "data": cell.along("data"),
             "tested": cell.tested,
             "folder": str(opened.results.of(cell)),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from s3prl_metaperser.evaluation.collect import scored_of
 from s3prl_metaperser.evaluation.compare import Comparison, compare
 from s3prl_metaperser.evaluation.decided import OF_OTHERS, with_decisions
 from s3prl_metaperser.evaluation.result import Result
@@ -59,19 +60,23 @@ def controls_table(study: Study) -> Table | None:
     )
 
 
+def _under(predicted: Mapping[int, Sequence[Sequence[int]]]) -> Callable[[Result], dict[str, list[Scored]]]:
+    """A result -> rater -> its episodes with a control's decisions, by the result's ``id``."""
+    return lambda result: with_decisions(result.scored, predicted[id(result)])
+
+
 def _compared(cell: Cell, files: Sequence[Result], metric: str) -> Iterator[tuple[str, Comparison]]:
     """Each control that all of a cell's results have, minus the cell."""
     names = [control.name for control in files[0].controls or ()]
-    scored = [result.scored for result in files]
-    own: dict[str, Sequence[Scored]] = {rater: episodes for mine in scored for rater, episodes in mine.items()}
-    cells, renamed = {cell: own}, {}
+    cells: dict[Cell, dict[str, list[Scored]]] = {cell: scored_of(files)}
+    renamed = {}
     for name in names:
         there = [control for r in files for control in r.controls or () if control.name == name]
         if len(there) < len(files) or any(control.diverged is not None for control in there):
             continue
         other = dataclasses.replace(cell, system=f"{cell.system}: {name}")
         renamed[other.system] = name
-        pairs = zip(scored, there, strict=True)
-        cells[other] = {rater: e for mine, c in pairs for rater, e in with_decisions(mine, c.predicted).items()}
+        predicted = {id(result): control.predicted for result, control in zip(files, there, strict=True)}
+        cells[other] = scored_of(files, _under(predicted))
     for comparison in compare(cells, cell.system, metric=metric):
         yield renamed[comparison.first], comparison

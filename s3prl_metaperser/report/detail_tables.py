@@ -42,7 +42,7 @@ class Question:
 
 
 def questions(study: Study) -> list[Question]:
-    """The families of comparisons that there are results for (report.yaml).
+    """The families of comparisons that there are results for (report.yaml), at every K; each K is corrected by itself.
 
     They are disjoint: a pair that an earlier question is about is not in a later one, so that it has one verdict. A
     trial has none.
@@ -50,8 +50,9 @@ def questions(study: Study) -> list[Question]:
     if study.trial:
         return []
     mine = {cell: raters for cell, raters in study.everything.cells.items() if cell in study.cells}
-    mine = {c: raters for c, raters in mine.items() if (c.scope, c.shots) == (study.scope, study.shots)}
-    systems = {cell: raters for cell, raters in mine.items() if not is_ablation(cell.system)}
+    mine = {c: raters for c, raters in mine.items() if c.scope == study.scope}
+    rows = {cell.system for cell in mine if not is_ablation(cell.system)} | study.whole
+    systems = {cell: raters for cell, raters in mine.items() if cell.system in rows}
     parts = {cell: raters for cell, raters in mine.items() if is_ablation(cell.system)}
     chosen = {"systems": systems, "parts": parts}
     method = study.everything.task.default_system
@@ -86,12 +87,13 @@ def _guests(study: Study) -> dict[Cell, Mapping[str, Sequence[Scored]]]:
 
 def comparison_table(question: Question, study: Study) -> Table:
     """Every comparison of a family, with both intervals and both p values."""
-    rows = []
+    rows, shots = [], len({c.setting.shots for c in question.comparisons}) > 1
     for c in sorted(question.comparisons, key=lambda c: c.setting):  # stable: metrics stay in order
         rows.append(
             (
                 c.setting.scenario,
                 c.setting.upstream,
+                *([str(c.setting.shots)] if shots else []),
                 c.metric.title,
                 f"{c.first} - {c.second}",
                 value(c.metric, c.difference, signed=True),
@@ -111,12 +113,13 @@ def comparison_table(question: Question, study: Study) -> Table:
         f"{FEWEST_RATERS} {study.units}, too few for a verdict.",
         (
             *BLOCK,
+            *([Column("K")] if shots else []),
             *map(Column, ("metric", "difference of")),
             *(Column(name, interval=True) for name in ("difference", "corrected")),
             *map(Column, ("p", "p (Holm)", study.units, "told apart")),
         ),
         rows,
-        grouped=3,
+        grouped=4 if shots else 3,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.evaluation.criteria import said
 from s3prl_metaperser.evaluation.metrics import Metric, metric_for
 from s3prl_metaperser.evaluation.result import Result
@@ -64,7 +66,8 @@ class Gathered:
         found = sorted({(cell.corpus, cell.scope) for cell in self.cells})
         own = [(corpus, scope) for corpus, scope in found if scope != "frozen" or not self.only_guests(corpus)]
         return [
-            Study(self, *names, suffix=self.suffix + ("_".join(("", *names)) if len(own) > 1 else "")) for names in own
+            Study(self, *names, suffix=self.suffix + ("_".join(("", *map(_slug, names))) if len(own) > 1 else ""))
+            for names in own
         ]
 
     def only_guests(self, corpus: str) -> bool:
@@ -124,8 +127,22 @@ class Study:
     ) -> Table:
         """A table of this study."""
         made: tuple[Row, ...] = tuple(tuple(row) for row in rows)
-        caption = " ".join(filter(None, (caption, self.selection)))
+        caption = " ".join(filter(None, (caption, self.selection, self.replicates)))
         return Table(f"{key}{self.suffix}", f"{title} ({self})", caption, tuple(columns), made, grouped, tuple(notes))
+
+    @cached_property
+    def replicates(self) -> str:
+        """Over which training seeds and corpora drawn anew means are; empty where there is one of each."""
+        cells = set(self.cells)
+        mine = [result for result in self.everything.results if result.key in cells]
+        folds = {(r.key, r.cell.fold) for r in mine}
+        if len(folds) == len(mine):
+            return ""
+        seeds, corpora = {r.cell.training_seed for r in mine}, {r.hashes.corpus for r in mine}
+        over = [f"training seeds {', '.join(map(str, sorted(seeds)))}"] if len(seeds) > 1 else []
+        over += [f"{len(corpora)} corpora drawn with other seeds"] if len(corpora) > 1 else []
+        fewer = "" if len(mine) == len(folds) * len(seeds) * len(corpora) else " (not all of them in every fold)"
+        return f"Means are over {' and '.join(over)}, too{fewer}; intervals count how these differ." if over else ""
 
     @cached_property
     def selection(self) -> str:
@@ -145,7 +162,7 @@ class Study:
     @property
     def complete(self) -> bool:
         """Whether its tables have every row and number of the paper's."""
-        return paper.spec().task == self.everything.task.name and paper.has_its_rows(self.corpus)
+        return paper.spec().task == self.everything.task.name and paper.has_its_rows(reader_of(self.corpus))
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -206,7 +223,16 @@ class Study:
         """Rows of a table of all systems: the paper's, then others that have results; variants have their own table."""
         found = sorted({cell.system for cell in self.cells})
         known = [name for name in table1_rows(self.scope) if self.complete or name in found]
-        return known + [name for name in found if name not in known and not is_ablation(name)]
+        return known + [n for n in found if n not in known and (not is_ablation(n) or n in self.whole)]
+
+    @cached_property
+    def whole(self) -> set[str]:
+        """Variants of the method with every part on (``Meta-PerSER:all``), where the method itself is run with a part
+        off: then they are other systems, with rows and comparisons of their own."""
+        own = [r for r in self.everything.results if r.key in set(self.cells) and r.cell.system == META]
+        partial = any(not r.option(*option.split(".")[1:], default=True) for r in own for option in PARTS.values())
+        variants = {cell.system for cell in self.cells if is_ablation(cell.system)} if partial else set()
+        return {name for name in variants if all(facts_of(name).fixed.get(option) is True for option in PARTS.values())}
 
     @cached_property
     def main_cells(self) -> list[Cell]:
@@ -286,6 +312,11 @@ def gather(folder: Path, protocol: str | None = None) -> list[Gathered]:
         suffix = f"_{name}" if len(by_task) > 1 else ""
         found.append(Gathered(task, results, cells, summarise_all(cells), suffix))
     return found
+
+
+def _slug(name: str) -> str:
+    """A name as a part of a file's name: ``demo (raters opposed)`` is ``demo-raters-opposed``."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-")
 
 
 def is_ablation(system: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora import Corpus, labels_without_audio
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.report import provenance
 from s3prl_metaperser.report.controls_table import controls_table
 from s3prl_metaperser.report.detail_tables import (
@@ -235,7 +236,8 @@ def _marginal_tables(gathered: Gathered, corpus: Corpus | None) -> list[Table]:
         check_corpus(corpus, hashes[name])
     else:
         found = (
-            (name, labels_without_audio(name, gathered.option(name, "datarc", name, default={}))) for name in names
+            (name, labels_without_audio(reader, gathered.option(name, "datarc", reader, default={})))
+            for name, reader in ((name, reader_of(name)) for name in names)
         )
         name, corpus = next(((name, made) for name, made in found if made is not None), ("", None))
         if corpus is None or corpus.fingerprint() != hashes[name]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from s3prl_metaperser.evaluation.collect import scored_of
 from s3prl_metaperser.evaluation.decided import LOSSES, scored_trajectory
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.statistics import Interval, intervals
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.report.drawing import MARKERS, Drawing, colours, finished, legend_below, new_figure, slug, style
 from s3prl_metaperser.report.gathered import PLACE, Study, headline, units, value
@@ -59,12 +60,16 @@ def curves(study: Study) -> list[Curve]:
 
 
 def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric]) -> Curve | None:
-    raters = {rater: points for result in files for rater, points in scored_trajectory(result).items()}
-    everywhere = sorted(set.intersection(*(set(points) for points in raters.values())))
+    scored = {id(result): scored_trajectory(result) for result in files}
+    everywhere = sorted(set.intersection(*(set(points) for own in scored.values() for points in own.values())))
     if not everywhere:
         return None
+
+    def at(steps: int) -> Callable[[Result], dict[str, list[Scored]]]:
+        return lambda result: {rater: points[steps] for rater, points in scored[id(result)].items()}
+
     named = {point.steps for result in files for point in result.trajectory or ()}
-    spans = [intervals({rater: points[number] for rater, points in raters.items()}) for number in everywhere]
+    spans = [intervals(scored_of(files, at(number))) for number in everywhere]
     points = [{point.steps: point for point in result.trajectory or ()} for result in files]
     losses = {
         name: [float(np.mean([np.mean(getattr(p[n], name)) for p in points])) for n in everywhere] for name in LOSSES
