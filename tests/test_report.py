@@ -862,6 +862,8 @@ def test_many_raters_are_shown_by_how_their_scores_are_spread(tmp_path, label_se
         assert shown["raters"] == "21"
         assert float(shown["worst tenth"]) == pytest.approx(np.mean(best_last[:3]))
         assert float(shown["10 %"]) == pytest.approx(best_last[2])
+        assert float(shown["25 %"]) == pytest.approx(best_last[5])
+        assert float(shown["75 %"]) == pytest.approx(best_last[15])
         assert float(shown["median"]) == pytest.approx(np.median(found))
         assert float(shown["best tenth"]) == pytest.approx(np.mean(best_last[-3:]))
     gains = [sign * (ours - theirs) for theirs, ours in zip(*means.values(), strict=True)]

@@ -18,7 +18,7 @@ from s3prl_metaperser.report.tables import Cell as TableCell
 FEW = 5
 #: A difference to zero-shot that counts as improved or worsened, in the metric's unit: 2 points of percent.
 CLEARLY = 0.02
-_QUANTILES = {"10 %": 0.1, "median": 0.5, "90 %": 0.9}
+_QUANTILES = {"10 %": 0.1, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "90 %": 0.9}
 
 
 def many(study: Study) -> bool:
