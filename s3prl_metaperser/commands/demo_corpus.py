@@ -20,6 +20,9 @@ def add(commands) -> None:
         default="paper",
         help="paper, identical, opposed, misspecified, crowd, crowd-strong or crowd-identical",
     )
+    parser.add_argument(
+        "--answer", default="emotion", help="what raters are asked: emotion, or on a scale arousal, valence, dominance"
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         utterances=arguments.utterances,
         raters=arguments.raters,
+        answer=arguments.answer,
     )
     if (folder / "ratings.csv").exists():
         layout, check = "as ratings.csv", "validate --corpus ratings_csv --root"

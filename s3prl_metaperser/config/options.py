@@ -41,6 +41,7 @@ class DemoOptions:
     raters: Literal["paper", "identical", "opposed", "misspecified", "crowd", "crowd-strong", "crowd-identical"] = (
         "paper"
     )
+    answer: Literal["emotion", "arousal", "valence", "dominance"] = "emotion"
 
 
 #: A number of raters, a share of them, or their names.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -45,18 +45,30 @@ def ceilings(
         order = generator(0, "ceiling", name).permutation(len(by_rater[name]))
         rated = [by_rater[name][place] for place in order]
         heard, chosen = np.stack([avd[utterance] for utterance, _ in rated]), np.array([c for _, c in rated])
-        table, asked = probabilities(sample, heard), slice(max(SHOTS), None)
-        log_likelihood = np.log(np.maximum(table[:, np.arange(len(chosen)), chosen], 1e-12))  # [SAMPLE, n]
-        for shots in SHOTS:
-            weight = log_likelihood[:, :shots].sum(1)
-            weight = np.exp(weight - weight.max())
-            predicted = np.tensordot(weight / weight.sum(), table[:, asked], axes=1)
+        asked = slice(max(SHOTS), None)
+        for shots, predicted in predicted_by_k(probabilities(sample, heard), chosen):
             scores.setdefault(str(shots), []).append(_scored(predicted, chosen[asked]))
         own = probabilities([raters[name]], heard[asked])[0]
         scores.setdefault("own", []).append(_scored(own, chosen[asked]))
     means = {key: np.mean(values, axis=0) for key, values in scores.items()}
     found = {key: {"correct": round(float(a), 6), "surprisal": round(float(n), 6)} for key, (a, n) in means.items()}
     return {"note": NOTE, "raters": len(next(iter(scores.values()), [])), "by_k": found}
+
+
+def predicted_by_k(table: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(K, P(answer) [n - max(SHOTS), C]) of one who knows how raters are drawn, and the first K answers.
+
+    The utterances predicted are those behind the first :data:`SHOTS`, whatever K is.
+
+    Args:
+        table: P(answer) of each rater of a sample of the population, [SAMPLE, n, C].
+        chosen: what the rater answered, [n].
+    """
+    log_likelihood = np.log(np.maximum(table[:, np.arange(len(chosen)), chosen], 1e-12))  # [SAMPLE, n]
+    for shots in SHOTS:
+        weight = log_likelihood[:, :shots].sum(1)
+        weight = np.exp(weight - weight.max())
+        yield shots, np.tensordot(weight / weight.sum(), table[:, max(SHOTS) :], axes=1)
 
 
 def _scored(predicted: np.ndarray, given: np.ndarray) -> tuple[float, float]:
@@ -77,20 +89,21 @@ def card(variant: str, raters: dict[str, Rater], turns: Sequence[Turn], answers:
         "raters": {
             name: {
                 "type": rater.type,
-                "weights": _rounded(rater.weights),
+                "weights": rounded(rater.weights),
                 "lean": round(rater.lean, 6),
                 "sharpness": round(rater.sharpness, 6),
-                "bias": _rounded(rater.bias),
+                "bias": rounded(rater.bias),
                 "lapse": round(rater.lapse, 6),
-                "habit": _rounded(rater.habit),
+                "habit": rounded(rater.habit),
                 "rated": rated[name],
             }
             for name, rater in raters.items()
         },
         "intended": {turn.utterance: IEMOCAP[turn.intended] for turn in turns},
-        "avd": {turn.utterance: _rounded(np.array(turn.avd)) for turn in turns},
+        "avd": {turn.utterance: rounded(np.array(turn.avd)) for turn in turns},
     }
 
 
-def _rounded(values: np.ndarray) -> list[float]:
+def rounded(values: np.ndarray) -> list[float]:
+    """As the card has numbers: six decimals."""
     return [round(float(value), 6) for value in values]

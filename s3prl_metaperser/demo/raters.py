@@ -30,7 +30,7 @@ VARIANTS = {
     "misspecified": "as paper, but what a rater hears depends on speaker and loudness: no table describes a rater",
 }
 #: Variants whose marginals and perceptions are those of Table A1.
-_PUBLISHED = ("paper", "misspecified")
+PUBLISHED = ("paper", "misspecified")
 
 EXTERNALS = ("C-E1", "C-E2", "C-E4", "C-E5", "C-E6")
 SELVES = ("C-F1", "C-F2", "C-F3", "C-M1", "C-M3", "C-M5")
@@ -40,7 +40,7 @@ MINIMUM_RATINGS = 3  # per utterance
 _COVERAGE = {"C-E1": 0.93, "C-E2": 0.94, "C-E4": 0.92, "C-E5": 0.75, "C-E6": 0.76}
 
 # Weights of arousal, valence, dominance; lean of arousal on perceived valence.
-_PERCEPTION = {
+PERCEPTION = {
     "C-E1": ((0.2, 2.2, 0.4), -0.8),
     "C-E2": ((0.8, 2.2, 0.2), -0.8),
     "C-E4": ((1.7, 0.8, 0.5), 0.5),
@@ -192,7 +192,7 @@ def intended_prior(variant: str) -> np.ndarray:
     The floor is high in the variants in which macro-F1 must be free to move.
     """
     mean = np.mean([marginals for marginals, _ in table_a1().values()], axis=0)
-    floor = 0.15 if variant in _PUBLISHED else 0.7
+    floor = 0.15 if variant in PUBLISHED else 0.7
     return (1 - floor) * mean + floor / len(CLASSES)
 
 
@@ -211,8 +211,8 @@ def rater_models(variant: str) -> tuple[RaterModel, ...]:
     for rater in (*EXTERNALS, *SELVES):
         marginals, rate = table_a1().get(rater, (mean, _SELF_TICK_RATE))
         permutation = hearing = None
-        if variant in _PUBLISHED:
-            table = fit_table(kernel(*_PERCEPTION[rater]), prior, marginals, rate)
+        if variant in PUBLISHED:
+            table = fit_table(kernel(*PERCEPTION[rater]), prior, marginals, rate)
             if variant != "paper":
                 hearing = _hearing(rater, table)
                 table = hearing.average()
@@ -228,7 +228,7 @@ def rater_models(variant: str) -> tuple[RaterModel, ...]:
 
 def _hearing(rater: str, table: np.ndarray) -> Hearing:
     """A rater who also goes by speaker and loudness, and to whom words are as ready as to that of ``table``."""
-    weights, lean = _PERCEPTION[rater]
+    weights, lean = PERCEPTION[rater]
     scale = table[0] / kernel(weights, lean)[0]  # fitting scales columns alike in all rows, up to each row's sum
     return Hearing.draw(rater, lambda heard: similarity(heard, weights), scale / scale.sum(), _heard(lean))
 

@@ -14,10 +14,10 @@ from s3prl_metaperser.corpora import iemocap, ratings_csv
 from s3prl_metaperser.corpora.base import Corpus, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.reader import Reader
-from s3prl_metaperser.demo import crowd
+from s3prl_metaperser.demo import crowd, scales
 from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.script import Turn, write_script
-from s3prl_metaperser.demo.write import crowd_file
+from s3prl_metaperser.demo.write import EMOTION, crowd_file
 
 
 def read(
@@ -28,6 +28,7 @@ def read(
     raters: Literal[
         "paper", "identical", "opposed", "misspecified", "crowd", "crowd-strong", "crowd-identical"
     ] = "paper",
+    answer: Literal["emotion", "arousal", "valence", "dominance"] = "emotion",
 ) -> Corpus:
     """Read the demo corpus at ``root``, making it first where it is absent (with a progress bar).
 
@@ -37,13 +38,15 @@ def read(
         utterances: how many, over five sessions of two speakers.
         raters: ``paper``, ``identical``, ``opposed`` or ``misspecified``; ``crowd``, ``crowd-strong`` or
             ``crowd-identical``.
+        answer: what raters are asked: the ``emotion``, or on a scale from 1 to 7 the ``arousal``, ``valence`` or
+            ``dominance``.
 
     Raises:
         UserError: a wrong argument, something else at ``root``, or no praat-parselmouth.
     """
     from s3prl_metaperser.demo import write_demo_corpus
 
-    return stored(write_demo_corpus(Path(root), seed=seed, utterances=utterances, raters=raters))
+    return stored(write_demo_corpus(Path(root), seed=seed, utterances=utterances, raters=raters, answer=answer))
 
 
 def stored(root: Path) -> Corpus:
@@ -54,11 +57,14 @@ def stored(root: Path) -> Corpus:
 
 def home(cache: Path, options: Mapping[str, Any]) -> Path:
     """Where the corpus of these options is by default."""
-    return cache / "demo" / f"{options['raters']}-{options['utterances']}-seed{options['seed']}"
+    asked = "" if _asked(options) == EMOTION else f"{_asked(options)}-"
+    return cache / "demo" / f"{options['raters']}-{asked}{options['utterances']}-seed{options['seed']}"
 
 
 def labels_only(options: Mapping[str, Any]) -> Corpus:
     """The demo corpus without its audio: drawing its labels takes no synthesis."""
+    if _asked(options) != EMOTION:
+        return _scale_labels(options)
     if options["raters"] in crowd.POPULATIONS:
         return _crowd_labels(options)
     turns = write_script(intended_prior(options["raters"]), seed=options["seed"], utterances=options["utterances"])
@@ -72,6 +78,11 @@ def labels_only(options: Mapping[str, Any]) -> Corpus:
     return _without_audio(iemocap.LABEL_SET, turns, names, ratings, iemocap.SUGGESTED)
 
 
+def _asked(options: Mapping[str, Any]) -> str:
+    """What raters are asked; options of before do not say it."""
+    return options.get("answer", EMOTION)
+
+
 def _crowd_labels(options: Mapping[str, Any]) -> Corpus:
     seed = options["seed"]
     turns = write_script(crowd.intended_prior(), seed=seed, utterances=options["utterances"])
@@ -79,6 +90,15 @@ def _crowd_labels(options: Mapping[str, Any]) -> Corpus:
     names = {turn.utterance: str(PurePosixPath(crowd_file(turn)).with_suffix("")) for turn in turns}
     ratings = [Rating(names[u], rater, (label,)) for u, given in answers.items() for rater, label in given.items()]
     return _without_audio(crowd.LABEL_SET, turns, names, ratings, Suggestions())
+
+
+def _scale_labels(options: Mapping[str, Any]) -> Corpus:
+    asked = _asked(options)
+    made = scales.scaled(asked, options["raters"], utterances=options["utterances"], seed=options["seed"])
+    names = {turn.utterance: str(PurePosixPath(crowd_file(turn)).with_suffix("")) for turn in made.turns}
+    answers = ((names[u], rater, level) for u, given in made.answers.items() for rater, level in given.items())
+    ratings = [Rating(name, rater, (str(level),), float(level)) for name, rater, level in answers]
+    return _without_audio(scales.LABEL_SETS[asked], made.turns, names, ratings, Suggestions())
 
 
 def _without_audio(

@@ -62,7 +62,7 @@ def already_there(folder: Path, settings: dict) -> bool:
     if found != settings:
         differs = ", ".join(
             f"{key}: stored {found.get(key)!r}, requested {value!r}"
-            for key, value in settings.items()
+            for key, value in {**dict.fromkeys(found), **settings}.items()
             if found.get(key) != value
         )
         raise UserError(

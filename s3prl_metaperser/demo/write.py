@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from s3prl_metaperser.corpora.iemocap import CLASSES
-from s3prl_metaperser.demo import ceilings, crowd
+from s3prl_metaperser.demo import ceilings, crowd, scales
 from s3prl_metaperser.demo.crowd_card import card as crowd_card
 from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
 from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.rendering import render_speakers
+from s3prl_metaperser.demo.scale_card import card as scale_card
 from s3prl_metaperser.demo.script import SPEAKERS, Turn, write_script
 from s3prl_metaperser.demo.voice import SAMPLE_RATE, deliver
 from s3prl_metaperser.demo.whole import check_numbers, made_whole, versions, write_card
@@ -23,6 +25,8 @@ from s3prl_metaperser.storage.csv_text import csv_text
 #: Changes with anything that changes what the same seed gives.
 RECIPE_VERSION = 1
 FEWEST, MOST = 10, 10_000
+#: What is asked by default.
+EMOTION = "emotion"
 
 
 def write_demo_corpus(
@@ -31,6 +35,7 @@ def write_demo_corpus(
     seed: int = 0,
     utterances: int = 600,
     raters: str = "paper",
+    answer: str = EMOTION,
     progress: bool = True,
     workers: int = 2,
 ) -> Path:
@@ -47,6 +52,8 @@ def write_demo_corpus(
         raters: ``paper``, ``identical``, ``opposed`` or ``misspecified``; ``crowd``, ``crowd-strong`` or
             ``crowd-identical``, which have nine ratings an utterance, about forty a rater, and as many raters as that
             takes.
+        answer: what raters are asked: the ``emotion``, or on a scale from 1 to 7 the ``arousal``, ``valence`` or
+            ``dominance`` (written as ratings.csv).
         progress: show a progress bar.
         workers: processes that synthesise at once.
 
@@ -56,7 +63,7 @@ def write_demo_corpus(
     Raises:
         UserError: a wrong argument, another corpus in ``folder``, or no praat-parselmouth.
     """
-    settings = _settings(seed, utterances, raters)
+    settings = _settings(seed, utterances, raters, answer)
 
     def write(partial: Path) -> None:
         _write(partial, settings, progress=progress, workers=max(1, int(workers)))
@@ -64,14 +71,19 @@ def write_demo_corpus(
     return made_whole(Path(folder), settings, write)
 
 
-def _settings(seed: int, utterances: int, raters: str) -> dict:
+def _settings(seed: int, utterances: int, raters: str, answer: str) -> dict:
+    if answer not in (EMOTION, *scales.QUESTIONS):
+        raise unknown_name("answer", str(answer), (EMOTION, *scales.QUESTIONS))
     if not isinstance(raters, str) or raters not in (known := {**VARIANTS, **crowd.POPULATIONS}):
         raise unknown_name("raters variant", raters, known)
     check_numbers(seed, utterances, FEWEST, MOST)
-    return {"recipe": RECIPE_VERSION, "seed": seed, "utterances": utterances, "raters": raters}
+    asked = {} if answer == EMOTION else {"answer": answer}  # corpora of before say nothing of it
+    return {"recipe": RECIPE_VERSION, "seed": seed, "utterances": utterances, "raters": raters, **asked}
 
 
 def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+    if "answer" in settings:
+        return _write_scale(folder, settings, progress=progress, workers=workers)
     if settings["raters"] in crowd.POPULATIONS:
         return _write_crowd(folder, settings, progress=progress, workers=workers)
     seed, variant = settings["seed"], settings["raters"]
@@ -99,16 +111,39 @@ def _write_crowd(folder: Path, settings: dict, *, progress: bool, workers: int) 
     turns = write_script(crowd.intended_prior(), seed=seed, utterances=settings["utterances"])
     raters = crowd.raters_of(variant, len(turns), seed=seed)
     answers = crowd.draw_answers(raters, turns, seed=seed)
+    labels = f"name: {crowd.LABEL_SET.name}\nkind: {crowd.LABEL_SET.kind}\nclasses: [{', '.join(crowd.CLASSES)}]\n"
+    known = _write_own(folder, settings, turns, answers, "label", labels, progress=progress, workers=workers)
+    write_card(folder, {**known, **crowd_card(variant, raters, turns, answers)})
+
+
+def _write_scale(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+    seed, variant = settings["seed"], settings["raters"]
+    made = scales.scaled(settings["answer"], variant, utterances=settings["utterances"], seed=seed)
+    labels = f"name: {scales.LABEL_SETS[made.question].name}\nkind: ordinal\nlevels: {list(scales.LEVELS)}\n"
+    known = _write_own(folder, settings, made.turns, made.answers, "value", labels, progress=progress, workers=workers)
+    write_card(folder, {**known, **scale_card(made, variant, seed=seed)})
+
+
+def _write_own(
+    folder: Path,
+    settings: dict,
+    turns: list[Turn],
+    answers: Mapping[str, Mapping[str, str | int]],
+    column: str,
+    labels: str,
+    *,
+    progress: bool,
+    workers: int,
+) -> dict:
+    """Audio, ratings.csv, files.csv and labels.yaml; returns what the card has of every corpus."""
     paths = {turn.utterance: crowd_file(turn) for turn in turns}
-    seconds = _rendered(folder, turns, paths, seed=seed, progress=progress, workers=workers)
-    rated = [(paths[name], rater, answer) for name, given in answers.items() for rater, answer in given.items()]
-    _write_csv(folder / "ratings.csv", [("file", "rater", "label"), *rated])
+    seconds = _rendered(folder, turns, paths, seed=settings["seed"], progress=progress, workers=workers)
+    rated = [(paths[name], rater, str(answer)) for name, given in answers.items() for rater, answer in given.items()]
+    _write_csv(folder / "ratings.csv", [("file", "rater", column), *rated])
     spoken = [(paths[turn.utterance], turn.speaker, f"Ses{turn.session:02d}") for turn in turns]
     _write_csv(folder / "files.csv", [("file", "speaker", "session"), *spoken])
-    labels = f"name: {crowd.LABEL_SET.name}\nkind: {crowd.LABEL_SET.kind}\nclasses: [{', '.join(crowd.CLASSES)}]\n"
     (folder / "labels.yaml").write_text(labels, encoding="utf-8", newline="\n")
-    known = {"settings": settings, "minutes": round(sum(seconds.values()) / 60, 2), "versions": versions()}
-    write_card(folder, {**known, **crowd_card(variant, raters, turns, answers)})
+    return {"settings": settings, "minutes": round(sum(seconds.values()) / 60, 2), "versions": versions()}
 
 
 def _write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
