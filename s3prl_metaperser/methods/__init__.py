@@ -408,6 +408,7 @@ for _name in ("Linear-Few", "Entire-Few", DEFAULT_SYSTEM, "Ridge-MAP"):
         _FACTS[_name],
         summary=f"zero-shot, a few numbers or {_name}, as cross-validation on the K labels says",
         adaptations=_FACTS[_name].adaptations * (1 + PARTS["finetuned"]),
+        uses=(*(_FACTS[_name].uses or ()), *NUMBERS),
         trained_as=_name,
         colour=None,
         table1=None,
