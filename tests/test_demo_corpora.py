@@ -23,7 +23,7 @@ from s3prl_metaperser.errors import UserError
 
 pytest.importorskip("parselmouth", reason="the demo corpora need the extra 'demo'")
 
-UTTERANCES = 40
+UTTERANCES = 20
 BY_NAME = {variant: {domain.name: domain for domain in found} for variant, (_, found) in domains.VARIANTS.items()}
 
 
