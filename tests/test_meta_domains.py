@@ -6,12 +6,15 @@ import dataclasses
 
 import pytest
 import torch
+from tiny_models import C, D, L, in_float64, options, tiny_upstream, waveforms
 from torch import nn
 from torch.func import functional_call
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.meta_step import Margin, Problem, Samples, outer_gradient, unrolled_gradient
+from s3prl_metaperser.generalise.model import FineTuned, PooledModel
 from s3prl_metaperser.generalise.resnet18 import ResNet18
+from s3prl_metaperser.upstream.finetuning import FineTunedModel
 
 DETACHED, ATTACHED = Margin(), Margin(attached=True)
 
@@ -231,3 +234,18 @@ def test_second_order_through_resnet18_with_batch_norm_in_training_mode_is_that_
     assert misses(case, found.gradient, frozen, directions=4, step=1e-7) < 1e-6
     first = outer_gradient(case, second_order=False)
     assert misses(case, first.gradient, frozen, directions=4, step=1e-7) > 1e-4
+
+
+def test_through_a_fine_tuned_upstream_adjoint_micro_batches_and_unrolled_graph_agree(tmp_path):
+    upstream = in_float64(tiny_upstream("wavlm", tmp_path), spread=2.0)
+    head = PooledModel((L, D), 5, C, torch.Generator().manual_seed(1), nonlinear=True).double()
+    model = FineTuned(FineTunedModel(upstream, head, options())).train()
+    waves, labels = waveforms((3000, 2400, 2000, 2200, 1900), torch.float64), torch.tensor([0, 1, 2, 3, 0])
+    parts = [(waves[:3], labels[:3]), (waves[3:], labels[3:])]
+    train, test = (Samples(x, y, torch.full((len(y),), 1 / len(y), dtype=torch.float64)) for x, y in parts)
+    problem = Problem(model, train, test, 0.5, ATTACHED)
+    reference = flat(unrolled_gradient(problem).gradient)
+    assert (flat(outer_gradient(problem, second_order=False).gradient) - reference).norm() > 1e-3 * reference.norm()
+    for size in (None, 2):
+        found = flat(outer_gradient(dataclasses.replace(problem, micro_batch=size)).gradient)
+        assert (found - reference).norm() < 1e-10 * reference.norm()

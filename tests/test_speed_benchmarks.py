@@ -76,6 +76,14 @@ def test_extraction_is_measured_beside_the_plain_loop_and_padding_is_shown_to_be
     assert "padded" in shown
 
 
+def test_a_step_of_domain_generalisation_is_measured_beside_plain_passes(tmp_path):
+    result, shown = result_of(tmp_path, "dg_step", "--no-memory")
+    assert result["to_batch"]["two plain passes"] == 1
+    assert set(result["relative_error"]) == {"MLDG", "DA-MLDG", "DA-MLDG, attached"}
+    assert max(result["relative_error"].values()) < 1e-13
+    assert "MLDG, unrolled graph" in shown
+
+
 def test_the_demo_job_is_measured_part_by_part(tmp_path):
     result, shown = result_of(tmp_path, "demo")
     assert [set(one) for one in result["seconds"]["unprepared"]] == [{"train", "evaluate"}]

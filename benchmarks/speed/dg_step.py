@@ -27,7 +27,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from subject import MEMORY_ENVIRONMENT, peak_memory
 from timing import about, interleaved, medians, ratio
 
 from s3prl_metaperser.generalise.meta_step import Margin, Problem, Samples, outer_gradient, unrolled_gradient
@@ -89,6 +88,8 @@ def agreement(sizes: dict[str, int]) -> dict[str, float]:
 
 def memory(sizes: dict[str, int], names: list[str]) -> dict[str, int]:
     """Step -> peak bytes above the model, measured in a process for each."""
+    from subject import MEMORY_ENVIRONMENT  # imports s3prl, which times alone do not need
+
     found = {}
     for name in names:
         command = [sys.executable, "-W", "ignore", __file__, "--step", name]
@@ -100,6 +101,8 @@ def memory(sizes: dict[str, int], names: list[str]) -> dict[str, int]:
 
 def peak_of(sizes: dict[str, int], name: str) -> int:
     """Bytes of one step after a first one has warmed up."""
+    from subject import peak_memory
+
     step = steps_of(sizes)[name]
     step()
     with peak_memory(torch.device("cpu")) as peak:
