@@ -49,6 +49,7 @@ def trained(name: str, layers: int, corpus, folder: Path) -> None:
     system, changes = TESTED[name]
     own = folder / name
     own.mkdir()
+    changes = {**changes, "datarc": {"cache_dir": str(folder / "cache")}}  # one initialisation
     HELD[name] = growth.opened(corpus, own, system, merged(OPTIONS, {"downstream_expert": changes}), layers)
     train(HELD[name])
 
@@ -69,7 +70,7 @@ def tested(name: str, corpus, folder: Path) -> None:
     from s3prl_metaperser.run.opened import Checkpoint
     from s3prl_metaperser.run.testing import evaluate
 
-    evaluate(HELD[name], Checkpoint.read(folder / name / BEST))
+    evaluate(HELD.pop(name), Checkpoint.read(folder / name / BEST))
 
 
 def main() -> None:
