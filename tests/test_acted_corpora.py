@@ -207,6 +207,18 @@ def test_what_a_copy_lacks_is_said_by_speaker_and_class(tmp_path, one_second, ca
     assert "nobody's perception" in capsys.readouterr().err
 
 
+def test_of_several_corpora_each_is_beside_its_published_number(tmp_path, one_second, capsys):
+    for name in ("savee", "emovo"):
+        acted_trees.planted(tmp_path / name, getattr(acted_trees, name)())
+    (tmp_path / "emovo" / "f1" / "dis-f1-b1.wav").unlink()
+    report = validation_report(load_corpus("acted_corpora", tmp_path), decode_audio=False)
+    assert report["domains"] == {"emovo": [419, 420], "savee": [300, 300]}
+    assert main(["validate", "acted_corpora", "--root", str(tmp_path), "--no-audio"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 corpora" in shown
+    assert any(line.split() == ["emovo", "419", "84", "84", "84", "84", "83", "420"] for line in shown.splitlines())
+
+
 # -- labels that are not in names -------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.card import Card, Release
 from s3prl_metaperser.corpora.emotions import COMMON
@@ -48,6 +49,17 @@ def compared(corpus: Corpus, card: Card) -> dict[str, Any]:
         "files": [len(corpus.utterances), release.files],
         "missing": list(_missing(corpus, release)),
     }
+
+
+def domains_compared(corpus: Corpus) -> dict[str, list[int]]:
+    """Corpus -> ``[found, published]`` utterances of the five emotions, of several corpora as one."""
+    found = {}
+    for name, entry in corpus.rater_summary().items():
+        card = reader_of(name).card if CORPORA.knows(name) else None
+        if card is not None:
+            there = entry["utterances"]
+            found[name] = [there, min(five_published(card), key=lambda count: abs(count - there))]
+    return found
 
 
 def five_published(card: Card) -> list[int]:

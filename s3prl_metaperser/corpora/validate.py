@@ -12,7 +12,7 @@ from s3prl_metaperser.corpora.base import FEWEST_RATERS, UNKNOWN_SPEAKER, Corpus
 from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.contents import heard_hash
 from s3prl_metaperser.corpora.emotions import ACTED, has_listeners
-from s3prl_metaperser.corpora.published import compared, format_published
+from s3prl_metaperser.corpora.published import compared, domains_compared, format_published
 from s3prl_metaperser.errors import printable
 from s3prl_metaperser.progress import tqdm
 
@@ -47,6 +47,7 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
         - ``utterances``, ``speakers``: how many; speakers 0 where the corpus names none
         - ``raters``: id -> ``{"utterances": n, "ticks": {class: n}}``
         - ``dropped``: reason -> how many were left out
+        - ``domains``: of several corpora as one, the utterances of each beside the published ones
         - ``published``: of acted labels, what was published beside what was found (:func:`.published.compared`)
         - ``merged``: ``"label -> class"`` -> how many ticks the label set merged so
         - ``problems``: list of ``{"path": file or file:line, "what": text, "serious": bool}``
@@ -58,6 +59,7 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
     return {
         "label_set": corpus.label_set.as_dict(),
         **({"published": compared(corpus, card)} if card else {}),
+        **({} if card or has_listeners(corpus) else {"domains": domains_compared(corpus)}),
         "utterances": len(corpus.utterances),
         "speakers": len({utterance.speaker for utterance in corpus.utterances} - {UNKNOWN_SPEAKER}),
         "raters": corpus.rater_summary(),
@@ -92,7 +94,7 @@ def format_report(corpus: Corpus, report: dict) -> str:
         f"{report['speakers'] or 'unknown'} speakers, {_whose(corpus)}\n"
         f"label set {_plain(str(corpus.label_set))}",
         *([format_published(report["published"])] if "published" in report else []),
-        *([] if "published" in report else [_rater_table(corpus, report["raters"])]),
+        *([] if "published" in report else [_rater_table(corpus, report)]),
     ]
     for title, counted in (("Merged", report["merged"]), ("Left out", report["dropped"])):
         if counted:
@@ -126,7 +128,7 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
     channels: Counter[int] = Counter()
     narrow: list[str] = []
     heard: dict[str, Utterance] = {}
-    acted = corpus.ratings_of(ACTED)
+    acted = {} if has_listeners(corpus) else {rating.utterance: rating.ticks for rating in corpus.ratings}
     for utterance in tqdm(corpus.utterances, desc="decoding", unit="file", disable=not progress):
         try:
             sound = read_audio(utterance.path)
@@ -164,12 +166,13 @@ def _files(counts: Counter[int], unit: str) -> str:
     return f"{total} {'file' if total == 1 else 'files'} ({each})"
 
 
-def _rater_table(corpus: Corpus, raters: dict[str, dict]) -> str:
-    classes = corpus.classes
-    head = ["rater" if has_listeners(corpus) else "corpus", "utterances", *classes]
+def _rater_table(corpus: Corpus, report: dict) -> str:
+    classes, domains = corpus.classes, report.get("domains", {})
+    head = ["corpus", "utterances", *classes, "published"] if domains else ["rater", "utterances", *classes]
     rows = [
         [_plain(rater), str(entry["utterances"]), *(str(entry["ticks"][name]) for name in classes)]
-        for rater, entry in raters.items()
+        + ([str(domains[rater][1]) if rater in domains else "?"] if domains else [])
+        for rater, entry in report["raters"].items()
     ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return "\n".join(
