@@ -23,6 +23,7 @@ compat.apply()
 import torch
 import tqdm
 from small_demo import stored, train_command
+from small_grid import VOLATILE
 
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.s3prl_plugin import launcher, runner  # noqa: F401 (imported before the forks)
@@ -119,7 +120,7 @@ def prepared(base: Path, work: Path) -> Path:
 
 def outcome(folder: Path) -> dict:
     """What a run must end with, whatever happened on the way."""
-    result = {k: v for k, v in stored(folder / "result_test.json").items() if k not in ("seconds", "peak_memory_bytes")}
+    result = {k: v for k, v in stored(folder / "result_test.json").items() if k not in VOLATILE}
     checkpoints = {}
     for name in ("dev-best.ckpt", "states-12.ckpt", "states-8.ckpt"):
         content = read_checkpoint(folder / name)

@@ -7,7 +7,7 @@ from small_demo import SMALL, stored
 
 from s3prl_metaperser.grid.relevance import nested
 
-VOLATILE = ("seconds", "peak_memory_bytes")
+VOLATILE = ("seconds", "adapt_seconds", "peak_memory_bytes")
 
 
 def small_options(*more: str) -> dict:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_demo import stored, train_command
+from small_grid import VOLATILE
 
 from s3prl_metaperser import cli
 from s3prl_metaperser.corpora import contents
@@ -83,7 +84,7 @@ def whole_run(folder):
 
 def result(folder):
     content = stored(folder / "result_test.json")
-    return {key: value for key, value in content.items() if key not in ("seconds", "peak_memory_bytes")}
+    return {key: value for key, value in content.items() if key not in VOLATILE}
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,14 @@
 """Output-only adaptation and the floors, each against an independent computation."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, softmax
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
@@ -125,7 +127,28 @@ def test_a_tilt_is_exponential_in_the_level(drawn):
     np.testing.assert_allclose(moved, expected / expected.sum(-1, keepdims=True), atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["offset", "line", "tilt"])
+def test_an_affine_scale_is_averaged_over_its_posterior():
+    """Shift, stretch and blur written anew in loops, with scipy's normal distribution; no grid point is left out."""
+    generator = np.random.default_rng(4)
+    logs, targets = log_softmax(2 * generator.normal(size=(6, 4)), -1), generator.dirichlet(np.full(4, 0.3), size=6)
+    points, weights, tables = [np.linspace(-2.5, 2.5, count) for count in (9, 25, 7)], [], []
+    for a, c, s in itertools.product(*points):
+        table = np.empty((4, 4))
+        for j in range(4):
+            centre = np.exp(0.35 * a) * (j - 1.5) + 1.5 + 0.75 * c
+            ends = norm.cdf([0.5, 1.5, 2.5], centre, 3 / 12 * np.exp(s))
+            table[j] = np.diff([0, *ends, 1])
+        likelihood = (targets * np.log(np.maximum(np.exp(logs) @ table, 1e-12))).sum()
+        weights.append(likelihood - (a**2 + c**2 + s**2) / 2)
+        tables.append(table)
+    expected = np.einsum("g,gcd->cd", softmax(weights), tables)
+    output, found = fitted("affine", torch.from_numpy(logs), torch.from_numpy(targets))
+    np.testing.assert_allclose(found.reshape(4, 4), expected, atol=1e-12)
+    applied = torch.exp(output.apply(found, torch.from_numpy(logs)))
+    np.testing.assert_allclose(applied, np.exp(logs) @ expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["offset", "line", "tilt", "affine"])
 def test_a_listener_who_rates_higher_is_followed_up_the_scale(name):
     logs = torch.log_softmax(torch.from_numpy(np.random.default_rng(2).normal(size=(64, 5))), -1)
     higher = torch.nn.functional.one_hot((logs.argmax(-1) + 1).clamp_max(4), 5).double()
@@ -137,11 +160,11 @@ def test_a_listener_who_rates_higher_is_followed_up_the_scale(name):
 
 @pytest.mark.parametrize("name", list(OUTPUTS))
 def test_without_evidence_little_or_nothing_changes(drawn, name):
-    """Fitted to what was predicted anyway, the prediction stays where it was, but for +confusion's own blur."""
+    """Fitted to what was predicted anyway, the prediction stays, but for the blur of +confusion and +affine."""
     logs = drawn[0]
     output, parameters = fitted(name, logs, torch.softmax(logs, -1))
     change = (torch.softmax(output.apply(parameters, logs), -1) - torch.softmax(logs, -1)).abs().max()
-    assert change < (0.12 if name == "confusion" else 1e-6)
+    assert change < {"confusion": 0.12, "affine": 0.05}.get(name, 1e-6)
 
 
 @pytest.mark.parametrize("name", list(OUTPUTS))
@@ -305,6 +328,61 @@ def test_spread_is_a_factor_on_the_priors_and_without_other_choices_it_is_chosen
     episode = task.validation_episodes[0]
     plain, sharp = (each.predict(state, each.adapt(state, support), episode.query) for each in (system, sharper))
     np.testing.assert_allclose(sharp, plain**2 / (plain**2).sum(-1, keepdims=True), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(OUTPUTS.names(), 2)])
+def test_any_two_go_together_and_the_second_does_not_undo_the_first(drawn, first, second):
+    """What starts at "change nothing" never makes the K labels less likely; the others blur, or count shares."""
+    logs, targets = drawn
+
+    def likelihood(logs):
+        return (targets * torch.log_softmax(logs, -1)).sum().item()
+
+    output, parameters = fitted(first, logs, targets)
+    between = torch.log_softmax(output.apply(parameters, logs), -1)
+    output, parameters = fitted(second, between, targets)
+    after = torch.log_softmax(output.apply(parameters, between), -1)
+    assert torch.isfinite(after).all()
+    assert likelihood(after) > likelihood(between) - {"confusion": 4.0, "affine": 4.0, "prior": 1.0}.get(second, 1e-9)
+
+
+def test_the_same_one_twice_is_refused():
+    scale = set_of({"label_set": {"name": "s", "kind": "ordinal", "levels": [1, 2, 3]}})
+    with pytest.raises(UserError, match=r"\+bias is fitted once; a second one has nothing left to fit"):
+        SYSTEMS.get("Linear-Zero+bias+tilt+bias").check(scale)
+
+
+@pytest.mark.parametrize("name", ["Linear-Zero", "Linear-Few", "Multi-Few", "Nearest-Rater"])
+@pytest.mark.parametrize("outputs", ["+bias", "+map+bias-scale", "+prior+tilt", "+bias+confusion"])
+def test_scores_that_are_shifted_or_mixed_are_one_linear_head(make, name, outputs):  # noqa: F811
+    *_, task = make(outputrc__temperature=0.8, initrc__total_steps=20)
+    system, state, _ = trained(f"{name}{outputs}", task)
+    episode = task.validation_episodes[0]
+    predictor = system.adapt(state, episode.support)
+    head = system.as_one_head(state, predictor)
+    assert (head is predictor) == ("confusion" in outputs), "a table of probabilities is no map of logits"
+    if head is not predictor:
+        assert head.keys() == state.parameters().keys()
+        assert head["classifier.weight"].dim() == 2
+    found = system.predict(state, head, episode.query)
+    np.testing.assert_allclose(found, system.predict(state, predictor, episode.query), atol=2e-6)
+
+
+KEPT = {
+    "Linear-Zero": 0, "Linear-Zero+bias": 9, "Linear-Zero+map": 90, "Linear-Zero+bias+confusion": 90, "No-Audio": 0,
+    "Dawid-Skene": 81, "Rater-Embedding": 8, "Nearest-Rater": 81, "Most-Frequent": 9, "Linear-Few": 2 + 48 + 81,
+    "Meta-PerSER": 2 + 48 + 81,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_numbers_that_are_kept_of_a_listener_are_counted(make, name):  # noqa: F811
+    """Of a head of two layers, five features, eight hidden units and nine classes."""
+    *_, task = make(initrc__total_steps=20)
+    system, state, _ = trained(name, task)
+    tested = meta_test(system, state, task.validation_episodes)
+    assert {result.numbers for result in tested} == {KEPT[name]}
+    assert all(result.seconds > 0 for result in tested)
 
 
 # -- floors -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,8 @@ class EpisodeResult:
         loss: class-balanced cross-entropy on the query utterances.
         support_loss: the same on the support samples; None where it was not asked for.
         clusters: as :class:`.Scored` has them.
+        seconds: of adapting to the support samples; the mean of those that are adapted together.
+        numbers: that are kept of the listener, see :func:`numbers_kept`.
     """
 
     seed: int
@@ -39,6 +43,8 @@ class EpisodeResult:
     loss: float
     support_loss: float | None = None
     clusters: tuple[str, ...] | None = None
+    seconds: float | None = None
+    numbers: int | None = None
 
 
 def meta_test(
@@ -84,12 +90,29 @@ def meta_test(
 def _tested(
     system: System, state: ModelState, episodes: Sequence[EpisodeData], support_loss: bool = False
 ) -> list[EpisodeResult]:
+    begun = time.perf_counter()
     try:
         predictors = system.adapt_many(state, [episode.support for episode in episodes])
     except NonFinite as error:
         seeds = ", ".join(str(episode.support.seed) for episode in episodes)
         raise Diverged(f"{system.name} diverges while it adapts to episode {seeds}: {error}") from None
-    return [_scored(system, state, *pair, support_loss) for pair in zip(predictors, episodes, strict=True)]
+    seconds = (time.perf_counter() - begun) / len(episodes)
+    kept = [numbers_kept(system, state, predictor) for predictor in predictors]
+    scored = [_scored(system, state, *pair, support_loss) for pair in zip(predictors, episodes, strict=True)]
+    return [dataclasses.replace(one, seconds=seconds, numbers=count) for one, count in zip(scored, kept, strict=True)]
+
+
+def numbers_kept(system: System, state: ModelState, predictor: Predictor) -> int:
+    """How many numbers tell a listener from nobody in particular: those of all tensors that adaptation has changed."""
+    if not system.personalises:
+        return 0
+    own, before = state.parameters(), system.unadapted(state)
+    total = 0
+    for name, value in predictor.items():
+        if name not in before or not torch.equal(value, before[name]):
+            mine = own.get(name, value)  # a head may be multiplied out; of stacked ones a single one is taken
+            total += (mine if mine.dim() == value.dim() else value).numel()
+    return total
 
 
 def _scored(

@@ -216,6 +216,8 @@ class Result:
     options: dict[str, Any]  # the whole configuration, defaults filled in
     versions: dict[str, str]  # of Python and the packages that numbers depend on
     seconds: float  # of meta-testing
+    adapt_seconds: float | None = None  # of adapting to the K samples of one listener, mean over episodes
+    listener_numbers: Count | None = None  # numbers that adaptation changes or adds: what is kept of a listener
     peak_memory_bytes: Count  # of the process
     file: Path | None = field(default=None, init=False, compare=False)
 
@@ -276,6 +278,8 @@ class Result:
                 )
                 for (rater, episode), result in zip(drawn, tested, strict=True)
             ),
+            adapt_seconds=_mean([result.seconds for result in tested]),
+            listener_numbers=max((result.numbers for result in tested if result.numbers is not None), default=None),
             options=dict(options),
             threshold=threshold,
             hashes=Hashes(**{**hashes, "episodes": key_of(asked), "code": code_that_ran()}),
@@ -309,7 +313,7 @@ class Result:
         for name in ("parameters", "audio"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
-        for name in ("selected", "controls", "diverged", "curves", "threshold"):
+        for name in ("selected", "controls", "adapt_seconds", "listener_numbers", "diverged", "curves", "threshold"):
             if content[name] is None:
                 del content[name]
         if not self.doubts:
@@ -505,3 +509,8 @@ def peak_memory() -> int:
     """Peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -196,7 +196,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             "warnings": [],
             "fit": None,
         }
-        return PersonalizedEmotionRecognizer(model, predictor, listener, way)
+        return PersonalizedEmotionRecognizer(model, way.as_one_head(model.state, predictor), listener, way)
 
     def check_unadapted(self) -> None:
         """Raise a UserError if this recogniser is adapted: adaptation starts from the base model."""

@@ -216,6 +216,14 @@ class System:
         with state.learner.explaining(f"{self.name}, predicting {len(query)} utterances,"):
             return state.learner.probabilities(self._own(state, predictor), query)
 
+    def is_one_head(self, state: ModelState, predictor: Predictor) -> bool:
+        """Whether the softmax of the learner's logits under the predictor's parameters is all that predicts."""
+        return type(self).predict is System.predict and predictor.keys() == state.parameters().keys()
+
+    def as_one_head(self, state: ModelState, predictor: Predictor) -> Predictor:
+        """The predictor as parameters of the learner alone, which predict the same; as it is where that cannot be."""
+        return predictor
+
     def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
         """What the classifier sees of K inputs, float32 [K, H], without a graph."""
         with state.learner.explaining(f"{self.name}, embedding {len(inputs)} utterances,"):

@@ -32,6 +32,9 @@ class Bias(Output):
     def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
         return logs + parameters
 
+    def as_linear(self, parameters: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.eye(classes, dtype=torch.float64), parameters
+
 
 class BiasScale(Output):
     """softmax(s z + b); s stands first."""
@@ -43,6 +46,9 @@ class BiasScale(Output):
 
     def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
         return parameters[0] * logs + parameters[1:]
+
+    def as_linear(self, parameters: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return parameters[0] * torch.eye(classes, dtype=torch.float64), parameters[1:]
 
 
 class Map(Output):
@@ -57,6 +63,10 @@ class Map(Output):
         classes = logs.shape[-1]
         centred = logs - logs.mean(-1, keepdim=True)
         return centred @ parameters[:-classes].reshape(classes, classes).T + parameters[-classes:]
+
+    def as_linear(self, parameters: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        matrix = parameters[:-classes].reshape(classes, classes)
+        return matrix - matrix.mean(1, keepdim=True), parameters[-classes:]
 
 
 class Confusion(Output):
@@ -75,11 +85,8 @@ class Confusion(Output):
         return torch.softmax(torch.log(before) + parameters.reshape(classes, classes), -1)
 
 
-class Prior(Output):
+class Prior(Bias):
     """softmax(z + log(r / m)); the parameters are log(r / m)."""
-
-    def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-        return logs + parameters
 
     def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         count, classes = logs.shape

@@ -6,9 +6,15 @@ With p the probabilities of the C levels, F_j = p_1 + ... + p_j their cumulative
   higher levels.
 - ``+line``: logit F'_j = exp(a) logit F_j - d, a ~ N(0, 0.5), d ~ N(0, 2). Two numbers.
 - ``+tilt``: p'_j proportional to p_j exp(t u_j + v u_j^2), t ~ N(0, 2), v ~ N(0, 2). Two numbers; v < 0: to the middle.
+- ``+affine``: level j goes to a (j - m) + m + c, m the scale's middle, blurred by a normal distribution of standard
+  deviation s and rounded to the next level, at the ends to the last one: p' = p T(a, c, s). Three numbers, in levels;
+  log a ~ N(0, 0.35), c ~ N(0, (C - 1) / 4), log s ~ N(log((C - 1) / 12), 1). Not the most probable ones are applied,
+  but their posterior given the K labels, on a grid: since p' is linear in T, predicting with the mean table is exact.
 """
 
 from __future__ import annotations
+
+import functools
 
 import torch
 
@@ -16,6 +22,12 @@ from s3prl_metaperser.methods.map_fit import SMALLEST
 from s3prl_metaperser.methods.output_only import Output
 
 SHIFT, STRETCH, TILT = 2.0, 0.5, 2.0
+#: Of ``+affine``: of log a; of c and the median of s, both in lengths of the scale; of log s.
+SCALED, MOVED, BLURRED, BLUR = 0.35, 1 / 4, 1 / 12, 1.0
+#: Points of the grid of (a, c, s), and how many standard deviations it reaches to either side.
+GRID, REACH = (9, 25, 7), 2.5
+#: Samples whose likelihood is computed at once.
+AT_ONCE = 64
 
 
 class Line(Output):
@@ -45,8 +57,49 @@ class Tilt(Output):
         return torch.zeros(2, dtype=torch.float64), torch.full((2,), TILT, dtype=torch.float64)
 
     def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-        place = torch.linspace(-1, 1, logs.shape[-1], dtype=torch.float64)
-        return logs + parameters[0] * place + parameters[1] * place**2
+        return logs + self.as_linear(parameters, logs.shape[-1])[1]
+
+    def as_linear(self, parameters: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        place = torch.linspace(-1, 1, classes, dtype=torch.float64)
+        return torch.eye(classes, dtype=torch.float64), parameters[0] * place + parameters[1] * place**2
+
+
+class Affine(Output):
+    """p' = p T; the parameters are the posterior's mean of T, [C, C], row by row."""
+
+    def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        tables, prior = affine_tables(logs.shape[-1], self.spread)
+        for some, answered in zip(torch.softmax(logs, -1).split(AT_ONCE), targets.split(AT_ONCE), strict=True):
+            said = torch.einsum("kc,gcd->gkd", some, tables).clamp_min(SMALLEST)
+            prior = prior + torch.einsum("kd,gkd->g", answered, torch.log(said))
+        posterior = torch.softmax(prior, 0)
+        return torch.einsum("g,gcd->cd", posterior, tables).flatten()
+
+    def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
+        classes = logs.shape[-1]
+        said = torch.softmax(logs, -1) @ parameters.reshape(classes, classes)
+        return torch.log(said.clamp_min(SMALLEST))
+
+
+@functools.cache
+def affine_tables(classes: int, spread: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tables of ``+affine`` at each point of its grid, float64 [G, C, C], and the logarithms of their prior, [G].
+
+    Args:
+        spread: factor on the standard deviations of log a and of c.
+    """
+    steps = [torch.linspace(-REACH, REACH, count, dtype=torch.float64) for count in GRID]
+    points = torch.cartesian_prod(*steps)
+    length = classes - 1.0
+    scale = torch.exp(SCALED * spread * points[:, 0])[:, None, None]
+    shift = (MOVED * spread * length * points[:, 1])[:, None, None]
+    blur = (BLURRED * length * torch.exp(BLUR * points[:, 2]))[:, None, None]
+    level = torch.arange(classes, dtype=torch.float64)
+    centre = scale * (level - length / 2) + length / 2 + shift.transpose(1, 2)
+    below = torch.special.ndtr((level[:-1] + 0.5 - centre.transpose(1, 2)) / blur)
+    edge = below.new_zeros(len(points), classes, 1)
+    cumulative = torch.cat([edge, below, 1 + edge], -1)
+    return cumulative[..., 1:] - cumulative[..., :-1], -(points**2).sum(-1) / 2
 
 
 def along_the_scale(logs: torch.Tensor, shift: torch.Tensor, stretch: torch.Tensor) -> torch.Tensor:

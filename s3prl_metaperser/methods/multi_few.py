@@ -111,6 +111,11 @@ class MultiFew(System):
     def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         return super().predict(state, with_one_classifier(predictor, state.learner.prefix), query)
 
+    def is_one_head(self, state: ModelState, predictor: Predictor) -> bool:
+        """With a single classifier."""
+        single = predictor[f"{state.learner.prefix}{CLASSIFIER[0]}"].dim() == 2
+        return single and predictor.keys() == state.parameters().keys()
+
 
 class RaterClassifiers(nn.Module):
     """The last linear layer, once for each rater.

@@ -50,6 +50,13 @@ class Output:
         """New log-probabilities [N, C], up to a constant a row, from old ones [N, C]."""
         raise NotImplementedError
 
+    def as_linear(self, parameters: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """M [C, C] and b [C]: M z + b are logits of the new probabilities wherever z are those of the old ones.
+
+        None where it is no linear map of logits. A constant that is added to all entries of z must come out as one.
+        """
+        return None
+
     def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The most probable parameters [P], given label distributions [K, C] beside log-probabilities [K, C]."""
 
@@ -130,7 +137,10 @@ class OutputOnly(System):
     @classmethod
     def check(cls, label_set: LabelSet) -> None:
         cls.system.check(label_set)
-        for name in cls.name.rsplit(MARK, len(cls.outputs))[1:]:
+        names = cls.name.rsplit(MARK, len(cls.outputs))[1:] if cls.outputs else []
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f"{cls.name}: {MARK}{name} is fitted once; a second one has nothing left to fit.")
             if (kinds := kinds_of(name)) and label_set.kind not in kinds:
                 raise UserError(
                     f"{cls.name}: {MARK}{name} is for labels of the kind {' or '.join(kinds)}, and those of "
@@ -157,6 +167,28 @@ class OutputOnly(System):
         for index, output in enumerate(self.outputs):
             logs = torch.log_softmax(output.apply(predictor[f"{NAME}{index}"].cpu(), logs), -1)
         return tempered(torch.exp(logs).float().numpy(), self.options.downstream_expert.outputrc.temperature)
+
+    def as_one_head(self, state: ModelState, predictor: Predictor) -> Predictor:
+        """Scores that are only shifted or mixed are another classifier; what else is fitted stays beside the head."""
+        fitted = [predictor[name].cpu() for name in sorted(predictor) if name.startswith(NAME)]
+        below = {name: value for name, value in predictor.items() if not name.startswith(NAME)}
+        below = dict(self.base.as_one_head(state, below))
+        if not fitted or not self.base.is_one_head(state, below):
+            return predictor
+        classes = len(self.class_weights)
+        matrix = torch.eye(classes, dtype=torch.float64) / self.options.downstream_expert.outputrc.temperature
+        offset = torch.zeros(classes, dtype=torch.float64)
+        for output, parameters in zip(reversed(self.outputs), reversed(fitted), strict=True):
+            linear = output.as_linear(parameters, classes)
+            if linear is None:
+                return predictor
+            matrix, offset = matrix @ linear[0], offset + matrix @ linear[1]
+        weight, bias = (below[f"{state.learner.prefix}classifier.{name}"] for name in ("weight", "bias"))
+        changed = {
+            "classifier.weight": (matrix @ weight.cpu().double()).to(weight),
+            "classifier.bias": (matrix @ bias.cpu().double() + offset).to(bias),
+        }
+        return state.learner.with_head(below, changed)
 
     def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
         return self.base.embed(state, predictor, inputs)

@@ -85,6 +85,7 @@ for _name, _target, _summary in (
 for _name, _target, _summary in (
     ("offset", "Offset", "a shift along the scale"),
     ("tilt", "Tilt", "an exponential tilt along the scale, with its square"),
+    ("affine", "Affine", "a shift, a stretch and a blur of the scale, averaged over what the labels leave open"),
     ("line", "Line", "a shift along the scale, and a stretch of it"),
 ):
     OUTPUTS.register(_name, f"{_LEVELS}:{_target}", _summary, facts=("ordinal",))

@@ -38,6 +38,10 @@ class NearestRater(MultiFew):
         found = super().predict(state, predictor, query)
         return tempered(found, self.options.downstream_expert.outputrc.temperature)
 
+    def is_one_head(self, state: ModelState, predictor: Predictor) -> bool:
+        """Unless a temperature follows."""
+        return self.options.downstream_expert.outputrc.temperature == 1 and super().is_one_head(state, predictor)
+
     def _adapted(self, state: ModelState, support: Support) -> Predictor:
         shared = self.unadapted(state)
         likely = torch.log(self.of_all_raters(state, shared, support.features))

@@ -14,6 +14,7 @@ from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.report import provenance
 from s3prl_metaperser.report.controls_table import controls_table
+from s3prl_metaperser.report.cost_table import cost_table
 from s3prl_metaperser.report.detail_tables import (
     Question,
     calibration_table,
@@ -64,9 +65,19 @@ class Part:
         compared = [comparison_table(question, study) for question in self.questions]
         over_steps = [trajectory_table(self.curves, study)] if self.curves else []
         training = [table] if (table := training_table(study)) else []
+        costs = [table] if (table := cost_table(study)) else []
         controls = [table] if (table := controls_table(study)) else []
         further = filter(None, (further_table(study), levels_table(study, self.traits)))
-        return [rater_table(study), calibration_table(study), *further, *compared, *controls, *training, *over_steps]
+        return [
+            rater_table(study),
+            calibration_table(study),
+            *further,
+            *compared,
+            *controls,
+            *costs,
+            *training,
+            *over_steps,
+        ]
 
     @cached_property
     def files(self) -> list[Table]:

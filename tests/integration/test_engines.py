@@ -39,7 +39,7 @@ SOME = "scenario=seen,system=Random|Linear-Few|Multi-Few|Meta-PerSER"
 CELLS = expand(read_grid(GRID))
 SOME_CELLS = len(select(CELLS, SOME))
 #: Fields of a result that say how it went, not what came out.
-OF_THE_RUN = ("seconds", "peak_memory_bytes")
+OF_THE_RUN = ("seconds", "adapt_seconds", "peak_memory_bytes")
 SNAKEMAKE = ("--engine", "snakemake", "--cores", "2")
 SLURM = ("--engine", "snakemake", "--profile", "slurm")
 LIMIT = 3000
