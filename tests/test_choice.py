@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, facts_of
 from s3prl_metaperser.methods.choice import ERRORS, FEWEST, choose, parts_of_samples, sample_losses
 from s3prl_metaperser.methods.chosen import WAY, ZERO, ways
-from s3prl_metaperser.protocol.loss import class_balanced_loss
 
 
 def test_an_adaptation_is_taken_where_it_is_better_by_more_than_a_standard_error():
@@ -43,12 +43,11 @@ def test_parts_are_nearly_equal_and_all():
     assert {len(part) for part in parts} == {3, 4}
 
 
-def test_the_loss_of_samples_has_the_class_balanced_loss_as_its_mean():
-    draw = np.random.default_rng(1)
-    probabilities, targets = (draw.dirichlet(np.ones(4), 12).astype(np.float32) for _ in range(2))
-    weights = np.array([0.5, 1, 1.5, 1])
-    found = sample_losses(probabilities, targets, weights)
-    assert found.mean() == pytest.approx(class_balanced_loss(probabilities, targets, weights))
+def test_the_loss_of_samples_is_scikit_learns_log_loss():
+    probabilities = np.random.default_rng(1).dirichlet(np.ones(4), 12)
+    said = np.arange(12) % 4
+    found = sample_losses(probabilities, np.eye(4)[said])
+    assert found.mean() == pytest.approx(log_loss(said, probabilities))
 
 
 @pytest.mark.parametrize("name", ["Linear-Few", "Meta-PerSER"])
@@ -68,7 +67,7 @@ def test_what_is_chosen_is_what_a_loop_over_adaptations_chooses(make, name):  # 
                 rest, own = np.setdiff1d(np.arange(len(found)), k), np.array([k])
                 adapted = way.adapt(state, episode.support.some(rest))
                 found[k] = way.predict(state, adapted, episode.support.some(own).features)[0]
-            losses[way_name] = sample_losses(found, episode.support.targets.numpy(), task.class_weights.numpy())
+            losses[way_name] = sample_losses(found, episode.support.targets.numpy())
         chosen = choose(losses).chosen
         taken.append(chosen)
         assert int(predictor[WAY]) == list(tried).index(chosen)

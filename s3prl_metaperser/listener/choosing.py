@@ -33,10 +33,11 @@ class Chosen:
     def table(self) -> str:
         """The ways, their losses, what was chosen and why, as text."""
         choice, wide = self.choice, max(map(len, self.choice.trials)) + 2
-        lines = [f"{'way to adapt':<{wide}}{'loss':>7}   minus zero-shot, standard error (less is better)"]
+        beside = "minus zero-shot, standard error (negative log-likelihood; less is better)"
+        lines = [f"{'way to adapt':<{wide}}{'loss':>7}   {beside}"]
         for place, (name, trial) in enumerate(choice.trials.items()):
-            beside = f"   {trial.difference:+.3f}  {trial.error:.3f}" if place else ""
-            lines.append(f"{name:<{wide}}{trial.loss:7.3f}{beside}{'  <- chosen' if name == choice.chosen else ''}")
+            difference = f"   {trial.difference:+.3f}  {trial.error:.3f}" if place else ""
+            lines.append(f"{name:<{wide}}{trial.loss:7.3f}{difference}{'  <- chosen' if name == choice.chosen else ''}")
         return "\n".join([*lines, self.reason()])
 
     def reason(self) -> str:

@@ -23,6 +23,7 @@ from s3prl_metaperser.methods.base import System
 from s3prl_metaperser.methods.choice import parts_of_samples, sample_losses
 from s3prl_metaperser.methods.outputs import PARTS
 from s3prl_metaperser.progress import tqdm
+from s3prl_metaperser.protocol.loss import class_balanced_loss
 
 #: With fewer clips an interval would be almost as wide as all that is possible, or falsely narrow where they agree.
 FEWEST_CLIPS = 8
@@ -49,7 +50,7 @@ class Fit:
         unadapted: the same of the model's initialisation.
         difference: adapted - unadapted with its 95 % interval over clips like these; of each metric.
         probabilities: of each clip by the model adapted without it, float32 [K, C].
-        losses: the class-balanced loss of each clip by the model adapted without it, [K].
+        losses: the negative log-likelihood of each clip's label by the model adapted without it, [K].
         losses_unadapted: the same of the model's initialisation.
     """
 
@@ -151,21 +152,21 @@ def leave_out(
     before = model.predict(model.predictor, items)
     smoothing, names = model.card.adaptation.smoothing, [str(index) for index in range(len(items))]
     after, base = (Scored(names, p, labels.counts, model.label_set, smoothing) for p in (found, before))
-    weights, wanted = model.system.class_weights.detach().cpu().double().numpy(), targets.cpu().numpy()
-    losses = [sample_losses(each, wanted, weights) for each in (found, before)]
+    wanted = targets.cpu().numpy()
     return Fit(
         clips=len(items),
         folds=folds,
         label_set=model.label_set,
-        adapted=_scores(after, losses[0]),
-        unadapted=_scores(base, losses[1]),
+        adapted=_scores(model, after, wanted),
+        unadapted=_scores(model, base, wanted),
         difference=paired_intervals({"": [after]}, {"": [base]}),
         probabilities=found,
-        losses=losses[0],
-        losses_unadapted=losses[1],
+        losses=sample_losses(found, wanted),
+        losses_unadapted=sample_losses(before, wanted),
     )
 
 
-def _scores(scored: Scored, losses: np.ndarray) -> dict[str, float]:
+def _scores(model: LoadedModel, scored: Scored, targets: np.ndarray) -> dict[str, float]:
+    weights = model.system.class_weights.detach().cpu().double().numpy()
     scores = episode_scores(scored.probabilities, scored.counts, scored.label_set, scored.smoothing)
-    return {**scores, "loss": float(losses.mean())}
+    return {**scores, "loss": class_balanced_loss(scored.probabilities, targets, weights)}

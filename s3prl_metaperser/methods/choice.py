@@ -1,7 +1,8 @@
 """Whether to adapt to a listener at all, and how: decided by cross-validation on the listener's own K labels.
 
-Each way to adapt predicts every sample from the other parts of the K. An adaptation is taken only where its mean loss
-is lower than zero-shot's by more than :data:`ERRORS` standard errors of the difference, over the K samples; of those
+Each way to adapt predicts every sample from the other parts of the K. The loss is the negative log-likelihood of its
+label, without class weights, which are other raters'. An adaptation is taken only where its mean loss is lower than
+zero-shot's by more than :data:`ERRORS` standard errors of the difference, over the K samples; of those
 the one with the lowest loss. So zero-shot is kept where the labels do not say otherwise (the one-standard-error rule of
 Breiman et al. 1984, towards the model that needs no label).
 
@@ -103,14 +104,12 @@ def parts_of_samples(samples: int, parts: int) -> list[np.ndarray]:
     return [np.sort(order[start::parts]) for start in range(parts)]
 
 
-def sample_losses(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The class-balanced cross-entropy of each sample, [K].
+def sample_losses(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The negative log-likelihood of each sample's label distribution, [K]: every label weighs the same.
 
     Args:
         probabilities: [K, C].
         targets: [K, C].
-        weights: of the classes, [C].
     """
     logs = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
-    wanted = targets.astype(np.float64)
-    return -(wanted * logs).sum(-1) * (wanted * weights).sum(-1)
+    return -(targets.astype(np.float64) * logs).sum(-1)

@@ -70,10 +70,9 @@ class Chosen(OutputOnly):
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
         tried = ways(self.base, self.kind)
-        weights = self.class_weights.detach().cpu().double().numpy()
         losses = {
             name: [
-                sample_losses(found, support.targets.cpu().numpy(), weights)
+                sample_losses(found, support.targets.cpu().numpy())
                 for found, support in zip(self._held_out(way, state, supports), supports, strict=True)
             ]
             for name, way in tried.items()
