@@ -16,7 +16,7 @@ from s3prl_metaperser.registry import Registry
 if TYPE_CHECKING:
     from s3prl_metaperser.generalise.base import Generaliser
 
-__all__ = ["AVERAGES", "BASELINE", "GENERALISERS", "TRAINING", "Facts"]
+__all__ = ["AVERAGES", "BASELINE", "GENERALISERS", "TRAINING", "Facts", "nulls"]
 
 #: What others are compared with.
 BASELINE = "Deep-All"
@@ -86,12 +86,25 @@ def _register(name: str, target: str, summary: str, *options: str, colour: str |
     GENERALISERS.register(name, f"{__name__}.{target}", summary, facts=own)
 
 
+_NULLS: dict[str, str] = {}
+
+
+def nulls() -> dict[str, str]:
+    """Rows that differ from a system by chance or by its rate alone -> that system.
+
+    >>> nulls()["Deep-All:again"]
+    'Deep-All'
+    """
+    return dict(_NULLS)
+
+
 def _null(base: str, row: str, summary: str, **general: Any) -> None:
     """A row that is a system with something of ``generalrc`` fixed that is not its idea."""
     entry = GENERALISERS._entry(base)
     fixed = {**entry.facts.fixed, **{f"{_OPTION}.{option}": value for option, value in general.items()}}
     own = dataclasses.replace(entry.facts, summary=f"{base} {summary}", fixed=fixed, variant_of=base, colour=None)
     GENERALISERS.register(f"{base}:{row}", entry.target, own.summary, facts=own)
+    _NULLS[f"{base}:{row}"] = base
 
 
 _register(
