@@ -26,6 +26,7 @@ from s3prl_metaperser.protocol.loss import soft_cross_entropy
 
 LEARNING = [name for name in GENERALISERS if GENERALISERS.get(name).facts.learns]
 C, SIZES = 3, (5, 8, 4)
+SPEAKERS = 7
 COUNTS = np.array([[10, 20, 30], [5, 5, 200], [40, 1, 2]])
 ON_FRAMES = {"MixStyle"}
 
@@ -38,7 +39,7 @@ def options(validation=0.2, **general) -> DomainOptions:
 def made(name: str, model=None, steps=12, **general):
     """(system, model) in float64."""
     model = pooled() if model is None else model
-    system = GENERALISERS.get(name)(options(**general), Sources(tuple("abc"), tuple("xyz"), COUNTS, 4, steps))
+    system = GENERALISERS.get(name)(options(**general), Sources(tuple("abc"), tuple("xyz"), COUNTS, 4, steps, SPEAKERS))
     system.prepare(model)
     return system.double(), model
 
@@ -52,7 +53,8 @@ def batch(seed=0, sizes=SIZES, shape=(2, 6)) -> DomainBatch:
     domains = torch.cat([torch.full((size,), place) for place, size in enumerate(sizes)])
     inputs = torch.randn(len(domains), *shape, generator=generator, dtype=torch.float64)
     shifts = torch.randn(len(sizes), *shape, generator=generator, dtype=torch.float64)
-    return DomainBatch(inputs + shifts[domains], torch.randint(C, (len(domains),), generator=generator), domains)
+    labels, speakers = (torch.randint(many, (len(domains),), generator=generator) for many in (C, SPEAKERS))
+    return DomainBatch(inputs + shifts[domains], labels, domains, speakers)
 
 
 def gradient_of(name: str, given: DomainBatch, step=1, **general):
@@ -301,9 +303,10 @@ def test_mixstyle_gives_each_channel_the_mixture_of_two_recordings_means_and_dev
         made("MixStyle")
 
 
-def test_dann_turns_the_discriminators_gradient_on_its_way_to_the_features():
+@pytest.mark.parametrize("adversary", ["source", "speaker"])
+def test_dann_turns_the_discriminators_gradient_on_its_way_to_the_features(adversary):
     given = batch()
-    system, model = made("DANN", penalty=0.7)
+    system, model = made("DANN", penalty=0.7, adversary=adversary)
     features = model.features(given.inputs)
     told = system.discriminator(features)
     parameters, of_system = list(model.parameters()), list(system.discriminator.parameters())
@@ -312,7 +315,10 @@ def test_dann_turns_the_discriminators_gradient_on_its_way_to_the_features():
         each = -torch.log_softmax(logits, -1)[torch.arange(len(labels)), labels]
         return torch.stack([each[given.domains == d].mean() for d in range(3)]).mean()
 
-    loss, adversary = mean(model.classifier(features), given.labels), mean(told, given.domains)
+    loss, adversary = (
+        mean(model.classifier(features), given.labels),
+        mean(told, given.domains if adversary == "source" else given.speakers),
+    )
     expected = torch.autograd.grad(loss - 0.7 * adversary, parameters, retain_graph=True)
     of_discriminator = torch.autograd.grad(adversary, of_system)
     system.outer_gradient(model, given, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from s3prl_metaperser.commands.common import positive
@@ -48,5 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         for line in trainer.run():
             print(line, flush=True)
         trainer.write(out)
-    print(f"to use it: -u logmel -o config.downstream_expert.modelrc.network=resnet18,,...weights={out}")
+    options = {"network": "resnet18", "weights": out, "channels": settings.channels}
+    written = ",,".join(f"config.downstream_expert.modelrc.{name}={value}" for name, value in options.items())
+    print(f"to use it: -u logmel -o {shlex.quote(written)}")
     return 0

@@ -113,6 +113,7 @@ class GeneralOptions:
     margin: MarginOptions = field(default_factory=MarginOptions)
     penalty: NotNegative | None = None
     anneal_steps: Whole = 0
+    adversary: Literal["source", "speaker"] = "source"
     class_weights: Literal["none", "balanced", "logit_adjustment"] = "none"
     rate_factor: NotNegative = option(1.0, zero="1 leaves optimizer.lr as it is.")
     seed_set: Whole = 0
@@ -143,6 +144,7 @@ class DomainEvaluation(EvaluationOptions):
     interval_draws: Positive | None = left_out(None)
     trajectory: tuple[Whole, ...] = left_out(())
     controls: tuple[Literal["unadapted", "swapped", "mixed"], ...] = left_out(())
+    learned_threshold: bool = left_out(False)
 
 
 @dataclass(frozen=True)

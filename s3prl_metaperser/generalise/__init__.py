@@ -173,7 +173,12 @@ for _name, _target, _summary, _options in (
         ("mixstyle_alpha",),
     ),
     ("SD", "sd:SD", "small logits: spectral decoupling (Pezeshki et al. 2021)", _PENALTY),
-    ("DANN", "dann:DANN", "features that do not tell the source (Ganin et al. 2016)", _PENALTY),
+    (
+        "DANN",
+        "dann:DANN",
+        "features that do not tell the source, or the speaker (Ganin et al. 2016)",
+        (*_PENALTY, "adversary"),
+    ),
 ):
     _register(_name, _target, _summary, *_options)
 #: Rows that say what a difference means where there is none: other seeds, and twice the rate, of what is compared.

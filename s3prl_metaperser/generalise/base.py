@@ -31,6 +31,7 @@ class Sources:
         counts: training samples of each source and class, int64 [D, C].
         seed: of the trial's training; batches and held-out speakers have seeds of their own.
         steps: of the whole training.
+        speakers: how many there are in batches; 0 where batches do not say whose a sample is.
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,7 @@ class Sources:
     counts: np.ndarray
     seed: int = 0
     steps: int = 0
+    speakers: int = 0
 
 
 @dataclass(frozen=True)

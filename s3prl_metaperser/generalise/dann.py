@@ -1,4 +1,4 @@
-"""DANN: features that do not tell the domain (Ganin et al. 2016)."""
+"""DANN: features that do not tell the domain, or the speaker (Ganin et al. 2016)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from s3prl_metaperser.protocol.domain_batches import DomainBatch
 
 
 class DANN(Penalised):
-    """A discriminator learns to tell the domains from the features; the features are moved against it.
+    """A discriminator learns to tell the domains (``adversary: speaker``: the speakers) from the features; the features
+    are moved against it.
 
     The weight scales the gradient that reaches the features, turned; the discriminator learns at its own full loss.
     """
@@ -25,8 +26,9 @@ class DANN(Penalised):
 
     def prepare(self, model: DomainModel) -> None:
         size, generator = model.classifier.in_features, self.generator("discriminator")
+        many = len(self.sources.names) if self.general.adversary == "source" else self.sources.speakers
         hidden = linear(size, size, generator)
-        self.discriminator = nn.Sequential(hidden, nn.ReLU(), linear(size, len(self.sources.names), generator))
+        self.discriminator = nn.Sequential(hidden, nn.ReLU(), linear(size, many, generator))
         self.discriminator.to(model.classifier.weight)
         super().prepare(model)
 
@@ -34,10 +36,12 @@ class DANN(Penalised):
         features = model.features(batch.inputs)
         loss = self.mean_loss(self.sample_losses(model.classifier(features), batch.labels), batch.domains)
         told = self.discriminator(_Turned.apply(features, self.weight(step)))
-        adversary = self.mean_loss(functional.cross_entropy(told, batch.domains, reduction="none"), batch.domains)
+        whose = batch.domains if self.general.adversary == "source" else batch.speakers
+        assert whose is not None
+        adversary = self.mean_loss(functional.cross_entropy(told, whose, reduction="none"), batch.domains)
         (loss + adversary).backward()
-        right = (told.detach().argmax(1) == batch.domains).double().mean()
-        return Step(loss.item(), {"adversary": adversary.item(), "domains_told": right.item()})
+        right = (told.detach().argmax(1) == whose).double().mean()
+        return Step(loss.item(), {"adversary": adversary.item(), "told": right.item()})
 
 
 class _Turned(torch.autograd.Function):

@@ -25,11 +25,13 @@ class DomainBatch:
         inputs: what the model takes, of B samples.
         labels: classes, int64 [B].
         domains: of each sample its place among the sources, int64 [B].
+        speakers: of each sample its speaker's place among all that train, int64 [B]; None where that is not known.
     """
 
     inputs: Inputs
     labels: torch.Tensor
     domains: torch.Tensor
+    speakers: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,7 +44,8 @@ class DomainBatch:
     def take(self, which: torch.Tensor) -> DomainBatch:
         """The samples at these places, int64 [n]."""
         chosen = self.inputs[which] if isinstance(self.inputs, torch.Tensor) else [self.inputs[i] for i in which]
-        return DomainBatch(chosen, self.labels[which], self.domains[which])
+        speakers = None if self.speakers is None else self.speakers[which]
+        return DomainBatch(chosen, self.labels[which], self.domains[which], speakers)
 
     def part(self, domains: Sequence[int]) -> DomainBatch:
         """The samples of these domains, in their order here."""

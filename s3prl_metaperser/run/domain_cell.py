@@ -32,11 +32,15 @@ from s3prl_metaperser.run.scopes import identify, shape_of
 from s3prl_metaperser.run.settings import CellOptions
 from s3prl_metaperser.run.workspace import Workspace, check_layer, say
 from s3prl_metaperser.seeding import seed_from, torch_generator
+from s3prl_metaperser.storage.hashing import file_hash
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.provenance import digest
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.inputs import Waveforms
+
+#: Share of their start that running statistics may hold at the end of training.
+WARMED_UP = 0.1
 
 
 class OpenDomains:
@@ -125,7 +129,14 @@ class OpenDomains:
         ids = self.ids("train")
         size = len(self.corpus.classes)
         counts = np.stack([np.bincount([self.labels[u] for u in ids[name]], minlength=size) for name in ids])
-        return Sources(tuple(ids), self.corpus.classes, counts, self.seed("weights"), self.total_steps)
+        return Sources(
+            tuple(ids),
+            self.corpus.classes,
+            counts,
+            self.seed("weights"),
+            self.total_steps,
+            len(self._training_speakers),
+        )
 
     @functools.cached_property
     def sampler(self) -> DomainSampler:
@@ -135,23 +146,26 @@ class OpenDomains:
         return DomainSampler(rows, data.batch_size, data.batches, self.seed("batches"))
 
     @functools.cached_property
-    def _of_row(self) -> tuple[np.ndarray, np.ndarray]:
-        """Label and source of each row that trains."""
-        labels, domains = np.full(len(self.rows), -1), np.full(len(self.rows), -1)
+    def _of_row(self) -> np.ndarray:
+        """Label, source and speaker of each row that trains, int64 [3, N]."""
+        found = np.full((3, len(self.rows)), -1)
+        speakers = {name: at for at, name in enumerate(self._training_speakers)}
+        by_id = {utterance.id: utterance.speaker for utterance in self.corpus.utterances}
         for at, ids in enumerate(self.ids("train").values()):
             for utterance in ids:
-                labels[self.rows[utterance]], domains[self.rows[utterance]] = self.labels[utterance], at
-        return labels, domains
+                found[:, self.rows[utterance]] = self.labels[utterance], at, speakers[by_id[utterance]]
+        return found
+
+    @functools.cached_property
+    def _training_speakers(self) -> list[str]:
+        learned = {utterance for ids in self.ids("train").values() for utterance in ids}
+        return sorted({utterance.speaker for utterance in self.corpus.utterances if utterance.id in learned})
 
     def batch(self, step: int) -> DomainBatch:
         """What an outer step learns from."""
-        rows, (labels, domains) = self.sampler.at(step), self._of_row
-        device = self.cell.device
-        return DomainBatch(
-            self.examples.batch(rows, step),
-            torch.from_numpy(labels[rows]).to(device),
-            torch.from_numpy(domains[rows]).to(device),
-        )
+        rows = self.sampler.at(step)
+        labels, domains, speakers = torch.from_numpy(self._of_row[:, rows]).to(self.cell.device)
+        return DomainBatch(self.examples.batch(rows, step), labels, domains, speakers)
 
     @property
     def total_steps(self) -> int:
@@ -274,6 +288,11 @@ class OpenDomains:
             say(load_weights(network, user_path(model.weights)))
         elif self.total_steps:
             say("ResNet18 starts from random weights (modelrc.weights: a file of `metaperser pretrain`)")
+            if (left := (1 - model.bn_momentum) ** self.total_steps) > WARMED_UP and not model.frozen_norm:
+                say(
+                    f"WARNING: after {self.total_steps} steps its running statistics still hold {left:.0%} of their "
+                    "start, and tests go by them. Raise modelrc.bn_momentum or the number of steps."
+                )
         return network.to(self.cell.device)
 
     # -- records -------------------------------------------------------------------------------------------------------
@@ -288,10 +307,17 @@ class OpenDomains:
             "classes": list(self.corpus.classes),
             "upstream": self.identity.described(),
             "statistics": self.expert.modelrc.statistics,
+            **self._weights,
             "split": {"scenario": split.scenario, "trial": self.split.trial, "sources": list(self.split.train)},
             "audio": {u: value[:16] for u, value in workspace.audio_hashes.items() if u in seen},
             "labels": label_hashes((*split.train, *split.validation)),
         }
+
+    @property
+    def _weights(self) -> dict[str, str]:
+        """The file that the network starts from, where there is one."""
+        given = self.expert.modelrc.weights
+        return {} if given is None else {"weights": file_hash(user_path(given))}
 
     @property
     def transductive(self) -> bool:

@@ -101,7 +101,9 @@ def find_speakers(root: Path, settings: Pretraining) -> Speakers:
     Raises:
         UserError: fewer than two speakers, or recordings that cannot be read.
     """
-    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder. Give the one whose folders are the speakers.")
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
     below = {folder.name: files_below(folder) for folder in folders if not folder.name.startswith(".")}
     names = tuple(name for name, found in below.items() if found.audio)
     if len(names) < 2:
