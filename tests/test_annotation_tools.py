@@ -308,6 +308,17 @@ def test_a_likert_answer_of_potato_is_its_number(tmp_path, name, value):
     assert [rating.value for rating in load_corpus("potato", tmp_path).ratings] == [4.0]
 
 
+def test_all_annotators_of_potato_may_stand_in_one_file(tmp_path):
+    (folder(tmp_path) / "annotation_output").mkdir()
+    rows = [
+        {"id": f"clips/{file}", "user": rater, "label_annotations": {"mood": dict.fromkeys(ticks, "true")}}
+        for file, rater, ticks in GIVEN
+    ]
+    path = tmp_path / "annotation_output/annotated_instances.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert load_corpus("potato", tmp_path).raters() == load_corpus("potato", path).raters() == ["anna", "ben", "cat"]
+
+
 def test_attention_checks_of_potato_are_left_out_by_name_and_counted(tmp_path):
     potato(folder(tmp_path), {"clips/a.wav": [label("calm")], "check_1": [label("tense")]})
     corpus = load_corpus("potato", tmp_path, skip="check_.*")

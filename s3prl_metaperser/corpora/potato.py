@@ -108,7 +108,10 @@ def _files(root: Path) -> tuple[list[Path], Path]:
     project = root.parent if root.name == OUTPUT else root
     output = root if root.name == OUTPUT or not (root / OUTPUT).is_dir() else root / OUTPUT
     users = [path for path in sorted(output.iterdir()) if path.is_dir()] if output.is_dir() else []
-    found = [next((user / name for name in (STATE, INSTANCES) if (user / name).is_file()), None) for user in users]
+    found = [
+        next((folder / name for name in (STATE, INSTANCES) if (folder / name).is_file()), None)
+        for folder in (*users, output)  # all annotators' rows may stand in one file
+    ]
     files = [file for file in found if file is not None]
     if not files:
         what = f"no {OUTPUT}/USER/{STATE} and no {INSTANCES}"
@@ -204,7 +207,7 @@ def recognises(path: Path) -> bool:
     """Whether a file or folder is a project's, or an annotator's: by its name."""
     if path.is_file():
         return path.name in (STATE, INSTANCES)
-    return any(path.glob(f"{OUTPUT}/*/{STATE}")) or any(path.glob(f"{OUTPUT}/*/{INSTANCES}"))
+    return any(any(path.glob(f"{OUTPUT}/{name}")) for name in (f"*/{STATE}", f"*/{INSTANCES}", INSTANCES))
 
 
 # Its labels are its own; there is nothing to ask about models trained on them.

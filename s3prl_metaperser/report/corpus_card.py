@@ -55,7 +55,7 @@ def card_page(card: CorpusCard) -> str:
         ("raters", "Raters", rater_table(card)),
     ):
         if table.rows:
-            sections.append(Section(key, title, content=[table]))
+            sections.append(Section(key, title, content=[table], folded=table.key == "raters"))
     return page(f"Card of {card.corpus}", facts, sections)
 
 
@@ -68,7 +68,7 @@ def first_lines(card: CorpusCard) -> list[str]:
     lines = [
         f"{card.corpus} at {card.root}: {card.ratings:,} ratings of {card.clips:,} clips by {card.raters:,} raters; "
         f"label set {card.label_set} ({card.kind}, {classes})",
-        f"ratings a clip: {_spread(card.ratings_per_clip)}; {card.single:,} clips have one alone",
+        f"ratings a clip: {_spread(card.ratings_per_clip)}; {card.single:,} clips have only one",
         f"ratings a rater: {_spread(card.ratings_per_rater)}; two raters share {card.shared['mean']:,.1f} clips in the "
         f"mean, {SHARED} or more in {card.shared['enough']:.0%} of pairs",
         _agreement(card),
@@ -147,8 +147,10 @@ def _worth(card: CorpusCard) -> str:
         )
     best = card.personal[-1]
     gains = [f"{_interval(m.gain, *_MEASURES[m.name][1:3], '+')} {_MEASURES[m.name][3]}" for m in best.measures]
-    first = best.measures[0].gain
-    verdict = "there is something to personalise" if first.low > 0 else "no gain is told from zero"
+    likelier, better = (measure.gain for measure in best.measures)
+    verdict = "there is something to personalise" if likelier.low > 0 else "no gain is told from zero"
+    if likelier.low > 0 > better.high:
+        verdict += ", though no more answers are right"
     return f"worth of {best.shots} own answers: {verdict}: {', '.join(gains)} (of {best.raters:,} raters; a floor)"
 
 
