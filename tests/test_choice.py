@@ -81,6 +81,6 @@ def test_a_scale_has_ways_of_its_own(make):  # noqa: F811
     *_, task = make()
     system = SYSTEMS.get("Meta-PerSER")(task.options, task.class_weights)
     assert list(ways(system, "ordinal")) == [
-        ZERO, f"{ZERO}+offset", f"{ZERO}+tilt", "Meta-PerSER",
+        ZERO, f"{ZERO}+offset", f"{ZERO}+affine", "Meta-PerSER",
     ]  # fmt: skip
     assert FINETUNED_SYSTEMS.get("Entire-Few:chosen").system.name == "Entire-Few"

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from test_computed_classifiers import loss_of, whole, with_the_whole_model  # noqa: F401 (whole is a fixture)
 from tiny_models import C
@@ -13,21 +14,22 @@ from s3prl_metaperser.methods.lora import OWN, UPSTREAM, matrices
 
 
 def plain(model, theta):
-    """The model's own parameters with W + B A in place of W."""
+    """The model's own parameters with W + B A, or W + B diag(M e) A, in place of W."""
     found = {n: p for n, p in theta.items() if not n.startswith(OWN)}
     for name in matrices(model):
         key = OWN + name.replace(".", "/")
-        found[name] = theta[name] + theta[f"{key}/B"] @ theta[f"{key}/A"]
+        scale = theta[f"{key}/M"] @ theta[f"{OWN}embedding"] if f"{key}/M" in theta else torch.ones(4).double()
+        found[name] = theta[name] + theta[f"{key}/B"] @ torch.diag(scale) @ theta[f"{key}/A"]
     return found
 
 
-def test_only_additions_of_low_rank_adapt_and_the_outer_gradient_is_exact(whole):  # noqa: F811
-    _, state, task, batch = with_the_whole_model("LoRA", whole, derivative_annealing=False)
-    assert "LoRA" not in SYSTEMS.names()
+@pytest.mark.parametrize(("system", "moving"), [("LoRA", OWN), ("Hyper-LoRA", f"{OWN}embedding")])
+def test_only_additions_of_low_rank_adapt_and_the_outer_gradient_is_exact(whole, system, moving):  # noqa: F811
+    _, state, task, batch = with_the_whole_model(system, whole, derivative_annealing=False)
+    assert system not in SYSTEMS.names()
     theta = {n: p.detach().clone().requires_grad_() for n, p in state.parameters().items()}
-    own = [n for n in theta if n.startswith(OWN)]
-    assert all(torch.count_nonzero(theta[n]) == 0 for n in own if n.endswith("/B"))
-    assert {min(theta[n].shape) for n in own} == {4}
+    own = [n for n in theta if n.startswith(moving)]
+    assert {min(p.shape) for n, p in theta.items() if n.startswith(OWN) and p.dim() == 2} == {4}
     rates = state.rates.values.detach().clone().requires_grad_()
     total = 0.0
     for a in range(2):
@@ -42,17 +44,18 @@ def test_only_additions_of_low_rank_adapt_and_the_outer_gradient_is_exact(whole)
     gradients = torch.autograd.grad(total, [*theta.values(), rates], allow_unused=True)
     known = dict(zip(theta, gradients, strict=False))
     for name, parameter in state.parameters().items():
-        if name.startswith(UPSTREAM):
-            assert parameter.grad is None, "the upstream's own weights are not trained"
+        if name.startswith(UPSTREAM) or name == f"{OWN}embedding":
+            assert parameter.grad is None, "the upstream's own weights are not trained, and an embedding is nobody's"
         else:
             torch.testing.assert_close(parameter.grad, known[name], rtol=1e-6, atol=1e-10, msg=name)
     torch.testing.assert_close(state.rates.values.grad, gradients[-1], rtol=1e-5, atol=1e-9)
 
 
-def test_before_training_the_model_is_the_initialisations_and_adapting_moves_the_additions_alone(whole):  # noqa: F811
+@pytest.mark.parametrize(("name", "moving"), [("LoRA", OWN), ("Hyper-LoRA", f"{OWN}embedding")])
+def test_before_training_the_model_is_the_initialisations_and_adapting_moves_its_own_alone(whole, name, moving):  # noqa: F811
     task, batch = copy.copy(whole[0]), whole[1]
     task.options = Options.from_config({"downstream_expert": {"metarc": {"lora_rank": 2}, "evalrc": {"steps": 3}}})
-    system = FINETUNED_SYSTEMS.get("LoRA")(task.options, task.class_weights)
+    system = FINETUNED_SYSTEMS.get(name)(task.options, task.class_weights)
     state = system.blank(task)
     state.rates.double()
     audio = task.inputs(batch.support_rows[0])
@@ -63,9 +66,9 @@ def test_before_training_the_model_is_the_initialisations_and_adapting_moves_the
     found = system.adapt(state, Support(audio, batch.support_targets[0], 0))
     moved = {n for n in start if not torch.equal(start[n], found[n])}
     assert moved
-    assert all(n.startswith(OWN) for n in moved)
-    for name in matrices(task.model):
-        key = OWN + name.replace(".", "/")
-        change = found[f"{key}/B"] @ found[f"{key}/A"]
-        assert torch.linalg.matrix_rank(change) <= 2
+    assert all(n.startswith(moving) for n in moved)
+    for matrix, whole_one in state.learner.head.in_force(found).items():
+        if matrix in matrices(task.model):
+            change = whole_one - found[matrix]
+            assert 1 <= torch.linalg.matrix_rank(change, rtol=1e-6) <= 2
     assert system.predict(state, found, audio).shape == (3, C)

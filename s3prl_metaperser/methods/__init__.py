@@ -377,12 +377,11 @@ _neighbour(
     inner_steps=1,
     steps=1,
 )
-_neighbour(
-    "LoRA",
-    "lora:LoRA",
-    "low-rank additions to the upstream's matrices adapt, and nothing else",
-    dataclasses.replace(_META, scopes=_ENTIRE),
-)
+for _name, _target, _summary in (
+    ("LoRA", "lora:LoRA", "low-rank additions to the upstream's matrices adapt, and nothing else"),
+    ("Hyper-LoRA", "lora:HyperLoRA", "an embedding adapts, from which a hypernetwork writes low-rank additions"),
+):
+    _neighbour(_name, _target, _summary, dataclasses.replace(_META, scopes=_ENTIRE))
 #: A classifier is computed from embeddings, in no steps: no gradient goes through an inner loop.
 _COMPUTED = dataclasses.replace(_META, adapts_by="classifier")
 for _name, _target, _summary in (

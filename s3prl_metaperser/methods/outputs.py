@@ -25,7 +25,7 @@ PARTS = {"frozen": 8, "finetuned": 4}
 #: Kind of labels -> output adaptations that a listener's choice tries (:mod:`.chosen`), the fewest numbers first.
 TRIED: dict[Kind, tuple[str, ...]] = {
     **dict.fromkeys(("multi", "single", "soft"), ("bias", "map")),
-    "ordinal": ("offset", "tilt"),
+    "ordinal": ("offset", "affine"),
 }
 
 
