@@ -16,6 +16,7 @@ from s3prl_metaperser.run.domain_cell import OpenDomains
 from s3prl_metaperser.run.pretraining import Pretraining, Trainer, find_speakers, load_weights
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
+from s3prl_metaperser.storage.hashing import file_hash
 
 SIZES = {"alpha": (3, 5), "beta": (2, 5), "delta": (2, 5)}
 SMALL = {"network": "resnet18", "channels": 2}
@@ -45,6 +46,14 @@ def test_weights_that_are_not_there_are_refused_before_training(corpus, tmp_path
     chosen = options(modelrc={**SMALL, "weights": "missing.safetensors"})
     with pytest.raises(UserError, match=r"missing.safetensors does not exist"):
         OpenDomains(cell_of(tmp_path, "Deep-All", chosen), lambda given, **s: Workspace(given, corpus, **s))
+
+
+def test_too_few_steps_for_the_running_statistics_are_said(corpus, tmp_path, capsys):
+    for momentum, said in ((0.01, True), (0.5, False)):
+        chosen = options(modelrc={**SMALL, "bn_momentum": momentum}, runner={"total_steps": 30})
+        OpenDomains(cell_of(tmp_path, "Deep-All", chosen), lambda given, **s: Workspace(given, corpus, **s))
+        told = "after 30 steps its running statistics still hold 74% of their start" in capsys.readouterr().err
+        assert told == said
 
 
 # -- pre-training --------------------------------------------------------------------------------------------------
@@ -132,6 +141,7 @@ def test_the_command_writes_weights_that_a_cell_starts_from(speakers, corpus, tm
         load_weights(ResNet18(1, 5, torch.Generator().manual_seed(0), channels=4), out)
     chosen = options(augmentrc={"crop_seconds": 0.1}, modelrc={**SMALL, "weights": str(out)})
     opened = OpenDomains(cell_of(tmp_path / "cell", "Deep-All", chosen), lambda g, **s: Workspace(g, corpus, **s))
+    assert opened.made_from["weights"] == file_hash(out)
     assert torch.equal(opened.model.state_dict()["layer3.1.conv2.weight"], network.layer3[1].conv2.weight)
     assert cli.main(command) == 2
     assert "exists" in capsys.readouterr().err

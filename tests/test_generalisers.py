@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
+import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -502,6 +506,26 @@ def test_swad_averages_the_valley_of_the_validation_loss_through_checkpoints():
 def test_swad_without_validation_speakers_is_refused():
     with pytest.raises(UserError, match=r"Deep-All\+swad: .* datarc.validation=0.2"):
         made("Deep-All+swad", validation=0.0)
+
+
+def test_the_system_that_the_page_adds_is_one(monkeypatch):
+    page = (Path(__file__).resolve().parents[1] / "docs" / "domain_generalisation_systems.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    module = types.ModuleType("mean_matching")
+    exec(compile(block, "mean_matching", "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "mean_matching", module)
+    (target,) = re.findall(r'^Mean-Matching = "(.*)"$', page, flags=re.MULTILINE)
+    with GENERALISERS.read_again():
+        GENERALISERS.register("Mean-Matching", target)
+        given = batch()
+        report, gradient = gradient_of("Mean-Matching", given)
+        averaged, _ = made("Mean-Matching+ema")
+    with torch.no_grad():
+        features = pooled().features(given.inputs).numpy()
+    means = np.array([features[given.domains == d].mean(0) for d in range(3)])
+    assert report.values["penalty"] == pytest.approx(((means - features.mean(0)) ** 2).mean())
+    assert gradient.any()
+    assert averaged.average is not None
 
 
 # -- all of them ---------------------------------------------------------------------------------------------------
