@@ -39,6 +39,7 @@ from s3prl_metaperser.upstream.finetuning import FineTunedModel, double_backward
 from s3prl_metaperser.upstream.groups import adapting, groups
 from s3prl_metaperser.upstream.inputs import Waveforms
 from s3prl_metaperser.upstream.micro_batches import micro_batches, micro_losses
+from s3prl_metaperser.upstream.pooling import pool_waveforms, pooled_size
 from s3prl_metaperser.upstream.recompute import recomputed
 
 KINDS = tuple(UPSTREAM)
@@ -277,6 +278,15 @@ def test_logits_are_those_of_the_frame_path(folder, kind, normalize):
             torch.testing.assert_close(found[index : index + 1], expected, rtol=0, atol=2e-6)
     assert pooled.shape == (len(LENGTHS), L, D)
     torch.testing.assert_close(model.head(pooled), found)
+
+
+def test_with_statistics_the_head_sees_what_the_store_would_hold(folder):
+    upstream = tiny_upstream("hubert", folder)
+    head = Head(L, pooled_size(D, "statistics"), 5, C, torch.Generator().manual_seed(1))
+    model = FineTunedModel(upstream, head, options(), pooling="statistics")
+    stored = pool_waveforms(upstream, waveforms(), pooling="statistics")
+    with torch.no_grad():
+        torch.testing.assert_close(model.embed(waveforms()), torch.stack(stored), rtol=1e-5, atol=1e-6)
 
 
 def test_functional_takes_exactly_the_parameters_that_adapt(folder):

@@ -10,7 +10,8 @@ from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.corpora.contents import audio_hash
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, removes_the_mean
-from s3prl_metaperser.upstream.pooling import pooler
+from s3prl_metaperser.upstream.batching import hidden_states
+from s3prl_metaperser.upstream.pooling import pooled_frames, pooler
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledStore
 
 SECONDS = (0.31, 1.7, 0.9, 2.4, 0.55)
@@ -61,6 +62,36 @@ def test_store_equals_the_frame_path_whatever_lengths_share_a_batch(tmp_path, ut
         values = store.load(utterances, keys).values
         mixed = torch.einsum("l,nld->nd", torch.softmax(mixing, 0), values)
         torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fbank_no_cmvn", "hubert_local"])
+def test_statistics_are_numpys_of_each_layers_frames_and_the_same_with_a_fine_tuned_upstream(
+    tmp_path, utterances, checkpoints, name
+):
+    upstream = build_upstream(name, ckpt=checkpoints[name])
+    keys = {u.id: audio_hash(u.path) for u in utterances}
+    store = PooledStore(tmp_path, FeatureIdentity(name, "0" * 64, pooling="statistics"))
+    make = pooler(upstream, selection="hidden_states", normalize=False, pooling="statistics")
+    store.make(utterances, keys, make, 2)
+    found = store.load(utterances, keys).values
+    for row, utterance in zip(found, utterances, strict=True):
+        wave = torch.from_numpy(load_audio(utterance.path))
+        with torch.no_grad():
+            (frames,) = hidden_states(upstream, [wave])
+        frames = frames.double().numpy()
+        length = np.full((len(frames), 1), np.log(len(wave) / 16000))
+        expected = np.concatenate([frames.mean(1), frames.std(1), length], axis=1)
+        np.testing.assert_allclose(row.numpy(), expected, rtol=0, atol=2e-5 * np.abs(expected).max())
+    assert FeatureIdentity(name, "0" * 64).key != store.identity.key
+    assert "pooling" not in FeatureIdentity(name, "0" * 64).described()
+
+
+def test_a_standard_deviation_of_nothing_has_two_derivatives():
+    frames = torch.ones(2, 1, 3, dtype=torch.float64, requires_grad=True)
+    (once,) = torch.autograd.grad(pooled_frames(frames, 1.0, "statistics").sum(), frames, create_graph=True)
+    assert torch.isfinite(once).all()
+    random = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: pooled_frames(x, 1.5, "statistics"), (random,))
 
 
 @pytest.mark.parametrize("name", ["fbank", "mfcc", "spectrogram", "mel"])

@@ -109,6 +109,7 @@ class ModelOptions:
     feature_dtype: Literal["float32", "float16"] = "float32"
     batch_size: Positive | None = option(None, affects="speed")
     bf16: bool = False
+    pooling: Literal["mean", "statistics"] = "mean"
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,9 @@ class Cell:
         datarc = expert["datarc"].items()  # which corpus, and what its reader and the sections of readers say
         data = {key: value for key, value in datarc if key in named or isinstance(value, Mapping)}
         chosen = {"upstream": identity_of_upstream(self.upstream), "scope": self.scope, "data": data}
-        return _hash({**chosen, "dtype": expert["modelrc"]["feature_dtype"]})
+        modelrc = expert["modelrc"]
+        pooling = {} if modelrc["pooling"] == "mean" else {"pooling": modelrc["pooling"]}
+        return _hash({**chosen, "dtype": modelrc["feature_dtype"], **pooling})
 
     def __str__(self) -> str:
         data = f"{self.corpus}, {self.upstream.label} ({self.scope}), {self.along('data', 'unit')}"

@@ -102,7 +102,12 @@ def features_bytes(cell: Cell, sizes: Sizes) -> int | None:
     if pinned is None or sizes.utterances is None:
         return None
     size = 2 if cell.options.downstream_expert.modelrc.feature_dtype == "float16" else FLOAT
-    return sizes.utterances * pinned.layers * pinned.dim * size
+    return sizes.utterances * pinned.layers * _pooled(cell, pinned.dim) * size
+
+
+def _pooled(cell: Cell, size: int) -> int:
+    """Features of a layer after pooling (:func:`.pooling.pooled_size`, whose module imports torch)."""
+    return size if cell.options.downstream_expert.modelrc.pooling == "mean" else 2 * size + 1
 
 
 def _parameters(cell: Cell, sizes: Sizes) -> int | None:

@@ -175,6 +175,7 @@ class LoadedModel:
             said.normalize,
             said.dtype,
             precision=said.precision,
+            pooling=self.options.downstream_expert.modelrc.pooling,
         )
         return PooledInputs(build, identity, said.layer, tensors[MEAN], tensors[SCALE], self.device)
 
@@ -201,7 +202,8 @@ class LoadedModel:
         said, tunerc = self.card.upstream, self.options.downstream_expert.tunerc
         head = new_head(self.options, *shape, len(self.classes), "blank").to(self.device)
         upstream = build()
-        model = FineTunedModel(upstream, head, tunerc, said.selection, said.layer, said.normalize)
+        how = (said.selection, said.layer, said.normalize, self.options.downstream_expert.modelrc.pooling)
+        model = FineTunedModel(upstream, head, tunerc, *how)
         adapted = set(self.card.parameters)
         rest = {n: v for n, v in upstream.state_dict().items() if f"upstream.{n}" not in adapted}
         if (found := tensor_hash(rest)) != said.not_adapted:

@@ -38,6 +38,7 @@ from s3prl_metaperser.storage.provenance import digest
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.inputs import Waveforms
+from s3prl_metaperser.upstream.pooling import pooled_size
 
 #: Share of their start that running statistics may hold at the end of training.
 WARMED_UP = 0.1
@@ -258,8 +259,11 @@ class OpenDomains:
         upstream = self._build()
         layers, size = shape_of(upstream, self.identity.selection, device)
         check_layer(given.layer, layers)
+        identity = self.identity
+        size = pooled_size(size, identity.pooling)
         head: nn.Module = self._head(layers if given.layer is None else 1, size).to(device)
-        model = FineTunedModel(upstream, head, tunerc, self.identity.selection, given.layer, self.identity.normalize)
+        how = (identity.selection, given.layer, identity.normalize, identity.pooling)
+        model = FineTunedModel(upstream, head, tunerc, *how)
         return WaveExamples(waves), FineTuned(model)
 
     def _on_frames(self) -> tuple[Examples, DomainModel]:

@@ -27,6 +27,7 @@ from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.inputs import PooledInputs, Waveforms, WaveInputs
 from s3prl_metaperser.upstream.memory import explaining_memory
+from s3prl_metaperser.upstream.pooling import pooled_size
 from s3prl_metaperser.upstream.store import FeatureIdentity
 
 #: Makes the upstream, once.
@@ -93,7 +94,13 @@ def identify(cell: CellOptions, options: Options) -> tuple[FeatureIdentity, Buil
         normalize=given.normalize and given.layer is None,  # as in s3prl
         dtype=options.downstream_expert.modelrc.feature_dtype,
         precision="bfloat16" if options.downstream_expert.modelrc.bf16 else "float32",
+        pooling=options.downstream_expert.modelrc.pooling,
     )
+    if identity.pooling != "mean" and given.name in GIVEN:
+        raise UserError(
+            f"modelrc.pooling: {identity.pooling} needs frames, and -u {given.name} has one vector for each recording. "
+            "Leave it at mean."
+        )
     return identity, build
 
 
@@ -118,7 +125,8 @@ def _frozen(
     if workspace.features_exist(identity):
         say(f"features of {cell.upstream.name} exist; the upstream is not loaded")
     features = workspace.features(identity, build)
-    if features.carry_nothing() or removes_the_mean(cell.upstream.name, cell.upstream.model_config):
+    removed = identity.pooling == "mean" and removes_the_mean(cell.upstream.name, cell.upstream.model_config)
+    if features.carry_nothing() or removed:
         say(
             f"WARNING: the pooled features of {cell.upstream.name} carry no information: this upstream normalises "
             "each utterance to zero mean over time, which leaves nothing after mean pooling. "
@@ -145,10 +153,11 @@ def _finetuned(
         upstream = build()
         layers, size = shape_of(upstream, identity.selection, cell.device)
     check_layer(layer, layers)
-    shape = (layers if layer is None else 1, size)
+    shape = (layers if layer is None else 1, pooled_size(size, identity.pooling))
     head = new_head(options, *shape, len(workspace.corpus.classes), "consensus", workspace.training_seed(cell.seed))
     head = head.to(cell.device)
-    model = FineTunedModel(upstream, head, tunerc, identity.selection, layer, identity.normalize)
+    how = (identity.selection, layer, identity.normalize, identity.pooling)
+    model = FineTunedModel(upstream, head, tunerc, *how)
     adapted = model.named_adapted()
     numbers = sum(p.numel() for p in adapted.values())
     say(

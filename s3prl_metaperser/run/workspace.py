@@ -199,7 +199,13 @@ class Workspace:
             store.make(
                 self.utterances,
                 self.audio_hashes,
-                pooler(built, selection=identity.selection, normalize=identity.normalize, bf16=bf16),
+                pooler(
+                    built,
+                    selection=identity.selection,
+                    normalize=identity.normalize,
+                    bf16=bf16,
+                    pooling=identity.pooling,
+                ),
                 batch_size=batch or (1 if device_of(built).type == "cpu" else GPU_BATCH),
             )
         return store.load(self.utterances, self.audio_hashes)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.audio import load_audio
-from s3prl_metaperser.errors import unknown_name
+from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.protocol.episodes import EpisodeList
 from s3prl_metaperser.protocol.loader import (
@@ -59,6 +59,11 @@ class DownstreamExpert(nn.Module):
             **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs},
         }
         self.options = Options.from_config(config)
+        if (pooling := self.options.downstream_expert.modelrc.pooling) != "mean":
+            raise UserError(
+                f"modelrc.pooling: {pooling} needs each layer's frames, and s3prl hands over their weighted sum. Leave "
+                "it at mean here; run_downstream.py of this project, metaperser run and Python take it."
+            )
         self.expdir = Path(expdir)
         self.upstream_rate = upstream_rate
         self.workspace = workspace or Workspace(self.options)

@@ -21,11 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta.twice import double_backward_attention, refuse_once
 from s3prl_metaperser.meta.weight_norm import replace_fused
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.groups import adapting
+from s3prl_metaperser.upstream.pooling import Pooling, pooled_frames
 from s3prl_metaperser.upstream.recompute import recomputed
 
 
@@ -75,6 +77,7 @@ class FineTunedModel(nn.Module):
         selection: s3prl's ``-s``.
         layer: s3prl's ``-l``, one layer of the selected features instead of all.
         normalize: layer norm of each frame (``--upstream_feature_normalize``).
+        pooling: of frames over time (:func:`.pooled_frames`).
 
     Raises:
         UserError: no parameter of the upstream would adapt.
@@ -89,9 +92,11 @@ class FineTunedModel(nn.Module):
         selection: str = "hidden_states",
         layer: int | None = None,
         normalize: bool = False,
+        pooling: Pooling = "mean",
     ):
         super().__init__()
         prepare(upstream, options)
+        self.pooling = pooling
         self.upstream, self.head = upstream, head
         self.options = options
         self._batch_norms = tuple(m for m in upstream.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
@@ -106,7 +111,7 @@ class FineTunedModel(nn.Module):
         return self.head(self.embed(wavs))
 
     def embed(self, wavs: list[Tensor]) -> Tensor:
-        """Time means of the selected layers, [K, L, D]: all that the head, which is linear, needs of the frames."""
+        """Pooled features of the selected layers, [K, L, D]: all that the head needs of the frames."""
         self._set_dropout()
         with contextlib.ExitStack() as stack:
             if self.options.bf16 and wavs[0].is_cuda:
@@ -114,7 +119,7 @@ class FineTunedModel(nn.Module):
             if self.options.activation_checkpointing and torch.is_grad_enabled():
                 stack.enter_context(recomputed(self.upstream))
             states = hidden_states(self.upstream, wavs, self.selection)
-        return torch.stack([self._pooled(frames) for frames in states])
+        return torch.stack([self._pooled(frames, len(wav) / RATE) for frames, wav in zip(states, wavs, strict=True)])
 
     def named_adapted(self) -> dict[str, nn.Parameter]:
         """The parameters that adapt, by name, the head's among them; in an order that does not change."""
@@ -137,7 +142,7 @@ class FineTunedModel(nn.Module):
         with double_backward_attention():
             return torch.func.functional_call(self, in_force(parameters), (wavs,), strict=False)
 
-    def _pooled(self, frames: Tensor) -> Tensor:
+    def _pooled(self, frames: Tensor, seconds: float) -> Tensor:
         """[L, T, D] -> [L', D], in at least float32."""
         if self.layer is not None:
             frames = frames[self.layer].unsqueeze(0)
@@ -145,7 +150,7 @@ class FineTunedModel(nn.Module):
             frames = frames.float()
         if self.normalize and len(frames) > 1:  # as s3prl: only what is summed
             frames = F.layer_norm(frames, frames.shape[-1:])
-        return frames.mean(dim=1)
+        return pooled_frames(frames, seconds, self.pooling)
 
     def _set_dropout(self) -> None:
         wanted = self.training and self.options.dropout

@@ -52,6 +52,7 @@ class PooledInputs:
             list(waves),
             selection=identity.selection,
             normalize=identity.normalize,
+            pooling=identity.pooling,
             # a CPU gains nothing from bfloat16: it computes exactly what a GPU rounded
             bf16=identity.precision == "bfloat16" and str(self.device).startswith("cuda"),
         )

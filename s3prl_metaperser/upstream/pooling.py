@@ -1,22 +1,53 @@
-"""From waveforms to pooled features, exactly as s3prl's frame path would have them before its mean."""
+"""From waveforms to pooled features: the mean of frames, exactly as s3prl's frame path would have it, or more.
+
+With ``modelrc.pooling: statistics`` the head sees of each layer the mean and the standard deviation over time, and the
+logarithm of the duration: [L, 2 D + 1]. It stays a linear function of what is pooled, so that adaptation in closed form
+is as exact as with the mean. Layer weights then sum standard deviations of layers, which is not that of their sum.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import sys
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream.batching import hidden_states
 
+Pooling = Literal["mean", "statistics"]
+#: Below this variance a standard deviation counts as its root: the root of zero has no derivative.
+LEAST_VARIANCE = 1e-12
 #: waveforms -> pooled features
 Pool = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+
+
+def pooled_frames(frames: torch.Tensor, seconds: float, pooling: Pooling = "mean") -> torch.Tensor:
+    """Statistics over time of one utterance, [L, T, D] -> [L, D], or [L, 2 D + 1] with ``statistics``; differentiable
+    twice.
+
+    Args:
+        seconds: of the waveform.
+    """
+    mean = frames.mean(dim=1)
+    if pooling == "mean":
+        return mean
+    variance = (frames - mean.unsqueeze(1)).square().mean(dim=1)
+    length = mean.new_full((len(mean), 1), math.log(seconds))
+    return torch.cat([mean, variance.clamp_min(LEAST_VARIANCE).sqrt(), length], dim=-1)
+
+
+def pooled_size(size: int, pooling: Pooling) -> int:
+    """How many features a layer of ``size`` has after pooling."""
+    return size if pooling == "mean" else 2 * size + 1
 
 
 def pool_waveforms(
@@ -26,17 +57,19 @@ def pool_waveforms(
     selection: str = "hidden_states",
     normalize: bool = False,
     bf16: bool = False,
+    pooling: Pooling = "mean",
 ) -> list[torch.Tensor]:
-    """Time means of every layer.
+    """Time means, or more statistics, of every layer.
 
     Args:
         waves: each float32 [n] at 16 kHz.
         selection: s3prl's ``-s``.
         normalize: layer norm of every frame before the mean (``--upstream_feature_normalize``).
         bf16: the forward pass under autocast to bfloat16.
+        pooling: see :func:`pooled_frames`.
 
     Returns:
-        One float32 [L, D] on the CPU for each waveform; the mean is taken in float64.
+        One float32 [L, D] on the CPU for each waveform; statistics are taken in float64.
     """
     device = device_of(upstream)
     rounding = torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
@@ -44,7 +77,8 @@ def pool_waveforms(
         states = hidden_states(upstream, [wave.to(device) for wave in waves], selection)
         if normalize and states[0].shape[0] > 1:  # s3prl normalises what it sums, and a single layer is not summed
             states = [F.layer_norm(frames, frames.shape[-1:]) for frames in states]
-        return [frames.double().mean(dim=1).float().cpu() for frames in states]
+        pairs = zip(states, waves, strict=True)
+        return [pooled_frames(frames.double(), len(wave) / RATE, pooling).float().cpu() for frames, wave in pairs]
 
 
 def device_of(upstream: nn.Module) -> torch.device:
@@ -53,7 +87,7 @@ def device_of(upstream: nn.Module) -> torch.device:
 
 
 def pooler(
-    upstream: nn.Module, *, selection: str, normalize: bool, bf16: bool = False
+    upstream: nn.Module, *, selection: str, normalize: bool, bf16: bool = False, pooling: Pooling = "mean"
 ) -> Callable[[list[torch.Tensor], list[Utterance]], list[torch.Tensor]]:
     """:func:`pool_waveforms` for the store; an utterance that the upstream cannot process is named in the error.
 
@@ -67,7 +101,7 @@ def pooler(
         raise UserError(
             "modelrc.bf16: true requires a GPU: on a CPU, bfloat16 features are less exact and no faster. Remove it."
         )
-    pooled = functools.partial(pool_waveforms, upstream, selection=selection, normalize=normalize)
+    pooled = functools.partial(pool_waveforms, upstream, selection=selection, normalize=normalize, pooling=pooling)
     compute = saying_the_error(functools.partial(pooled, bf16=True), pooled) if bf16 else pooled
 
     def pool(waves: list[torch.Tensor], utterances: list[Utterance]) -> list[torch.Tensor]:

@@ -1,4 +1,5 @@
-"""The pooled feature store: each utterance's time-mean of every layer, [L, D], computed once and kept.
+"""The pooled feature store: each utterance's time-mean of every layer, [L, D], computed once and kept; or with
+``modelrc.pooling: statistics`` more of it, [L, 2 D + 1].
 
 With a frozen upstream and the linear head nothing else is needed (see :mod:`s3prl_metaperser.meta.model`). A store
 belongs to one upstream, checkpoint, preprocessing and code (:func:`.sources.code_of`); inside it, features are keyed by
@@ -32,6 +33,7 @@ from s3prl_metaperser.storage.locks import PATIENCE, held
 from s3prl_metaperser.storage.provenance import digest, refuse
 from s3prl_metaperser.storage.sources import code_of
 from s3prl_metaperser.storage.tensor_files import read_said, read_tensors, write_tensors
+from s3prl_metaperser.upstream.pooling import Pooling
 from s3prl_metaperser.upstream.prefetch import prefetched
 
 #: Raised whenever the same input would give other features: checkpoints and exported models of another are refused.
@@ -63,6 +65,7 @@ class FeatureIdentity:
         normalize: s3prl's ``--upstream_feature_normalize``: layer norm of each frame, before the mean.
         dtype: ``float32`` or ``float16``, as stored.
         precision: ``float32`` or ``bfloat16``, of the upstream's forward pass.
+        pooling: ``mean`` or ``statistics``, over time.
     """
 
     upstream: str
@@ -73,6 +76,7 @@ class FeatureIdentity:
     sample_rate: int = RATE
     recipe: int = RECIPE
     precision: str = "float32"
+    pooling: Pooling = "mean"
 
     @property
     def key(self) -> str:
@@ -80,8 +84,10 @@ class FeatureIdentity:
         return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()
 
     def described(self) -> dict[str, Any]:
-        """As plain JSON values; the default precision is omitted, so that older stores keep their key."""
+        """As plain JSON values; the default precision and pooling are omitted, so that older stores keep their key."""
         said = asdict(self)
+        if self.pooling == "mean":
+            del said["pooling"]
         if self.precision == "float32":
             del said["precision"]
         return said
