@@ -1,12 +1,14 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation import statistics
+from s3prl_metaperser.evaluation.independent import fit, mixed_model, sign_flip
 from s3prl_metaperser.evaluation.metrics import METRICS, Weighted, episode_scores, main_metrics
 from s3prl_metaperser.evaluation.statistics import (
     Estimate,
@@ -222,6 +224,66 @@ def test_intervals_over_few_training_seeds_hold_the_truth_as_often_as_they_say()
     without, with_seeds = inside / 2000
     assert without < 0.75
     assert with_seeds > 0.93
+
+
+@pytest.mark.parametrize("size", [5, 9])
+def test_the_sign_flip_test_is_the_share_of_all_assignments_of_signs(size):
+    d = np.random.default_rng(size).normal(0.4, 1, size)
+    every = [abs(np.dot(signs, d)) >= abs(d.sum()) - 1e-12 for signs in itertools.product((-1, 1), repeat=size)]
+    assert sign_flip(d) == pytest.approx(np.mean(every))
+    assert sign_flip(np.abs(d)) == 2 / 2**size
+    many = np.random.default_rng(1).normal(0.2, 1, 60)
+    assert sign_flip(many) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
+    assert sign_flip(many) == sign_flip(many)
+
+
+def crossed_values(raters, utterances, missing, seed):
+    luck = np.random.default_rng(seed)
+    y = 0.3 + 0.5 * luck.standard_normal((raters, 1)) + 0.4 * luck.standard_normal((1, utterances))
+    return y + 0.6 * luck.standard_normal(y.shape), luck.random(y.shape) >= missing
+
+
+def test_the_mixed_model_has_the_highest_restricted_likelihood_of_the_dense_formula():
+    """By the whole covariance matrix of all observations, minimised by another method from other places."""
+    y, known = crossed_values(6, 25, 0.3, 0)
+    rows, columns = np.nonzero(known)
+    values, ones = y[known], np.ones(known.sum())
+
+    def dense(logs):
+        a, b, e = np.exp(logs)
+        v = a * (rows[:, None] == rows) + b * (columns[:, None] == columns) + e * np.eye(len(values))
+        inverse = np.linalg.inv(v)
+        weight = ones @ inverse @ ones
+        mean = ones @ inverse @ values / weight
+        rest = values - mean
+        likelihood = np.linalg.slogdet(v)[1] + np.log(weight) + rest @ inverse @ rest
+        return likelihood, mean, weight**-0.5
+
+    best = optimize.minimize(lambda logs: dense(logs)[0], np.log([0.2, 0.2, 0.3]), method="Nelder-Mead")
+    _, mean, error = dense(best.x)
+    found = fit(y, known)
+    assert found.estimate.mean == pytest.approx(mean, abs=1e-3)
+    assert found.estimate.error == pytest.approx(error, rel=1e-2)
+    assert [found.raters, found.utterances, found.noise] == pytest.approx(np.exp(best.x / 2), rel=2e-2)
+
+
+def test_in_a_balanced_table_the_mixed_model_is_the_analysis_of_variance():
+    y, _ = crossed_values(6, 30, 0.0, 3)
+    found = fit(y, np.ones(y.shape, dtype=bool))
+    rest = ((y - y.mean(0) - y.mean(1, keepdims=True) + y.mean()) ** 2).sum() / (5 * 29)
+    of_raters, of_utterances = 30 * y.mean(1).var(ddof=1), 6 * y.mean(0).var(ddof=1)
+    assert found.estimate.mean == pytest.approx(y.mean())
+    assert found.estimate.error**2 == pytest.approx((of_raters + of_utterances - rest) / y.size, rel=1e-3)
+    assert found.noise**2 == pytest.approx(rest, rel=1e-3)
+
+
+def test_the_mixed_model_of_a_mean_over_utterances_has_the_utterances_own_differences():
+    one, two = ({r: rater(r, skill, episodes=1) for r in range(4)} for skill in (0.5, 0.6))
+    differences = {r: influences(one[r]) - influences(two[r]) for r in one}
+    found = mixed_model(differences, "brier")
+    assert found.estimate.mean == pytest.approx(estimates(differences)["brier"].mean, abs=0.01)
+    assert found.estimate.error == pytest.approx(estimates(differences)["brier"].error, rel=0.35)
+    assert mixed_model({0: differences[0]}, "brier") is None
 
 
 def test_a_metric_without_a_weighted_form_has_the_error_of_the_one_that_has(monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,7 @@ class Comparison:
         p_holm: after Holm's correction over the family.
         family: how many comparisons were corrected for.
         per_rater: rater whose episodes were used -> difference of the means over its episodes.
+        differences: the same with what each utterance does to them, for other tests (:mod:`.independent`).
     """
 
     setting: Setting
@@ -49,6 +50,7 @@ class Comparison:
     p_holm: float
     family: int
     per_rater: dict[str, float]
+    differences: Mapping[str, Influences] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def difference(self) -> Interval:
@@ -247,7 +249,9 @@ def _family(
         if metric.name in by_metric:
             means = {rater: float(own.means[own.metrics.index(metric)]) for rater, own in differences.items()}
             per_rater = {rater: mean for rater, mean in means.items() if np.isfinite(mean)}
-            found.append(Comparison(setting, metric, first, second, by_metric[metric.name], 1.0, 1, per_rater))
+            found.append(
+                Comparison(setting, metric, first, second, by_metric[metric.name], 1.0, 1, per_rater, differences)
+            )
     family = [comparison for comparison in found if not comparison.too_few]
     adjusted = iter(holm([comparison.p for comparison in family]).tolist())
     return [c if c.too_few else replace(c, p_holm=next(adjusted), family=len(family)) for c in found]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Pair
+from s3prl_metaperser.evaluation.independent import mixed_model, sign_flip
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
@@ -120,6 +121,50 @@ def comparison_table(question: Question, study: Study) -> Table:
         ),
         rows,
         grouped=4 if shots else 3,
+    )
+
+
+def checks_table(question: Question, study: Study) -> Table | None:
+    """The differences of a family in its main metric by tests that share no arithmetic with the interval."""
+    rows, shots = [], len({c.setting.shots for c in question.comparisons}) > 1
+    for c in sorted(question.comparisons, key=lambda c: c.setting):
+        if c.metric != question.main or c.too_few:
+            continue
+        model = mixed_model(c.differences, c.metric.name)
+        rows.append(
+            (
+                c.setting.scenario,
+                c.setting.upstream,
+                *([str(c.setting.shots)] if shots else []),
+                f"{c.first} - {c.second}",
+                str(len(c.raters)),
+                value(c.metric, c.difference, signed=True),
+                Value(c.p, decimals=3, positive=True),
+                Value(sign_flip(list(c.per_rater.values())), decimals=3, positive=True),
+                ABSENT if model is None else value(c.metric, model.estimate.interval(), signed=True),
+                ABSENT if model is None else Value(model.p, decimals=3, positive=True),
+            )
+        )
+    if not rows:
+        return None
+    return study.table(
+        f"{question.key}_checks",
+        f"{question.title}: other tests",
+        f"Differences of {question.main.title} as in the table above, uncorrected: by the interval of this report; by "
+        f"flipping the signs of {study.units}' differences, all or 10,000 ways (of R {study.units} no p is below "
+        f"2 / 2^R: 0.063 of five); and by a mixed model with {study.units} and utterances crossed, fitted by REML, "
+        "whose t has R - 1 degrees of freedom.",
+        (
+            *BLOCK,
+            *([Column("K")] if shots else []),
+            *map(Column, ("difference of", study.units)),
+            Column("difference", interval=True),
+            *map(Column, ("p", "p (sign flip)")),
+            Column("mixed model", interval=True),
+            Column("p (mixed model)"),
+        ),
+        rows,
+        grouped=3 if shots else 2,
     )
 
 

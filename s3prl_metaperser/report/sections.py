@@ -18,6 +18,7 @@ from s3prl_metaperser.report.cost_table import cost_table
 from s3prl_metaperser.report.detail_tables import (
     Question,
     calibration_table,
+    checks_table,
     comparison_table,
     missing_cells,
     questions,
@@ -78,6 +79,11 @@ class Part:
             *training,
             *over_steps,
         ]
+
+    @cached_property
+    def checks(self) -> list[Table]:
+        """The comparisons by other tests."""
+        return [table for question in self.questions if (table := checks_table(question, self.study))]
 
     @cached_property
     def files(self) -> list[Table]:
@@ -168,6 +174,18 @@ def _details(report: TaskReport, part: Part) -> Section:
     return Section(_key("details", part), title, content=part.details)
 
 
+def _appendix(report: TaskReport, part: Part) -> Section:
+    lead = ["The same differences by tests that share nothing with the intervals above. Verdicts do not go by them."]
+    title = report.named("Appendix: other tests", part)
+    return Section(
+        _key("appendix", part),
+        title,
+        lead if part.checks else ["Nothing is compared."],
+        content=part.checks,
+        folded=True,
+    )
+
+
 def _figures(report: TaskReport, part: Part) -> Section:
     return Section(_key("figures", part), report.named("Figures", part), content=part.drawings)
 
@@ -229,6 +247,7 @@ OF_PARTS: Mapping[str, Callable[[TaskReport, Part], Section]] = {
     "tables": _tables,
     "details": _details,
     "figures": _figures,
+    "appendix": _appendix,
 }
 #: Name -> sections of the whole task.
 SECTIONS: Mapping[str, Callable[[TaskReport], list[Section]]] = {
