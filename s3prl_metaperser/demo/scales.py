@@ -13,6 +13,7 @@ what is heard depends on speaker and loudness, too.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,9 @@ NOISE = 0.8
 #: Crowd -> spread over raters of offset (in levels) and of stretch (log scale); the eleven raters are as the crowd is.
 SPREADS = {"crowd": (0.8, 0.25), "crowd-strong": (1.2, 0.4), "crowd-identical": (0.0, 0.0)}
 _USUAL = SPREADS["crowd"]
+
+#: Every rater hears the same delivery.
+_loudness = functools.lru_cache(maxsize=4096)(loudness_of)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def heard(
     numbers = np.repeat(avd[None], len(judges), axis=0)
     for own, judge in zip(numbers, judges, strict=True):
         if judge.hearing is not None:
-            loud = [loudness_of(turn, seed=seed) for turn in turns]
+            loud = [_loudness(turn, seed=seed) for turn in turns]
             own += [
                 judge.hearing.speakers[t.speaker] + by * judge.hearing.loudness
                 for t, by in zip(turns, loud, strict=True)

@@ -92,7 +92,7 @@ def _spread(quantiles: dict[str, float]) -> str:
 def _agreement(card: CorpusCard) -> str:
     if card.alpha is None:
         return "agreement: cannot be said; no two raters share a clip, or all answers are equal"
-    level = "interval" if card.kind == "ordinal" else "nominal"
+    level = {"single": "nominal", "multi": "of ticks", "soft": "of shares", "ordinal": "interval"}[card.kind]
     equal = f"on {card.agreed:.0%} of the clips all answers are equal"
     return f"agreement: Krippendorff's alpha {card.alpha:.3f} ({level}; 1 is full, 0 is chance); {equal}"
 
