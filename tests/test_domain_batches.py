@@ -1,6 +1,7 @@
 """Batches of several sources: who is in one, and that a step says it alone."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from s3prl_metaperser.config.domain_options import DomainOptions
 from s3prl_metaperser.config.options import flat
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.generalise import GENERALISERS
+from s3prl_metaperser.generalise import GENERALISERS, nulls
 from s3prl_metaperser.generalise.base import Sources
 from s3prl_metaperser.generalise.model import PooledModel
+from s3prl_metaperser.grid.cells import expand
+from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler
+from s3prl_metaperser.protocol.domains import domains_of
 from s3prl_metaperser.seeding import torch_generator
 from s3prl_metaperser.storage.resources import downstream_folder
 
@@ -123,3 +127,16 @@ def test_majority_says_the_shares_of_the_sources_and_an_average_is_a_row_of_its_
 def test_the_configuration_file_has_every_option_with_its_default():
     file = read_yaml(downstream_folder("domain_generalized_emotion") / "config.yaml")
     assert dict(flat(file)) == dict(flat(DomainOptions().as_config()))
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"), [("dg_demo", 234), ("dg_table2", 520), ("dg_table3", 630), ("dg_table4", 560)]
+)
+def test_the_shipped_grids_are_of_registered_systems_and_known_scenarios(name, cells, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("vectors.npz", names=np.array(["a"]), values=np.ones((1, 2), np.float32))
+    found = expand(read_grid(Path(__file__).parents[1] / "benchmarks" / f"{name}.yaml"))
+    assert len(found) == cells
+    known = ["iemocap", "crema_d", "savee", "ravdess", "tess", "aesdd", "cafe", "emovo", "shemo", "emodb"]
+    assert all(domains_of(cell.axes["scenario"], known).target in known for cell in found)
+    assert {*nulls()} <= {cell.system for cell in found}

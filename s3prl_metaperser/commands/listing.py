@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from s3prl_metaperser.generalise import AVERAGES, BASELINE
 from s3prl_metaperser.methods import DEFAULT_SYSTEM
 
+_AVERAGED = " and ".join(f"{BASELINE}+{name}" for name in AVERAGES)
 #: What can be listed -> (title, registry).
 _SHOWN = {
     "corpora": [("", "corpora:CORPORA")],
@@ -16,6 +18,7 @@ _SHOWN = {
         ("frozen upstream:\n", "methods:SYSTEMS"),
         ("fine-tuned upstream (-f):\n", "methods:FINETUNED_SYSTEMS"),
         (f"on top of any of them, as in {DEFAULT_SYSTEM}+map (docs/output_only.md):\n", "methods:OUTPUTS"),
+        (f"of domain generalisation, also {_AVERAGED} (docs/domain_generalisation.md):\n", "generalise:GENERALISERS"),
     ],
     "tasks": [("", "tasks:TASKS")],
 }

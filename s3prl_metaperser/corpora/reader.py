@@ -39,7 +39,7 @@ class Reader:
     """
 
     read: Callable[..., Corpus]
-    home: Callable[[Path, Mapping[str, Any]], Path] | None = None
+    home: Callable[[Path, Mapping[str, Any]], Path | None] | None = None
     stored: Callable[..., Corpus] | None = None
     labels_only: Callable[[Mapping[str, Any]], Corpus] | None = None
     terms: str = ""

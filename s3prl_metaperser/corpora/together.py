@@ -52,18 +52,10 @@ def read(
     return joined(root, (acted_corpus(name, places[name], merge.get(name)) for name in wanted))
 
 
-def home(cache: Path, options: Mapping[str, object]) -> Path:
-    """Without a root the first of ``roots``, beside which none is looked for.
-
-    Raises:
-        UserError: neither is given.
-    """
+def home(cache: Path, options: Mapping[str, object]) -> Path | None:
+    """Without a root the first of ``roots``, beside which none is looked for; None without these, either."""
     roots = options.get("roots")
-    if not isinstance(roots, Mapping) or not roots:
-        raise UserError(
-            "Several corpora need a folder with a subfolder for each (datarc.root=DIR), or one each (datarc.roots)."
-        )
-    return user_path(str(next(iter(roots.values()))))
+    return user_path(str(next(iter(roots.values())))) if isinstance(roots, Mapping) and roots else None
 
 
 def joined(root: Path, corpora: Iterable[Corpus]) -> Corpus:
