@@ -25,8 +25,8 @@ from s3prl_metaperser.methods.tuning import Overrides, factors
 from s3prl_metaperser.protocol.loader import EpisodeBatch, training_loader
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 
-#: Outer steps whose episodes choose a number that training starts from, and the most that it may differ by.
-FIRST_STEPS, MOST = 4, 1000.0
+#: Outer steps, and of a crowd episodes, that choose a number that training starts from; and the most that it may be.
+FIRST_STEPS, FIRST_EPISODES, MOST = 4, 256, 1000.0
 
 
 class Classifiers(NamedTuple):
@@ -66,12 +66,15 @@ class FromEmbeddings(System):
 
     frozen_at_once = 32
 
-    def classifiers(self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor) -> Classifiers:
+    def classifiers(
+        self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor, factor: float = 1.0
+    ) -> Classifiers:
         """A classifier for each of A episodes, differentiable by the state's parameters and rates and by ``hidden``.
 
         Args:
             hidden: embeddings of K samples, [A, K, H].
             labels: their label distributions, [A, K, C]; a sample of zeros does not count.
+            factor: in meta-testing ``evalrc.rate_factor``; the system says what it multiplies.
         """
         raise NotImplementedError
 
@@ -145,11 +148,11 @@ class FromEmbeddings(System):
         Args:
             put: puts a candidate into force, in the state or in the episodes that are evaluated.
         """
-        metarc, known = self.options.downstream_expert.metarc, []
+        metarc, known = self.options.downstream_expert.metarc, list[Episodes]()
         for number, batch in enumerate(training_loader(task.meta_training, metarc, seed=task.seed, epoch=0, skip=0)):
-            if number == FIRST_STEPS:
+            if number == FIRST_STEPS or len(known) >= FIRST_EPISODES:
                 break
-            for one in batch.parts(1):
+            for one in list(batch.parts(1))[:FIRST_EPISODES]:
                 hidden = [
                     self.embed(state, self.unadapted(state), task.inputs(np.asarray(rows[0])))[None]
                     for rows in (one.support_rows, one.query_rows)
@@ -174,8 +177,10 @@ class FromEmbeddings(System):
         shared = self.unadapted(state)
         with self.adapting(state, supports[0]):
             hidden = torch.stack([self.embed(state, shared, support.features) for support in supports])
+        labels = torch.stack([support.targets for support in supports])
+        factor = self.options.downstream_expert.evalrc.rate_factor
         with torch.no_grad():
-            found = self.classifiers(state, hidden, torch.stack([support.targets for support in supports]))
+            found = self.classifiers(state, hidden, labels, factor)
         return [
             state.learner.with_head(shared, {"classifier.weight": weight, "classifier.bias": bias})
             for weight, bias in zip(found.weight, found.bias, strict=True)

@@ -6,7 +6,7 @@ implicit function theorem (:mod:`s3prl_metaperser.meta.logistic_map`) into every
 ``Linear-Zero+map`` is this without the training, from the same start.
 
 Centred log-probabilities are the logits less their mean, so that the map of a linear head is a linear head: W' = A M W,
-b' = A M b_0 + b with M = I - 1/C. ``evalrc.rate_factor`` multiplies the variances of the prior.
+b' = A M b_0 + b with M = I - 1/C. ``evalrc.rate_factor`` multiplies the variances of the prior in meta-testing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from s3prl_metaperser.methods.from_embeddings import Classifiers, FromEmbeddings
 class MetaMap(FromEmbeddings):
     """The head that a linear map of the outputs fits best."""
 
-    def classifiers(self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor) -> Classifiers:
+    def classifiers(
+        self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor, factor: float = 1.0
+    ) -> Classifiers:
         parameters, prefix = state.parameters(), state.learner.prefix
         weight, bias = (parameters[f"{prefix}classifier.{name}"].double() for name in ("weight", "bias"))
         weight, bias = weight - weight.mean(0), bias - bias.mean()
         centred = hidden.double() @ weight.T + bias  # [A, K, C]
-        factor = self.options.downstream_expert.evalrc.rate_factor
         gram = factor * (MAP**2 * centred @ centred.transpose(1, 2) + BIAS**2)
         found = logistic_map(centred, gram, labels.double())
         table = torch.eye(len(bias)).to(centred) + factor * MAP**2 * found.transpose(1, 2) @ centred  # [A, C, C]

@@ -47,7 +47,9 @@ class ProtoNet(FromEmbeddings):
         self._keep(state, number * kept)
         return state
 
-    def classifiers(self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor) -> Classifiers:
+    def classifiers(
+        self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor, factor: float = 1.0
+    ) -> Classifiers:
         parameters, prefix = state.parameters(), state.learner.prefix
         shares = self.shares(labels).to(hidden)
         count = shares.sum(1)[..., None]  # [A, C, 1]
@@ -55,7 +57,6 @@ class ProtoNet(FromEmbeddings):
         weight = torch.where(count > 0, 2 * prototypes, parameters[f"{prefix}classifier.weight"])
         squares = -(prototypes**2).sum(-1)
         bias = torch.where(count[..., 0] > 0, squares, parameters[f"{prefix}classifier.bias"])
-        factor = self.options.downstream_expert.evalrc.rate_factor
         return Classifiers(factor * weight, factor * bias)
 
     def shares(self, labels: torch.Tensor) -> torch.Tensor:

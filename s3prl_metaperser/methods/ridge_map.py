@@ -8,7 +8,7 @@ that makes the embeddings are learned by the exact gradient of the query loss th
 
 What is chosen where the paper is silent: training starts from the initialisation, s_b from 1, and s_W from the value of
 the lowest query loss on the training raters' first episodes; the two are then learned at ``metarc.lslr_lr``. They stand
-where other states have inner rates. ``evalrc.rate_factor`` multiplies both variances.
+where other states have inner rates. ``evalrc.rate_factor`` multiplies both variances in meta-testing.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class RidgeMAP(FromEmbeddings):
         self._set(state, WEIGHT, self.best_start(state, task, put))
         return state
 
-    def classifiers(self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor) -> Classifiers:
+    def classifiers(
+        self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor, factor: float = 1.0
+    ) -> Classifiers:
         parameters, prefix, deviations = state.parameters(), state.learner.prefix, rates_of(state).at(0)
         weight, bias = (parameters[f"{prefix}{name}"].double() for name in (WEIGHT, BIAS))
-        factor = self.options.downstream_expert.evalrc.rate_factor
         spread, shift = (factor * deviations[f"{prefix}{name}"].double() ** 2 for name in (WEIGHT, BIAS))
         seen, said = hidden.double(), weighted_targets(labels, self.class_weights).double()
         gram = spread * seen @ seen.transpose(1, 2) + shift
