@@ -302,6 +302,16 @@ def test_every_kind_of_label_has_a_card(tmp_path, kind, capsys):
     assert (tmp_path / "card.html").read_text().startswith("<!DOCTYPE html>")
 
 
+def test_the_demo_has_a_card_without_a_folder(capsys):
+    command = ["card", "--corpus", "demo", "--option", "utterances=40", "--option"]
+    assert main([*command, "answer=valence"]) == 0
+    assert "of 40 clips by 11 raters; label set demo-valence" in capsys.readouterr().out
+    assert main([*command, "raters=crowds"]) == 2
+    assert "crowd" in capsys.readouterr().err
+    assert main(["card", "--corpus", "ratings_csv"]) == 2
+    assert "Corpus 'ratings_csv' needs its folder. Name it: --root DIR." in capsys.readouterr().err
+
+
 def test_the_options_of_reading_are_those_of_validate(tmp_path, capsys):
     write_ratings_csv(tmp_path, "file,rater,label\n1.wav,anna,happy\n1.wav,anna,sad\n1.wav,ben,glum\n")
     command = ["card", "--corpus", "ratings_csv", "--root", str(tmp_path)]
