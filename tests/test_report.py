@@ -299,7 +299,11 @@ def test_corpora_of_one_name_have_tables_of_their_own_and_every_k_its_comparison
         ("32", "Linear-Zero - Meta-PerSER"),
         ("32", "Meta-PerSER:all - Meta-PerSER"),
     }
-    assert "Selected by class-balanced loss" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Selected by class-balanced loss" in page
+    assert page.count("partly by construction") == 2  # of both corpora: labels come from tables
+    checks = rows(tmp_path / "out", "against_meta_perser_checks_demo-raters-opposed_frozen")
+    assert {float(r["p (sign flip)"]) >= 1 / 16 for r in checks} == {True}
 
 
 def test_hub_names_find_the_papers_upstream():

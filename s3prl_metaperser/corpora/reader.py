@@ -35,6 +35,7 @@ class Reader:
         card: what was published, where each utterance has one label that is no listener's.
         recognises: ``recognises(path)``: whether a file or folder is an export that ``find(path)`` reads, for whoever
             has one annotator's export and not a corpus; of readers of annotation tools.
+        caveat: ``caveat(options)``: what whoever reads numbers of this corpus must know of its labels; for reports.
         drawn_by: the option that is the seed of a corpus that is drawn; corpora that differ in it alone are replicates.
     """
 
@@ -47,6 +48,7 @@ class Reader:
     recognises: Callable[[Path], bool] | None = None
     find: Callable[[Path], Export] | None = None
     drawn_by: str = ""
+    caveat: Callable[[Mapping[str, Any]], str] | None = None
 
     def __call__(self, root: Path, **options: Any) -> Corpus:
         """:attr:`read`."""

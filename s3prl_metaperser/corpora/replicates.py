@@ -1,6 +1,9 @@
-"""Corpora that are drawn with a seed: with another seed they are replicates of one, not another corpus."""
+"""What readers say of corpora that are drawn: the option that draws one anew, and what its labels are."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from s3prl_metaperser.config.options import sections_of_readers
 from s3prl_metaperser.corpora import CORPORA
@@ -16,3 +19,14 @@ def drawn_by(corpus: str) -> str:
         return ""
     section = f"{corpus}." if corpus in sections_of_readers() else ""
     return f"downstream_expert.datarc.{section}{option}"
+
+
+def caveat_of(corpus: str, datarc: Mapping[str, Any]) -> str:
+    """What whoever reads numbers of a corpus must know of its labels (:attr:`.Reader.caveat`); empty for nothing.
+
+    Args:
+        datarc: the options of that name.
+    """
+    said = getattr(CORPORA.get(corpus), "caveat", None) if corpus in CORPORA.names() else None
+    options = datarc.get(corpus) if corpus in sections_of_readers() else datarc
+    return said(options or {}) if said else ""

@@ -29,8 +29,10 @@ VARIANTS = {
     "opposed": "some raters' tables are permutations of the others': adaptation must gain a lot on these",
     "misspecified": "as paper, but what a rater hears depends on speaker and loudness: no table describes a rater",
 }
+#: Variants in which a rater's table differs from turn to turn.
+WITHOUT_TABLES = ("misspecified",)
 #: Variants whose marginals and perceptions are those of Table A1.
-PUBLISHED = ("paper", "misspecified")
+PUBLISHED = ("paper", *WITHOUT_TABLES)
 
 EXTERNALS = ("C-E1", "C-E2", "C-E4", "C-E5", "C-E6")
 SELVES = ("C-F1", "C-F2", "C-F3", "C-M1", "C-M3", "C-M5")
@@ -213,7 +215,7 @@ def rater_models(variant: str) -> tuple[RaterModel, ...]:
         permutation = hearing = None
         if variant in PUBLISHED:
             table = fit_table(kernel(*PERCEPTION[rater]), prior, marginals, rate)
-            if variant != "paper":
+            if variant in WITHOUT_TABLES:
                 hearing = _hearing(rater, table)
                 table = hearing.average()
         else:

@@ -15,7 +15,7 @@ from s3prl_metaperser.corpora.base import Corpus, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.demo import crowd, scales
-from s3prl_metaperser.demo.raters import draw_ratings, intended_prior, rater_models
+from s3prl_metaperser.demo.raters import WITHOUT_TABLES, draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.script import Turn, write_script
 from s3prl_metaperser.demo.write import EMOTION, crowd_file
 
@@ -121,11 +121,25 @@ def _without_audio(
     )
 
 
+def caveat(options: Mapping[str, Any]) -> str:
+    """How the labels came about, which decides what a system's win on them says."""
+    raters = options.get("raters", "paper")
+    if raters in crowd.POPULATIONS or _asked(options) != EMOTION:
+        return "A rater's labels are drawn from an own formula of arousal, valence and dominance."
+    if raters in WITHOUT_TABLES:
+        return "No table describes a rater: labels depend on speaker and loudness, too; models of tables are wrong."
+    return (
+        "Labels are drawn from one table a rater, P(class | intended emotion), as Dawid and Skene's model has it: a "
+        "win of a system that fits such tables is partly by construction."
+    )
+
+
 READER = Reader(
     read,
     home=home,
     stored=stored,
     labels_only=labels_only,
     drawn_by="seed",
+    caveat=caveat,
     terms="synthetic speech and synthetic raters, made by s3prl_metaperser (Apache-2.0); no evidence about people",
 )

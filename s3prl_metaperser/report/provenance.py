@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3prl_metaperser.corpora.replicates import caveat_of
+from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Counts, Result
 from s3prl_metaperser.protocol import splits
@@ -85,6 +87,11 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
     def named(key: str) -> str:
         return ", ".join(str(value) for value in dict.fromkeys(getattr(r.cell, key) for r in gathered.results))
 
+    caveats: dict[str, str] = {}
+    for result in gathered.results:
+        name, data = result.cell.corpus, result.option("datarc", default={})
+        if name not in caveats:
+            caveats[name] = caveat_of(reader_of(name), data)
     doubts = dict.fromkeys(doubt for result in gathered.results for doubt in result.doubts)
     seeds = sorted({len(result.cell.seeds) for result in gathered.results})
     tested = sorted({rater for result in gathered.results for rater in result.raters.tested})
@@ -92,6 +99,7 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
         ("Result files", str(len(gathered.results))),
         ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
         ("Corpus", named("corpus")),
+        *((f"Labels of {name}", text) for name, text in caveats.items() if text),
         ("Upstream", named("upstream")),
         ("Scope", named("scope")),
         ("Scenario", named("scenario")),
