@@ -402,7 +402,7 @@ for _name, _target, _summary in (
     )
 
 #: For each listener the way to adapt that the K labels call for, by cross-validation.
-for _name in ("Linear-Few", "Entire-Few", DEFAULT_SYSTEM, "Ridge-MAP"):
+for _name in ("Linear-Few", "Entire-Few", DEFAULT_SYSTEM, "Ridge-MAP", "Meta-Map"):
     _own = dataclasses.replace(
         _FACTS[_name],
         summary=f"zero-shot, a few numbers or {_name}, as cross-validation on the K labels says",
