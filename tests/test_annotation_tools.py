@@ -157,6 +157,11 @@ def test_adapting_takes_what_the_tools_export(tmp_path, form):
         read_ratings(export, moods)
     with pytest.raises(UserError, match=r"Unknown option of .* 'scheme'"):
         read_ratings(export, moods, rater="cat", scheme="mood")
+    everybody = read_ratings(export, moods, all_one=True, duplicates="union")
+    assert (everybody.rater, len(everybody.clips)) == ("listener", 2)
+    if form != "ratings_csv":
+        with pytest.raises(UserError, match="names its annotators itself: leave out --rater-column"):
+            read_ratings(export, moods, rater_column="worker")
 
 
 def test_adapting_takes_an_audformat_database_and_one_question_of_several(database):

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.base import Corpus
+from s3prl_metaperser.corpora.exported_audio import audio_field
 from s3prl_metaperser.corpora.exports import (
     DROPPED_MACHINE,
     Answer,
     Export,
-    audio_field,
     export_in,
     first_object,
     json_of,

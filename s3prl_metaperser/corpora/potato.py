@@ -23,7 +23,8 @@ from typing import Any, Literal
 from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.base import Corpus
-from s3prl_metaperser.corpora.exports import DROPPED_MACHINE, Answer, Export, audio_field, json_lines, json_of
+from s3prl_metaperser.corpora.exported_audio import audio_field
+from s3prl_metaperser.corpora.exports import DROPPED_MACHINE, Answer, Export, json_lines, json_of
 from s3prl_metaperser.corpora.folders import is_audio
 from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.reader import Reader

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3prl_metaperser.corpora.base import Corpus
-from s3prl_metaperser.corpora.exports import Answer, Export, audio_field, export_in, first_object, json_lines
+from s3prl_metaperser.corpora.exported_audio import audio_field
+from s3prl_metaperser.corpora.exports import Answer, Export, export_in, first_object, json_lines
 from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
