@@ -185,6 +185,8 @@ class OpenDomains:
         frames = network == "resnet18" and not vectors
         if (finetuned or frames) and given.modelrc.statistics != default.modelrc.statistics:
             raise UserError("modelrc.statistics are those of stored features: leave it out with -f and with resnet18.")
+        if frames and given.modelrc.pooling != default.modelrc.pooling:
+            raise UserError("modelrc.pooling is for modelrc.network: pooled and mlp. Leave it out with resnet18.")
         if frames and finetuned:
             raise UserError("modelrc.network: resnet18 takes frames of a frozen upstream. Remove -f, or the option.")
         if not frames and given.augmentrc != default.augmentrc:
