@@ -56,7 +56,8 @@ class Few(System):
         return "closed form" if exact else super().engine(state)
 
     def _rates(self, state: ModelState) -> InnerRates:
-        return InnerRates(list(state.parameters()), 1, self.options.downstream_expert.fewrc.lr, learned=False)
+        rate = self.options.downstream_expert.fewrc.lr
+        return InnerRates(list(state.parameters()), 1, rate, learned=False).to(self.class_weights.device)
 
     def adapt(self, state: ModelState, support: Support) -> Predictor:
         return self._one(state, support) if self.scope == "finetuned" else self._together(state, [support])[0]
