@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from s3prl_metaperser.cli import main as metaperser
-from s3prl_metaperser.evaluation.collect import group, load_results
+from s3prl_metaperser.evaluation.collect import group, load_results, result_files
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals, paired_intervals
 
@@ -51,7 +51,8 @@ def run(results: Path, seed: int, reading: str, count: int) -> int:
 
 def tested(folder: Path) -> Tested:
     """The test episodes of each system of one point; nothing where it has not been run."""
-    return {cell.system: raters for cell, raters in group(load_results(folder)).items()} if folder.is_dir() else {}
+    there = folder.is_dir() and result_files(folder)
+    return {cell.system: raters for cell, raters in group(load_results(folder)).items()} if there else {}
 
 
 def shown(metric: str, span: Interval, sign: str = "") -> str:

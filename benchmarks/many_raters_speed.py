@@ -50,6 +50,7 @@ def trained(name: str, layers: int, corpus, folder: Path) -> None:
     own = folder / name
     own.mkdir()
     changes = {**changes, "datarc": {"cache_dir": str(folder / "cache")}}  # one initialisation
+    changes["modelrc"] = {"standardize": layers == 1}  # as auto has it of upstreams with learned weights
     HELD[name] = growth.opened(corpus, own, system, merged(OPTIONS, {"downstream_expert": changes}), layers)
     train(HELD[name])
 

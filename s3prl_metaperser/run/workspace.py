@@ -228,7 +228,8 @@ class Workspace:
         standardized = wanted is True or (wanted == "auto" and not learned)
         if standardized:
             mean, scale = self.statistics(values, features.rows)
-        return Prepared((values - mean) / scale, features.rows, mean, scale, standardized)
+            values = (values - mean).div_(scale)  # a crowd's features are too many for a copy that does nothing
+        return Prepared(values, features.rows, mean, scale, standardized)
 
     def statistics(self, values: torch.Tensor, rows: dict[str, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation over the training split's utterances, each [L, D]."""
