@@ -21,11 +21,14 @@ from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.grid.relevance import options_of_cell
 from s3prl_metaperser.methods import OUTPUTS, SYSTEMS, facts_of, parts_of, systems
 from s3prl_metaperser.methods.base import Support
+from s3prl_metaperser.methods.learned_priors import learned_prior
 from s3prl_metaperser.methods.output_only import NAME
-from s3prl_metaperser.methods.outputs import FOLDS, kinds_of
+from s3prl_metaperser.methods.outputs import FOLDS, LEARNED, kinds_of
+from s3prl_metaperser.methods.state import pack_state, unpack_state
 from s3prl_metaperser.methods.tuning import number_of_choices, overridden
 
-CLASSES = [name for name in OUTPUTS if kinds_of(name) != ("ordinal",)]
+NAMES = [name for name in OUTPUTS if not name.endswith(LEARNED)]
+CLASSES = [name for name in NAMES if kinds_of(name) != ("ordinal",)]
 
 
 @pytest.fixture
@@ -158,7 +161,7 @@ def test_a_listener_who_rates_higher_is_followed_up_the_scale(name):
     assert (found @ levels).mean() > (torch.softmax(logs, -1) @ levels).mean() + 0.5
 
 
-@pytest.mark.parametrize("name", list(OUTPUTS))
+@pytest.mark.parametrize("name", NAMES)
 def test_without_evidence_little_or_nothing_changes(drawn, name):
     """Fitted to what was predicted anyway, the prediction stays, but for the blur of +confusion and +affine."""
     logs = drawn[0]
@@ -167,7 +170,7 @@ def test_without_evidence_little_or_nothing_changes(drawn, name):
     assert change < {"confusion": 0.12, "affine": 0.05}.get(name, 1e-6)
 
 
-@pytest.mark.parametrize("name", list(OUTPUTS))
+@pytest.mark.parametrize("name", NAMES)
 def test_ten_thousand_labels_or_one_and_extreme_probabilities_give_finite_numbers(name):
     generator = np.random.default_rng(3)
     for count in (1, 10_000):
@@ -330,7 +333,7 @@ def test_spread_is_a_factor_on_the_priors_and_without_other_choices_it_is_chosen
     np.testing.assert_allclose(sharp, plain**2 / (plain**2).sum(-1, keepdims=True), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(OUTPUTS.names(), 2)])
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(NAMES, 2)])
 def test_any_two_go_together_and_the_second_does_not_undo_the_first(drawn, first, second):
     """What starts at "change nothing" never makes the K labels less likely; the others blur, or count shares."""
     logs, targets = drawn
@@ -383,6 +386,59 @@ def test_the_numbers_that_are_kept_of_a_listener_are_counted(make, name):  # noq
     tested = meta_test(system, state, task.validation_episodes)
     assert {result.numbers for result in tested} == {KEPT[name]}
     assert all(result.seconds > 0 for result in tested)
+
+
+# -- learned priors ---------------------------------------------------------------------------------------------------
+
+
+def test_a_learned_prior_is_the_fixed_point_of_its_equations_with_posteriors_by_quadrature():
+    """One number a rater (+offset), whose posterior scipy integrates; 25 raters drawn around 1."""
+    generator, output, rated = np.random.default_rng(5), OUTPUTS.get("offset")(), []
+    for shift in 1 + 0.5 * generator.normal(size=25):
+        logs = torch.from_numpy(log_softmax(generator.normal(size=(80, 4)), -1))
+        chances = torch.softmax(output.apply(torch.tensor([shift]), logs), -1).numpy()
+        rated.append((logs, torch.from_numpy(np.stack([generator.multinomial(1, row) for row in chances])).double()))
+    mean, factor = (each.item() for each in learned_prior(output, rated))
+    places, moments = np.linspace(-4, 6, 2001), []
+    for logs, targets in rated:
+        below = np.exp(logs.numpy()).cumsum(-1)[:, :-1]
+        cumulative = expit(logit(below)[None] - places[:, None, None])
+        said = np.diff(np.concatenate([np.zeros((2001, 80, 1)), cumulative, np.ones((2001, 80, 1))], -1), axis=-1)
+        likely = (targets.numpy() * np.log(said)).sum((1, 2)) + norm.logpdf(places, mean, factor)
+        weights = softmax(likely)
+        centre = weights @ places
+        moments.append((centre, weights @ (places - centre) ** 2))
+    centres, widths = np.array(moments).T
+    assert mean == pytest.approx(centres.sum() / 26, abs=0.02)
+    apart = ((centres - mean) ** 2).sum() + mean**2
+    assert factor**2 == pytest.approx((4 * 2.0**2 + apart + widths.sum()) / 30, rel=0.03)
+    assert abs(mean - 1) < 0.35
+
+
+@pytest.mark.parametrize("name", ["Linear-Zero+bias:learned", "Linear-Few+bias:learned+map"])
+def test_without_labels_a_listener_is_taken_for_the_training_raters_mean(make, name):  # noqa: F811
+    *_, task = make()
+    system, state, _ = trained(name, task)
+    assert state.priors["0.mean"].shape == (9,)
+    assert state.priors["0.factor"].shape == (9, 9)
+    support = task.validation_episodes[0].support
+    narrow = system.under(overridden(system.options, {"outputrc.spread": 1e-4}))
+    torch.testing.assert_close(narrow.adapt(state, support)[f"{NAME}0"], state.priors["0.mean"], rtol=0, atol=1e-4)
+    again = unpack_state(pack_state(state), system.blank(task), "memory")
+    system.learn_priors(again, task)
+    assert all(torch.equal(value, again.priors[key]) for key, value in state.priors.items()), "to the bit"
+    known = system._from_outside(state, [support])[0] if system.base.personalises else None
+    if known is None:
+        known = system.base.predict(state, system.base.unadapted(state), support.features)
+    x = state.priors["0.factor"].numpy()
+    logs, targets = np.log(known.astype(np.float64)), support.targets.double().numpy()
+
+    def penalised(free):
+        return -(targets * log_softmax(logs + state.priors["0.mean"].numpy() + x @ free, -1)).sum() + free @ free / 2
+
+    best = minimize(penalised, np.zeros(9), method="BFGS", options={"gtol": 1e-7})
+    found = system.adapt(state, support)[f"{NAME}0"]
+    np.testing.assert_allclose(found, state.priors["0.mean"].numpy() + x @ best.x, atol=1e-4)
 
 
 # -- floors -----------------------------------------------------------------------------------------------------------

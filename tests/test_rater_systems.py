@@ -16,6 +16,7 @@ from s3prl_metaperser import PersonalizedEmotionRecognizer, load_corpus
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.meta_testing import meta_test
+from s3prl_metaperser.listener.folder import PRIORS, read_folder
 from s3prl_metaperser.methods import SYSTEMS, dawid_skene, facts_of, trained_as
 from s3prl_metaperser.methods.dawid_skene import TABLE, fit_tables
 from s3prl_metaperser.methods.map_fit import mixture_weights, tempered
@@ -310,7 +311,7 @@ def experiments(tmp_path_factory):
         yield run
 
 
-@pytest.mark.parametrize("system", ["Dawid-Skene", "Rater-Mixture"])
+@pytest.mark.parametrize("system", ["Dawid-Skene", "Rater-Mixture", "Linear-Zero+bias:learned"])
 def test_a_listener_of_an_exported_model_gets_the_benchmarks_numbers(experiments, tmp_path, system):
     experiment = experiments(system)
     assert main(["export", str(experiment), "--out", str(tmp_path / "model")]) == 0
@@ -320,6 +321,7 @@ def test_a_listener_of_an_exported_model_gets_the_benchmarks_numbers(experiments
     clips = {role: [corpus.utterance(name).path for name in episode[role]] for role in ("support", "query")}
     recognizer = PersonalizedEmotionRecognizer.load(tmp_path / "model")
     adapted = recognizer.adapt(clips["support"], [labels[name] for name in episode["support"]])
+    assert any(name.startswith(PRIORS) for name in read_folder(tmp_path / "model").tensors) == ("learned" in system)
     again = PersonalizedEmotionRecognizer.load(adapted.save(tmp_path / "listener"))
     np.testing.assert_allclose(again.predict_proba(clips["query"]), episode["probabilities"], atol=1e-6)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Names of the tensors beside the parameters.
 RATES, MEAN, SCALE = "inner_rates", "preprocessing.mean", "preprocessing.scale"
+#: Before the names of learned priors of output adaptations.
+PRIORS = "output_priors."
 TENSORS, CARD = "model.safetensors", "card.json"
 #: The card's key for a checksum over its other keys.
 CHECKSUM = "checksum"

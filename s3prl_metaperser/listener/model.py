@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.listener.card import Card
-from s3prl_metaperser.listener.folder import CARD, MEAN, RATES, SCALE, ModelFolder
+from s3prl_metaperser.listener.folder import CARD, MEAN, PRIORS, RATES, SCALE, ModelFolder
 from s3prl_metaperser.listener.labels import ListenerLabels, decided
 from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
@@ -66,7 +66,9 @@ class LoadedModel:
         self.system = systems(self.finetuned).get(self.card.system)(self.options, weights)
         self.state = self.system.blank(self._task(build, weights)).to(device)
         self.inputs = self._inputs(build, folder.tensors)
-        parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE)}
+        priors = {n: v for n, v in folder.tensors.items() if n.startswith(PRIORS)}
+        self.state.priors.update({name.removeprefix(PRIORS): value for name, value in priors.items()})
+        parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE, *priors)}
         if self.card.kind == "listener":
             self.predictor: Predictor = {name: value.to(device) for name, value in parameters.items()}
         else:

@@ -47,10 +47,12 @@ class ModelState:
     Attributes:
         learner: the head, or upstream and head; without parameters where a system learns nothing.
         rates: of the inner loop, for systems that learn or fix some.
+        priors: of output adaptations, where they are learned (:meth:`.System.learn_priors`).
     """
 
     learner: Learner = field(default_factory=Learner)
     rates: InnerRates | None = None
+    priors: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def parameters(self) -> dict[str, torch.Tensor]:
         """What adapts, by name."""
@@ -192,6 +194,9 @@ class System:
         rates = [] if state.rates is None else [p for p in state.rates.parameters() if p.requires_grad]
         parallel.sum_gradients([*state.parameters().values(), *rates])
         return parallel.sum_value(total)
+
+    def learn_priors(self, state: ModelState, task: TrainingTask) -> None:
+        """Fill ``state.priors`` from the training raters' labels, once a state is trained, if this system needs any."""
 
     # -- meta-testing ------------------------------------------------------------------------------------------
 

@@ -29,17 +29,20 @@ def most_probable(
     Args:
         energy: minus the log-likelihood of parameters, float64 [P], as a scalar that can be differentiated.
         mean: the prior's, float64 [P].
-        deviation: the prior's standard deviations, float64 [P].
+        deviation: the prior's standard deviations, float64 [P], or a factor of its covariance, [P, P].
         tolerance: of the gradient, in standard deviations.
 
     Returns:
         float64 [P]; NaN where the energy is not finite at the mean.
     """
 
+    def at(x: torch.Tensor) -> torch.Tensor:
+        return mean + (deviation @ x if deviation.dim() == 2 else deviation * x)
+
     def value_and_gradient(point: np.ndarray) -> tuple[float, np.ndarray]:
         x = torch.from_numpy(point).requires_grad_()
         with torch.enable_grad():
-            total = energy(mean + deviation * x) + 0.5 * (x**2).sum()
+            total = energy(at(x)) + 0.5 * (x**2).sum()
             (gradient,) = torch.autograd.grad(total, x)
         return total.item(), gradient.numpy()
 
@@ -48,7 +51,7 @@ def most_probable(
         return torch.full_like(mean, torch.nan)
     limits = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "ftol": 0.0, "gtol": tolerance, "maxcor": 20}
     found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=limits)
-    return mean + deviation * torch.from_numpy(found.x)
+    return at(torch.from_numpy(found.x))
 
 
 def mixture_weights(probabilities: torch.Tensor, targets: torch.Tensor, counts: float) -> torch.Tensor:

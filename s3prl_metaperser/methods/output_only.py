@@ -14,7 +14,7 @@ With a single sample the numbers are fitted to the predictions before adaptation
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -24,11 +24,15 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.facts import Facts
-from s3prl_metaperser.methods.map_fit import SMALLEST, most_probable, tempered
-from s3prl_metaperser.methods.outputs import FOLDS, MARK, OUTPUTS, kinds_of
+from s3prl_metaperser.methods.learned_priors import Rated, learned_prior
+from s3prl_metaperser.methods.map_fit import SMALLEST, TOLERANCE, most_probable, tempered
+from s3prl_metaperser.methods.outputs import FOLDS, LEARNED, MARK, OUTPUTS, kinds_of
 from s3prl_metaperser.methods.tuning import Overrides, grid, overridden
 from s3prl_metaperser.protocol.loader import EpisodeBatch
+from s3prl_metaperser.seeding import numpy_generator
 
+#: Of learned priors: labels of a rater where the system does not adapt, else so many draws of K; and raters.
+MOST_LABELS, DRAWS, MOST_RATERS = 256, 4, 100
 #: What the parameters of the first output adaptation are named in a predictor, with its place behind.
 NAME = "output."
 
@@ -38,9 +42,11 @@ class Output:
 
     Attributes:
         spread: factor on the prior's standard deviations (``outputrc.spread``).
+        learned: whether the prior is learned over the training raters (:mod:`.learned_priors`).
     """
 
     spread: float = 1.0
+    learned: bool = False
 
     def prior(self, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the parameters, each [P]; the mean changes nothing, or as little as can be."""
@@ -60,11 +66,22 @@ class Output:
     def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The most probable parameters [P], given label distributions [K, C] beside log-probabilities [K, C]."""
 
+        return self.fit_under(logs, targets, *self.prior(logs.shape[-1]))
+
+    def fit_under(
+        self,
+        logs: torch.Tensor,
+        targets: torch.Tensor,
+        mean: torch.Tensor,
+        deviation: torch.Tensor,
+        tolerance: float = TOLERANCE,
+    ) -> torch.Tensor:
+        """The same under another prior's mean and standard deviations [P], or a factor of its covariance [P, P]."""
+
         def energy(parameters: torch.Tensor) -> torch.Tensor:
             return -(targets * torch.log_softmax(self.apply(parameters, logs), -1)).sum()
 
-        mean, deviation = self.prior(logs.shape[-1])
-        return most_probable(energy, mean, deviation * self.spread)
+        return most_probable(energy, mean, deviation * self.spread, tolerance)
 
 
 class OutputOnly(System):
@@ -156,8 +173,20 @@ class OutputOnly(System):
         found: list[Predictor] = []
         for index, (predictor, support) in enumerate(zip(predictors, supports, strict=True)):
             own = self.base.predict(state, predictor, support.features) if known is None else known[index]
-            found.append({**predictor, **self._fitted(own, support.targets)})
+            found.append({**predictor, **self._fitted(own, support.targets, state.priors)})
         return found
+
+    def learn_priors(self, state: ModelState, task: TrainingTask) -> None:
+        """The priors that are learned, one after another, each of what the endings before it leave."""
+        if not any(output.learned for output in self.outputs) or state.priors:
+            return
+        rated = [self._rated(state, task, rater) for rater in _drawn(task)]
+        for index, output in enumerate(self.outputs):
+            if output.learned:
+                mean, factor = learned_prior(output, rated)
+                state.priors |= {f"{index}.mean": mean, f"{index}.factor": factor}
+            after = [output.apply(self._fit(index, *each, state.priors), each[0]) for each in rated]
+            rated = [(torch.log_softmax(logs, -1), each[1]) for logs, each in zip(after, rated, strict=True)]
 
     def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         probabilities = self.base.predict(state, predictor, query)
@@ -200,11 +229,38 @@ class OutputOnly(System):
             output.spread = self.options.downstream_expert.outputrc.spread
         return own
 
-    def _fitted(self, probabilities: np.ndarray, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _fit(
+        self, index: int, logs: torch.Tensor, targets: torch.Tensor, priors: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        output = self.outputs[index]
+        if not output.learned:
+            return output.fit(logs, targets)
+        return output.fit_under(logs, targets, priors[f"{index}.mean"].cpu(), priors[f"{index}.factor"].cpu())
+
+    def _rated(self, state: ModelState, task: TrainingTask, rater: str) -> Rated:
+        """What a training rater answered, and what is predicted of it as of a listener's clips."""
+        table, shots = task.raters[rater], self.options.downstream_expert.evalrc.shots
+        order = numpy_generator("output priors", task.seed, rater).permutation(len(table.rows))
+        if not self.base.personalises:
+            rows = order[:MOST_LABELS]
+            heard = self.base.predict(state, self.base.unadapted(state), task.inputs(table.rows[rows]))
+            return _logs(heard), torch.from_numpy(table.targets[rows]).double()
+        drawn = [order[start : start + shots] for start in range(0, len(order) - shots + 1, shots)][:DRAWS] or [order]
+        device = self.class_weights.device
+        supports = [
+            Support(task.inputs(table.rows[rows]), torch.from_numpy(table.targets[rows]).to(device), index)
+            for index, rows in enumerate(drawn)
+        ]
+        outside = np.concatenate(self._from_outside(state, supports))
+        return _logs(outside), torch.from_numpy(table.targets[np.concatenate(drawn)]).double()
+
+    def _fitted(
+        self, probabilities: np.ndarray, targets: torch.Tensor, priors: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """The parameters of each output adaptation, fitted one after another."""
         logs, wanted, found = _logs(probabilities), targets.detach().cpu().double(), {}
         for index, output in enumerate(self.outputs):
-            parameters = found[f"{NAME}{index}"] = output.fit(logs, wanted)
+            parameters = found[f"{NAME}{index}"] = self._fit(index, logs, wanted, priors)
             logs = torch.log_softmax(output.apply(parameters, logs), -1)
         return found
 
@@ -234,7 +290,7 @@ def on_top_of(system: type[System], name: str, outputs: Sequence[str], facts: Fa
     """
     content = {
         "system": system,
-        "outputs": tuple(OUTPUTS.get(output)() for output in outputs),
+        "outputs": tuple(_made(output) for output in outputs),
         "name": name,
         "scope": system.scope,
         "facts": facts,
@@ -242,6 +298,19 @@ def on_top_of(system: type[System], name: str, outputs: Sequence[str], facts: Fa
         "__module__": __name__,
     }
     return type(system.__name__, (OutputOnly,), content)
+
+
+def _made(name: str) -> Output:
+    output = OUTPUTS.get(name)()
+    output.learned = name.endswith(LEARNED)
+    return output
+
+
+def _drawn(task: TrainingTask) -> list[str]:
+    """Training raters whose numbers the priors are learned from: all, or so many of a crowd."""
+    raters = sorted(task.raters)
+    order = numpy_generator("raters of output priors", task.seed).permutation(len(raters))[:MOST_RATERS]
+    return [raters[index] for index in sorted(order)]
 
 
 def _as_sharp_as_it_is(options: Options) -> Options:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Into how many parts the K samples of a system that adapts to them are dealt out.
 FOLDS = 4
+#: Behind an output adaptation's name: its prior is learned over the training raters.
+LEARNED = ":learned"
 #: What stands between a system and what adapts its outputs.
 MARK = "+"
 
@@ -73,6 +75,15 @@ def on_top(facts: Facts, outputs: tuple[str, ...]) -> Facts:
     )
 
 
+def _register(name: str, target: str, summary: str, kinds: tuple[Kind, ...] | None = None) -> None:
+    """Register it, and where it has a Gaussian prior the same with a learned one."""
+    OUTPUTS.register(name, target, summary, facts=kinds)
+    if name not in ("prior", "affine"):
+        OUTPUTS.register(
+            f"{name}{LEARNED}", target, "the same, its prior learned over the training raters", facts=kinds
+        )
+
+
 _CLASSES, _LEVELS = "s3prl_metaperser.methods.class_outputs", "s3prl_metaperser.methods.level_outputs"
 for _name, _target, _summary in (
     ("bias", "Bias", "one number a class is added to the log-probabilities"),
@@ -81,11 +92,11 @@ for _name, _target, _summary in (
     ("confusion", "Confusion", "a table of what is said where each class is heard, drawn to the identity"),
     ("prior", "Prior", "label shift: the listener's own shares of the classes"),
 ):
-    OUTPUTS.register(_name, f"{_CLASSES}:{_target}", _summary)
+    _register(_name, f"{_CLASSES}:{_target}", _summary)
 for _name, _target, _summary in (
     ("offset", "Offset", "a shift along the scale"),
     ("tilt", "Tilt", "an exponential tilt along the scale, with its square"),
     ("affine", "Affine", "a shift, a stretch and a blur of the scale, averaged over what the labels leave open"),
     ("line", "Line", "a shift along the scale, and a stretch of it"),
 ):
-    OUTPUTS.register(_name, f"{_LEVELS}:{_target}", _summary, facts=("ordinal",))
+    _register(_name, f"{_LEVELS}:{_target}", _summary, ("ordinal",))

@@ -28,6 +28,8 @@ def pack_state(state: ModelState) -> dict[str, Any]:
         packed["Upstream"] = _on_cpu(state.learner.model.upstream)
     if state.rates is not None:
         packed["InnerRates"] = _on_cpu(state.rates)
+    if state.priors:
+        packed["OutputPriors"] = dict(state.priors)
     return packed
 
 

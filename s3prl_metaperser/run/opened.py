@@ -11,18 +11,19 @@ from typing import Any
 
 import torch
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import FIRST_TASK
 from s3prl_metaperser.methods import facts_of, systems, trained_as
-from s3prl_metaperser.methods.base import ModelState, TrainingTask
+from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
 from s3prl_metaperser.methods.state import unpack_state
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.run.scopes import identify, open_scope
 from s3prl_metaperser.run.settings import CellOptions
 from s3prl_metaperser.run.workspace import Workspace, foresee, say
-from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.storage.provenance import refuse
 
 
@@ -135,7 +136,19 @@ class OpenCell:
             if not isinstance(stored, dict):
                 raise UserError(f"{checkpoint.path} was trained on other data, and does not say on which. {advice}")
             raise refuse(f"{checkpoint.path} was trained on other data: it", stored, self.task.made_from, advice)
-        return unpack_state(content, self.system.blank(self.task), str(checkpoint.path)).to(self.cell.device)
+        state = unpack_state(content, self.system.blank(self.task), str(checkpoint.path)).to(self.cell.device)
+        if content.get("System") == name:
+            state.priors.update(content.get("OutputPriors", {}))
+        self.system.learn_priors(state, self.task)
+        return state
+
+    def keep_priors(self, best: Path) -> None:
+        """Add to the selected checkpoint what is learned of the training raters after training, for its export."""
+        if type(self.system).learn_priors is System.learn_priors:
+            return  # it learns none
+        checkpoint = Checkpoint.read(best)
+        if (priors := self.load(checkpoint).priors) and parallel.is_leader():
+            save_checkpoint(best, {**checkpoint.content, "OutputPriors": priors})
 
     @property
     def initialisation_file(self) -> Path | None:

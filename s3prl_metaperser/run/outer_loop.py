@@ -123,6 +123,7 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
     """
     state, total = system.initialise(task), system.outer_steps
     if not total:
+        system.learn_priors(state, task)
         return state, 0
     loop, every = OuterLoop(system, state, task), system.options.runner.eval_step
     best: tuple[float, int, ModelState | None] = (math.inf, 0, None)
@@ -142,4 +143,5 @@ def fit(system: System, task: TrainingTask) -> tuple[ModelState, int]:
         raise UserError(
             f"No step of {system.name} could be meta-tested on the validation rater. {system.if_it_diverges}"
         )
+    system.learn_priors(best[2], task)
     return best[2], best[1]

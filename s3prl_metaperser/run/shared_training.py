@@ -66,7 +66,8 @@ def _take_over(opened: OpenCell, note: Path) -> int | None:
         return None
     folder, contents = found
     for name, content in contents.items():
-        opened.experiment.take_over(name, content)
+        opened.experiment.take_over(name, {key: value for key, value in content.items() if key != "OutputPriors"})
+    opened.keep_priors(opened.cell.folder / BEST)
     line = f"{opened.cell.system} is trained as {trained_as(opened.cell.system)}: its state is that of {folder}"
     say(line)
     opened.experiment.note(line)

@@ -91,7 +91,9 @@ class _Training:
                 f"No step of {name} could be meta-tested on the validation rater: adaptation diverges. "
                 f"{self.system.if_it_diverges}"
             )
-        folder, seconds = self.files.folder, time.perf_counter() - self.opened.started
+        folder = self.files.folder
+        self.opened.keep_priors(folder / BEST)
+        seconds = time.perf_counter() - self.opened.started
         say(f"Trained {name} in {seconds:.1f} s. Output in {folder}:")
         say(f"  {BEST}: step {self.best['step']}, validation {self.criterion} {self.best['loss']:.4f}")
         if (initial := self.files.initial_loss) is not None and initial < self.best["loss"]:
