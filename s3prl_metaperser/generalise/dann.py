@@ -22,7 +22,6 @@ class DANN(Penalised):
     The weight scales the gradient that reaches the features, turned; the discriminator learns at its own full loss.
     """
 
-    usual_rise = 0.3
     discriminator: nn.Sequential
 
     def prepare(self, model: DomainModel) -> None:

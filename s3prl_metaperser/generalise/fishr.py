@@ -20,7 +20,7 @@ class Fishr(Penalised):
     sum that a norm is, is what the published code has, whose weight of 1000 is the usual one here.
     """
 
-    usual_weight, usual_rise = 1000.0, 0.3
+    usual_weight = 1000.0
     averages: Tensor
     seen: Tensor
 

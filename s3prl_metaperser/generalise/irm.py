@@ -17,7 +17,7 @@ class IRM(Penalised):
     adjusted logits (``class_weights``) belong to the loss, and so to its derivative.
     """
 
-    usual_weight, usual_rise = 100.0, 0.1
+    usual_weight = 100.0
 
     def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
         scale = torch.ones((), dtype=logits.dtype, device=logits.device, requires_grad=True)

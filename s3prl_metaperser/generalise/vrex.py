@@ -12,7 +12,7 @@ from s3prl_metaperser.protocol.domain_batches import DomainBatch
 class VREx(Penalised):
     """The variance of the domains' losses."""
 
-    usual_weight, usual_rise = 10.0, 0.1
+    usual_weight = 10.0
 
     def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
         return domain_means(self.sample_losses(logits, batch.labels), batch.domains).var(correction=0)
