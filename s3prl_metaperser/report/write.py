@@ -58,7 +58,7 @@ def write_report(
         out: the report's folder; an earlier report in it is replaced, nothing else is touched.
         corpus: what was evaluated, for Tables A1 and A2; the demo corpus needs not be given.
         protocol: ``paper`` or ``tuned``, where the folder holds both.
-        traits: rater -> trait -> value, for F1 by trait.
+        traits: rater -> trait -> value, for F1 by trait; by default those that the corpus has.
         if_changed: write nothing, and return None, where ``out`` holds the report of these results, byte by byte, by
             this code.
 
@@ -96,6 +96,7 @@ def _write(
     traits: Mapping[str, Mapping[str, str]] | None,
     made_from: str,
 ) -> Written:
+    traits = traits or (corpus.traits if corpus else None)
     reports = [TaskReport(each, Path(results), corpus, traits) for each in gather(Path(results), protocol)]
     titles = [report.gathered.task.title for report in reports]
     facts = [fact for report in reports for fact in provenance.facts(report.gathered)]
