@@ -57,7 +57,7 @@ def test_the_demo_grid_has_every_system_of_the_papers_tables_and_another_grid_ha
     assert {cell.system for cell in cells} == papers
     others = expand(read_grid(GRIDS / "output_only.yaml"))
     assert len(others) == 120
-    others += expand(read_grid(GRIDS / "crowd.yaml"))
+    others += expand(read_grid(GRIDS / "crowd.yaml")) + expand(read_grid(GRIDS / "adaptation.yaml"))
     assert set(SYSTEMS.names()) - papers <= {cell.system for cell in others}
 
 

@@ -252,6 +252,17 @@ def test_how_readily_a_system_gives_a_class_changes_plain_macro_f1_and_not_the_c
     assert plain["corrected_macro_f1"] == pytest.approx(changed["corrected_macro_f1"])
 
 
+def test_what_always_predicts_the_same_gives_the_first_class_whatever_the_rounding():
+    ticks = drawn(NINE, 1, 37)[1]
+    p = np.tile(np.random.default_rng(0).dirichlet(np.ones(9)), (37, 1))
+    alone = episode_scores(p, ticks, NINE)["corrected_macro_f1"]
+    together = metric_for(NINE, "corrected_macro_f1").weighted(Weighted.nudged(p, ticks, NINE))
+    assert alone == pytest.approx(
+        f1_score(ticks > 0, np.eye(9, dtype=bool)[np.zeros(37, dtype=int)], average="macro", zero_division=0)
+    )
+    assert together[0] == pytest.approx(alone)
+
+
 def test_without_a_learned_threshold_or_where_a_rater_is_never_unsure_there_is_no_value():
     p, ticks = drawn(NINE, 0, 20)
     assert "threshold_macro_f1" not in episode_scores(p, ticks, NINE)

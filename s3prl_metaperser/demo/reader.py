@@ -125,12 +125,12 @@ def caveat(options: Mapping[str, Any]) -> str:
     """How the labels came about, which decides what a system's win on them says."""
     raters = options.get("raters", "paper")
     if raters in crowd.POPULATIONS or _asked(options) != EMOTION:
-        return "A rater's labels are drawn from an own formula of arousal, valence and dominance."
+        return "Everybody's labels are drawn from an own formula of arousal, valence and dominance."
     if raters in WITHOUT_TABLES:
-        return "No table describes a rater: labels depend on speaker and loudness, too; models of tables are wrong."
+        return "No table describes anybody: labels depend on speaker and loudness, too; models of tables are wrong."
     return (
-        "Labels are drawn from one table a rater, P(class | intended emotion), as Dawid and Skene's model has it: a "
-        "win of a system that fits such tables is partly by construction."
+        "Everybody's labels are drawn from one own table, P(class | intended emotion), as Dawid and Skene's model has "
+        "it: a win of a system that fits such tables is partly by construction."
     )
 
 

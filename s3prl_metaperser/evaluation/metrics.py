@@ -396,7 +396,8 @@ def _corrected_macro_f1(episode: Weighted) -> np.ndarray:
     """
     p, weights = episode.probabilities, episode.weights
     means = weights @ p / weights.sum(-1, keepdims=True)
-    chosen = (p[None] / np.maximum(means, np.finfo(float).tiny)[:, None]).argmax(-1)  # [W, Q]
+    ratios = p[None] / np.maximum(means, np.finfo(float).tiny)[:, None]  # [W, Q, C]
+    chosen = (ratios >= ratios.max(-1, keepdims=True) * (1 - 1e-9)).argmax(-1)  # of equal ones the first
     values = np.empty(len(weights))
     for row in np.unique(chosen, axis=0):  # nearly all weightings choose alike
         same = (chosen == row).all(-1)

@@ -58,7 +58,7 @@ def levels_table(study: Study, traits: Mapping[str, Mapping[str, str]] | None) -
         f"Macro-F1 by {study.unit}, by utterance and by trait{k_of(study)}",
         f"As PersEval has it, percent: macro-F1 of each test {study.unit}'s answers, of the answers to each utterance, "
         f"of those of {study.units} who share a trait, averaged over these groups, and of all answers at once; over "
-        "the classes that are predicted or answered in a group, and means over seeds. Traits come with --corpus or --traits. "
+        "the classes that are predicted or answered in a group, and means over seeds. Traits: --corpus or --traits. "
         f"Last: the mean of the worst tenth of {study.units} by {study.metrics[0].title}, of ten or fewer the worst.",
         (*PLACE, *map(Column, (study.unit, "utterance", "trait", "all answers", "worst tenth"))),
         rows,
