@@ -367,7 +367,7 @@ def finetuned(folder, checkpoint, system):
     return [*start, "-v", system, "-p", str(folder), "-o", overrides(*TINY, own_cache)]
 
 
-@pytest.mark.parametrize("system", ["Entire-Sim", "Multi-Few", "Meta-PerSER:none"])
+@pytest.mark.parametrize("system", ["Entire-Sim", "Multi-Few", "Meta-PerSER:none", "Dawid-Skene", "Rater-Embedding"])
 def test_each_system_trains_resumes_and_evaluates_on_a_finetuned_upstream(tmp_path, cache, checkpoint, system):
     folder, again = tmp_path / "exp", tmp_path / "again"
     assert launcher.main(finetuned(folder, checkpoint, system)) == 0
