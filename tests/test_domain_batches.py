@@ -81,20 +81,23 @@ def batch_of(generator):
     return DomainBatch(torch.randn(12, 2, 4, generator=generator), labels, domains)
 
 
-def made(system, **general):
-    options = DomainOptions.from_config({"downstream_expert": {"generalrc": general}})
+def made(system, batches="balanced", **general):
+    options = DomainOptions.from_config({"downstream_expert": {"generalrc": general, "datarc": {"batches": batches}}})
     sources = Sources(("a", "b", "c"), ("x", "y", "z"), np.array([[2, 0, 0], [1, 1, 2], [3, 3, 0]]))
     return GENERALISERS.get(system)(options, sources)
 
 
 @pytest.mark.parametrize("mean", ["domain", "pooled"])
 @pytest.mark.parametrize("weights", ["none", "balanced", "logit_adjustment"])
-def test_deep_all_goes_down_the_loss_that_its_options_say(mean, weights):
+@pytest.mark.parametrize("batches", ["balanced", "pooled"])
+def test_deep_all_goes_down_the_loss_that_its_options_say(mean, weights, batches):
     generator = torch_generator("a test")
     model, batch = PooledModel((2, 4), 5, 3, generator), batch_of(generator)
-    system = made("Deep-All", loss_mean=mean, class_weights=weights)
+    system = made("Deep-All", batches, loss_mean=mean, class_weights=weights)
     step = system.outer_gradient(model, batch, 1)
     prior, total = np.array([6, 4, 2]) / 12, 0.0
+    if (mean, batches) != ("pooled", "pooled"):  # sources of 2, 4 and 6 count alike
+        prior = (np.array([1, 0, 0]) + np.array([1, 1, 2]) / 4 + np.array([1, 1, 0]) / 2) / 3
     logits = model(batch.inputs).detach().double().numpy()
     logits += np.log(prior) if weights == "logit_adjustment" else 0
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))

@@ -100,6 +100,9 @@ def test_a_better_system_is_told_apart_a_null_row_is_not_and_two_speakers_say_no
     assert any("Null rows: in UAR" in text and "Deep-All:again by" in text for text in said)
     scenarios = {row[0]: row[2:5] for row in tables["scenarios"].rows}
     assert scenarios["rest:beta"] == ("target", "60", "2")
+    spans = {row[0]: row[3].low for row in tables["domains"].rows}
+    assert spans["rest:beta"] is None
+    assert spans["rest:delta"] is not None
 
 
 def test_holms_correction_is_over_all_systems_and_scenarios_together(tmp_path):

@@ -76,6 +76,14 @@ def test_a_scenario_names_its_corpora_and_says_what_is_not_at_hand():
         domains_of("mine", known, ["a", "b"], "a")
 
 
+def test_own_sources_do_not_go_by_the_name_of_a_scenario_with_others(corpus):
+    given = {"sources": ("gamma", "beta"), "target": "delta"}
+    named = {name: make_domain_split(corpus, scenario=name, **given).scenario for name in ("scn4", "mine")}
+    assert named == {"scn4": "gamma+beta:delta", "mine": "mine"}
+    given["sources"] = ("alpha", "gamma", "beta")
+    assert make_domain_split(corpus, scenario="rest:delta", **given).scenario == "rest:delta"
+
+
 def test_all_speakers_train_unless_some_choose_a_step_and_then_whole_ones_do(corpus):
     whole = make_domain_split(corpus, scenario="rest:delta")
     assert {name: len(own) for name, own in whole.train.items()} == {"alpha": 50, "beta": 40, "gamma": 40}

@@ -173,7 +173,7 @@ class Featurizer(torch.nn.Module):
         return self.model.features(inputs)
 
 
-def test_fishr_averages_variances_over_steps_and_corrects_for_the_start():
+def test_fishr_averages_variances_over_steps_and_the_newest_counts_once_as_in_the_published_code():
     system, model = made("Fishr", penalty=0.0, variance_decay=0.9)
     given = [batch(seed) for seed in (0, 1)]
     reports = [system.outer_gradient(model, each, step + 1).values["penalty"] for step, each in enumerate(given)]
@@ -184,7 +184,7 @@ def test_fishr_averages_variances_over_steps_and_corrects_for_the_start():
         slopes = softmax(logits) - np.eye(C)[each.labels]
         outer = np.einsum("nc,nh->nch", slopes, np.c_[features, np.ones(len(features))])
         variances.append(np.array([outer[each.domains == d].var(0, ddof=1) for d in range(3)]))
-    averages = (0.9 * 0.1 * variances[0] + 0.1 * variances[1]) / (1 - 0.9**2)
+    averages = 0.9 * variances[0] + variances[1]
     assert reports[1] == pytest.approx(((averages - averages.mean(0)) ** 2).mean(), rel=1e-10)
 
 

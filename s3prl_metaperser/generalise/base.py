@@ -74,10 +74,15 @@ class Generaliser(nn.Module):
         self.options = self.options_in_force(options)
         self.general = self.options.downstream_expert.generalrc
         self.sources = sources
-        shares = sources.counts.sum(0) / max(1, sources.counts.sum())
         #: Shares of the classes in all sources together, float32 [C].
-        self.register_buffer("prior", torch.from_numpy(shares).float(), persistent=False)
+        self.register_buffer("prior", _shares(sources.counts.sum(0)), persistent=False)
         self.prior: Tensor
+        sizes_count = self.options.downstream_expert.datarc.batches == "pooled" and self.general.loss_mean == "pooled"
+        met = self.prior if sizes_count else torch.stack([_shares(each) for each in sources.counts]).mean(0)
+        #: Shares of the classes as the loss meets them, float32 [C]: each source counts alike where batches are balanced
+        #: or the loss is a mean over sources.
+        self.register_buffer("met", met, persistent=False)
+        self.met: Tensor
 
     @classmethod
     def options_in_force(cls, options: DomainOptions) -> DomainOptions:
@@ -138,14 +143,15 @@ class Generaliser(nn.Module):
         """Cross-entropy of each sample, [B], with classes weighted, or logits adjusted, as ``class_weights`` says.
 
         ``balanced``: each class counts as if all were equally frequent. ``logit_adjustment``: the log of the class's
-        share is added to its logit in training (Menon et al. 2021).
+        share is added to its logit in training (Menon et al. 2021). Shares are those that the loss meets
+        (:attr:`met`): a large source's classes count no more where sources count alike.
         """
         if self.general.class_weights == "logit_adjustment":
-            logits = logits + torch.log(self.prior.clamp_min(1e-8)).to(logits)
+            logits = logits + torch.log(self.met.clamp_min(1e-8)).to(logits)
         losses = functional.cross_entropy(logits, labels, reduction="none")
         if self.general.class_weights == "balanced":
-            weights = torch.where(self.prior > 0, 1 / self.prior.clamp_min(1e-8), 0.0)
-            weights = weights / (weights * self.prior).sum()
+            weights = torch.where(self.met > 0, 1 / self.met.clamp_min(1e-8), 0.0)
+            weights = weights / (weights * self.met).sum()
             losses = losses * weights.to(losses)[labels]
         return losses
 
@@ -154,6 +160,11 @@ class Generaliser(nn.Module):
         if self.general.loss_mean == "pooled":
             return losses.mean()
         return torch.stack([losses[domains == domain].mean() for domain in torch.unique(domains)]).mean()
+
+
+def _shares(counts: np.ndarray) -> Tensor:
+    """Of counts [C], float32 [C]."""
+    return torch.from_numpy(counts / max(1, counts.sum())).float()
 
 
 def _with(section: Any, path: list[str], value: Any) -> Any:

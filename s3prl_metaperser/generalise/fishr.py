@@ -16,19 +16,18 @@ class Fishr(Penalised):
 
     A sample's gradient is the outer product of the loss's derivative by its logits and its features (and a one, for the
     bias), so the variance [C, H + 1] needs none of them one by one. ``v_d`` is an exponential average over steps with
-    ``generalrc.variance_decay``, corrected for its start; its past carries no gradient. A mean over entries, not the
-    sum that a norm is, is what the published code has, whose weight of 1000 is the usual one here.
+    ``generalrc.variance_decay``, divided by 1 less that decay, so that the newest variance counts once, whatever the
+    decay; its past carries no gradient. That, and a mean over entries where a norm is a sum, is what the published code
+    has, whose weight of 1000 is the usual one here.
     """
 
     usual_weight = 1000.0
     averages: Tensor
-    seen: Tensor
 
     def prepare(self, model: DomainModel) -> None:
         domains, (classes, size) = len(self.sources.names), model.classifier.weight.shape
         like = model.classifier.weight.detach()
         self.register_buffer("averages", like.new_zeros(domains, classes, size + 1))
-        self.register_buffer("seen", like.new_zeros(domains))
         super().prepare(model)
 
     def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
@@ -42,8 +41,7 @@ class Fishr(Penalised):
                 continue
             average = decay * self.averages[domain] + (1 - decay) * variance_of_products(slopes[here], inputs[here])
             self.averages[domain] = average.detach()
-            self.seen[domain] += 1
-            variances.append(average / (1 - decay ** self.seen[domain]))
+            variances.append(average / (1 - decay))
         if len(variances) < 2:
             return features.new_zeros(())
         together = torch.stack(variances)

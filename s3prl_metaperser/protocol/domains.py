@@ -142,6 +142,23 @@ def _named(scenario: str, known: Sequence[str]) -> Domains:
     raise UserError(f"{error} Or name datarc.sources and datarc.target.")
 
 
+def _own_name(scenario: str, known: Sequence[str], domains: Domains) -> str:
+    """The scenario's name; where it stands for other sources or another target, these in its place.
+
+    Examples:
+        >>> _own_name("scn4", ["a", "b"], Domains(("a",), "b"))
+        'a:b'
+        >>> _own_name("mine", ["a", "b"], Domains(("a",), "b"))
+        'mine'
+    """
+    try:
+        meant = _named(scenario, known)
+    except UserError:  # a name that stands for nothing is free
+        return scenario
+    same = meant.target == domains.target and {*meant.sources} == {*domains.sources}
+    return scenario if same else f"{'+'.join(domains.sources)}:{domains.target}"
+
+
 def make_domain_split(
     corpus: Corpus,
     *,
@@ -166,6 +183,7 @@ def make_domain_split(
         UserError: as :func:`domains_of`, or one corpus that has a single speaker.
     """
     domains = domains_of(scenario, corpus.raters(), sources, target)
+    scenario = _own_name(scenario, corpus.raters(), domains)
     speakers = {utterance.id: utterance.speaker for utterance in corpus.utterances}
     rated = {name: corpus.all_of(name) for name in (*domains.sources, domains.target)}
     test, notes = rated[domains.target], []

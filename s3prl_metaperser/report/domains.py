@@ -81,6 +81,19 @@ class Domains:
         """A metric's mean over trials, with its interval."""
         return self.gathered.summaries[cell].intervals.get(metric.name)
 
+    def shown(self, cell: Cell | None, metric: Metric, absent: TableCell = ABSENT) -> TableCell:
+        """:meth:`span` as tables have it: the mean alone where so few speakers are tested that others may be anything.
+
+        Args:
+            absent: stands where there is no result.
+        """
+        span = None if cell is None else self.span(cell, metric)
+        if cell is None or span is None:
+            return absent
+        if speakers(self.gathered.cells[cell]) < FEWEST_SPEAKERS:
+            return Value(metric.scale * span.mean, decimals=metric.decimals)
+        return value(metric, span)
+
     def key(self, name: str, place: Place) -> str:
         """A file name."""
         alone = len(self.places) == 1
@@ -180,7 +193,7 @@ def _result_tables(domains: Domains, place: Place) -> Iterator[Table]:
     for scenario, system, cell in domains.cells(place):
         files, trials = domains.files[cell], domains.gathered.cells[cell]
         diverged = sum(result.diverged is not None for result in files)
-        spans = [value(metric, domains.span(cell, metric)) for metric in _SHOWN]
+        spans = [domains.shown(cell, metric) for metric in _SHOWN]
         calibration = [rater_calibration(list(episodes)).ece for episodes in trials.values()]
         ece = Value(100 * sum(calibration) / len(calibration))
         rows.append((scenario, system, *spans, ece, str(len(files)), str(diverged) if diverged else "—"))
@@ -192,8 +205,9 @@ def _result_tables(domains: Domains, place: Place) -> Iterator[Table]:
         domains.key("domains", place),
         f"All systems ({place})",
         "UAR, accuracy, macro-F1 over the classes that occur, and class-wise calibration error (ECE) in percent; NLL "
-        "in nats. Means over trials, with 95 % intervals for further speakers of the target and further trials. A "
-        "trial that diverged counts with what it had learned until then.",
+        "in nats. Means over trials, with 95 % intervals for further speakers of the target and further trials; none "
+        f"where it has fewer than {FEWEST_SPEAKERS} speakers. A trial that diverged counts with what it had learned "
+        "until then.",
         (*map(Column, ("scenario", "system")), *columns, Column("ECE"), Column("trials"), Column("diverged")),
         tuple(rows),
         grouped=1,
@@ -281,7 +295,7 @@ def _beside(
             rows.append((system, "from its rows", *[ABSENT] * len(scenarios), *_three(accuracy[system], counts)))
         cells = [domains.cell(place, scenario, system) for scenario in scenarios]
         spans = [None if cell is None else domains.span(cell, ACCURACY) for cell in cells]
-        ours = [MISSING if span is None else value(ACCURACY, span) for span in spans]
+        ours = [domains.shown(cell, ACCURACY, MISSING) for cell in cells]
         means: Sequence[TableCell] = [MISSING] * 3
         if all(span is not None for span in spans):
             counts = [domains.files[cell][0].counts.queries_used for cell in cells if cell is not None]
@@ -307,9 +321,7 @@ def _beside(
 def _table_one(domains: Domains, place: Place) -> Table:
     rows = []
     for scenario, (mean, deviation) in published()["table1"].items():
-        cell = domains.cell(place, scenario, BASELINE)
-        span = None if cell is None else domains.span(cell, ACCURACY)
-        ours = MISSING if span is None else value(ACCURACY, span)
+        ours = domains.shown(domains.cell(place, scenario, BASELINE), ACCURACY, MISSING)
         rows.append((scenario, Value(mean, decimals=2), Value(deviation, decimals=2), ours))
     return Table(
         domains.key("table1", place),
