@@ -77,10 +77,10 @@ class Generaliser(nn.Module):
         #: Shares of the classes in all sources together, float32 [C].
         self.register_buffer("prior", _shares(sources.counts.sum(0)), persistent=False)
         self.prior: Tensor
-        sizes_count = self.options.downstream_expert.datarc.batches == "pooled" and self.general.loss_mean == "pooled"
+        sizes_count = {self.options.downstream_expert.datarc.batches, self.general.loss_mean} == {"pooled"}
         met = self.prior if sizes_count else torch.stack([_shares(each) for each in sources.counts]).mean(0)
-        #: Shares of the classes as the loss meets them, float32 [C]: each source counts alike where batches are balanced
-        #: or the loss is a mean over sources.
+        #: Shares of the classes as the loss meets them, float32 [C]: sources count alike where batches are balanced or
+        #: the loss is a mean over sources.
         self.register_buffer("met", met, persistent=False)
         self.met: Tensor
 

@@ -22,7 +22,8 @@ class Divided(DeepAll):
         if wanted >= len(names):
             raise UserError(
                 f"{self.name} divides the sources ({', '.join(names)}) into meta-train and meta-test, and "
-                f"generalrc.meta_test_domains={wanted} leaves none to meta-train on. Name more sources, or lower it."
+                f"generalrc.meta_test_domains={wanted} leaves none to meta-train on. Name more sources"
+                f"{', or lower it.' if len(names) > 1 else '.'}"
             )
         super().prepare(model)
 
