@@ -243,6 +243,10 @@ def test_the_tested_step_is_the_last_or_the_best_on_held_out_speakers_of_the_sou
     assert set(losses) == {10, 20, 30}
     assert best.selected.loss == pytest.approx(min(losses.values()))
     assert losses[best.selected_step] == min(losses.values())
+    nobody = options(generalrc={"selection": "source_validation"}, datarc={"validation": 0.0})
+    with pytest.raises(UserError, match="need held-out speakers"):
+        run(corpus, file, cache / "nobody", nobody)
+    assert not (cache / "nobody" / "log.log").exists()  # before any step
 
 
 def test_a_trial_that_diverges_counts_with_its_last_finite_step_and_says_what_bounds_it(corpus, file, cache, capsys):

@@ -409,6 +409,8 @@ def test_a_batch_of_one_domain_is_a_step_of_deep_all_that_says_so(name):
     report, gradient = gradient_of(name, given)
     plain, expected = gradient_of("Deep-All", given)
     assert report.values["undivided"] == 1
+    divided, _ = made("MLDG")
+    assert "undivided" not in divided.outer_gradient(pooled(), batch(), 1).values  # balanced batches have all sources
     assert torch.equal(gradient, expected)
     assert report.loss == plain.loss
 

@@ -236,6 +236,25 @@ def test_second_order_through_resnet18_with_batch_norm_in_training_mode_is_that_
     assert misses(case, first.gradient, frozen, directions=4, step=1e-7) > 1e-4
 
 
+@pytest.mark.parametrize("size", [None, 4])
+def test_dropout_has_the_same_masks_in_all_passes_of_a_step(size):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(72, 6), nn.Tanh(), nn.Dropout(0.5), nn.Linear(6, 5))
+    parts = domains((7, 11, 5, 9))
+    train, test = samples(parts[:3]), dataclasses.replace(samples(parts[3:]), names=("V",))
+    case = Problem(drawn(network), train, test, 0.3, micro_batch=size)
+    found = outer_gradient(case)
+    theta = {name: value.detach().requires_grad_() for name, value in network.named_parameters()}
+
+    def loss(at, whole):
+        return sum(case.terms(at, part)[0] for part in whole.split(size))
+
+    inner = torch.autograd.grad(loss(theta, train), list(theta.values()), create_graph=True)
+    fast = {name: value - 0.3 * step for (name, value), step in zip(theta.items(), inner, strict=True)}
+    expected = torch.autograd.grad(loss(theta, train) + loss(fast, test), list(theta.values()))
+    assert (flat(found.gradient) - torch.cat([e.reshape(-1) for e in expected])).norm() < 1e-12
+    assert len({case.terms(theta, part)[0].item() for part in (train, dataclasses.replace(train, names=("W",)))}) == 2
+
+
 def test_through_a_fine_tuned_upstream_adjoint_micro_batches_and_unrolled_graph_agree(tmp_path):
     upstream = in_float64(tiny_upstream("wavlm", tmp_path), spread=2.0)
     head = PooledModel((L, D), 5, C, torch.Generator().manual_seed(1), nonlinear=True).double()

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from s3prl_metaperser.meta.masks import drawn_from
 from s3prl_metaperser.meta.micro_gradients import (
     Graph,
     check_finite,
@@ -78,17 +79,23 @@ class Samples:
         inputs: what the network takes, of N samples.
         labels: [N].
         weights: [N]; the loss is the sum of weight times loss over samples, and the weights add up to 1.
+        names: of what is drawn for them, such as dropout's masks, which are then the same in each pass of a step.
     """
 
     inputs: Inputs
     labels: Tensor
     weights: Tensor
+    names: tuple[object, ...] = ()
 
     def split(self, size: int | None) -> list[Samples]:
         """Parts of ``size`` samples, the last of those that remain; None: one part."""
-        size = size or len(self.labels)
+        if size is None or size >= len(self.labels):
+            return [self]
         parts = [slice(start, start + size) for start in range(0, len(self.labels), size)]
-        return [Samples(self.inputs[part], self.labels[part], self.weights[part]) for part in parts]
+        return [
+            Samples(self.inputs[part], self.labels[part], self.weights[part], (*self.names, part.start))
+            for part in parts
+        ]
 
 
 @dataclass(frozen=True)
@@ -144,14 +151,15 @@ class Problem:
         """Theta: those that are trained, by name."""
         return {name: value for name, value in self.network.named_parameters() if value.requires_grad}
 
-    def logits(self, theta: Mapping[str, Tensor], inputs: Inputs, *, running: bool = False) -> Tensor:
-        """Of inputs at theta; the running statistics change only where ``running`` says so."""
+    def logits(self, theta: Mapping[str, Tensor], part: Samples, *, running: bool = False) -> Tensor:
+        """Of a part's inputs at theta; the running statistics change only where ``running`` says so."""
         buffers = self._running if running else {name: value.clone() for name, value in self._running.items()}
-        return functional_call(self.network, {**theta, **buffers}, (inputs,))
+        with drawn_from([part.labels.device], *part.names):
+            return functional_call(self.network, {**theta, **buffers}, (part.inputs,))
 
     def terms(self, theta: Mapping[str, Tensor], part: Samples) -> tuple[Tensor, Tensor]:
         """A part's share of the loss, and its sum of logsumexp(z / T)."""
-        logits = self.logits(theta, part.inputs)
+        logits = self.logits(theta, part)
         temperature = self.margin.temperature if self.margin else 1.0
         loss = self.criterion(logits, part.labels) @ part.weights.to(logits)
         return loss, torch.logsumexp(logits / temperature, -1).sum()
@@ -207,7 +215,7 @@ class _FirstThenAgain:
         self.problem, self.part, self.first = problem, part, True
 
     def __call__(self, theta: Mapping[str, Tensor], step: int) -> Tensor:
-        logits = self.problem.logits(theta, self.part.inputs, running=self.first)
+        logits = self.problem.logits(theta, self.part, running=self.first)
         self.first = False
         return self.problem.criterion(logits, self.part.labels) @ self.part.weights.to(logits)
 

@@ -34,7 +34,10 @@ class Divided(DeepAll):
             return Step(alone.loss, {**alone.values, "undivided": 1.0})
         test = self.chosen(present, step)
         train = [domain for domain in present if domain not in test]
-        return self.divided_gradient(model, batch.part(train), batch.part(test), step)
+        divided = self.divided_gradient(model, batch.part(train), batch.part(test), step)
+        if self.options.downstream_expert.datarc.batches == "balanced":
+            return divided
+        return Step(divided.loss, {**divided.values, "undivided": 0.0})  # the log has the share of those that are not
 
     def divided_gradient(self, model: DomainModel, train: DomainBatch, test: DomainBatch, step: int) -> Step:
         """:meth:`outer_gradient` of a batch in two."""
@@ -48,11 +51,15 @@ class Divided(DeepAll):
         generator = numpy_generator("meta-test domains", self.sources.seed, step)
         return sorted(generator.choice(present, many, replace=False, p=shares).tolist())
 
-    def samples(self, part: DomainBatch) -> Samples:
-        """A part of a batch with the weight of each sample in its loss."""
+    def samples(self, part: DomainBatch, *names: object) -> Samples:
+        """A part of a batch with the weight of each sample in its loss.
+
+        Args:
+            names: tell what is drawn for it from what is drawn for others.
+        """
         ones = torch.ones(len(part), dtype=torch.float64, device=part.labels.device, requires_grad=True)
         (weights,) = torch.autograd.grad(self.mean_loss(ones, part.domains), ones)
-        return Samples(part.inputs, part.labels, weights)
+        return Samples(part.inputs, part.labels, weights, (self.sources.seed, *names))
 
 
 class MLDG(Divided):
@@ -67,7 +74,8 @@ class MLDG(Divided):
     def divided_gradient(self, model: DomainModel, train: DomainBatch, test: DomainBatch, step: int) -> Step:
         general = self.general
         problem = Problem(
-            *(model, self.samples(train), self.samples(test), general.inner_lr, self.margin),
+            *(model, self.samples(train, "train", step), self.samples(test, "test", step)),
+            *(general.inner_lr, self.margin),
             criterion=self.sample_losses,
             micro_batch=general.micro_batch,
         )

@@ -79,6 +79,12 @@ class OpenDomains:
         if data.equal_audio != "allow":
             by_speaker = not (self.split.domains.single and data.split == "random")
             refuse_domain_leaks(self.split, self.corpus, self.workspace.contents.sounds, by_speaker=by_speaker)
+        if self.validates and not any(self.split.validation.values()):
+            raise UserError(
+                "generalrc.selection: source_validation and generalrc.average: swad need held-out speakers, and there "
+                "are none: no source has enough speakers for so small a share. Raise datarc.validation, or set these "
+                "to last and dense."
+            )
         self.standardized: Standardized | None = None
         self.examples, self.model = self._prepared()
         self.system: Generaliser = self.kind(self.options, self.sources).to(cell.device)

@@ -11,6 +11,7 @@ import torch
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.base import Step
+from s3prl_metaperser.meta.masks import drawn_from
 from s3prl_metaperser.meta.micro_gradients import NonFinite
 from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.progress import tqdm
@@ -91,7 +92,8 @@ class DomainTraining:
         opened.system.train()
         buffers = _buffers(opened)
         try:
-            found = opened.system.outer_gradient(opened.model, opened.batch(step), step)
+            with drawn_from([torch.device(opened.cell.device)], opened.seed("weights"), step):  # dropout's masks
+                found = opened.system.outer_gradient(opened.model, opened.batch(step), step)
             norm = torch.nn.utils.clip_grad_norm_(self.trained, self.options.runner.largest_norm).item()
         except NonFinite as error:
             found, norm = Step(math.nan), math.nan
@@ -135,11 +137,7 @@ class DomainTraining:
         opened = self.opened
         if opened.validates:
             own = validation_loss(opened, opened.model)
-            if own is None:
-                raise UserError(
-                    "generalrc.selection: source_validation and generalrc.average: swad need held-out speakers, and no "
-                    "source has enough of them. Raise datarc.validation, or set these to last and dense."
-                )
+            assert own is not None
             opened.system.validated(own)
             self.files.log("dev", "loss", own, self.step)
         if opened.expert.generalrc.selection == "last":
