@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from domain_fixtures import FIVE, options
+from scipy.special import stdtrit
 
 from s3prl_metaperser.evaluation.domain_scores import Averages, paired, recalls
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.metrics import BALANCED_ACCURACY
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result
-from s3prl_metaperser.evaluation.statistics import Scored, influences
+from s3prl_metaperser.evaluation.statistics import Scored, error_and_freedom, influences
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.report.domains import published
 from s3prl_metaperser.report.gathered import gather
@@ -168,3 +169,17 @@ def test_averages_are_those_of_the_papers_own_rows():
         found = Averages.of(content["table3"]["printed"][system], content["utterances"])
         assert [found.unweighted, found.weighted, found.geometric] == pytest.approx(printed, abs=0.021)
     assert Averages.of([0.0, 50.0], [1, 1]).geometric == 0
+
+
+def test_intervals_for_further_speakers_and_trials_cover_the_truth_as_often_as_they_say():
+    rng = numpy_generator("coverage")
+    for trials, speakers, of_trials in ((3, 10, 0.0), (3, 10, 1.0), (3, 24, 2.0), (10, 10, 0.5), (3, 4, 0.5)):
+        shape = (4000, trials, speakers)
+        scores = rng.normal(size=(4000, 1, speakers)) + 0.3 * rng.normal(size=shape)
+        scores = scores + of_trials / np.sqrt(speakers) * rng.normal(size=(4000, trials, 1))
+        means = scores.mean(-1)
+        derivatives = (scores - means[..., None]) / speakers * np.sqrt(speakers / (speakers - 1))
+        own, total = (derivatives**2).sum((1, 2)), (derivatives.sum(1) ** 2).sum(-1)
+        error, freedom = error_and_freedom(means, own, total, speakers, clustered=True)
+        covered = (np.abs(means.mean(-1)) <= stdtrit(freedom, 0.975) * error).mean()
+        assert 0.93 < covered < 0.985, (trials, speakers, of_trials, covered)

@@ -128,10 +128,11 @@ def _verdicts(domains: Domains) -> Section:
     for place in domains.places:
         mine = {cell: domains.gathered.cells[cell] for cell in domains.files if _place(cell) == place}
         for metric in (UAR, ACCURACY):
+            chance = max((gap for own in _gaps(domains, place, metric).values() for gap in own), default=0.0)
             by_scenario: dict[str, list[str]] = {}
             for each in paired(mine, BASELINE, metric.name, FEWEST_SPEAKERS):
                 cell = next(c for c in mine if c.setting == each.setting)
-                by_scenario.setdefault(each.setting.scenario, []).append(_verdict(each, speakers(mine[cell])))
+                by_scenario.setdefault(each.setting.scenario, []).append(_verdict(each, speakers(mine[cell]), chance))
             title = f"{_title(metric)} against {BASELINE}{f' ({place})' if len(domains.places) > 1 else ''}"
             if by_scenario:
                 verdicts.append((title, [(scenario, by_scenario[scenario]) for scenario in by_scenario]))
@@ -144,11 +145,12 @@ def _verdicts(domains: Domains) -> Section:
     return Section("verdicts", "What can be told apart", (*opening, *lead), verdicts)
 
 
-def _verdict(each: Comparison, many: int) -> str:
+def _verdict(each: Comparison, many: int, chance: float) -> str:
     """One comparison in words, without its full stop.
 
     Args:
         many: speakers of the target.
+        chance: the most that a null row differs by.
     """
     difference = f"the difference here is {each.metric.shown(each.difference.mean, '+')} points"
     if many < FEWEST_SPEAKERS:
@@ -159,29 +161,34 @@ def _verdict(each: Comparison, many: int) -> str:
         return (
             f"{each.first} and {each.second}: {trials} say too little (a verdict needs {FEWEST_RATERS}); {difference}"
         )
+    if each.told_apart and abs(each.difference.mean) <= chance:
+        largest = f"null rows differ by up to {each.metric.shown(chance)}"
+        return f"{each.first} and {each.second} are not told apart: {difference}, and {largest}"
     return each.verdict
 
 
-def _about_nulls(domains: Domains, place: Place) -> Iterator[str]:
-    """What rows that differ by chance alone differ by."""
-    found, present = [], domains.systems(place)
+def _gaps(domains: Domains, place: Place, metric: Metric) -> dict[str, list[float]]:
+    """Null row -> by how much it differs from what it repeats, in each scenario."""
+    found: dict[str, list[float]] = {}
     for row, base in nulls().items():
-        if row not in present or base not in present:
-            continue
-        gaps = []
         for scenario in domains.scenarios(place):
             pair = [domains.cell(place, scenario, name) for name in (row, base)]
-            spans = [None if cell is None else domains.span(cell, UAR) for cell in pair]
+            spans = [None if cell is None else domains.span(cell, metric) for cell in pair]
             if spans[0] is not None and spans[1] is not None:
-                gaps.append(abs(spans[0].mean - spans[1].mean))
-        if gaps:
-            found.append(f"{row} by {100 * max(gaps):.1f} (mean {100 * sum(gaps) / len(gaps):.1f})")
-    if found:
+                found.setdefault(row, []).append(abs(spans[0].mean - spans[1].mean))
+    return found
+
+
+def _about_nulls(domains: Domains, place: Place) -> Iterator[str]:
+    """What rows that differ by chance alone, or by their rate, differ by."""
+    gaps = _gaps(domains, place, UAR)
+    said = [f"{row} by {100 * max(own):.1f} (mean {100 * sum(own) / len(own):.1f})" for row, own in gaps.items()]
+    if said:
         yield (
             f"Null rows: in UAR these differ from what they repeat, over all scenarios at most, in points: "
-            f"{'; '.join(found)}. What differs by less is not a method's doing."
+            f"{'; '.join(said)}. What does not differ by more than all of them is not called better."
         )
-    if missing := [row for row in nulls() if row not in present]:
+    if missing := [row for row in nulls() if row not in gaps]:
         yield f"Null rows without results: {', '.join(missing)}. Without them no small difference can be judged."
 
 

@@ -77,9 +77,11 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
     )
     corpus, workspace = opened.corpus.fingerprint(), opened.workspace
     episode = Episode(seed=0, support=(), query=tuple(ids))
-    asked = EpisodeList(corpus, scenario_of(opened), split.fold, split.fold, digest(ids), 0, len(ids), (episode,))
+    whole = len(opened.corpus.all_of(split.domains.target))  # more than is tested where one corpus is taken apart
+    asked = EpisodeList(corpus, scenario_of(opened), split.fold, split.fold, digest(ids), 0, whole, (episode,))
     best, parts = content.get("Best") or {}, split.as_split()
     loss = best.get("loss") if best.get("step") == checkpoint.step else None
+    chosen_by = parts.validation_raters if opened.expert.generalrc.selection == "source_validation" else ()
     result = Result.of(
         task=cell.task,
         cell=EvaluatedCell(
@@ -91,7 +93,7 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
             system=cell.system,
             split="test",
             shots=0,
-            queries=len(ids),
+            queries=whole,
             seeds=(0,),
             steps=0,
             protocol=opened.expert.evalrc.protocol,
@@ -99,7 +101,7 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
             training_seed=cell.seed,
         ),
         label_set=opened.corpus.label_set,
-        raters=Raters.of((split.fold,), parts.validation_raters, parts.train_raters),
+        raters=Raters.of((split.fold,), chosen_by, parts.train_raters),
         asked=[asked],
         tested=[tested],
         hashes={
