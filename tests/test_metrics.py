@@ -263,6 +263,20 @@ def test_what_always_predicts_the_same_gives_the_first_class_whatever_the_roundi
     assert together[0] == pytest.approx(alone)
 
 
+def test_a_tie_makes_no_interval_of_the_corrected_macro_f1():
+    """Another choice at once, where weights change a little, is no slope: of an utterance as near to one class as to
+    another, and of predictions that are the same everywhere, as of one who hears nothing."""
+    p, ticks = drawn(NINE, 3, 60)
+    metric = metric_for(NINE, "corrected_macro_f1")
+    usual = np.abs(metric.influence(Weighted.nudged(p, ticks, NINE))[1]).max()
+    means = p.mean(0)
+    tie = means * np.array([1.5, 1.5, 1, 1, 1, 1, 1, 1, 0.5])
+    p[1:] += (p[0] - tie) / 59  # the means stay
+    p[0] = tie
+    for tied in (p, np.tile(np.float32(means), (60, 1))):
+        assert np.abs(metric.influence(Weighted.nudged(tied, ticks, NINE))[1]).max() < 3 * usual
+
+
 def test_without_a_learned_threshold_or_where_a_rater_is_never_unsure_there_is_no_value():
     p, ticks = drawn(NINE, 0, 20)
     assert "threshold_macro_f1" not in episode_scores(p, ticks, NINE)

@@ -413,6 +413,8 @@ def test_a_learned_prior_is_the_fixed_point_of_its_equations_with_posteriors_by_
     apart = ((centres - mean) ** 2).sum() + mean**2
     assert factor**2 == pytest.approx((4 * 2.0**2 + apart + widths.sum()) / 30, rel=0.03)
     assert abs(mean - 1) < 0.35
+    output.spread = 0.1  # a listener's, of what is learned
+    assert [each.item() for each in learned_prior(output, rated)] == [mean, factor]
 
 
 @pytest.mark.parametrize("name", ["Linear-Zero+bias:learned", "Linear-Few+bias:learned+map"])

@@ -140,6 +140,7 @@ class Weighted:
         weights: [W, Q]; None for one row of ones.
         smoothing: of the targets that the predictions were trained on; a scale's numbers take it back.
         threshold: above which a class is given, where one was learned.
+        small: whether weights differ from the first row by as little as a derivative needs.
     """
 
     def __init__(
@@ -150,6 +151,8 @@ class Weighted:
         weights: np.ndarray | None = None,
         smoothing: float = 0.0,
         threshold: float | None = None,
+        *,
+        small: bool = False,
     ):
         self.probabilities = np.asarray(probabilities, dtype=np.float64)
         self.counts = np.asarray(counts, dtype=np.float64)
@@ -157,6 +160,7 @@ class Weighted:
         self.weights = np.ones((1, len(self.counts))) if weights is None else weights
         self.smoothing = smoothing
         self.threshold = threshold
+        self.small = small
 
     @classmethod
     def nudged(
@@ -176,7 +180,7 @@ class Weighted:
         """
         weights = _nudges(len(counts) if clusters is None else int(clusters.max()) + 1)
         weights = weights if clusters is None else weights[:, clusters]
-        return cls(probabilities, counts, label_set, weights, smoothing, threshold)
+        return cls(probabilities, counts, label_set, weights, smoothing, threshold, small=True)
 
     @cached_property
     def shares(self) -> np.ndarray:
@@ -393,14 +397,15 @@ def _corrected_macro_f1(episode: Weighted) -> np.ndarray:
 
     Plain macro-F1 rewards whoever spreads predictions over rare classes; dividing by the mean takes from every system
     how readily it gives each class. Of several ticks one is found at most, so that it stays below plain macro-F1's cap.
+    What is given does not change with a derivative's small weights: of a jump that happens to be near there is none.
     """
-    p, weights = episode.probabilities, episode.weights
+    p, weights = episode.probabilities, episode.weights[: 1 if episode.small else None]
     means = weights @ p / weights.sum(-1, keepdims=True)
     ratios = p[None] / np.maximum(means, np.finfo(float).tiny)[:, None]  # [W, Q, C]
     chosen = (ratios >= ratios.max(-1, keepdims=True) * (1 - 1e-9)).argmax(-1)  # of equal ones the first
-    values = np.empty(len(weights))
-    for row in np.unique(chosen, axis=0):  # nearly all weightings choose alike
-        same = (chosen == row).all(-1)
+    values = np.empty(len(episode.weights))
+    for row in np.unique(chosen, axis=0):
+        same = np.broadcast_to((chosen == row).all(-1), len(values))
         tp, fp, fn, _ = (part[same] for part in episode.confusion_of(np.eye(p.shape[1], dtype=bool)[row]))
         occurs = np.ones(p.shape[1], dtype=bool) if episode.label_set.kind == "multi" else (tp + fp + fn > 0).any(0)
         values[same] = _ratio(2 * tp, 2 * tp + fp + fn)[:, occurs].mean(-1)

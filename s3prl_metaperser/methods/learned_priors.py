@@ -15,6 +15,7 @@ adapted to; one that does not about the raters' clips as they are, which its tra
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,10 @@ def learned_prior(output: Output, rated: Sequence[Rated]) -> tuple[torch.Tensor,
     """The mean m, float64 [P], and a lower triangular factor L of the covariance, S = L L', float64 [P, P].
 
     In each round a rater's likelihood is replaced by the normal distribution that touches it at the rater's most
-    probable numbers; EM on these is linear algebra.
+    probable numbers; EM on these is linear algebra. ``outputrc.spread`` has no part in it: it widens what is learned.
     """
+    output = copy.copy(output)
+    output.spread = 1.0
     mean, deviation = output.prior(rated[0][0].shape[-1])
     first = found = mean, torch.diag(deviation**2)
     for _ in range(ROUNDS):
