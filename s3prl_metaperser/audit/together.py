@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.collect import check_compatible, pairs
+from s3prl_metaperser.evaluation.collect import check_compatible, corpus_of, pairs
 from s3prl_metaperser.evaluation.corpora_apart import told_apart
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.tasks import task_of
@@ -27,7 +27,7 @@ def check_together(results: Sequence[Result], findings: Findings) -> None:
             compare(other, first, findings)
 
     place = operator.attrgetter(*(f"cell.{name}" for name in ("corpus", "scenario", "fold", "shots", "split")))
-    each(lambda r: (r.task, r.hashes.corpus, place(r)), _paired)
+    each(lambda r: (r.task, corpus_of(r), place(r)), _paired)
     each(lambda r: (r.task, r.key, r.cell.fold, r.cell.split, r.cell.training_seed, r.hashes.corpus), _second)
     each(lambda r: (r.task, r.key, r.raters.test, r.cell.split), _other_fold)
     if len(findings.found) == before:  # what a report would refuse, with a message of its own

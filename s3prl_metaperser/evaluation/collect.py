@@ -137,11 +137,11 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
         "Nothing but the labels differs, so that they have changed in between, or two corpora are of one name and in "
         "folders of one name: report them one by one, or evaluate again."
     )
-    _agree(results, _corpus, shared, hint)
+    _agree(results, corpus_of, shared, hint)
     recorded = [r for r in results if r.hashes.audio is not None]
     hint = "The corpus's audio was changed in between. Restore it, or evaluate again what was made before."
-    _agree(recorded, _corpus, {"audio hash": lambda r: r.hashes.audio}, hint)
-    for first, other in pairs(results, lambda r: (r.key, r.cell.fold, r.cell.training_seed, _corpus(r))):
+    _agree(recorded, corpus_of, {"audio hash": lambda r: r.hashes.audio}, hint)
+    for first, other in pairs(results, lambda r: (r.key, r.cell.fold, r.cell.training_seed, corpus_of(r))):
         where = f"{other.key}, {other.cell.fold}"
         raise UserError(f"{first.file} and {other.file} are both results for cell {where}. Remove one.")
     shared = {"upstream checkpoint": lambda r: r.hashes.upstream_checkpoint}
@@ -155,7 +155,7 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
         "training raters": lambda r: r.raters.train,
         "episodes": lambda r: r.hashes.episodes,
     }
-    _agree(results, lambda r: (_in_any_scope(r), r.cell.fold, _corpus(r)), paired)
+    _agree(results, lambda r: (_in_any_scope(r), r.cell.fold, corpus_of(r)), paired)
     as_given = [r for r in results if r.cell.protocol == "paper"]
     _agree(as_given, lambda r: r.key.setting, {"steps": lambda r: r.cell.steps})
     _agree(results, lambda r: r.key, {"standardized": lambda r: r.cell.standardized})
@@ -168,7 +168,7 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
                 raise UserError(_different(first, other, f"option {name}", one.get(name), two.get(name), hint))
 
 
-def _corpus(result: Result) -> tuple[str, Any]:
+def corpus_of(result: Result) -> tuple[str, Any]:
     """The corpus, and the seed with which it was drawn, where it was."""
     name = result.cell.corpus
     return name, result.option(*option.split(".")[1:]) if (option := drawn_by(reader_of(name))) else None

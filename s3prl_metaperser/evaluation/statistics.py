@@ -94,7 +94,7 @@ class Scored:
         """Each metric's value, [M], and its derivatives by the weights of :attr:`units`, [M, U]
         (:meth:`.Metric.influence`); computed once, since summaries and comparisons share episodes."""
         place = {name: at for at, name in enumerate(self.units)}
-        whose = None if len(place) == len(self.query) else np.array([place[name] for name in self.clusters or ()])
+        whose = None if len(self.units) == len(self.query) else np.array([place[name] for name in self.clusters or ()])
         given = (self.probabilities, self.counts, self.label_set, self.smoothing)
         nudged = Weighted.nudged(*given, clusters=whose, threshold=self.threshold)
         values, derivatives = zip(*(metric.influence(nudged) for metric in metrics_for(self.label_set)), strict=True)
