@@ -118,6 +118,10 @@ def test_holms_correction_is_over_all_systems_and_scenarios_together(tmp_path):
         one.write(tmp_path / str(number) / "result_test.json")
     (gathered,) = gather(tmp_path)
     compared = paired(gathered.cells, "Deep-All", BALANCED_ACCURACY.name, 3)
+    freedom = np.array([each.estimate.freedom for each in compared])  # between 3 trials less 1 and 8 speakers less 1
+    assert freedom.min() > 2 - 1e-9
+    assert 2.1 < freedom.max() < 7 + 1e-9
+    assert all(-1 <= each.adjusted.low <= each.adjusted.high <= 1 for each in compared)
     assert {each.family for each in compared} == {6}
     p = np.array([each.p for each in compared])
     smallest = compared[int(p.argmin())]
@@ -183,3 +187,5 @@ def test_intervals_for_further_speakers_and_trials_cover_the_truth_as_often_as_t
         error, freedom = error_and_freedom(means, own, total, speakers, clustered=True)
         covered = (np.abs(means.mean(-1)) <= stdtrit(freedom, 0.975) * error).mean()
         assert 0.93 < covered < 0.985, (trials, speakers, of_trials, covered)
+        far = (np.abs(means.mean(-1)) > stdtrit(freedom, 1 - 0.001 / 2) * error).mean()
+        assert far < 0.01, (trials, speakers, of_trials, far)

@@ -12,7 +12,16 @@ import numpy as np
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import Metric, main_metrics, metric_for, metrics_for
 from s3prl_metaperser.evaluation.result import Cell, Setting
-from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Influences, Interval, Scored, estimates, influences
+from s3prl_metaperser.evaluation.statistics import (
+    LEVEL,
+    Estimate,
+    Influences,
+    Interval,
+    Scored,
+    estimates,
+    influences,
+    within,
+)
 from s3prl_metaperser.methods import zero_shot_of
 
 if TYPE_CHECKING:
@@ -54,8 +63,8 @@ class Comparison:
 
     @property
     def difference(self) -> Interval:
-        """With the 95 % interval of this comparison alone."""
-        return self.estimate.interval()
+        """With the 95 % interval of this comparison alone, within what the metric's bounds allow."""
+        return self._possible(self.estimate.interval())
 
     @property
     def p(self) -> float:
@@ -67,7 +76,11 @@ class Comparison:
         """With the interval at the level at which Holm's procedure tests this comparison; never shorter than
         ``difference``."""
         share = self.p / self.p_holm if self.p_holm > 0 else 1 / self.family
-        return self.estimate.interval(1 - (1 - LEVEL) * share)
+        return self._possible(self.estimate.interval(1 - (1 - LEVEL) * share))
+
+    def _possible(self, span: Interval) -> Interval:
+        low, high = self.metric.bounds
+        return within(span, low - high, high - low)
 
     @property
     def raters(self) -> tuple[str, ...]:
