@@ -202,16 +202,17 @@ def test_a_table_given_as_audio_is_said_to_be_text(tmp_path):
 def prodigy(root, *tasks: dict):
     base = {"path": "clips/a.wav", "answer": "accept", "_view_id": "choice", "_annotator_id": "anna"}
     lines = [
-        json.dumps({name: value for name, value in {**base, **task}.items() if value is not None}) for task in tasks
+        json.dumps({name: value for name, value in {**base, **task}.items() if value is not None}, ensure_ascii=False)
+        for task in tasks
     ]
-    (root / "set.jsonl").write_text("\n".join(lines) + "\n")
+    (root / "set.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root
 
 
 def test_only_what_was_accepted_in_prodigy_is_an_answer(tmp_path):
     prodigy(
         folder(tmp_path),
-        {"accept": ["calm"]},
+        {"accept": ["calm"], "text": "one line\u2028for JSON"},
         {"accept": ["calm"], "answer": "reject", "path": "clips/b.wav"},
         {"accept": [], "answer": "ignore", "path": "clips/b.wav"},
         {"accept": [], "path": "clips/b.wav"},
@@ -256,6 +257,10 @@ def test_a_session_without_a_name_is_nobody_in_prodigy_until_it_is_named(tmp_pat
         (
             '{"path": "clips/a.wav", "answer": "accept", "accept": "calm", "_annotator_id": "a"}',
             r":1: 'accept' is 'calm'",
+        ),
+        (
+            '{"path": "clips/a.wav", "answer": "accept", "accept": [["calm"]], "_annotator_id": "a"}',
+            r":1: 'accept' is \['calm'\], expected the name of a choice",
         ),
         (
             '{"path": "clips/a.wav", "answer": "accept", "audio_spans": [], "_annotator_id": "a"}',

@@ -156,6 +156,10 @@ def test_of_several_answers_one_must_be_named(studio, capsys):
             [{"id": 1, "data": {"text": "x"}, "annotations": []}],
             "task 1: no field 'audio' names the audio; it has text",
         ),
+        (
+            [task(1, "data:audio/wav;base64," + "A" * 5000, annotation(1, 7, {}))],
+            "task 1: '.*' holds the recording itself",
+        ),
         ([task(1, "a.wav", annotation(1, None, {"choices": ["Sad"]}))], "task 1, annotation 1: nothing says who"),
         ([task(1, "a.wav", {"completed_by": 1, "result": "x"})], "no annotation. Export it again"),
         ([task(1, "a.wav", annotation(1, 7, {"text": ["x"]}))], "no annotation has an answer"),
@@ -170,6 +174,12 @@ def test_of_several_answers_one_must_be_named(studio, capsys):
 def test_an_export_that_cannot_be_read_is_one_error(studio, content, message):
     with pytest.raises(UserError, match=message):
         load_corpus("label_studio", export(studio, content))
+
+
+@pytest.mark.parametrize("name", ["http://[::1/none.wav", "a" * 300 + ".wav"])
+def test_a_name_that_no_file_can_have_is_missing_audio(studio, name):
+    corpus = load_corpus("label_studio", export(studio, [task(1, name, annotation(1, 7, {"choices": ["Sad"]}))]))
+    assert ["there is no such audio file" in problem.what for problem in corpus.problems if problem.serious] == [True]
 
 
 def test_an_export_cannot_name_a_file_outside_its_folder(studio):

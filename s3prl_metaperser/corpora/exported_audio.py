@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import urllib.parse
@@ -34,6 +35,8 @@ def audio_field(data: Mapping[str, Any], audio: str | None, where: str) -> str:
         raise UserError(
             f"{where}: no field {audio!r} names the audio; it has {', '.join(map(str, data)) or 'nothing'}."
         )
+    if value.lstrip()[:5].lower() == "data:":
+        raise UserError(f"{where}: {audio!r} holds the recording itself. Save it as a file, and name that in its place.")
     return value
 
 
@@ -41,7 +44,10 @@ def audio_path(url: str) -> str:
     """The path in what a tool calls a file: of an upload, of local storage, of a bucket, of a server, in HTML."""
     if found := _SOURCE.search(url):
         url = found[1]
-    parts = urllib.parse.urlsplit(url.strip())
+    try:
+        parts = urllib.parse.urlsplit(url.strip())
+    except ValueError:  # no address, so a name
+        return url.strip()
     local = urllib.parse.parse_qs(parts.query).get("d")
     if local:
         return local[0]
@@ -67,7 +73,7 @@ class ExportedAudio:
         path = audio_path(url)
         base = posixpath.basename(path)
         ways = (path.lstrip("/"), urllib.parse.unquote(path.lstrip("/")), base, _UPLOAD.sub("", base))
-        found = next((way for way in ways if (self.folder / way).is_file()), None)
+        found = next((way for way in ways if os.path.isfile(self.folder / way)), None)  # no name is too long for it
         if found is None:
             names = dict.fromkeys((_stored(urllib.parse.unquote(base)), _stored(urllib.parse.unquote(ways[-1]))))
             meant = next((files for name in names if (files := self._files.get(name))), [ways[-1]])

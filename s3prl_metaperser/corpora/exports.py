@@ -207,7 +207,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict]]:
     Raises:
         UserError: it cannot be read, or a line is no object.
     """
-    for line, text in enumerate(text_of(path).splitlines(), 1):
+    for line, text in enumerate(text_of(path).split("\n"), 1):  # U+2028 and the like may stand in a text
         if not text.strip():
             continue
         try:

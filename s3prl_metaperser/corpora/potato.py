@@ -182,7 +182,7 @@ def _items(project: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(content, dict) or "data_files" not in content:
             continue
         properties = content.get("item_properties")
-        key = properties.get("id_key", "id") if isinstance(properties, dict) else "id"
+        key = str(properties.get("id_key", "id")) if isinstance(properties, dict) else "id"
         given = content["data_files"]
         for each in given if isinstance(given, list) else [given]:
             file = project / str(each.get("path", "") if isinstance(each, dict) else each)

@@ -104,6 +104,8 @@ def _answers(task: dict, line: int, audio: str | None, export: Export) -> Iterat
     for name in asked:
         ticks = task[name] if name == "accept" else [task[name]]
         words = _words(task.get("options"))
+        if odd := [tick for tick in ticks if not isinstance(tick, str | int)]:
+            raise UserError(f"{where}: {name!r} is {shown(odd[0])}, expected the name of a choice. Export it again.")
         yield Answer(line, file, who, name, ticks=tuple(words.get(tick, (str(tick),)) for tick in ticks))
     if not asked:
         yield Answer(line, file, who)
