@@ -36,7 +36,7 @@ def audio_field(data: Mapping[str, Any], audio: str | None, where: str) -> str:
             f"{where}: no field {audio!r} names the audio; it has {', '.join(map(str, data)) or 'nothing'}."
         )
     if value.lstrip()[:5].lower() == "data:":
-        raise UserError(f"{where}: {audio!r} holds the recording itself. Save it as a file, and name that in its place.")
+        raise UserError(f"{where}: {audio!r} holds the recording itself. Save it as a file, and name that there.")
     return value
 
 
