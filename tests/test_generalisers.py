@@ -208,6 +208,11 @@ def test_a_batch_of_one_domain_or_with_a_lone_sample_gives_finite_gradients(name
 # -- systems of their own ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["GroupDRO", "Fish"])
+def test_what_goes_by_the_sources_means_says_so_in_its_options(name):
+    assert made(name, loss_mean="pooled")[0].general.loss_mean == "domain"
+
+
 def test_groupdro_raises_the_share_of_the_worst_domain_and_weights_losses_by_it():
     system, model = made("GroupDRO", group_lr=0.5)
     given, shares = batch(), np.full(3, 1 / 3)

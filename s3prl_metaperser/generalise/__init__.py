@@ -180,7 +180,8 @@ for _name, _target, _summary, _options in (
         (*_PENALTY, "adversary"),
     ),
 ):
-    _register(_name, _target, _summary, *_options)
+    _alike = {f"{_OPTION}.loss_mean": "domain"} if _name in ("GroupDRO", "Fish") else {}  # they go by sources' means
+    _register(_name, _target, _summary, *_options, fixed=_alike)
 #: Rows that say what a difference means where there is none: other seeds, and twice the rate, of what is compared.
 _null("Deep-All", "again", "with other seeds: what differs between the two is chance", seed_set=1)
 _null("MLDG:public", "again", "with other seeds: what differs between the two is chance", seed_set=1)
