@@ -28,7 +28,7 @@ from s3prl_metaperser.s3prl_plugin.upload import Upload
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-VOLATILE = ("seconds", "peak_memory_bytes")
+VOLATILE = ("seconds", "adapt_seconds", "peak_memory_bytes")
 
 
 @pytest.fixture(scope="module")

@@ -212,11 +212,11 @@ def select(cells: Sequence[Cell], only: str | None) -> list[Cell]:
     keys, chosen = only_keys(cells), list(cells)
     for condition in only.split(","):
         key, equals, text = (part.strip() for part in condition.partition("="))
-        if not equals or not text:
+        known = {axis_value(cell, key) for cell in cells} if key in keys else {key}
+        if not equals or (not text and "" not in known):  # empty: the cells that have no such axis
             raise UserError(f"--only: {condition.strip()!r} does not have the form key=value. Keys: {', '.join(keys)}.")
         if key not in keys:
             raise unknown_name("key of --only", key, keys)
-        known = {axis_value(cell, key) for cell in cells}
         values = {value.strip() for value in text.split("|")}
         for value in values:
             if value not in known:
