@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import log_loss
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
@@ -84,3 +85,33 @@ def test_a_scale_has_ways_of_its_own(make):  # noqa: F811
         ZERO, f"{ZERO}+offset", f"{ZERO}+affine", "Meta-PerSER",
     ]  # fmt: skip
     assert FINETUNED_SYSTEMS.get("Entire-Few:chosen").system.name == "Entire-Few"
+
+
+@pytest.mark.parametrize("output", ["bias", "map"])
+def test_a_system_with_outputs_adapted_has_the_zero_shot_ways_of_the_one_without(make, output):  # noqa: F811
+    """Nothing of its own endings is in them; and a listener's model, which knows the name alone, predicts the same."""
+    *_, task = make()
+    system, state, _ = trained(f"Linear-Few+{output}", task)
+    plain = ways(SYSTEMS.get("Linear-Few")(task.options, task.class_weights), task.label_set.kind)
+    episode = task.validation_episodes[0]
+    for ending in ("bias", "map"):
+        way, without = (tried[f"{ZERO}+{ending}"] for tried in (ways(system, task.label_set.kind), plain))
+        adapted = way.adapt(state, episode.support)
+        expected = without.predict(state, without.adapt(state, episode.support), episode.query)
+        np.testing.assert_allclose(way.predict(state, adapted, episode.query), expected, atol=1e-6)
+        named = SYSTEMS.get(way.name)(task.options, task.class_weights)
+        np.testing.assert_allclose(named.predict(state, adapted, episode.query), expected, atol=1e-6)
+
+
+def test_what_is_fitted_on_top_of_a_choice_is_kept_apart_from_what_was_chosen(make):  # noqa: F811
+    *_, task = make()
+    system, state, _ = trained("Linear-Few:chosen+bias", task)
+    tried = ways(SYSTEMS.get("Linear-Few")(task.options, task.class_weights), task.label_set.kind)
+    way, episode = tried[f"{ZERO}+bias"], task.validation_episodes[0]
+    place, added = list(tried).index(f"{ZERO}+bias"), np.linspace(-1, 1, 9)
+    below = {**way.adapt(state, episode.support), WAY: torch.tensor(float(place))}
+    fitted = system._fitted(way.predict(state, below, episode.support.features), episode.support.targets, {})
+    (name,) = fitted
+    found = system.predict(state, {**below, name: torch.from_numpy(added)}, episode.query)
+    scaled = way.predict(state, below, episode.query) * np.exp(added)
+    np.testing.assert_allclose(found, scaled / scaled.sum(-1, keepdims=True), rtol=1e-4)

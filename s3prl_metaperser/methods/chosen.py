@@ -60,6 +60,10 @@ class Chosen(OutputOnly):
     def check(cls, label_set: LabelSet) -> None:
         cls.system.check(label_set)
 
+    @property
+    def places(self) -> int:
+        return super().places + 1  # a way may hold an output's
+
     def blank(self, task: TrainingTask) -> ModelState:
         self.kind = task.label_set.kind
         return super().blank(task)

@@ -33,7 +33,7 @@ from s3prl_metaperser.seeding import numpy_generator
 
 #: Of learned priors: labels of a rater where the system does not adapt, else so many draws of K; and raters.
 MOST_LABELS, DRAWS, MOST_RATERS = 256, 4, 100
-#: What the parameters of the first output adaptation are named in a predictor, with its place behind.
+#: What the parameters of an output adaptation are named in a predictor, with its place behind.
 NAME = "output."
 
 
@@ -190,24 +190,25 @@ class OutputOnly(System):
 
     def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         probabilities = self.base.predict(state, predictor, query)
-        if f"{NAME}0" not in predictor:
+        fitted = self._of(predictor)
+        if not fitted:
             return probabilities
         logs = _logs(probabilities)
-        for index, output in enumerate(self.outputs):
-            logs = torch.log_softmax(output.apply(predictor[f"{NAME}{index}"].cpu(), logs), -1)
+        for output, parameters in fitted:
+            logs = torch.log_softmax(output.apply(parameters, logs), -1)
         return tempered(torch.exp(logs).float().numpy(), self.options.downstream_expert.outputrc.temperature)
 
     def as_one_head(self, state: ModelState, predictor: Predictor) -> Predictor:
         """Scores that are only shifted or mixed are another classifier; what else is fitted stays beside the head."""
-        fitted = [predictor[name].cpu() for name in sorted(predictor) if name.startswith(NAME)]
-        below = {name: value for name, value in predictor.items() if not name.startswith(NAME)}
+        fitted, own = self._of(predictor), {self._named(index) for index in range(len(self.outputs))}
+        below = {name: value for name, value in predictor.items() if name not in own}
         below = dict(self.base.as_one_head(state, below))
         if not fitted or not self.base.is_one_head(state, below):
             return predictor
         classes = len(self.class_weights)
         matrix = torch.eye(classes, dtype=torch.float64) / self.options.downstream_expert.outputrc.temperature
         offset = torch.zeros(classes, dtype=torch.float64)
-        for output, parameters in zip(reversed(self.outputs), reversed(fitted), strict=True):
+        for output, parameters in reversed(fitted):
             linear = output.as_linear(parameters, classes)
             if linear is None:
                 return predictor
@@ -221,6 +222,24 @@ class OutputOnly(System):
 
     def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
         return self.base.embed(state, predictor, inputs)
+
+    @property
+    def places(self) -> int:
+        """How many outputs a predictor may hold parameters of: its own, behind those of a base that has some."""
+        return self._below + len(self.outputs)
+
+    @property
+    def _below(self) -> int:
+        return self.base.places if isinstance(self.base, OutputOnly) else 0
+
+    def _named(self, index: int) -> str:
+        """What the parameters of an own output are named in a predictor."""
+        return f"{NAME}{self._below + index}"
+
+    def _of(self, predictor: Predictor) -> list[tuple[Output, torch.Tensor]]:
+        """The own outputs that a predictor holds parameters of, in their order, with these."""
+        named = ((output, self._named(index)) for index, output in enumerate(self.outputs))
+        return [(output, predictor[name].cpu()) for output, name in named if name in predictor]
 
     def _spread(self) -> tuple[Output, ...]:
         """The outputs, with priors as wide as the options say."""
@@ -260,7 +279,7 @@ class OutputOnly(System):
         """The parameters of each output adaptation, fitted one after another."""
         logs, wanted, found = _logs(probabilities), targets.detach().cpu().double(), {}
         for index, output in enumerate(self.outputs):
-            parameters = found[f"{NAME}{index}"] = self._fit(index, logs, wanted, priors)
+            parameters = found[self._named(index)] = self._fit(index, logs, wanted, priors)
             logs = torch.log_softmax(output.apply(parameters, logs), -1)
         return found
 
