@@ -21,7 +21,7 @@ from s3prl_metaperser.report.drawing import colours
 from s3prl_metaperser.s3prl_plugin import launcher
 
 PLUGIN = Path(__file__).parent / "plugin_package"
-NAME = "ProtoNet"
+NAME = "Prototypes"
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 
