@@ -53,7 +53,8 @@ class Chosen:
             if self.adapts
             else "zero-shot: no way to adapt is more than one standard error better on clips that it had not seen."
         )
-        return f"{why} Choosing costs at most {choice.risk:.3f} of loss a clip on average, whatever the truth."
+        risk = f"{choice.risk:.3f} of loss a clip on average, or twice that where a few clips stand out"
+        return f"{why} Choosing costs at most about {risk}."
 
 
 def choose_way(

@@ -8,7 +8,8 @@ Breiman et al. 1984, towards the model that needs no label).
 
 What that can cost is known: a way that is truly worse than zero-shot by d a sample is taken with a probability of about
 Phi(-d / e - ERRORS), e the standard error, so that choosing among m ways costs m max_u u Phi(-u - ERRORS) e at most in
-expectation, and less where the ways go along with each other (:meth:`Choice.risk`).
+expectation, and less where the ways go along with each other (:meth:`Choice.risk`). That is of normal differences; of
+skewed ones, a few samples much worse and all others a little better, it may be twice as much.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Choice:
 
     @property
     def risk(self) -> float:
-        """The most that choosing costs in expectation against keeping zero-shot, in loss a sample."""
+        """About the most that choosing costs in expectation against keeping zero-shot, in loss a sample."""
         u = np.linspace(0, 5, 501)
         worst = float((u * ndtr(-u - ERRORS)).max())
         return worst * sum(trial.error for trial in self.trials.values())
