@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support
-from s3prl_metaperser.methods.map_fit import mixture_weights, tempered
+from s3prl_metaperser.methods.map_fit import SMALLEST, mixture_weights, tempered
 from s3prl_metaperser.methods.multi_few import CLASSIFIER, MultiFew
 
 #: A predictor's entry for the training raters' weights, [R].
@@ -44,7 +44,7 @@ class NearestRater(MultiFew):
 
     def _adapted(self, state: ModelState, support: Support) -> Predictor:
         shared = self.unadapted(state)
-        likely = torch.log(self.of_all_raters(state, shared, support.features))
+        likely = torch.log(self.of_all_raters(state, shared, support.features).clamp_min(SMALLEST))
         targets = support.targets.detach().cpu().double()
         nearest = int((targets * likely).sum((1, 2)).argmax())
         chosen = {name: shared[f"{state.learner.prefix}{name}"][nearest] for name in CLASSIFIER}
