@@ -33,7 +33,7 @@ from s3prl_metaperser.storage.events import Events
 STAGES = {
     "demo/paper-120-seed0": (16_000, 500_000),
     "features/": (60_000, 60_000),
-    "episodes/": (1_900, 12_288),  # beside the lock, the arguments and the configuration
+    "episodes/": (2_030, 12_288),  # beside the lock, the arguments and the configuration
     "initialisation/": (10_000, 20_000),
     "dev-best.ckpt": (40_000, 50_000),
     "result_test.json": (20_000, 20_000),

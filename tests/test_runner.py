@@ -467,7 +467,9 @@ def test_vectors_by_name_give_the_result_of_the_upstream_that_made_them(tmp_path
     for shard in cache.glob("features/fbank_no_cmvn-*/*.safetensors"):
         with safe_open(shard, framework="np") as opened:
             audio = json.loads(opened.metadata()["audio"])
-        rows |= dict(zip(audio, load_file(shard)["features"], strict=True))
+        features = load_file(shard)["features"]
+        if features.shape[-1] == 240:  # means alone, and not what another test has pooled beside them
+            rows |= dict(zip(audio, features, strict=True))
     known = [utterance for utterance in reversed(corpus.utterances) if files[utterance.id] in rows]
     values = np.stack([rows[files[utterance.id]] for utterance in known])
     np.savez(tmp_path / "v.npz", names=np.array([u.path.name for u in known]), values=values)

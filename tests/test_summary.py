@@ -165,6 +165,12 @@ def test_results_that_one_table_must_not_mix_are_named_with_their_difference(tmp
     assert all(name in str(error.value) for name in names)
 
 
+def test_a_system_that_adapts_in_one_step_stands_beside_those_that_take_many(tmp_path):
+    for name in ("Meta-PerSER", "Meta-Map", "Ridge-MAP:chosen"):
+        write(tmp_path, changed(result(name), "cell/steps", 50 if name == "Meta-PerSER" else 1), name)
+    assert len(load_results(tmp_path)) == 3
+
+
 def own(system, corpus, **datarc):
     found = changed(result(system, corpus="ratings_csv"), "hashes/corpus", corpus)
     return changed(found, "options/downstream_expert/datarc", {"corpus": "ratings_csv", "fold": "fold1", **datarc})

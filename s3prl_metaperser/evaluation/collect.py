@@ -13,6 +13,7 @@ from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of, told_apart
 from s3prl_metaperser.evaluation.result import Cell, Result, Setting
 from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.methods import facts_of
 
 RESULT = "result_test.json"
 PROTOCOLS = ("paper", "tuned")
@@ -116,13 +117,18 @@ def scored_of(
     return found
 
 
+#: What some systems fix, since they adapt in one step or in none.
+STEPS = "downstream_expert.evalrc.steps"
+
+
 def check_compatible(results: Sequence[Result], free_options: Collection[str] = FREE_OPTIONS) -> None:
     """Refuse results that one report must not mix.
 
     All results share the task and the protocol; those of one corpus its labels (hash), its audio (hash, where it was
     recorded) and classes; those of one corpus and upstream the upstream's checkpoint and, in one scope, what features
     are made of; those of one setting (see :class:`.Setting`) Q, the seeds and in each fold the raters and episodes,
-    whatever the scope, and, in one scope and under ``paper``, the steps; those of one cell all options but those that
+    whatever the scope, and, in one scope and under ``paper``, the steps (of systems that take as many as
+    ``evalrc.steps`` says); those of one cell all options but those that
     only say where and how fast it ran. Folds may differ in their training seed; several of one fold, or several corpora
     that differ in the seed with which they are drawn, are replicates. A cell, fold and replicate has one file.
 
@@ -156,7 +162,7 @@ def check_compatible(results: Sequence[Result], free_options: Collection[str] = 
         "episodes": lambda r: r.hashes.episodes,
     }
     _agree(results, lambda r: (_in_any_scope(r), r.cell.fold, corpus_of(r)), paired)
-    as_given = [r for r in results if r.cell.protocol == "paper"]
+    as_given = [r for r in results if r.cell.protocol == "paper" and STEPS not in facts_of(r.cell.system).fixed]
     _agree(as_given, lambda r: r.key.setting, {"steps": lambda r: r.cell.steps})
     _agree(results, lambda r: r.key, {"standardized": lambda r: r.cell.standardized})
     for first, other in pairs(results, lambda r: r.key):
