@@ -83,7 +83,7 @@ def test_a_grid_names_fetched_weights_and_says_what_to_run_where_they_are_not(in
         read_grid(grid)
     assert cli.main(["fetch-upstream", NAME]) == 0
     cells = expand(read_grid(grid))
-    assert len(cells) == 110
+    assert len(cells) == 140
     assert {cell.upstream.ckpt for cell in cells} == {str(index.file)}
     by_path = tmp_path / "by_path.yaml"
     by_path.write_text(

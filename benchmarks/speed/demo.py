@@ -42,7 +42,7 @@ PARTS = {
     "initialisation": ["s3prl_metaperser.methods.meta_perser:initialised"],
     "drawing episodes": ["s3prl_metaperser.protocol.loader:EpisodicDataset.__getitem__"],
     "outer steps": ["s3prl_metaperser.run.outer_loop:OuterLoop.update"],
-    "validation": ["s3prl_metaperser.run.training:validation_loss"],
+    "validation": ["s3prl_metaperser.run.training:validated"],
     "checkpoints and logs": [
         "s3prl_metaperser.run.experiment:Experiment.save",
         "s3prl_metaperser.run.experiment:Experiment.log",
