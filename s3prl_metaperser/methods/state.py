@@ -45,7 +45,7 @@ def state_hash(state: ModelState) -> str:
 def packed_hash(packed: dict[str, Any]) -> str:
     """The same of what :func:`pack_state` made, or of a checkpoint."""
     digest = hashlib.sha256()
-    for section in ("Downstream", "Featurizer", "InnerRates", "Upstream"):
+    for section in ("Downstream", "Featurizer", "Generaliser", "InnerRates", "Upstream"):
         for name, value in sorted(packed.get(section, {}).items()):
             digest.update(f"{section} {name} {value.dtype} {list(value.shape)}\n".encode())
             digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import torch
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Selected
 from s3prl_metaperser.generalise.model import DomainModel
+from s3prl_metaperser.methods.state import packed_hash
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.run.domain_cell import OpenDomains
 from s3prl_metaperser.run.opened import Checkpoint
@@ -110,7 +110,7 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
             "task": digest(opened.made_from),
             "features": opened.identity.key,
             "upstream_checkpoint": opened.identity.checkpoint,
-            "parameters": _hash(opened),
+            "parameters": packed_hash(packed(opened)),
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
@@ -146,10 +146,10 @@ def thinned(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...
     return tuple((float(group[-1][0]), sum(value for _, value in group) / len(group)) for group in groups)
 
 
-def _hash(opened: OpenDomains) -> str:
-    found = hashlib.sha256()
-    for section, module in (("Downstream", opened.model), ("Generaliser", opened.system)):
-        for name, value in sorted(module.state_dict().items()):
-            found.update(f"{section} {name} {value.dtype} {list(value.shape)}\n".encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+def packed(opened: OpenDomains) -> dict[str, dict[str, torch.Tensor]]:
+    """The sections of a checkpoint that hold what was trained: the model, and what the system keeps beside it."""
+    modules = {"Downstream": opened.model, "Generaliser": opened.system}
+    return {
+        section: {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+        for section, module in modules.items()
+    }

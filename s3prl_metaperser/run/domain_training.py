@@ -17,7 +17,7 @@ from s3prl_metaperser.methods.movement import Watched
 from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.run import shown_commands
 from s3prl_metaperser.run.domain_cell import OpenDomains
-from s3prl_metaperser.run.domain_testing import validation_loss
+from s3prl_metaperser.run.domain_testing import packed, validation_loss
 from s3prl_metaperser.run.experiment import BEST, NOTHING
 from s3prl_metaperser.run.opened import Checkpoint
 from s3prl_metaperser.run.workspace import say
@@ -166,8 +166,7 @@ class DomainTraining:
             "Since": {name: list(values) for name, values in self._since.items()},
             "Curves": {name: [list(point) for point in points] for name, points in self.curves.items()},
             "Diverged": self.diverged,
-            "Downstream": _on_cpu(self.opened.model),
-            "Generaliser": _on_cpu(self.opened.system),
+            **packed(self.opened),
         }
 
     def _resume(self, past: Checkpoint) -> None:
@@ -220,10 +219,6 @@ def load(opened: OpenDomains, checkpoint: Checkpoint) -> None:
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{checkpoint.path} does not fit this upstream, system or configuration: {reason}") from None
-
-
-def _on_cpu(module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
 
 
 def _buffers(opened: OpenDomains) -> dict[str, torch.Tensor]:
