@@ -9,7 +9,7 @@ from pathlib import Path
 from s3prl_metaperser.corpora.iemocap import CARD, CLASSES
 from s3prl_metaperser.demo.domain_script import Spoken
 from s3prl_metaperser.demo.domains import NEUTRAL
-from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
+from s3prl_metaperser.demo.layout import write_dialogs
 from s3prl_metaperser.demo.script import Turn
 
 _RATERS = ("C-E1", "C-E2", "C-E4")
@@ -37,16 +37,7 @@ def write_summaries(folder: Path, spoken: Sequence[Spoken], seconds: Mapping[str
         turns.append(_turn(each, name, word or NEUTRAL))
     turns.sort(key=lambda turn: turn.utterance)
     lasting = {Path(path).stem: length for path, length in seconds.items()}
-    for dialog in sorted({turn.dialog for turn in turns}):
-        members = [turn for turn in turns if turn.dialog == dialog]
-        times = turn_times(members, lasting, seed=seed)
-        session = folder / f"Session{members[0].session}" / "dialog"
-        for kind, text in (
-            ("EmoEvaluation", annotation_file(members, times, ratings, seed=seed)),
-            ("transcriptions", transcription_file(members, times)),
-        ):
-            (session / kind).mkdir(parents=True, exist_ok=True)
-            (session / kind / f"{dialog}.txt").write_text(text, encoding="utf-8", newline="\n")
+    write_dialogs(folder, turns, lasting, ratings, seed=seed)
 
 
 def _answers(word: str, number: int) -> dict[str, tuple[str, ...]]:

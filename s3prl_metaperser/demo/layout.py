@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -94,3 +95,29 @@ def transcription_file(turns: list[Turn], times: dict[str, tuple[float, float]])
     return "".join(
         f"{t.utterance} [{times[t.utterance][0]:08.4f}-{times[t.utterance][1]:08.4f}]: {t.sentence}\n" for t in turns
     )
+
+
+def write_dialogs(
+    folder: Path,
+    turns: list[Turn],
+    seconds: dict[str, float],
+    ratings: dict[str, dict[str, tuple[str, ...]]],
+    *,
+    seed: int,
+) -> None:
+    """Every dialog's summary and transcript below the sessions of ``folder``.
+
+    Args:
+        seconds: utterance -> how long it lasts.
+        ratings: utterance -> rater -> what they ticked.
+    """
+    for dialog in sorted({turn.dialog for turn in turns}):
+        members = [turn for turn in turns if turn.dialog == dialog]
+        times = turn_times(members, seconds, seed=seed)
+        session = folder / f"Session{members[0].session}" / "dialog"
+        for kind, text in (
+            ("EmoEvaluation", annotation_file(members, times, ratings, seed=seed)),
+            ("transcriptions", transcription_file(members, times)),
+        ):
+            (session / kind).mkdir(parents=True, exist_ok=True)
+            (session / kind / f"{dialog}.txt").write_text(text, encoding="utf-8", newline="\n")

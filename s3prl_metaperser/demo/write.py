@@ -11,7 +11,7 @@ import numpy as np
 from s3prl_metaperser.corpora.iemocap import CLASSES
 from s3prl_metaperser.demo import ceilings, crowd, scales
 from s3prl_metaperser.demo.crowd_card import card as crowd_card
-from s3prl_metaperser.demo.layout import annotation_file, transcription_file, turn_times
+from s3prl_metaperser.demo.layout import write_dialogs
 from s3prl_metaperser.demo.raters import VARIANTS, RaterModel, draw_ratings, intended_prior, rater_models
 from s3prl_metaperser.demo.rendering import render_speakers
 from s3prl_metaperser.demo.scale_card import card as scale_card
@@ -93,16 +93,7 @@ def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> Non
     ratings = draw_ratings(models, turns, seed=seed)
     paths = {t.utterance: f"Session{t.session}/sentences/wav/{t.dialog}/{t.utterance}.wav" for t in turns}
     seconds = _rendered(folder, turns, paths, seed=seed, progress=progress, workers=workers)
-    for dialog in sorted({turn.dialog for turn in turns}):
-        members = [turn for turn in turns if turn.dialog == dialog]
-        times = turn_times(members, seconds, seed=seed)
-        session = folder / f"Session{members[0].session}" / "dialog"
-        for kind, text in (
-            ("EmoEvaluation", annotation_file(members, times, ratings, seed=seed)),
-            ("transcriptions", transcription_file(members, times)),
-        ):
-            (session / kind).mkdir(parents=True, exist_ok=True)
-            (session / kind / f"{dialog}.txt").write_text(text, encoding="utf-8", newline="\n")
+    write_dialogs(folder, turns, seconds, ratings, seed=seed)
     write_card(folder, _card(settings, prior, turns, models, ratings, seconds))
 
 

@@ -180,7 +180,7 @@ def outer_gradient(
         found = adjoint.outer_gradient(
             task.parameters(),
             own,
-            (lambda step: support[min(step, len(support) - 1)]) if len(support) > 1 else support[0],
+            _by_step(support),
             orders,
             [part_ for parts in query for part_ in parts],
             keep_graphs,
@@ -221,7 +221,7 @@ def adapt(
     return adjoint.adapt(
         task.parameters(),
         own,
-        (lambda step: support[min(step, len(support) - 1)]) if len(support) > 1 else support[0],
+        _by_step(support),
         inner_loop.steps,
     )
 
@@ -333,6 +333,11 @@ def _steps_of(inner: Any, rates: InnerRates | float, steps: int | None) -> _Inne
             f"steps is {steps}, and there are {len(batches)} inner batches. Give as many, or one batch for all."
         )
     return _Inner(batches, steps)
+
+
+def _by_step(support: list[list[MicroLoss]]) -> adjoint.Support:
+    """Micro-batches of the one inner batch, or of each step's; the outer loss of combined sets is on the last."""
+    return (lambda step: support[min(step, len(support) - 1)]) if len(support) > 1 else support[0]
 
 
 def _rates_for(model: nn.Module, rates: InnerRates | float, steps: int) -> InnerRates:
