@@ -28,10 +28,9 @@ from torch import Tensor
 from s3prl_metaperser import meta
 from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import kept_bytes
+from s3prl_metaperser.upstream.peak_memory import MEMORY_ENVIRONMENT, peak_memory
 
 RATE = 1e-3
-# glibc gives freed blocks back at once, so that the resident set is what is alive (benchmarks/speed/subject.py)
-MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 # ------------------------------------------------------------------ engines: model, batch, rates -> gradient by name
@@ -111,12 +110,11 @@ def memory(
 ) -> dict[str, Any]:
     """Peak bytes of one outer step above the loaded model."""
     model, batch, rates = prepared(device, size, steps, shots, seconds)
-    begun = start_peak(device)
-    with autocast(device, precision):
+    with peak_memory(torch.device(device)) as peak, autocast(device, precision):
         ENGINES[engine](model, batch, rates)
     own = {name: p for name, p in model.named_parameters() if p.requires_grad}
     return {
-        "peak_bytes": peak(device) - begun,
+        "peak_bytes": peak.bytes,
         "kept_bytes": kept_bytes(own, rates, [True] * steps),
         **parameters(model),
     }
@@ -176,24 +174,19 @@ def training_step(
 ) -> dict[str, Any]:
     """The paper's one training step: outer gradients of the raters and AdamW; peak of the whole, model included."""
     torch.manual_seed(0)
-    start_peak(device)
-    model = Encoder(size).to(device)
-    rates = meta.learned_rates(model, steps, RATE)
-    optimizer = torch.optim.AdamW([*(p for p in model.parameters() if p.requires_grad), rates.values], lr=9e-5)
-    begun, value = now(device), 0.0
-    for rater in range(raters):
-        batch = batch_of(model, shots, seconds, seed=rater)
-        found = meta.outer_gradient(model, batch, None, loss, rates, micro_batch=4)
-        found.add_to(model, rates, weight=1 / raters)
-        value += found.loss / raters
-    optimizer.step()
-    return {
-        "peak_bytes": peak(device),
-        "seconds": now(device) - begun,
-        "raters": raters,
-        "loss": value,
-        **parameters(model),
-    }
+    with peak_memory(torch.device(device)) as peak:
+        model = Encoder(size).to(device)
+        rates = meta.learned_rates(model, steps, RATE)
+        optimizer = torch.optim.AdamW([*(p for p in model.parameters() if p.requires_grad), rates.values], lr=9e-5)
+        begun, value = now(device), 0.0
+        for rater in range(raters):
+            batch = batch_of(model, shots, seconds, seed=rater)
+            found = meta.outer_gradient(model, batch, None, loss, rates, micro_batch=4)
+            found.add_to(model, rates, weight=1 / raters)
+            value += found.loss / raters
+        optimizer.step()
+        taken = now(device) - begun
+    return {"peak_bytes": peak.bytes, "seconds": taken, "raters": raters, "loss": value, **parameters(model)}
 
 
 PARTS = {f.__name__: f for f in (correctness, memory, times, features, training_step)}
@@ -285,27 +278,6 @@ def now(device: str) -> float:
         torch.cuda.synchronize()
         return time.perf_counter()
     return time.process_time()
-
-
-def start_peak(device: str) -> int:
-    if device == "cpu":
-        return _resident("VmRSS")
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated()
-
-
-def peak(device: str) -> int:
-    if device == "cpu":
-        return _resident("VmHWM")
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated()
-
-
-def _resident(key: str) -> int:
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
 
 
 def _installed(name: str) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,13 +25,11 @@ from s3prl_metaperser.protocol.loss import weighted_targets
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
 from s3prl_metaperser.upstream.micro_batches import micro_losses
+from s3prl_metaperser.upstream.peak_memory import MEMORY_ENVIRONMENT, Peak, peak_memory  # noqa: F401
 
 KINDS = ("wav2vec2", "hubert", "wavlm")
 RATE = 16000
 PROJECTOR, CLASSES = 256, 9
-# glibc: one arena, and every block of 64 KiB or more goes back to the system the moment it is freed, so that the
-# resident set is what is alive and not what was alive once. It costs time: never set where time is measured.
-MEMORY_ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def finetuned_model(
@@ -80,43 +75,6 @@ def losses_for(model: FineTunedModel, shots: int, seconds: float, micro_batch_se
 def device_of(model: FineTunedModel) -> torch.device:
     """Where the model is."""
     return next(model.parameters()).device
-
-
-class Peak:
-    """Bytes above what was there when it began; filled in at the end of :func:`peak_memory`."""
-
-    bytes: int = 0
-
-
-@contextlib.contextmanager
-def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """The peak of memory within the block, above what was in use at its beginning.
-
-    On CUDA PyTorch's own count; elsewhere the resident set's high-water mark (Linux), which means something only
-    in a process started with ``MEMORY_ENVIRONMENT``.
-    """
-    peak = Peak()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield peak
-        torch.cuda.synchronize(device)
-        peak.bytes = torch.cuda.max_memory_allocated(device) - before
-        return
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-    before = _status("VmRSS")
-    yield peak
-    peak.bytes = _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {key}: resident memory can be read on Linux only")
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -6,24 +6,18 @@ what an utterance takes. All of it runs in a process of its own, so that nothing
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import subprocess
 import sys
-from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.upstream.memory_plan import Measured, Setting
+from s3prl_metaperser.upstream.peak_memory import MEMORY_ENVIRONMENT, peak_memory
 
 _PROJECTOR, _CLASSES, _RATE = 256, 9, 16000
-#: glibc: one arena, and every block of 64 KiB or more goes back to the system the moment it is freed, so that the
-#: resident set is what is alive and not what was alive once.
-_MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 
 def measured(
@@ -40,7 +34,7 @@ def measured(
     """
     job = {"upstream": upstream, "ckpt": ckpt, "model_config": model_config, "device": device, **vars(setting)}
     command = [sys.executable, "-W", "ignore", "-m", __name__, json.dumps(job)]
-    done = subprocess.run(command, env={**os.environ, **_MALLOC}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, **MEMORY_ENVIRONMENT}, capture_output=True, text=True)
     lines = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines() or ["it ended without a word"]
     if done.returncode:
         raise UserError(f"{upstream} could not be measured: {lines[-1].removeprefix('error: ')}")
@@ -83,9 +77,9 @@ def _measure(upstream: str, ckpt: str | None, model_config: str | None, device: 
         )
         with torch.no_grad():
             losses[0](parameters, 0)  # the frozen front-end runs once, before
-        begun = _start(where)
-        outer_gradient(parameters, rates, losses, [second_order])
-        return _peak(where) - begun
+        with peak_memory(where) as peak:
+            outer_gradient(parameters, rates, losses, [second_order])
+        return peak.bytes
 
     found = {}
     with explaining_memory("Measuring a micro-batch", "Lower --longest, or adapt fewer layers (--top N)."):
@@ -100,38 +94,6 @@ def _measure(upstream: str, ckpt: str | None, model_config: str | None, device: 
         longest=how.longest,
         device=torch.cuda.get_device_name(where) if where.type == "cuda" else "this CPU",
     )
-
-
-def _start(device: Any) -> int:
-    """Bytes in use; the high-water mark starts again from here."""
-    gc.collect()
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        raise UserError("memory on a CPU can be measured on Linux only. Use a GPU, or leave --measure out.") from None
-    return _status("VmRSS")
-
-
-def _peak(device: Any) -> int:
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device)
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 if __name__ == "__main__":
