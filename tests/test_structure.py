@@ -36,6 +36,7 @@ ROOMS = (
     "s3prl_plugin",
     "grid",
     "listener",
+    "exchange",
     "audit",
     "commands",
 )
