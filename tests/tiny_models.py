@@ -35,11 +35,11 @@ def tiny_upstream(kind: str, folder: Path, **changes: Any) -> nn.Module:
     return build_upstream(UPSTREAM[kind], str(file if file.exists() else make_checkpoint(kind, file, **changes)))
 
 
-def tiny_model(upstream: nn.Module, **changes: Any) -> FineTunedModel:
+def tiny_model(upstream: nn.Module, layers: int = L, size: int = D, **changes: Any) -> FineTunedModel:
     """Upstream and head in training mode, with layer weights that are not all equal."""
-    head = Head(L, D, 5, C, torch.Generator().manual_seed(1)).to(next(upstream.parameters()))
+    head = Head(layers, size, 5, C, torch.Generator().manual_seed(1)).to(next(upstream.parameters()))
     with torch.no_grad():
-        head.weights.copy_(torch.linspace(-0.5, 0.5, L))
+        head.weights.copy_(torch.linspace(-0.5, 0.5, layers))
     return FineTunedModel(upstream, head, options(**changes)).train()
 
 

@@ -18,6 +18,13 @@ def whisper_local(ckpt: str, model_config: str | None = None, **_: object) -> nn
     return expert(ckpt, model_config)
 
 
+def emotion2vec_local(ckpt: str, **_: object) -> nn.Module:
+    """emotion2vec and emotion2vec+: -k FILE or FOLDER of fairseq or FunASR; all hidden states, no fairseq needed"""
+    from s3prl_metaperser.upstream.emotion2vec import expert
+
+    return expert(ckpt)
+
+
 def embeddings(ckpt: str, model_config: str | None = None, **_: object) -> nn.Module:
     """Vectors that are computed already: -k FILE.npz with names [N] and values [N, D] or [N, L, D]"""
     from s3prl_metaperser.upstream.embeddings import expert

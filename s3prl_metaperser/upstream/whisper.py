@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from s3prl_metaperser.config.validator import read
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.upstream.own import OwnUpstream, fill
 from s3prl_metaperser.upstream.whisper_files import EncoderWeights, read_encoder
 
 RATE, WINDOW, HOP = 16_000, 400, 160
@@ -49,7 +47,7 @@ def expert(ckpt: str, model_config: str | None = None) -> UpstreamExpert:
     return UpstreamExpert(read_encoder(Path(ckpt)), pad=options.pad)
 
 
-class UpstreamExpert(nn.Module):
+class UpstreamExpert(OwnUpstream):
     """An upstream as s3prl has them.
 
     Args:
@@ -57,40 +55,14 @@ class UpstreamExpert(nn.Module):
         pad: see :class:`WhisperOptions`.
     """
 
-    #: All of them are real: none stands for padding.
-    keeps_all_frames = True
+    samples = SAMPLES
 
     def __init__(self, weights: EncoderWeights, *, pad: bool = False):
         super().__init__()
         self.model, self.pad = Encoder(weights), pad
-        wanted, found = self.model.state_dict().keys(), weights.tensors.keys()
-        what = [
-            f"{_listed(names)} {why}"
-            for names, why in ((wanted - found, "missing"), (found - wanted, "left over"))
-            if names
-        ]
-        if what:
-            raise UserError(
-                f"-k {weights.source}: these are not the weights of one Whisper encoder: {'; '.join(what)}. Copy or "
-                "convert the model again."
-            )
-        self.model.load_state_dict(weights.tensors)
+        fill(self.model, weights.tensors, weights.source, "one Whisper encoder")
 
-    def get_downsample_rates(self, key: str = "") -> int:
-        """Samples a frame."""
-        return SAMPLES
-
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Hidden states of waveforms, each [n] at 16 kHz; each is computed alone, and padded with zeros afterwards.
-
-        Returns:
-            ``hidden_states``, L + 1 tensors [B, T, D], and ``last_hidden_state``.
-        """
-        alone = [self._states(wave) for wave in wavs]
-        layers = [nn.utils.rnn.pad_sequence(list(same), batch_first=True) for same in zip(*alone, strict=True)]
-        return {"hidden_states": layers, "last_hidden_state": layers[-1]}
-
-    def _states(self, wave: Tensor) -> list[Tensor]:
+    def states(self, wave: Tensor) -> list[Tensor]:
         longest = len(self.model.encoder.positions) * SAMPLES
         parts = math.ceil(len(wave) / longest)
         size = math.ceil(len(wave) / max(parts, 1) / SAMPLES) * SAMPLES
@@ -220,7 +192,3 @@ def mel_filters(mels: int) -> Tensor:
     low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = torch.minimum((bins - low) / (middle - low), (high - bins) / (high - middle)).clamp_min(0)
     return (triangles * 2 / (high - low)).float()
-
-
-def _listed(names: set[str]) -> str:
-    return f"{len(names)} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
