@@ -1,4 +1,4 @@
-"""The command line ``metaperser``: everything but training and evaluating one cell, which s3prl's launcher does."""
+"""The command line ``metaperser``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ import sys
 from s3prl_metaperser import __version__
 from s3prl_metaperser.commands import COMMANDS
 from s3prl_metaperser.commands.run import NOT_RUN
-from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.errors import UserError, printable, unknown_name
 from s3prl_metaperser.storage.disk import system_error
+
+
+class _Parser(argparse.ArgumentParser):
+    """Names the nearest commands for one that there is not, where argparse would list them all."""
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            raise argparse.ArgumentError(None, str(unknown_name("command", value, action.choices)))
+        super()._check_value(action, value)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of ``metaperser``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="metaperser",
         description="Few-shot, listener-personalised speech emotion recognition: grids, reports, corpora and models. "
-        "One cell is trained and evaluated by run_downstream.py -d personalized_emotion.",
+        "Start with `metaperser demo`.",
     )
     parser.add_argument("--version", action="version", version=f"metaperser {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
+    )
     for command in COMMANDS:
         command.add(commands)
     return parser
@@ -35,12 +46,14 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     cannot = NOT_RUN if argv[:1] == ["run"] else 2
+    parser = build_parser()
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = parser.parse_args(argv)
     except SystemExit as stop:
         if stop.code == 2:
             raise SystemExit(cannot) from None
         raise
+    arguments.words = argv[1:]
     try:
         return arguments.run(arguments)
     except UserError as error:

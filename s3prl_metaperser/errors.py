@@ -17,15 +17,26 @@ class UserError(Exception):
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the nearest known name, or an empty string where none is near."""
-    near = difflib.get_close_matches(str(value), [str(name) for name in known], n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    """`` Did you mean 'x'? Or 'y', 'z'?`` with up to three known names, the nearest first; empty where none is near.
+
+    >>> did_you_mean("wavlm_bse", ["wavlm", "wavlm_base", "wavlm_base_plus", "fbank"])
+    " Did you mean 'wavlm_base'? Or 'wavlm_base_plus', 'wavlm'?"
+    """
+    near, *others = difflib.get_close_matches(str(value), [str(name) for name in known], n=3) or [""]
+    if not near:
+        return ""
+    return f" Did you mean {near!r}?" + (f" Or {', '.join(map(repr, others))}?" if others else "")
 
 
-def unknown_name(kind: str, value: str, known: Iterable[str]) -> UserError:
-    """The error for a name that is not registered: what was given, the nearest known name, all known names."""
+def unknown_name(kind: str, value: str, known: Iterable[str], listed: str = "") -> UserError:
+    """The error for a name that is not registered: what was given, the nearest known names, all known names.
+
+    Args:
+        listed: the command that lists them, in place of names that would fill a page.
+    """
     known = sorted(known)
-    return UserError(f"Unknown {kind} {value!r}.{did_you_mean(value, known)} Available: {', '.join(known)}.")
+    rest = f"`{listed}` lists all {len(known)}." if listed else f"Available: {', '.join(known)}."
+    return UserError(f"Unknown {kind} {value!r}.{did_you_mean(value, known)} {rest}")
 
 
 def printable(text: str, keep: str = "\n\t") -> str:

@@ -20,7 +20,7 @@ def test_help_needs_no_torch_and_few_modules():
 def test_list_names_systems_corpora_and_upstreams(capsys):
     for what, name in (("systems", "Meta-PerSER"), ("corpora", "ratings_csv"), ("upstreams", "wavlm_base")):
         assert main(["list", what]) == 0
-        assert any(line.split()[0] == name for line in capsys.readouterr().out.splitlines())
+        assert any(line.split()[:1] == [name] for line in capsys.readouterr().out.splitlines())
 
 
 def test_demo_corpus_validates_as_iemocap(tmp_path, capsys):

@@ -149,6 +149,7 @@ OTHER_MEANINGS = {
     "config/options.py": {"demo"},  # the configuration's default corpus
     "evaluation/result.py": {"personalized_emotion"},  # what files of versions without tasks are results of
     "s3prl_plugin/doctor.py": {"demo"},  # the extra of that name
+    "commands/demo.py": {"demo"},  # the command of that name
 }
 
 

@@ -7,6 +7,8 @@ Slow imports happen inside ``run``, so that help is instant.
 from s3prl_metaperser.commands import (
     adapt,
     card,
+    cell,
+    demo,
     demo_corpora,
     demo_corpus,
     doctor,
@@ -25,7 +27,10 @@ from s3prl_metaperser.commands import (
 
 #: in the order of the help text
 COMMANDS = (
+    demo,
     doctor,
+    cell.TRAIN,
+    cell.EVALUATE,
     validate,
     card,
     demo_corpus,

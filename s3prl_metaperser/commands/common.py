@@ -134,7 +134,7 @@ def add_grid_options(parser: argparse._ActionsContainer) -> None:
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
     """A grid's file, and :func:`add_grid_options`."""
-    parser.add_argument("grid", metavar="GRID.yaml", help="a grid, such as benchmarks/demo.yaml")
+    parser.add_argument("grid", metavar="GRID", help="a grid: its file, or a name of `metaperser list grids`")
     add_grid_options(parser)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from pathlib import Path
 
 from s3prl_metaperser.commands.common import at_least, positive
 from s3prl_metaperser.errors import UserError
@@ -64,7 +63,7 @@ def run_with_snakemake(arguments: argparse.Namespace, opened) -> int:
     corpus = [f"--{name}={value}" for name in ("corpus", "root") if (value := getattr(arguments, name))]
     options = [*corpus, *(f"--set={change}" for change in arguments.set)]
     settings = Settings(
-        command=[str(Path(arguments.grid).absolute()), *options, *([] if arguments.keep_going else ["--fail-fast"])],
+        command=[str(opened.grid.path.absolute()), *options, *([] if arguments.keep_going else ["--fail-fast"])],
         report=corpus if len(corpus) == 2 else [],
         **{name: getattr(arguments, name) for name in (*_OF_SNAKEMAKE, "device", "stage", "keep_going")},
     )

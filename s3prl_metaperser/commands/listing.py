@@ -1,10 +1,11 @@
-"""``metaperser list``: the registered corpora, label sets, metrics, systems, tasks and upstreams."""
+"""``metaperser list``: the registered corpora, label sets, metrics, systems and tasks, the grids and the upstreams."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 
+from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.generalise import AVERAGES, BASELINE
 from s3prl_metaperser.methods import DEFAULT_SYSTEM
 
@@ -22,27 +23,68 @@ _SHOWN = {
     ],
     "tasks": [("", "tasks:TASKS")],
 }
+_FILES = {"grids": lambda part: _grids(part), "upstreams": lambda part: _upstreams(part)}
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("list", help="list corpora, label sets, metrics, systems, tasks or upstreams")
-    parser.add_argument("what", choices=[*_SHOWN, "upstreams"])
+    parser = commands.add_parser("list", help="list corpora, grids, label sets, metrics, systems, tasks or upstreams")
+    parser.add_argument("what", choices=sorted([*_SHOWN, *_FILES]))
+    parser.add_argument("part", nargs="?", default="", metavar="PART", help="only names with this in them, as wav2vec")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.what == "upstreams":
-        from s3prl_metaperser.s3prl_stack.hub_index import hub_index, load_upstream_config
-
-        for name, entry in hub_index().items():
-            pinned = load_upstream_config(name)
-            print(f"{name:<40} {pinned.notes if pinned else entry.summary}".rstrip())
-        return 0
-    for title, target in _SHOWN[arguments.what]:
-        module, _, name = target.partition(":")
-        registry = getattr(importlib.import_module(f"s3prl_metaperser.{module}"), name)
-        print(title, end="")
-        width = max(22, *map(len, registry.names()))
-        for name in registry.names():
-            print(f"{name:<{width}} {registry.summary(name) or getattr(registry.get(name), 'title', '')}")
+    what, part = arguments.what, arguments.part
+    print("\n".join(_FILES[what](part) if what in _FILES else _registered(what, part)))
     return 0
+
+
+def _registered(what: str, part: str) -> list[str]:
+    lines, known = [], []
+    for title, target in _SHOWN[what]:
+        module, _, attribute = target.partition(":")
+        registry = getattr(importlib.import_module(f"s3prl_metaperser.{module}"), attribute)
+        names = [name for name in registry.names() if part.lower() in name.lower()]
+        known += registry.names()
+        width = max(22, *map(len, registry.names()))
+        if names:
+            lines += [title.rstrip("\n")] * bool(title)
+        lines += [
+            f"{name:<{width}} {registry.summary(name) or getattr(registry.get(name), 'title', '')}" for name in names
+        ]
+    if not lines:
+        raise unknown_name(f"name among the {what}", part, dict.fromkeys(known))
+    return lines
+
+
+def _grids(part: str) -> list[str]:
+    from s3prl_metaperser.config.yaml_files import read_yaml
+    from s3prl_metaperser.grid.definition import known_grids
+
+    found = {name: path for name, path in known_grids().items() if part.lower() in name}
+    if not found:
+        raise unknown_name("grid", part, known_grids())
+    said = {name: " ".join((read_yaml(path).get("description") or "").split()) for name, path in found.items()}
+    width = max(22, *map(len, said))
+    return [*(f"{name:<{width}} {text}" for name, text in said.items()), "", "to run one: metaperser run NAME"]
+
+
+def _upstreams(part: str) -> list[str]:
+    from s3prl_metaperser.upstream.catalogue import GROUPS, catalogue
+
+    found = catalogue(part)
+    width = max(22, *(len(known.name) for known in found))
+    lines: list[str] = []
+    for group, _ in GROUPS:
+        mine = [known for known in found if known.group == group]
+        if mine:
+            lines += [*[""] * bool(lines), f"{group}:"]
+        for known in mine:
+            size = "" if known.millions is None else f"{known.millions} M"
+            lines.append(f"{known.name:<{width}} {size:>6}  {known.weights:<24} {known.summary}".rstrip())
+    licences = dict.fromkeys(known.licence for known in found if known.licence)
+    lines += [
+        "",
+        "Sizes in millions of parameters, where the name says them. Licences of weights, where they are known:",
+    ]
+    return [*lines, *(f"  {licence}" for licence in licences), "  others: ask who made them"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.commands.common import add_grid_options, opened_grid, positive
@@ -20,7 +19,9 @@ _OF_GRIDS = ("results", "corpus", "root", "only", "set", "seconds_per_step")
 
 def add(commands) -> None:
     parser = commands.add_parser("plan", help="estimate what a grid takes, or the memory to fine-tune an upstream (-f)")
-    parser.add_argument("what", metavar="GRID.yaml | UPSTREAM", help="a grid, or a name of `metaperser list upstreams`")
+    parser.add_argument(
+        "what", metavar="GRID | UPSTREAM", help="a grid (`metaperser list grids`, or a file) or an upstream"
+    )
     grid = parser.add_argument_group("for a grid")
     add_grid_options(grid)
     grid.add_argument(
@@ -47,12 +48,14 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    is_grid = arguments.what.endswith((".yaml", ".yml")) or Path(arguments.what).is_file()
-    kind, foreign = ("a grid", _OF_UPSTREAMS) if is_grid else ("an upstream", _OF_GRIDS)
+    from s3prl_metaperser.grid.definition import is_grid
+
+    of_grid = is_grid(arguments.what)
+    kind, foreign = ("a grid", _OF_UPSTREAMS) if of_grid else ("an upstream", _OF_GRIDS)
     for name in foreign:
         if getattr(arguments, name):
             raise UserError(f"--{name.replace('_', '-')} does not apply to {kind}, and {arguments.what} is {kind}.")
-    if is_grid:
+    if of_grid:
         from s3prl_metaperser.grid.plan import format_plan, plan_report
 
         report = plan_report(opened_grid(arguments, "what"), arguments.seconds_per_step)

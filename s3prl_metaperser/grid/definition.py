@@ -22,6 +22,7 @@ from s3prl_metaperser.errors import UserError, did_you_mean, shown, unknown_name
 from s3prl_metaperser.methods.facts import Scope
 from s3prl_metaperser.s3prl_stack.hub import check_upstream
 from s3prl_metaperser.s3prl_stack.weights_files import check_files
+from s3prl_metaperser.storage import resources
 from s3prl_metaperser.storage.paths import cache_root
 from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, Axis, task_of
 from s3prl_metaperser.upstream.packaged import weights_path
@@ -149,12 +150,40 @@ def _part_of(task: str) -> type[Part]:
     return make_dataclass("_Part", keys, bases=(Part,), frozen=True)
 
 
+def known_grids() -> dict[str, Path]:
+    """Name -> file of the grids that come with this project."""
+    return {path.stem: path for path in sorted(resources.folder("benchmarks").glob("*.yaml"))}
+
+
+def is_grid(text: str) -> bool:
+    """Whether ``text`` names a grid: a file, or one that comes with this project."""
+    return text.endswith((".yaml", ".yml")) or Path(text).is_file() or text in known_grids()
+
+
+def grid_file(text: str | Path) -> Path:
+    """The file of a grid: as it is, or by the name of one that comes with this project. A file stands above a name.
+
+    Raises:
+        UserError: neither.
+    """
+    path = Path(text)
+    if path.exists() or path.suffix in (".yaml", ".yml"):
+        return path
+    if str(text) not in (known := known_grids()):
+        raise unknown_name("grid", str(text), known)
+    return known[str(text)]
+
+
 def read_grid(path: str | Path) -> Grid:
     """Read a grid.
 
+    Args:
+        path: its file, or its name (:func:`known_grids`).
+
     Raises:
-        UserError: not YAML, a key twice, an unknown key, name or value, or one that is missing.
+        UserError: no such grid, not YAML, a key twice, an unknown key, name or value, or one that is missing.
     """
+    path = grid_file(path)
     content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping (key: value), got {shown(content)}.")

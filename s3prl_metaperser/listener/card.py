@@ -14,6 +14,7 @@ from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.upstream.catalogue import licence_of
 
 #: Version of the card. 1 (version 0.1.0) names the classes of its label set alone, and is read, too.
 SCHEMA: Literal[2] = 2
@@ -24,12 +25,6 @@ SECTIONS = ("modelrc", "metarc", "fewrc", "outputrc", "tunerc", "evalrc")
 Counted = Annotated[int, at_least(1), at_most(100_000)]
 #: Of a class in the loss; one on average.
 Weight = Annotated[float, at_least(0), at_most(100_000)]
-
-_UPSTREAM_LICENCES = (
-    ("wavlm", "WavLM's weights are Microsoft's: see https://github.com/microsoft/unilm/tree/master/wavlm"),
-    ("hubert", "HuBERT's weights are Meta's: see https://github.com/facebookresearch/fairseq"),
-    ("wav2vec2", "wav2vec 2.0's weights are Meta's: see https://github.com/facebookresearch/fairseq"),
-)
 
 
 @dataclass(frozen=True)
@@ -180,7 +175,7 @@ def licence_notes(upstream: str, corpus: str, model: str | None) -> dict[str, st
     unknown = "not known here; see where its weights come from"
     if upstream.startswith(("fbank", "mfcc", "mel", "spectrogram", "linear")):
         unknown = "no learned weights"
-    named = next((note for name, note in _UPSTREAM_LICENCES if name in upstream), unknown)
+    named = licence_of(upstream) or unknown
     return {
         "model": model or "not stated by who exported it",
         "upstream": named,

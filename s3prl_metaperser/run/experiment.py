@@ -91,6 +91,16 @@ class Experiment:
             self._events.add(f"{self.task}/{split}-{key}", value, step)
         self.note(f"{split} {key} at step {step}: {value}")
 
+    def show_result(self, split: str, values: Mapping[str, float], step: int) -> None:
+        """Values of an evaluation for TensorBoard, beside those of training, which stay."""
+        if not parallel.is_leader():
+            return
+        events = Events(self.folder, None)
+        for name, value in values.items():
+            if math.isfinite(value):
+                events.add(f"{self.task}/{split}-{name}", value, step)
+        events.close()
+
     def close(self) -> None:
         """Close TensorBoard's events."""
         if self._events is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from s3prl_metaperser.run.controls import controls
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.result_files import result_name, write_result
 from s3prl_metaperser.run.threshold import learned_threshold
-from s3prl_metaperser.run.unadapted import against_unadapted
+from s3prl_metaperser.run.unadapted import Gains, against_unadapted
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.provenance import differences
 
@@ -87,7 +88,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
     return result
 
 
-def _write(opened: OpenCell, checkpoint: Checkpoint, result: Result, against: str) -> None:
+def _write(opened: OpenCell, checkpoint: Checkpoint, result: Result, gains: Gains | None) -> None:
     cell, counts = result.cell, result.counts
     name = result_name(cell.split, checkpoint, opened.options.as_config(), cell.system, opened.cell.folder)
     path = write_result(opened.cell.folder, name, result)
@@ -96,11 +97,15 @@ def _write(opened: OpenCell, checkpoint: Checkpoint, result: Result, against: st
         f"{in_role('rater', result.raters.tested)}: K={counts.shots_used}, "
         f"Q={counts.queries_used}, {len(cell.seeds)} seeds, {cell.steps} steps"
     )
-    said = [result.table(title), against]
+    said = [result.table(title)]
+    if gains is not None:
+        said += [str(gains), gains.bars(blocks="utf" in (sys.stdout.encoding or "").lower())]
     said += [f"{metric.title}: {metric.words}" for metric in map(METRICS.get, result.metrics) if metric.words]
     print("\n".join(filter(None, said)), flush=True)
     for name, span in result.metrics.items():
         opened.experiment.note(f"{cell.split} {name} at step {result.selected_step}: {span.mean}")
+    values = {name: span.mean for name, span in result.metrics.items()} | (gains.scalars() if gains else {})
+    opened.experiment.show_result(cell.split, values, result.selected_step)
     say(f"result file: {path}")
 
 

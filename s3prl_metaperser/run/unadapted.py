@@ -3,29 +3,99 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.statistics import Scored, mean_scores, paired_intervals, within
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, paired_intervals, within
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 from s3prl_metaperser.run.workspace import say
 
 #: Probabilities that differ by no more are the same, computed in another order.
 SAME = 1e-6
+#: Characters of a whole bar.
+WIDE = 40
+#: Eighths of a block.
+_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def against_unadapted(result: Result, system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> str:
-    """The metrics without adaptation, with it, and their paired difference, as text; empty for a system that does not
-    adapt.
+@dataclasses.dataclass(frozen=True)
+class Gains:
+    """What adapting to the listener changed, by metric.
+
+    Attributes:
+        before: without adaptation.
+        after: with it.
+        difference: paired, over the same episodes.
+        raters: who were tested.
+    """
+
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    difference: Mapping[str, Interval]
+    raters: tuple[str, ...]
+
+    def __str__(self) -> str:
+        alone = f" (of rater {self.raters[0]} alone)" if len(self.raters) == 1 else ""
+        wide = max([28, *(len(METRICS.get(name).heading) for name in self.difference)])
+        lines = [
+            f"the same episodes without adaptation (zero-shot) and with it; differences with 95 % intervals{alone}",
+            f"{'metric':<{wide}} {'zero-shot':>9} {'adapted':>8}   difference",
+        ]
+        for name, gain in self.difference.items():
+            metric = METRICS.get(name)
+            shown = f"{metric.shown(gain.mean, '+')} [{metric.shown(gain.low, '+')}, {metric.shown(gain.high, '+')}]"
+            less = "" if metric.higher_is_better else " (less is better)"
+            before_and_after = f"{metric.shown(self.before[name]):>9} {metric.shown(self.after[name]):>8}"
+            lines.append(f"{metric.heading:<{wide}} {before_and_after}   {shown}{less}")
+        return "\n".join(lines)
+
+    def bars(self, blocks: bool = True) -> str:
+        """A bar for each metric that goes from 0 to 1, before and after; a whole bar is 1.
+
+        Args:
+            blocks: draw with block characters; otherwise with ``#``.
+        """
+        lines = []
+        for name in self.difference:
+            metric = METRICS.get(name)
+            if metric.bounds == (0.0, 1.0) and metric.higher_is_better:
+                for said, value in (("zero-shot", self.before[name]), ("adapted", self.after[name])):
+                    title = metric.heading if said == "zero-shot" else ""
+                    lines.append(f"{title:<28} {said:>9} {_bar(value, blocks)} {metric.shown(value)}")
+        return "\n".join(lines)
+
+    def scalars(self) -> dict[str, float]:
+        """For TensorBoard: ``macro_f1-zero_shot``, ``-adapted``, ``-difference`` and its ``_low`` and ``_high``."""
+        found: dict[str, float] = {}
+        for name, gain in self.difference.items():
+            found |= {f"{name}-zero_shot": self.before[name], f"{name}-adapted": self.after[name]}
+            found |= {f"{name}-difference": gain.mean}
+            found |= {f"{name}-difference_low": gain.low, f"{name}-difference_high": gain.high}
+        return found
+
+
+def _bar(value: float, blocks: bool) -> str:
+    """``value``, from 0 to 1, as a bar of :data:`WIDE` characters."""
+    eighths = round(min(max(value, 0.0), 1.0) * WIDE * 8)
+    if not blocks:
+        return f"{'#' * round(eighths / 8):.<{WIDE}}"
+    whole, rest = divmod(eighths, 8)
+    return f"{'█' * whole + (_EIGHTHS[rest] if rest else ''):<{WIDE}}"
+
+
+def against_unadapted(
+    result: Result, system: System, state: ModelState, episodes: Sequence[EpisodeData]
+) -> Gains | None:
+    """The metrics without adaptation, with it, and their paired difference; None for a system that does not adapt.
 
     Args:
         result: of these episodes.
     """
     if not system.personalises:
-        return ""
+        return None
     unadapted = system.unadapted(state)
     before, after = (system.predict(state, unadapted, episode.query) for episode in episodes), result.scored
     zero_shot = {
@@ -38,21 +108,15 @@ def against_unadapted(result: Result, system: System, state: ModelState, episode
             "(metarc.inner_lr, evalrc.rate_factor), or take a system that does not adapt."
         )
     scores, gains = mean_scores(zero_shot), paired_intervals(after, zero_shot)
-    alone = f" (of rater {result.raters.tested[0]} alone)" if len(after) == 1 else ""
-    wide = max([28, *(len(METRICS.get(name).heading) for name in gains)])
-    lines = [
-        f"the same episodes without adaptation (zero-shot) and with it; differences with 95 % intervals{alone}",
-        f"{'metric':<{wide}} {'zero-shot':>9} {'adapted':>8}   difference",
-    ]
-    for name, gain in gains.items():
-        metric, span = METRICS.get(name), result.metrics[name]
-        low, high = metric.bounds
-        gain = within(gain, low - high, high - low)
-        shown = f"{metric.shown(gain.mean, '+')} [{metric.shown(gain.low, '+')}, {metric.shown(gain.high, '+')}]"
-        less = "" if metric.higher_is_better else " (less is better)"
-        before_and_after = f"{metric.shown(scores[name]):>9} {metric.shown(span.mean):>8}"
-        lines.append(f"{metric.heading:<{wide}} {before_and_after}   {shown}{less}")
-    return "\n".join(lines)
+    bounds = {name: METRICS.get(name).bounds for name in gains}
+    return Gains(
+        before={name: scores[name] for name in gains},
+        after={name: result.metrics[name].mean for name in gains},
+        difference={
+            name: within(gain, low - high, high - low) for name, gain in gains.items() for low, high in [bounds[name]]
+        },
+        raters=tuple(after),
+    )
 
 
 def _unmoved(after: Sequence[Scored], before: Sequence[Scored]) -> bool:

@@ -22,16 +22,23 @@ def build_parser() -> argparse.ArgumentParser:
         prog="run_downstream.py",
         description="s3prl's launcher, with the downstream personalized_emotion added to s3prl's own.",
     )
+    parser.add_argument(
+        *("-m", "--mode"), choices=["train", "evaluate", "inference"], required=True, help="what to run"
+    )
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Every option but ``-m``."""
     _add_task(parser.add_argument_group("what to do"))
     _add_upstream(parser.add_argument_group("upstream"))
     _add_experiment(parser.add_argument_group("experiment folder"))
     _add_machine(parser.add_argument_group("machine"))
-    return parser
 
 
 def _add_task(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("-m", "--mode", choices=["train", "evaluate", "inference"], required=True, help="what to run")
     add("-d", "--downstream", help="name of the downstream task, e.g. personalized_emotion")
     add(
         "-v",

@@ -138,7 +138,7 @@ def upstream_names() -> list[str]:
 def check_upstream(name: str) -> None:
     """Raise a UserError with the nearest known name if s3prl's hub has no upstream ``name``."""
     if name not in hub_index():
-        raise unknown_name("upstream", name, hub_index())
+        raise unknown_name("upstream", name, hub_index(), "metaperser list upstreams")
 
 
 def load_upstream_config(name: str) -> UpstreamConfig | None:

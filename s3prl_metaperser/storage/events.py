@@ -20,10 +20,10 @@ class Events:
 
     Args:
         first_step: the first value's step. TensorBoard hides values of earlier files from this step on: they come
-            from a killed process, and those steps are repeated.
+            from a killed process, and those steps are repeated. Without it all stay.
     """
 
-    def __init__(self, folder: Path, first_step: int):
+    def __init__(self, folder: Path, first_step: int | None):
         from tensorboardX.proto import event_pb2
         from tensorboardX.record_writer import RecordWriter
 
@@ -32,7 +32,8 @@ class Events:
         with writing(self._path):
             self._file = RecordWriter(str(self._path))
             self._write(file_version="brain.Event:2")
-            self._write(step=first_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+            if first_step is not None:
+                self._write(step=first_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def add(self, tag: str, value: float, step: int) -> None:
         """One finite value.

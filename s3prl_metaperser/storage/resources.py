@@ -9,14 +9,17 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # folder in a checkout -> folder inside the installed package (setup.cfg, package_dir)
 _INSTALLED = {
     "upstream_configs": "upstream_configs",
+    "benchmarks": "grids",
     "benchmarks/paper": "paper",
     "benchmarks/profiles": "profiles",
 }
 
 
 def folder(name: str) -> Path:
-    """The folder ``upstream_configs``, ``benchmarks/paper`` or ``benchmarks/profiles``, from the checkout if it
-    exists."""
+    """The folder ``upstream_configs``, ``benchmarks`` (its grids), ``benchmarks/paper`` or ``benchmarks/profiles``.
+
+    From the checkout if it exists.
+    """
     in_checkout = PACKAGE.parent / name
     if (PACKAGE.parent / "setup.cfg").is_file() and in_checkout.is_dir():
         return in_checkout

@@ -182,7 +182,7 @@ def shape_of(upstream: str) -> Shape:
     """
     check_upstream(upstream)
     config = load_upstream_config(upstream)
-    family = re.match(r"(wavlm|hubert|wav2vec2)(?![a-z0-9])", upstream)
+    family = re.match(r"(wavlm|hubert|wav2vec2)(?!_conformer)(?![a-z0-9])", upstream)
     if config and not config.learned:
         raise UserError(f"{upstream} has no learned weights, so there is nothing to fine-tune.")
     if family and config:
