@@ -52,7 +52,7 @@ def download_folder(monkeypatch, tmp_path):
 
 def test_an_unknown_name_is_answered_with_the_nearest_three_and_where_all_are():
     check_upstream("wavlm_base")
-    with pytest.raises(UserError, match=r"Unknown upstream 'wavlm_bse'\. Did you mean 'wavlm_base'\? Or .*list upstreams"):
+    with pytest.raises(UserError, match=r"Unknown upstream 'wavlm_bse'\. Did you mean 'wavlm_base'\? Or .*list up"):
         check_upstream("wavlm_bse")
     assert {"fbank_no_cmvn", "hf_hubert_custom", "hubert_local"} <= set(upstream_names())
 
