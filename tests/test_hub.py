@@ -62,7 +62,8 @@ def test_a_shipped_configuration_is_what_s3prl_would_download(name):
     config = load_upstream_config(name)
     assert config.hub_name == name
     urls = hub_index.checkpoint_urls(name)
-    assert urls == ([config.checkpoint] if config.learned else [])
+    assert urls == ([config.checkpoint] if config.checkpoint else [])
+    assert config.learned or not config.checkpoint
     assert config.checkpoint_file == (hub_index.download_name(urls[0]) if urls else None)
 
 

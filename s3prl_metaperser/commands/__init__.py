@@ -6,6 +6,7 @@ Slow imports happen inside ``run``, so that help is instant.
 
 from s3prl_metaperser.commands import (
     adapt,
+    audit_split,
     card,
     cell,
     demo,
@@ -32,6 +33,7 @@ COMMANDS = (
     cell.TRAIN,
     cell.EVALUATE,
     validate,
+    audit_split,
     card,
     demo_corpus,
     demo_corpora,

@@ -234,4 +234,5 @@ READER = Reader(
     stored=functools.partial(read, outside=True),
     terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike",
     card=LAYOUT.card,
+    clip_named=LAYOUT.named,
 )

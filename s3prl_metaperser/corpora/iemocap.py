@@ -42,7 +42,7 @@ from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.folders import files_below, name_hint
 from s3prl_metaperser.corpora.iemocap_card import CARD
 from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
-from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.corpora.reader import NamedClip, Reader
 from s3prl_metaperser.errors import UserError
 
 #: The nine classes, in EMO-SUPERB's order. "Other" is not a class (Meta-PerSER, section 3.1).
@@ -490,9 +490,16 @@ class _Summary:
         self.release.problem(f"{self.path}:{line}", what, serious)
 
 
+def clip_named(path: Path) -> NamedClip | None:
+    """What an utterance's name says."""
+    parts = _UTTERANCE.fullmatch(path.stem)
+    return None if parts is None else NamedClip(path.stem, parts["session"] + parts["gender"], parts["session"])
+
+
 READER = Reader(
     read,
     card=CARD,
+    clip_named=clip_named,
     terms="IEMOCAP is given out under a licence agreement of USC's SAIL laboratory; ask there whether models "
     "trained on it may be shared",
 )

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s3prl_metaperser.config.validator import build
 from s3prl_metaperser.corpora.base import Corpus
@@ -18,6 +18,19 @@ from s3prl_metaperser.errors import unknown_name
 
 if TYPE_CHECKING:
     from s3prl_metaperser.corpora.exports import Export
+
+
+class NamedClip(NamedTuple):
+    """What the name of a file of a corpus says.
+
+    Attributes:
+        id: equal for copies in other folders.
+        speaker, session: as :class:`.Utterance` has them; empty where names do not say it.
+    """
+
+    id: str
+    speaker: str
+    session: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Reader:
         recognises: ``recognises(path)``: whether a file or folder is an export that ``find(path)`` reads, for whoever
             has one annotator's export and not a corpus; of readers of annotation tools.
         caveat: ``caveat(options)``: what whoever reads numbers of this corpus must know of its labels; for reports.
+        clip_named: ``clip_named(path)``: what a file's name says, without the file; None where it is not the corpus's.
         drawn_by: the option that is the seed of a corpus that is drawn; corpora that differ in it alone are replicates.
     """
 
@@ -49,6 +63,7 @@ class Reader:
     find: Callable[[Path], Export] | None = None
     drawn_by: str = ""
     caveat: Callable[[Mapping[str, Any]], str] | None = None
+    clip_named: Callable[[Path], NamedClip | None] | None = None
 
     def __call__(self, root: Path, **options: Any) -> Corpus:
         """:attr:`read`."""

@@ -184,6 +184,10 @@ def _notes(spec: TableSpec, study: Study, lines: list[Line], same_shots: bool) -
         yield from _caps(study, lines)
     elif spec.rows == "parts":
         yield from annealing_notes(study)
+    shown = {cell for line in lines for cell in line.cells}
+    doubts = (doubt for result in study.everything.results if result.key in shown for doubt in result.doubts)
+    for doubt in dict.fromkeys(doubts):
+        yield f"Mind that {doubt}."
 
 
 def _unordered(spec: TableSpec, upstream: str, study: Study) -> str:

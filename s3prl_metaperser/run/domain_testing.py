@@ -18,6 +18,7 @@ from s3prl_metaperser.run.domain_cell import OpenDomains
 from s3prl_metaperser.run.opened import Checkpoint
 from s3prl_metaperser.run.result_files import result_name, write_result
 from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.s3prl_stack.trained_on import heard_before
 from s3prl_metaperser.storage.provenance import digest
 
 #: A result's curves have at most so many points.
@@ -114,6 +115,7 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
+        doubts=heard_before(cell.upstream.name, cell.upstream.checkpoint, [split.domains.target]),
         selected=Selected(loss if loss is not None and math.isfinite(loss) else None),
         engine="autograd",
         seconds=time.perf_counter() - begun,

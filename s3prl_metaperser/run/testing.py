@@ -26,6 +26,7 @@ from s3prl_metaperser.run.result_files import result_name, write_result
 from s3prl_metaperser.run.threshold import learned_threshold
 from s3prl_metaperser.run.unadapted import Gains, against_unadapted
 from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.s3prl_stack.trained_on import heard_before
 from s3prl_metaperser.storage.provenance import differences
 
 #: Split -> whose episodes.
@@ -57,6 +58,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
     tested = meta_test(system, state, data, progress=f"meta-testing {named(tuple(each.rater for each in episodes))}")
     seconds = time.perf_counter() - begun
     evalrc, folds = system.options.downstream_expert.evalrc, opened.workspace.split
+    upstream = opened.cell.upstream
     result = Result.of(
         task=opened.cell.task,
         cell=dataclasses.replace(_cell(opened, split), steps=evalrc.steps),
@@ -74,7 +76,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
-        doubts=folds.doubts,
+        doubts=folds.doubts + heard_before(upstream.name, upstream.checkpoint, [opened.workspace.corpus.name]),
         selected=_selected(opened, state, checkpoint),
         engine=system.engine(state),
         seconds=seconds,

@@ -14,7 +14,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +44,7 @@ class UpstreamConfig:
         rate: samples at 16 kHz per frame.
         notes: what to know before using it.
         memory_plan: gigabytes of a device -> seconds of padded audio in a micro-batch with ``-f``, or null.
+        trained_on: corpus, by its registered name where it has one -> in which way (:mod:`.trained_on`).
     """
 
     hub_name: HubName
@@ -55,6 +56,7 @@ class UpstreamConfig:
     rate: Positive
     notes: str
     memory_plan: Mapping[int | str, float | str] | None
+    trained_on: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.folders import Below, files_below
 from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.corpora.reader import NamedClip, Reader
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.hashing import file_hash
 from s3prl_metaperser.storage.paths import user_path
@@ -79,6 +79,11 @@ class Layout:
         match = re.fullmatch(self.pattern, stem, re.IGNORECASE)
         return None if match is None else self.clip(match, path)
 
+    def named(self, path: Path) -> NamedClip | None:
+        """What a file's name says, without the file."""
+        clip = self.understood(path)
+        return NamedClip(clip.id, clip.speaker) if isinstance(clip, Clip) else None
+
     def read(self, root: Path) -> Corpus:
         """Read all that is below a folder.
 
@@ -124,7 +129,7 @@ def acted_reader(layout: Layout) -> Reader:
     def read(root: Path) -> Corpus:
         return layout.read(root)
 
-    return Reader(read, terms=layout.card.terms, card=layout.card)
+    return Reader(read, terms=layout.card.terms, card=layout.card, clip_named=layout.named)
 
 
 def folder_word(path: Path, known: Mapping[str, str]) -> str | None:
