@@ -11,10 +11,11 @@ from torch.nn.functional import conv2d, max_pool2d
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.augment import Augmentation, augmented, crop, shifted, stretched
-from s3prl_metaperser.generalise.resnet18 import EPSILON, ResNet18
+from s3prl_metaperser.generalise.resnet18 import ResNet18
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.upstream.batching import hidden_states
 from s3prl_metaperser.upstream.logmel import expert
+from s3prl_metaperser.upstream.resnet18 import EPSILON
 
 RATE = 16_000
 

@@ -127,7 +127,7 @@ class InitialisationOptions:
 class MetaOptions:
     """Meta-training (section 2.3)."""
 
-    initialisation: bool = True
+    initialisation: bool | str = True  # text: an experiment of domain generalisation to start from
     combined_set: Literal["auto", True, False] = "auto"
     derivative_annealing: bool = True
     annealed_fraction: Share = 0.3

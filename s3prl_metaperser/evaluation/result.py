@@ -119,6 +119,7 @@ class Hashes:
     code: str  # this package's Python files
     parameters: str | None = None  # the trained parameters
     audio: str | None = None  # all of the corpus's audio files; not in files written before this was recorded
+    start: str | None = None  # the parameters of another task's model that was started from, as its result has them
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ class Result:
         """The file's content."""
         content = dataclasses.asdict(self)
         del content["file"]
-        for name in ("parameters", "audio"):
+        for name in ("parameters", "audio", "start"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
         for name in ("selected", "controls", "adapt_seconds", "listener_numbers", "diverged", "curves", "threshold"):

@@ -86,6 +86,7 @@ class TrainingCard:
     seed: int | None = None
     selected_step: int | None = None
     validation_loss: float | None = None
+    start: str | None = None  # SHA-256 of the parameters of another task's model that it was started from
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ class Card:
         """Plain values, as they stand in the file."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain |= {name: dataclasses.asdict(plain[name]) for name in ("upstream", "adaptation", "training")}
+        if plain["training"]["start"] is None:
+            del plain["training"]["start"]
         return json.loads(json.dumps({**plain, "label_set": self.label_set.as_dict(), "schema": SCHEMA}))
 
     def in_force(self, where: str) -> Options:
@@ -161,6 +164,8 @@ class Card:
 def option_sections(options: Options) -> dict[str, Any]:
     """The card's ``options``: plain values, as in config.yaml; no paths of the machine that trained."""
     expert = options.as_config()["downstream_expert"]
+    if isinstance(expert["metarc"]["initialisation"], str):  # the start was there; what it was stands in training
+        expert["metarc"]["initialisation"] = True
     return {name: expert[name] for name in SECTIONS}
 
 

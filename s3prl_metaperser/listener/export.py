@@ -207,6 +207,7 @@ def _training(content: Mapping[str, Any], args: argparse.Namespace) -> TrainingC
         seed=args.seed,
         selected_step=content["Step"],
         validation_loss=loss if loss is not None and math.isfinite(loss) else None,
+        start=training.get("start"),
     )
 
 

@@ -15,7 +15,7 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.methods.facts import EXPERT, Facts, Scope
+from s3prl_metaperser.methods.facts import EXPERT, START, Facts, Scope
 from s3prl_metaperser.methods.initialisation import initialised
 from s3prl_metaperser.methods.learner import HeadLearner, Learner, Parameters, new_head, new_learner
 from s3prl_metaperser.methods.task import EpisodeData, Inputs, Support, TrainingTask
@@ -98,7 +98,9 @@ class System:
 
         Runs, checkpoints and results hold these options. Applying it twice is the same as applying it once.
         """
-        fixed = cls.facts.fixed if cls.facts else {}
+        fixed = dict(cls.facts.fixed) if cls.facts else {}
+        if fixed.get(START) and isinstance(options.downstream_expert.metarc.initialisation, str):
+            del fixed[START]  # it is fixed to have a start, and this is one
         return overridden(options, {name.removeprefix(f"{EXPERT}."): value for name, value in fixed.items()})
 
     @property

@@ -21,6 +21,8 @@ NUMBERS = (f"{EXPERT}.outputrc",)
 CLIPPING = ("runner.gradient_clipping",)
 META_TRAINING = (f"{EXPERT}.metarc", "optimizer", "runner.total_steps", "runner.eval_step", *CLIPPING)
 FINE_TUNING = (f"{EXPERT}.tunerc",)
+#: Whether a system starts from the initialisation; or the experiment of another task that it starts from instead.
+START = f"{EXPERT}.metarc.initialisation"
 #: By which the validation rater chooses an outer step, and under the protocol ``tuned`` how a system adapts.
 CRITERION = f"{EXPERT}.metarc.criterion"
 
@@ -81,9 +83,18 @@ class Facts:
         Args:
             config: the whole configuration, as nested mappings.
         """
+        if self.start(config) is not None:
+            return False
         if isinstance(self.initialised, bool):
             return self.initialised
         return bool(self.fixed.get(self.initialised, _value(config, self.initialised)))
+
+    def start(self, config: Mapping[str, Any]) -> str | None:
+        """The experiment that a cell with this configuration starts from in place of the initialisation, if any."""
+        if not self.initialised or not self.fixed.get(START, True):
+            return None
+        given = _value(config, START)
+        return given if isinstance(given, str) else None
 
     def matters(self, option: str, scope: str, config: Mapping[str, Any]) -> bool:
         """Whether an option can change this system's numbers.
@@ -94,6 +105,8 @@ class Facts:
             scope: ``frozen`` or ``finetuned``.
             config: the whole configuration.
         """
+        if option == START and self.start(config) is not None:
+            return True
         if option in self.fixed:
             return False
         if option == CRITERION and self.adapts_by and _value(config, f"{EXPERT}.evalrc.protocol") == "tuned":

@@ -73,14 +73,19 @@ def recipe_of(task: TrainingTask) -> Recipe:
 
 
 def initialised(task: TrainingTask) -> HeadLearner:
-    """A learner with the initialisation of this task, which is trained first where the cache has none.
+    """A learner with the initialisation of this task, which is trained first where the cache has none; or with the
+    model that another task has trained, where that is the start.
 
     With a fine-tuned upstream the task's own model is filled.
 
     Raises:
         UserError: training diverges, memory runs out, or a file in the cache cannot be read.
     """
-    learner, recipe, path = new_learner(task, "consensus", task.seed), recipe_of(task), initialisation_file(task)
+    learner = new_learner(task, "consensus", task.seed)
+    if task.start is not None:
+        task.start.fill(learner.module)
+        return learner
+    recipe, path = recipe_of(task), initialisation_file(task)
     progress = path.parent / PROGRESS if recipe.large else None
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = held(_cached(task, recipe.lock), f"{recipe.name} {path.name}", wait=PATIENCE)

@@ -12,6 +12,7 @@ import torch
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.methods.start import Start
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.protocol.loss import weighted_targets
 
@@ -105,6 +106,7 @@ class TrainingTask:
         model: upstream and head, where the upstream is fine-tuned.
         made_from: all that training under this task depends on, as parts for :mod:`.storage.provenance`.
         learned_from: the same for an initialisation, which depends on nothing of the test rater.
+        start: what is started from in place of the initialisation, where it is another task's model.
     """
 
     features: torch.Tensor | Waveforms
@@ -122,6 +124,7 @@ class TrainingTask:
     made_from: Mapping[str, Any] = field(default_factory=dict)
     learned_from: Mapping[str, Any] = field(default_factory=dict)
     meta_trainers: tuple[str, ...] = ()
+    start: Start | None = None
 
     @property
     def meta_training(self) -> dict[str, LabelTable]:

@@ -339,6 +339,7 @@ class OpenDomains:
     @functools.cached_property
     def experiment(self) -> Experiment:
         """The experiment folder."""
+        by = self.standardized
         constants = {
             "Args": self.cell.as_arguments(),
             "Config": self.options.as_config(),
@@ -347,6 +348,7 @@ class OpenDomains:
             "MadeFrom": self.made_from,
             "Sources": list(self.sources.names),
             "Classes": list(self.corpus.classes),
+            "Preprocessing": {} if by is None or by.mean is None else {"mean": by.mean, "scale": by.scale},
         }
         return Experiment(self.cell.folder, f"{self.cell.task}_{self.split.scenario}_{self.split.fold}", constants)
 

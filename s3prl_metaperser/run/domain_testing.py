@@ -149,8 +149,11 @@ def thinned(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], ...
 
 
 def packed(opened: OpenDomains) -> dict[str, dict[str, torch.Tensor]]:
-    """The sections of a checkpoint that hold what was trained: the model, and what the system keeps beside it."""
-    modules = {"Downstream": opened.model, "Generaliser": opened.system}
+    """The sections of a checkpoint that hold what was trained: the model, and what the system keeps beside it; and the
+    average that is tested in the model's place, where there is one."""
+    modules: dict[str, torch.nn.Module] = {"Downstream": opened.model, "Generaliser": opened.system}
+    if (tested := opened.system.tested(opened.model)) is not opened.model:
+        modules["Tested"] = tested
     return {
         section: {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
         for section, module in modules.items()

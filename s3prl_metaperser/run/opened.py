@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -13,15 +14,18 @@ import torch
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import FIRST_TASK
 from s3prl_metaperser.methods import facts_of, systems, trained_as
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.initialisation import initialisation_file, initialised
+from s3prl_metaperser.methods.start import Start, said_of_classes
 from s3prl_metaperser.methods.state import unpack_state
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.run.scopes import identify, open_scope
 from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.starting import start_of
 from s3prl_metaperser.run.workspace import Workspace, foresee, say
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.storage.provenance import refuse
@@ -74,6 +78,7 @@ class OpenCell:
         known = identify(cell, self.options)  # whatever is known to fail does so before work is spent
         if cell.task == FIRST_TASK:
             foresee(self.options)
+        start = start_of(cell, self.options, known[0])
         self.workspace = open_workspace(self.options)
         if cell.task == FIRST_TASK:
             self.workspace.check_shots()
@@ -82,15 +87,24 @@ class OpenCell:
         for line in self.workspace.describe():
             say(line)
         self.workspace.refuse_leaks()
-        self.scope = open_scope(cell, self.options, self.workspace, known)
+        self.start = None if start is None else self._matched(start)
+        self.scope = open_scope(cell, self.options, self.workspace, known, self.start)
         weights = torch.from_numpy(self.workspace.class_weights()).float()
         self.system = system(self.options, weights.to(cell.device))
+
+    def _matched(self, start: Start) -> Start:
+        """The start with its classes matched to the corpus's, which is said."""
+        corpus, name = self.workspace.corpus, self.workspace.options.downstream_expert.datarc.corpus
+        card = reader_of(name).card if name in CORPORA.names() else None
+        start = dataclasses.replace(start, rows=start.matched(corpus.label_set, card.emotions if card else {}))
+        say(f"starts from {start.source}: {said_of_classes(start, corpus.classes)}")
+        return start
 
     @functools.cached_property
     def task(self) -> TrainingTask:
         """What the system learns from; nothing of the test rater is in it."""
         scope, cell = self.scope, self.cell
-        return self.workspace.task(scope.prepared, scope.identity, cell.seed, cell.device, scope.model)
+        return self.workspace.task(scope.prepared, scope.identity, cell.seed, cell.device, scope.model, self.start)
 
     @functools.cached_property
     def experiment(self) -> Experiment:
@@ -116,6 +130,7 @@ class OpenCell:
             "class_weights": self.task.class_weights.tolist(),
             "corpus": {"name": corpus.name, "fingerprint": corpus.fingerprint()},
             "split": {"scenario": split.scenario, "fold": split.fold, "train_raters": len(split.train_raters)},
+            **({} if self.start is None else {"start": self.start.sha256}),
             "upstream_checkpoint": self.scope.identity.checkpoint,
             "shape": list(prepared.values.shape[1:]),
             "standardized": prepared.standardized,

@@ -19,6 +19,8 @@ from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.methods.base import Inputs, new_head
 from s3prl_metaperser.methods.facts import Scope as ScopeName
+from s3prl_metaperser.methods.start import Start
+from s3prl_metaperser.methods.task import pooled
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Prepared, Workspace, check_layer, say
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash, checkpoint_urls, removes_the_mean
@@ -60,19 +62,31 @@ class Scope:
 
 
 def open_scope(
-    cell: CellOptions, options: Options, workspace: Workspace, known: tuple[FeatureIdentity, Build] | None = None
+    cell: CellOptions,
+    options: Options,
+    workspace: Workspace,
+    known: tuple[FeatureIdentity, Build] | None = None,
+    start: Start | None = None,
 ) -> Scope:
     """The scope that ``-f`` chooses.
 
     Args:
         cell: upstream, scope, seed and device.
         known: what :func:`identify` says of the cell, where it was asked already.
+        start: a model to start from, whose features are prepared as they were for it.
 
     Raises:
         UserError: the upstream, its weights or its features are unavailable, or it has nothing to fine-tune.
     """
     identity, build = identify(cell, options) if known is None else known
-    return (_finetuned if cell.upstream.finetuned else _frozen)(cell, options, workspace, identity, build)
+    if cell.upstream.finetuned:
+        scope = _finetuned(cell, options, workspace, identity, build)
+    else:
+        scope = _frozen(cell, workspace, identity, build, start)
+    if start is not None:
+        layers, size = scope.prepared.mean.shape
+        start.check_shape(layers, size)
+    return scope
 
 
 def identify(cell: CellOptions, options: Options) -> tuple[FeatureIdentity, Build]:
@@ -119,7 +133,7 @@ def _has_weights(upstream: UpstreamOptions) -> bool:
 
 
 def _frozen(
-    cell: CellOptions, options: Options, workspace: Workspace, identity: FeatureIdentity, build: Build
+    cell: CellOptions, workspace: Workspace, identity: FeatureIdentity, build: Build, start: Start | None
 ) -> Scope:
     """Pooled features from the store; what is missing is made, and only then is the upstream loaded."""
     if workspace.features_exist(identity):
@@ -133,8 +147,15 @@ def _frozen(
             "Use -u fbank_no_cmvn instead."
         )
     layer = cell.upstream.layer
-    prepared = workspace.prepare(features, learned=_has_weights(cell.upstream), layer=layer)
-    if prepared.standardized:
+    prepared = workspace.prepare(features, learned=_has_weights(cell.upstream), layer=layer, start=start)
+    if start is not None and start.clamp:
+        values = pooled(prepared.values)
+        cut = int((values.abs() > start.clamp).sum())
+        say(
+            f"features are standardised as the start's were; {cut} of {values.numel()} z-scores lie beyond "
+            f"{start.clamp:g}, where it cut them off (modelrc.clamp), and are left as they are"
+        )
+    elif prepared.standardized:
         say("pooled features are standardised with the training split's statistics (modelrc.standardize)")
 
     inputs = PooledInputs(build, identity, layer, prepared.mean, prepared.scale, cell.device)

@@ -73,6 +73,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
             "features": opened.scope.identity.key,
             "upstream_checkpoint": opened.scope.identity.checkpoint,
             "parameters": parameters,
+            **({} if opened.start is None else {"start": opened.start.sha256}),
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,

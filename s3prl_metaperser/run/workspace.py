@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from s3prl_metaperser.methods.base import EpisodeData, TrainingTask
+    from s3prl_metaperser.methods.start import Start
     from s3prl_metaperser.protocol.loader import LabelTable
     from s3prl_metaperser.upstream.finetuning import FineTunedModel
     from s3prl_metaperser.upstream.inputs import Waveforms
@@ -210,12 +211,15 @@ class Workspace:
             )
         return store.load(self.utterances, self.audio_hashes)
 
-    def prepare(self, features: PooledFeatures, *, learned: bool, layer: int | None = None) -> Prepared:
+    def prepare(
+        self, features: PooledFeatures, *, learned: bool, layer: int | None = None, start: Start | None = None
+    ) -> Prepared:
         """Select a layer and standardise.
 
         Args:
             learned: whether the upstream has learned weights; ``modelrc.standardize: auto`` standardises where not.
             layer: s3prl's ``-l``.
+            start: what is started from, whose statistics are taken.
         """
         import torch
 
@@ -226,8 +230,14 @@ class Workspace:
         mean, scale = torch.zeros(values.shape[1:]), torch.ones(values.shape[1:])
         wanted = self.options.downstream_expert.modelrc.standardize
         standardized = wanted is True or (wanted == "auto" and not learned)
+        if start is not None:
+            start.check_shape(*values.shape[1:])
+            standardized = start.statistics != "none"
         if standardized:
-            mean, scale = self.statistics(values, features.rows)
+            if start is not None and start.mean is not None and start.scale is not None:
+                mean, scale = start.mean, start.scale
+            else:
+                mean, scale = self.statistics(values, features.rows)
             values = (values - mean).div_(scale)  # a crowd's features are too many for a copy that does nothing
         return Prepared(values, features.rows, mean, scale, standardized)
 
@@ -308,11 +318,13 @@ class Workspace:
         seed: int,
         device: str = "cpu",
         model: FineTunedModel | None = None,
+        start: Start | None = None,
     ) -> TrainingTask:
         """What a system may learn from; nothing of the test rater is in it.
 
         Args:
             model: upstream and head, where the upstream is fine-tuned.
+            start: what is started from in place of the initialisation.
         """
         import torch
 
@@ -320,7 +332,7 @@ class Workspace:
 
         on_device = dataclasses.replace(prepared, values=prepared.values.to(device))
         validation = self.episode_data(self.episodes("validation"), on_device, "validation")
-        made_from, learned_from = self.made_from(prepared, identity, model)
+        made_from, learned_from = self.made_from(prepared, identity, model, start)
         return TrainingTask(
             features=on_device.values,
             label_set=self.corpus.label_set,
@@ -337,10 +349,15 @@ class Workspace:
             model=model,
             made_from=made_from,
             learned_from=learned_from,
+            start=start,
         )
 
     def made_from(
-        self, prepared: Prepared, identity: FeatureIdentity, model: FineTunedModel | None = None
+        self,
+        prepared: Prepared,
+        identity: FeatureIdentity,
+        model: FineTunedModel | None = None,
+        start: Start | None = None,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """What a checkpoint depends on, and what an initialisation does, as parts for :mod:`.storage.provenance`.
 
@@ -368,6 +385,8 @@ class Workspace:
             },
             "smoothing": self.options.downstream_expert.datarc.smoothing,
         }
+        if start is not None:
+            shared["start"] = start.sha256
         if model is not None:
             shared["tunerc"] = numbers_of(self.options.downstream_expert.tunerc)
             shared["adapted"] = digest(sorted(model.named_adapted()))

@@ -37,3 +37,10 @@ def logmel(model_config: str | None = None, **_: object) -> nn.Module:
     from s3prl_metaperser.upstream.logmel import expert
 
     return expert(model_config)
+
+
+def logmel_resnet18(ckpt: str, model_config: str | None = None, **_: object) -> nn.Module:
+    """The trunk of a ResNet18 of domain generalisation: -k EXPDIR/dev-best.ckpt; -g FILE as in its training"""
+    from s3prl_metaperser.upstream.trunk import expert
+
+    return expert(ckpt, model_config)
