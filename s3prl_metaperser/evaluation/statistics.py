@@ -94,11 +94,15 @@ class Scored:
     def influence(self) -> tuple[np.ndarray, np.ndarray]:
         """Each metric's value, [M], and its derivatives by the weights of :attr:`units`, [M, U]
         (:meth:`.Metric.influence`); computed once, since summaries and comparisons share episodes."""
+        return self.influence_on(metrics_for(self.label_set))
+
+    def influence_on(self, metrics: Sequence[Metric]) -> tuple[np.ndarray, np.ndarray]:
+        """:attr:`influence` of these metrics alone."""
         place = {name: at for at, name in enumerate(self.units)}
         whose = None if len(self.units) == len(self.query) else np.array([place[name] for name in self.clusters or ()])
         given = (self.probabilities, self.counts, self.label_set, self.smoothing)
         nudged = Weighted.nudged(*given, clusters=whose, threshold=self.threshold)
-        values, derivatives = zip(*(metric.influence(nudged) for metric in metrics_for(self.label_set)), strict=True)
+        values, derivatives = zip(*(metric.influence(nudged) for metric in metrics), strict=True)
         return np.array(values), np.stack(derivatives)
 
 
@@ -187,16 +191,20 @@ class Influences:
         )
 
 
-def influences(episodes: Sequence[Scored]) -> Influences:
-    """One rater's mean scores, and their derivatives."""
+def influences(episodes: Sequence[Scored], metrics: Sequence[Metric] | None = None) -> Influences:
+    """One rater's mean scores, and their derivatives.
+
+    Args:
+        metrics: those of the label set by default.
+    """
     queries = tuple(tuple(episode.query) for episode in episodes)
     varying = [episode.units for episode in episodes]
     place = {name: at for at, name in enumerate(dict.fromkeys(name for names in varying for name in names))}
-    metrics = metrics_for(episodes[0].label_set) if episodes else ()
+    found = [episode.influence if metrics is None else episode.influence_on(metrics) for episode in episodes]
+    metrics = tuple(metrics_for(episodes[0].label_set) if episodes and metrics is None else metrics or ())
     total, derivatives = np.zeros(len(metrics)), np.zeros((len(place), len(metrics)))
     defined = np.ones((len(metrics), len(episodes)), dtype=bool)
-    for number, (episode, names) in enumerate(zip(episodes, varying, strict=True)):
-        values, own = episode.influence
+    for number, ((values, own), names) in enumerate(zip(found, varying, strict=True)):
         defined[:, number] = np.isfinite(values)
         total += np.where(defined[:, number], values, 0.0)
         unbiased = np.sqrt(len(names) / max(len(names) - 1, 1))
@@ -204,17 +212,17 @@ def influences(episodes: Sequence[Scored]) -> Influences:
     count = defined.sum(1)
     means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     derivatives = derivatives.T / np.maximum(count, 1)[:, None]
-    replicates = _by_replicate(episodes)
+    replicates = _by_replicate(episodes, [values for values, _ in found])
     clustered = bool(episodes) and all(episode.units != tuple(episode.query) for episode in episodes)
     return Influences(metrics, queries, tuple(place), means, derivatives, defined, replicates, clustered)
 
 
-def _by_replicate(episodes: Sequence[Scored]) -> dict[tuple[int, str], np.ndarray]:
+def _by_replicate(episodes: Sequence[Scored], values: Sequence[np.ndarray]) -> dict[tuple[int, str], np.ndarray]:
     """Each replicate's means, [M]; NaN where a metric is undefined in all of its episodes."""
     found: dict[tuple[int, str], list[np.ndarray]] = {}
-    for episode in episodes:
+    for episode, own in zip(episodes, values, strict=True):
         if episode.replicate is not None:
-            found.setdefault(episode.replicate, []).append(episode.influence[0])
+            found.setdefault(episode.replicate, []).append(own)
     with warnings.catch_warnings(action="ignore"):  # of a mean of nothing but NaN
         return {replicate: np.nanmean(values, axis=0) for replicate, values in found.items()}
 
