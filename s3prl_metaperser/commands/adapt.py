@@ -74,8 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> int:
     from s3prl_metaperser.errors import printable
-    from s3prl_metaperser.listener.choosing import choose_way
-    from s3prl_metaperser.listener.leave_out import leave_out
+    from s3prl_metaperser.listener.enrolment import enrol
     from s3prl_metaperser.listener.shell import load
 
     recognizer = load(arguments, adapted=False)
@@ -90,27 +89,23 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
     for clip, other in copies:
         print(printable(f"same content: {clip} and {other}"), file=sys.stderr)
     items = recognizer.items(given.clips, progress="features")
-    chosen = None
-    if arguments.system is None and arguments.folds != 0:
-        chosen = choose_way(model, items, given.labels, arguments.folds, progress=True)
-        way = chosen.choice.chosen if chosen else next(iter(model.ways))
-        fit = chosen.fit if chosen and chosen.adapts else None
-    else:
-        way = arguments.system or list(model.ways)[-1]
-        fit = leave_out(model, items, given.labels, arguments.folds, progress=True, system=model.way(way))
-    adapted = recognizer.adapt_items(items, given.labels, seed=arguments.seed, system=way)
-    warned = [
-        *given.labels.warnings(model.card.adaptation.shots, len(copies)),
-        *(fit.warning() if fit and not chosen else []),
-    ]
-    said = {"fit": fit.as_json() if fit else None, "choice": chosen.choice.as_json() if chosen else None}
-    adapted.save(out, rater=given.rater, warnings=warned, **said)
-    print(f"{out}: {way} for {given.rater}, K={len(items)} clips")
-    if chosen:
-        print(chosen.table())
-    if fit or not chosen:
-        print(fit.table() if fit else "cross-validation: skipped")
-    for warning in warned:
+    found = enrol(
+        recognizer,
+        items,
+        given.labels,
+        system=arguments.system,
+        folds=arguments.folds,
+        seed=arguments.seed,
+        copies=len(copies),
+        progress=True,
+    )
+    found.save(out, given.rater)
+    print(f"{out}: {found.way} for {given.rater}, K={len(items)} clips")
+    if found.chosen:
+        print(found.chosen.table())
+    if found.fit or not found.chosen:
+        print(found.fit.table() if found.fit else "cross-validation: skipped")
+    for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"next: {metaperser('predict', out, *weights(arguments))} FILES...")
     return 0

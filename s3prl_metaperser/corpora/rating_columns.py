@@ -41,7 +41,7 @@ _HARMLESS = _names(
     "|(?:created|updated|completed|submitted|started|finished|accepted)(?:at|on|time|date)?|(?:reaction|response)time|rt|ttr"
     "|(?:annotation|task|hit|assignment|rating|response|item|project|batch|trial)?(?:id|status)|index|idx|row|unnamed0"
     "|trial|order|position|plays|playcount|replays|batch|project|dataset|corpus|link|device|browser|samplerate|channels"
-    "|wascancelled"
+    "|wascancelled|labell?edat|again(?:plays|responsetime|labelledat)?"
 )
 
 

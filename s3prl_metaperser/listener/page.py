@@ -8,23 +8,29 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
-from s3prl_metaperser.listener.session import ADAPTING, ListeningSession, View
+from s3prl_metaperser.listener.curve import enough
+from s3prl_metaperser.listener.labels import answer_of
+from s3prl_metaperser.listener.plot import MINUS, Plot, plot
+from s3prl_metaperser.listener.question import Asked
+from s3prl_metaperser.listener.session import ADAPTING, READING, SAVING, ListeningSession, View
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 #: What an empty form is answered with, by kind of label set.
 _MISSING = {
-    "multi": "Tick at least one class, or skip the clip.",
-    "soft": "Tick at least one class, or skip the clip.",
-    "single": "Choose a class, or skip the clip.",
-    "ordinal": "Give a number, or skip the clip.",
+    "multi": "missing_several",
+    "soft": "missing_several",
+    "single": "missing_one",
+    "ordinal": "missing_number",
 }
+_BUSY = {ADAPTING: "adapting", READING: "reading", SAVING: "saving"}
 
 
 class Row(NamedTuple):
@@ -82,8 +88,32 @@ class ClipPredictions(NamedTuple):
     rows: list[Row]
 
 
+class Progress(NamedTuple):
+    """How far a listener is.
+
+    Attributes:
+        why: as :func:`.curve.enough` has it.
+        fit: the name of the word that says how the fit is, and what it is filled in with; None without a fit.
+        moved: the last movement in points; None without one.
+        gains, movements: the two charts; None of fewer than two points.
+    """
+
+    why: str
+    fit: tuple[str, dict[str, str]] | None
+    moved: float | None
+    gains: Plot | None
+    movements: Plot | None
+
+
 def clip_page(
-    session: ListeningSession, view: View, index: int, token: str, last: int | None, message: str = ""
+    session: ListeningSession,
+    view: View,
+    index: int,
+    token: str,
+    last: int | None,
+    message: str = "",
+    *,
+    again: bool = False,
 ) -> str:
     """The page of one clip.
 
@@ -91,22 +121,61 @@ def clip_page(
         token: to be sent back with every form.
         last: the clip that was labelled last, whose predictions are shown.
         message: what was wrong with the last form.
+        again: the clip came again: its first answer is not shown, nor which one it is.
     """
-    total, answer, label_set = len(session.clips), view.answers.get(index), session.recognizer.label_set
+    asked, total = session.asked, len(session.clips)
+    where, answer = f"{'again' if again else 'clip'}/{index}", None if again else view.answers.get(index)
+    following = session.next_after(index)
+    known = index in view.answers and not again
+    title = asked.say("once_more") if again else asked.say("clip", number=index + 1, total=total)
     more = {
-        "index": index,
-        "message": message,
-        "total": total,
-        "usable": total - sum(number not in view.answers for number in view.unreadable),
-        "before": (index - 1) % total,
-        "after": (index + 1) % total,
-        "missing": missing(label_set),
-        "step": min(np.diff(label_set.levels), default=1.0),
-        "named_levels": _named_levels(label_set),
-        "given": () if answer is None or isinstance(answer, int | float) else tuple(answer),
-        "number": f"{answer:.9g}" if isinstance(answer, int | float) else "",
+        **_form(session, where, answer, message),
+        "title": title,
+        "file": session.clips[index] if known else "",
+        "audio": f"/audio/{index}",
+        "unusable": view.unreadable.get(index, ""),
+        "back": f"/clip/{session.before(index)}",
+        "skip": "" if again else f"/skip/{index}",
+        "onward": "/end" if following is None else f"/clip/{following}",
+        "here": None if again else index,
+        "marks": _marks(session, view),
     }
     return _render("page.html", session, view, last, token, **more)
+
+
+def training_page(session: ListeningSession, number: int, token: str, message: str = "") -> str:
+    """The page of a practice clip; as :func:`clip_page`, without what is about the model."""
+    count = len(session.asked.training)
+    more = {
+        **_form(session, f"training/{number}", None, message),
+        "title": session.asked.say("training", number=number + 1, total=count),
+        "audio": f"/training-audio/{number}",
+        **{"file": "", "unusable": "", "back": "", "skip": "", "onward": "", "here": None, "marks": []},
+    }
+    return _render("page.html", session, session.view(), None, token, **more)
+
+
+def card(
+    session: ListeningSession,
+    kind: Literal["consent", "introduction", "practice", "break", "end"],
+    token: str,
+    *,
+    then: str = "",
+    trial: int = 0,
+    answer: str = "",
+) -> str:
+    """A page without a clip: what comes before the first one, after a practice clip, in a break, and at the end.
+
+    Args:
+        then: the page that its button leads to; empty where the button sends a form.
+        trial, answer: the practice clip, and the listener's answer to it.
+    """
+
+    def spoken(text: str) -> str:
+        return _words(session, answer_of(text, session.recognizer.label_set)) if text else ""
+
+    more = {"kind": kind, "then": then, "trial": trial, "answer": answer, "spoken": spoken}
+    return _render("card.html", session, session.view(), None, token, **more)
 
 
 def news(session: ListeningSession, view: View, last: int | None, token: str) -> str:
@@ -114,20 +183,20 @@ def news(session: ListeningSession, view: View, last: int | None, token: str) ->
     return _render("news.html", session, view, last, token)
 
 
-def missing(label_set: LabelSet) -> str:
+def missing(session: ListeningSession) -> str:
     """What is said to a form without a label."""
-    return _MISSING[label_set.kind]
+    return session.asked.say(_MISSING[session.recognizer.label_set.kind])
 
 
-def busy_words(view: View) -> str:
+def busy_words(session: ListeningSession, view: View) -> str:
     """What the worker is doing, for the page's head."""
-    return {"": "", ADAPTING: "Adapting to you ..."}.get(view.busy, "Reading the clips ...")
+    return session.asked.say(_BUSY[view.busy]) if view.busy else ""
 
 
 def version(view: View) -> str:
     """Changes whenever the news do."""
     parts = (view.used, len(view.answers), len(view.adapted), view.pending, len(view.unreadable), bool(view.problem))
-    return "-".join(str(int(part)) for part in parts)
+    return "-".join(str(int(part)) for part in (*parts, len(view.again), hash(view.saved) % 1000))
 
 
 @functools.cache
@@ -149,6 +218,8 @@ def _environment() -> jinja2.Environment:
 
 def _render(template: str, session: ListeningSession, view: View, last: int | None, token: str, **more: object) -> str:
     shown = last if last in view.answers and last in view.average else None
+    asked, label_set = session.asked, session.recognizer.label_set
+    total = len(session.clips)
     return (
         _environment()
         .get_template(template)
@@ -157,29 +228,94 @@ def _render(template: str, session: ListeningSession, view: View, last: int | No
             view=view,
             token=token,
             last=last,
-            label_set=session.recognizer.label_set,
-            busy=busy_words(view),
+            asked=asked,
+            say=functools.partial(_said_word, asked),
+            labels=len(view.answers),
+            shots=session.recognizer.model.card.adaptation.shots,
+            usable=total - sum(number not in view.answers for number in view.unreadable),
+            label_set=label_set,
+            busy=busy_words(session, view),
             version=version(view),
             unreadable=[session.clips[index] for index in view.unreadable],
             left=max(session.every - len(view.answers), 0),
+            progress=_progress(session, view),
             compared=_compared(session, view) if view.adapted else None,
             clip=None if shown is None else _predictions(session, view, shown),
             examples=_examples(session, view),
+            again=session.agreement(),
             **more,
         )
     )
 
 
-def _named_levels(label_set: LabelSet) -> list[str]:
+def _said_word(asked: Asked, word: str, /, **values: object) -> Markup:
+    """A word of the page as HTML: what it is filled in with is escaped, too, unless it is HTML already."""
+    return Markup.format(escape(asked.words[word]), **values)
+
+
+def _form(session: ListeningSession, where: str, answer: Answer | None, message: str) -> dict[str, object]:
+    """What the form of a clip is drawn from."""
+    label_set, entry = session.recognizer.label_set, session.diary[where]
+    return {
+        "where": where,
+        "message": message,
+        "heard": entry.whole,
+        "missing": missing(session),
+        "step": min(np.diff(label_set.levels), default=1.0),
+        "named_levels": _named_levels(session),
+        "given": () if answer is None or isinstance(answer, int | float) else tuple(answer),
+        "number": f"{answer:.9g}" if isinstance(answer, int | float) else "",
+    }
+
+
+def _named_levels(session: ListeningSession) -> list[str]:
     """``1 bad``, ``2 poor``, ... where a scale has names besides its numbers."""
-    pairs = [(f"{level:g}", name) for name, level in zip(label_set.classes, label_set.levels, strict=False)]
+    label_set = session.recognizer.label_set
+    pairs = [
+        (f"{level:g}", session.asked.shown[name])
+        for name, level in zip(label_set.classes, label_set.levels, strict=False)
+    ]
     return [f"{level} {name}" for level, name in pairs] if any(level != name for level, name in pairs) else []
+
+
+def _marks(session: ListeningSession, view: View) -> list[tuple[str, str]]:
+    """Of each clip what happened to it, as a word's name without ``mark_``, and its mark."""
+    found = []
+    for index in range(len(session.clips)):
+        heard = session.diary[f"clip/{index}"].plays > 0
+        kinds = (
+            ("labelled", "✓", index in view.answers),
+            ("skipped", "»", index in view.skipped),
+            ("heard", "◐", heard),
+        )
+        found.append(next(((name, mark) for name, mark, so in kinds if so), ("nothing", "")))
+    return found
+
+
+def _progress(session: ListeningSession, view: View) -> Progress:
+    curve, shots = view.curve, session.recognizer.model.card.adaptation.shots
+    spans = [(point.labels, point.gain) for point in curve if point.gain is not None]
+    moves = [(point.labels, point.moved) for point in curve if point.moved is not None]
+    fit = None
+    if spans:
+        clips, gain = spans[-1]
+        verdict = "better" if gain.low > 0 else "worse" if gain.high < 0 else "same"
+        numbers = {"points": gain.mean, "low": gain.low, "high": gain.high}
+        signed = {name: f"{number:+.1f}".replace("-", MINUS) for name, number in numbers.items()}
+        fit = f"fit_{verdict}", {"clips": str(clips), **signed}
+    return Progress(
+        enough(curve, len(view.answers), shots),
+        fit,
+        moves[-1][1] if moves else None,
+        plot([n for n, _ in spans], [gain.mean for _, gain in spans], [(gain.low, gain.high) for _, gain in spans]),
+        plot([n for n, _ in moves], [moved for _, moved in moves]),
+    )
 
 
 def _compared(session: ListeningSession, view: View) -> Compared:
     fresh = [index for index in view.adapted if index not in view.answers]
     chosen = fresh or list(view.adapted)
-    where = f"{len(chosen)} unlabelled clips" if fresh else f"the {len(chosen)} clips, all of which you labelled"
+    where = session.asked.say("where_new" if fresh else "where_all", count=len(chosen))
     both = [np.mean([found[index] for index in chosen], axis=0) for found in (view.average, view.adapted)]
     rows = _rows(session, *both)
     changes = sorted((row.change, row.name) for row in rows)
@@ -195,7 +331,7 @@ def _predictions(session: ListeningSession, view: View, index: int) -> ClipPredi
     you = view.left_out[index] if left_out else view.foretold.get(index) if view.used else None
     return ClipPredictions(
         index,
-        _words(answer),
+        _words(session, answer),
         _said(session, average),
         None if you is None else _said(session, you),
         left_out,
@@ -223,7 +359,13 @@ def _rows(
     top = min(1.0, float(np.ceil(4 * highest)) / 4)
     mine = _marked(session.recognizer.label_set, answer)
     return [
-        Row(name, name in mine, float(average[place]), None if you is None else float(you[place]), top)
+        Row(
+            session.asked.shown[name],
+            name in mine,
+            float(average[place]),
+            None if you is None else float(you[place]),
+            top,
+        )
         for place, name in enumerate(session.recognizer.classes)
     ]
 
@@ -241,12 +383,13 @@ def _said(session: ListeningSession, probabilities: np.ndarray) -> Said:
     if isinstance(answer, int | float):
         return Said([], answer)
     shares = dict(zip(session.recognizer.classes, probabilities.tolist(), strict=True))
-    return Said([(name, shares[name]) for name in answer])
+    return Said([(session.asked.shown[name], shares[name]) for name in answer])
 
 
-def _words(answer: Answer) -> str:
+def _words(session: ListeningSession, answer: Answer) -> str:
     if isinstance(answer, int | float):
         return f"{answer:.9g}"
+    shown = session.asked.shown
     if isinstance(answer, Mapping):
-        return ", ".join(f"{name} {100 * share:.0f} %" for name, share in answer.items())
-    return ", ".join(answer)
+        return ", ".join(f"{shown[name]} {100 * share:.0f} %" for name, share in answer.items())
+    return ", ".join(shown[name] for name in answer)

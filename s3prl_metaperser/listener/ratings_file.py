@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,11 @@ from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.locks import beside, held
 
 _HEADER = ["file", "rater", "label"]
+#: What a session says of an answer besides; each is a column as soon as there is something to say. The last four are of
+#: the second answer to a clip that came again.
+AGAIN = ("again", "again_plays", "again_response_time", "again_labelled_at")
+FACTS = ("status", "plays", "response_time", "labelled_at", *AGAIN)
+SKIPPED = "skipped"
 #: Seconds that one session waits for another one's save, which takes milliseconds.
 _PATIENCE = 30.0
 
@@ -39,7 +44,8 @@ class RatingsFile:
         reading: ``duplicates``, ``outside`` and ``unknown_labels`` of :func:`.read_ratings`.
 
     Attributes:
-        answers: file relative to ``root``, with forward slashes -> the answer, as read when the file was opened.
+        answers: file relative to ``root``, with forward slashes -> the answer, in the order of the rows, as read when
+            the file was opened.
 
     Raises:
         UserError: the file cannot be read, is not of the long form, has several raters and none is named, or leaves
@@ -78,18 +84,23 @@ class RatingsFile:
             self._who = replace(self._who, raters=(self.rater,))  # others, whoever they are, are not read
         self.answers: dict[str, Answer] = self._read(label_set) if self._rows else {}
 
-    def save(self, file: str, answer: Answer) -> None:
+    def save(self, file: str, answer: Answer | None, facts: Mapping[str, str] | None = None) -> None:
         """Save a label: a new row, or in this listener's row for the same file. Whole or not at all.
+
+        Args:
+            answer: None to leave the label as it is.
+            facts: of :data:`FACTS`, to be put in place of those that are there.
 
         Raises:
             UserError: somebody else changed the file into one that cannot be continued, or does not finish a save.
             OSError: it cannot be written.
         """
         with held(beside(self.path), f"{self.path}", wait=_PATIENCE):
-            self._save(file, answer)
+            self._save(file, answer, facts or {})
 
-    def _save(self, file: str, answer: Answer) -> None:
+    def _save(self, file: str, answer: Answer | None, facts: Mapping[str, str]) -> None:
         self._refresh()
+        self._header = [*self._header, *(name for name, said in facts.items() if said and name not in self._header)]
         columns, place = self._columns, len(self._rows)
         row = [""] * len(self._header)
         row[columns.file] = inert(file)
@@ -97,16 +108,39 @@ class RatingsFile:
             row[columns.rater] = inert(self.rater)
         for number, (line, old) in enumerate(self._rows):
             if self._is_mine(line, old, file):
-                place, row = number, list(old)
+                place, row = number, self._padded(old)
                 break
         assert columns.label is not None
-        row[columns.label] = inert(answer_text(answer))
+        if answer is not None:
+            row[columns.label] = inert(answer_text(answer))
+        for name in facts.keys() & set(self._header):
+            row[self._header.index(name)] = facts[name]
         others = [each for each in self._rows[place + 1 :] if not self._is_mine(*each, file)]  # repeated ones go
-        rows = [*self._rows[:place], (0, row), *others]
+        rows = [(line, self._padded(each)) for line, each in (*self._rows[:place], (0, row), *others)]
         text = csv_text([self._header, *(row for _, row in rows)], as_written=True)  # what others wrote stays as it is
         write_text(self.path.resolve(), text, private=True)
         self._rows, self._hash = rows, text_hash(text)  # the file itself may have changed by now
-        self.answers[file] = answer
+        if answer is not None:
+            self.answers[file] = answer
+
+    def _padded(self, row: Sequence[str]) -> list[str]:
+        return [*row, *[""] * (len(self._header) - len(row))]
+
+    def facts(self) -> dict[str, dict[str, str]]:
+        """File, in Unicode's form NFC -> what this listener's row says of it besides the label."""
+        places = {name: self._header.index(name) for name in FACTS if name in self._header}
+        mine = [row for line, row in self._rows if self._person(row, line) == self.rater]
+        found: dict[str, dict[str, str]] = {}
+        for row in mine:
+            name = unicodedata.normalize("NFC", _plain(row[self._columns.file]))
+            found.setdefault(name, {each: row[place] for each, place in places.items()})
+        return found
+
+    def mine(self) -> str:
+        """This listener's rows alone, as CSV."""
+        self._refresh()
+        rows = [self._padded(row) for line, row in self._rows if self._person(row, line) == self.rater]
+        return csv_text([self._header, *rows], as_written=True)
 
     def _is_mine(self, line: int, row: Sequence[str], file: str) -> bool:
         """Whether a row is this listener's for a file, whose accents may be stored in another form."""
@@ -163,7 +197,10 @@ class RatingsFile:
         paths = {utterance.id: utterance.path for utterance in corpus.utterances}
         inside = {name: path.relative_to(self.root) for name, path in paths.items() if path.is_relative_to(self.root)}
         named = {name: inside[name].as_posix() if name in inside else str(path) for name, path in paths.items()}
-        return {named[rating.utterance]: rating.answer for rating in corpus.ratings}
+        found = {named[rating.utterance]: rating.answer for rating in corpus.ratings}
+        place = {name: number for number, name in enumerate(self.facts())}
+        last = len(place)
+        return dict(sorted(found.items(), key=lambda pair: place.get(unicodedata.normalize("NFC", pair[0]), last)))
 
 
 def _plain(file: str) -> str:

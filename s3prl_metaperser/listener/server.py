@@ -1,4 +1,4 @@
-"""The local server of a listening session: this machine's browser and nobody else.
+"""The local server of listening sessions: this machine's browser and nobody else.
 
 It listens on 127.0.0.1 alone. A request is answered only if its Host is this machine (a name that an attacker's DNS
 points here is refused), if it has the cookie that the printed address sets, so that other users of the machine are
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hmac
 import http.server
-import json
 import re
 import secrets
 import socketserver
@@ -21,15 +20,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.listener.page import asset, busy_words, clip_page, missing, news, version
 from s3prl_metaperser.listener.peer import is_another_users
+from s3prl_metaperser.listener.routes import Refused, Reply, Routes
 from s3prl_metaperser.listener.session import ListeningSession
 
 HOST = "127.0.0.1"
 HOSTS = (HOST, "localhost", "[::1]")
 LARGEST_FORM = 8192
-#: Seconds that the answer to a label waits for adaptation, so that what it shows is new.
-PATIENCE = 1.5
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; media-src 'self'; connect-src 'self'; img-src data:; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -38,14 +35,14 @@ _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class ListeningServer(http.server.ThreadingHTTPServer):
-    """Serves one session.
+    """Serves one session or several, each to who has its address.
 
     Args:
-        session: started by who makes it.
+        sessions: started by who makes them, each of another listener.
         port: 0 for any that is free.
 
     Attributes:
-        url: what to open; it holds the key.
+        urls: what each listener is to open, in the order of ``sessions``; it holds the listener's key.
 
     Raises:
         UserError: the port is in use.
@@ -53,9 +50,8 @@ class ListeningServer(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, session: ListeningSession, port: int = 0):
-        self.session = session
-        self.key, self.token = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+    def __init__(self, *sessions: ListeningSession, port: int = 0):
+        self.routes = {secrets.token_urlsafe(24): Routes(each, secrets.token_urlsafe(24)) for each in sessions}
         try:
             super().__init__((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
@@ -63,7 +59,7 @@ class ListeningServer(http.server.ThreadingHTTPServer):
                 f"--port {port} cannot be used ({error}). Choose another, or 0 for any free port."
             ) from None
         self.cookie = f"metaperser-{self.server_port}"
-        self.url = f"http://{HOST}:{self.server_port}/?key={self.key}"
+        self.urls = [f"http://{HOST}:{self.server_port}/?key={key}" for key in self.routes]
 
     def server_bind(self) -> None:
         """As the base class, but without asking DNS for this machine's name."""
@@ -74,12 +70,6 @@ class ListeningServer(http.server.ThreadingHTTPServer):
         """Nothing for a connection that broke, which anybody can make; the traceback of a fault of this program."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
-
-
-class _Refused(Exception):
-    def __init__(self, status: HTTPStatus, text: str):
-        super().__init__(text)
-        self.status, self.text = status, text
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -102,7 +92,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._check_host()
             self._check_user()
             handle()
-        except _Refused as refused:
+        except Refused as refused:
             self.close_connection = True
             self._send(refused.text.encode(), "text/plain; charset=utf-8", refused.status)
         except (BrokenPipeError, ConnectionResetError):  # the browser went on to another clip
@@ -115,65 +105,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             address = urlsplit(self.path)
             query = parse_qs(address.query, max_num_fields=8)
         except ValueError:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "This address cannot be read.") from None
+            raise Refused(HTTPStatus.BAD_REQUEST, "This address cannot be read.") from None
         if address.path == "/" and "key" in query:
             self._let_in(query["key"][0])
             return
-        self._check_cookie()
-        path, last = address.path, self._number(query.get("last", [""])[0])
-        if path == "/":
-            first = self.server.session.next_after(-1)
-            self._page(first or 0, last)
-        elif path.startswith("/clip/"):
-            self._page(self._clip(path.removeprefix("/clip/")), last)
-        elif path.startswith("/audio/"):
-            self._sound(self._clip(path.removeprefix("/audio/")))
-        elif path == "/news":
-            self._html(news(self.server.session, self.server.session.view(), last, self.server.token))
-        elif path == "/status":
-            view = self.server.session.view()
-            self._send(json.dumps({"busy": busy_words(view), "version": version(view)}).encode(), "application/json")
-        elif path in ("/page.css", "/page.js"):
-            kind = "css" if path.endswith("css") else "javascript"
-            self._send(asset(path.removeprefix("/")), f"text/{kind}; charset=utf-8")
+        reply = self._routes().get(address.path, query)
+        if reply.kind == "audio/wav":
+            self._sound(reply.body)
         else:
-            raise _Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
-
-    def _page(self, index: int, last: int | None, message: str = "", status: HTTPStatus = HTTPStatus.OK) -> None:
-        session = self.server.session
-        view = session.view()
-        if last is None and index in view.answers:
-            last = index
-        self._html(clip_page(session, view, index, self.server.token, last, message), status)
+            self._reply(reply)
 
     def _let_in(self, key: str) -> None:
-        if not hmac.compare_digest(key.encode(), self.server.key.encode()):
-            raise _Refused(
+        if self._known(key) is None:
+            raise Refused(
                 HTTPStatus.FORBIDDEN, "This link is from an earlier session. Open the one shown in the terminal."
             )
-        cookie = f"{self.server.cookie}={self.server.key}; HttpOnly; SameSite=Lax; Path=/"
+        cookie = f"{self.server.cookie}={key}; HttpOnly; SameSite=Lax; Path=/"
         self._send(b"", "text/plain", HTTPStatus.SEE_OTHER, {"Location": "/", "Set-Cookie": cookie})
 
-    def _number(self, text: str) -> int | None:
-        """A clip's number; None where it is none."""
-        known = text.isascii() and text.isdecimal() and len(text) < 9 and int(text) < len(self.server.session.clips)
-        return int(text) if known else None
-
-    def _clip(self, text: str) -> int:
-        """A clip's number.
-
-        Raises:
-            _Refused: there is no such clip.
-        """
-        if (number := self._number(text)) is None:
-            raise _Refused(HTTPStatus.NOT_FOUND, "There is no such clip.")
-        return number
-
-    def _sound(self, index: int) -> None:
-        try:
-            sound = self.server.session.sound(index)
-        except UserError:
-            raise _Refused(HTTPStatus.NOT_FOUND, "This clip cannot be read.") from None
+    def _sound(self, sound: bytes) -> None:
         found = _RANGE.fullmatch(self.headers.get("Range", ""))
         if not found or found.groups() == ("", ""):
             self._send(sound, "audio/wav", HTTPStatus.OK, {"Accept-Ranges": "bytes"})
@@ -192,47 +142,26 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     # -- changing ------------------------------------------------------------------------------------------------
 
     def _post(self) -> None:
-        self._check_cookie()
-        form = self._form()
-        path, session = self.path, self.server.session
-        if path == "/adapt":
-            session.adapt_now()
-            session.wait(PATIENCE)
-            self._go("/")
-            return
-        if not path.startswith("/clip/"):
-            raise _Refused(HTTPStatus.NOT_FOUND, "There is no such page.")
-        index = self._clip(path.removeprefix("/clip/"))
-        labels, label_set = form.get("label", []), session.recognizer.label_set
-        if not labels:
-            self._page(index, None, missing(label_set), HTTPStatus.BAD_REQUEST)
-            return
-        try:
-            session.label(index, labels[0] if len(labels) == 1 else labels)
-        except UserError as error:
-            self._page(index, None, str(error), HTTPStatus.BAD_REQUEST)
-            return
-        session.wait(PATIENCE)
-        following = session.next_after(index)
-        self._go(f"/clip/{index if following is None else following}?last={index}")
+        routes = self._routes()
+        self._reply(routes.post(self.path, self._form(routes.token)))
 
-    def _form(self) -> dict[str, list[str]]:
+    def _form(self, token: str) -> dict[str, list[str]]:
         """The form's fields, if it comes from this server's own page."""
         origin = self.headers.get("Origin")
         if origin is not None and origin != f"http://{self.headers['Host']}":
-            raise _Refused(HTTPStatus.FORBIDDEN, "This form comes from another page.")
+            raise Refused(HTTPStatus.FORBIDDEN, "This form comes from another page.")
         if self.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-            raise _Refused(HTTPStatus.FORBIDDEN, "This form comes from another page.")
+            raise Refused(HTTPStatus.FORBIDDEN, "This form comes from another page.")
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()) or int(length) > LARGEST_FORM:
-            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This form is too large.")
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "This form is too large.")
         try:
             text = self.rfile.read(int(length)).decode("utf-8")
             form = parse_qs(text, max_num_fields=32)
         except ValueError:
-            raise _Refused(HTTPStatus.BAD_REQUEST, "This form cannot be read.") from None
-        if not hmac.compare_digest(form.get("token", [""])[0].encode(), self.server.token.encode()):
-            raise _Refused(HTTPStatus.FORBIDDEN, "This page is from an earlier session. Reload it.")
+            raise Refused(HTTPStatus.BAD_REQUEST, "This form cannot be read.") from None
+        if not hmac.compare_digest(form.get("token", [""])[0].encode(), token.encode()):
+            raise Refused(HTTPStatus.FORBIDDEN, "This page is from an earlier session. Reload it.")
         return form
 
     # -- guarding ------------------------------------------------------------------------------------------------
@@ -240,25 +169,36 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _check_host(self) -> None:
         name = re.sub(r":\d{1,5}$", "", self.headers.get("Host", ""))
         if name not in HOSTS:
-            raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server accepts local connections only.")
+            raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "This server accepts local connections only.")
 
     def _check_user(self) -> None:
         if is_another_users(self.client_address[:2], self.connection.getsockname()[:2]):
-            raise _Refused(HTTPStatus.FORBIDDEN, "This page belongs to another user of this machine.")
+            raise Refused(HTTPStatus.FORBIDDEN, "This page belongs to another user of this machine.")
 
-    def _check_cookie(self) -> None:
+    def _routes(self) -> Routes:
+        """What the cookie is the key of.
+
+        Raises:
+            Refused: nothing.
+        """
         pairs = [pair.strip().partition("=") for pair in self.headers.get("Cookie", "").split(";")]
         mine = [value for name, _, value in pairs if name == self.server.cookie]  # others' may be of any form
-        if not any(hmac.compare_digest(value.encode(), self.server.key.encode()) for value in mine):
-            raise _Refused(HTTPStatus.FORBIDDEN, "Open the link shown in the terminal: it holds this page's key.")
+        found = next(filter(None, map(self._known, mine)), None)
+        if found is None:
+            raise Refused(HTTPStatus.FORBIDDEN, "Open the link shown in the terminal: it holds this page's key.")
+        return found
+
+    def _known(self, key: str) -> Routes | None:
+        """Whose key it is; all keys are compared, each in constant time."""
+        found = [
+            routes for each, routes in self.server.routes.items() if hmac.compare_digest(key.encode(), each.encode())
+        ]
+        return found[0] if found else None
 
     # -- answering -----------------------------------------------------------------------------------------------
 
-    def _html(self, text: str, status: HTTPStatus = HTTPStatus.OK) -> None:
-        self._send(text.encode("utf-8", "replace"), "text/html; charset=utf-8", status)
-
-    def _go(self, where: str) -> None:
-        self._send(b"", "text/plain", HTTPStatus.SEE_OTHER, {"Location": where})
+    def _reply(self, reply: Reply) -> None:
+        self._send(reply.body, reply.kind, reply.status, reply.headers)
 
     def _send(
         self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, more: dict[str, str] | None = None

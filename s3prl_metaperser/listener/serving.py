@@ -33,7 +33,7 @@ def serve(server: ListeningServer, *, browser: bool) -> None:
     with contextlib.ExitStack() as until_end:
         if browser:
             try:
-                page = until_end.enter_context(redirection(server.url))
+                page = until_end.enter_context(redirection(server.urls[0]))
             except OSError as error:
                 print(f"no browser is opened ({error}): open the address yourself", file=sys.stderr)
             else:

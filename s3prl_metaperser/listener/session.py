@@ -9,30 +9,54 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import itertools
+import posixpath
+import re
 import threading
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import soundfile
 import torch
 
+from s3prl_metaperser.corpora.agreement import krippendorff_alpha
 from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.listener.labels import ListenerLabels, answer_of
+from s3prl_metaperser.listener import consent
+from s3prl_metaperser.listener.curve import Point, gained, movement
+from s3prl_metaperser.listener.diary import Diary
+from s3prl_metaperser.listener.enrolment import enrol
+from s3prl_metaperser.listener.folder import check_new
+from s3prl_metaperser.listener.labels import ListenerLabels, answer_of, answer_text
 from s3prl_metaperser.listener.leave_out import Fit, leave_out
-from s3prl_metaperser.listener.ratings_file import RatingsFile, can_be_named
+from s3prl_metaperser.listener.next_clip import most_informative
+from s3prl_metaperser.listener.question import ENGLISH, Asked, read_question
+from s3prl_metaperser.listener.ratings import NAMELESS
+from s3prl_metaperser.listener.ratings_file import AGAIN, SKIPPED, RatingsFile, can_be_named
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.seeding import seed_from
 
 #: What the worker is doing while it adapts.
-ADAPTING = "adapting"
+ADAPTING, READING, SAVING = "adapting", "reading", "saving"
+#: A clip comes again once so many others have a label since.
+_APART = 4
 
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FAILURES = (UserError, RuntimeError, ValueError, AssertionError, MemoryError, OSError)
+
+
+class Saved(NamedTuple):
+    """A listener that was to be saved as the folder ``path``; ``problem`` is why it was not."""
+
+    path: Path
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +75,10 @@ class View:
         busy: what the worker is doing; empty where nothing.
         unreadable: clip -> why.
         problem: why the last adaptation failed; empty where it did not.
+        skipped: clips that were skipped, and have no label.
+        again: clip that came again -> the second answer.
+        curve: how far adaptation was after each few labels.
+        saved: the last attempt to save the listener.
     """
 
     answers: dict[int, Answer]
@@ -64,6 +92,10 @@ class View:
     busy: str = ""
     unreadable: dict[int, str] = field(default_factory=dict)
     problem: str = ""
+    skipped: frozenset[int] = frozenset()
+    again: dict[int, Answer] = field(default_factory=dict)
+    curve: tuple[Point, ...] = ()
+    saved: Saved | None = None
 
 
 class ListeningSession:
@@ -71,11 +103,14 @@ class ListeningSession:
 
     Args:
         recognizer: a model that is not adapted.
-        folder: its audio files, those in its folders too, are the clips. Their order is drawn from their names, so that
-            the first few are of all kinds, and stays when files are added.
+        folder: its audio files, those in its folders too, are the clips. Their order is drawn from their names and the
+            listener's, so that the first few are of all kinds, and stays when files are added.
         ratings: by default ``ratings.csv`` in ``folder``.
         rater: who listens.
         every: adapt after so many labels.
+        asked: the question; by default the English one.
+        shared: inputs of clips by name, for several sessions on the same clips.
+        weights: what ``metaperser predict`` needs besides the listener's folder.
         rater_column, alike_raters, all_one: as :func:`.read_ratings`.
         reading: ``duplicates``, ``outside`` and ``unknown_labels`` of :func:`.read_ratings`.
 
@@ -96,6 +131,9 @@ class ListeningSession:
         ratings: Path | None = None,
         rater: str | None = None,
         every: int = 4,
+        asked: Asked | None = None,
+        shared: dict[str, torch.Tensor] | None = None,
+        weights: Sequence[str] = (),
         rater_column: str | None = None,
         alike_raters: Literal["error", "one", "distinct"] = "error",
         all_one: bool = False,
@@ -112,7 +150,7 @@ class ListeningSession:
         if not usable:
             raise UserError(f"--clips {folder}: the folder has no audio files.")
         self.recognizer, self.folder, self.every = recognizer, folder, every
-        self.clips = sorted(usable, key=lambda name: (seed_from("listening order", name), name))
+        self.asked = asked or read_question(ENGLISH, recognizer.label_set)
         self.file = RatingsFile(
             ratings or folder / "ratings.csv",
             folder,
@@ -123,13 +161,21 @@ class ListeningSession:
             all_one=all_one,
             **reading,
         )
+        self.clips = sorted(usable, key=lambda name: (seed_from("listening order", self.file.rater, name), name))
         place = {name: index for index, name in enumerate(self.clips)}
         self.elsewhere = sum(name not in place for name in self.file.answers)
+        self._weights = weights
+        self._shared = {} if shared is None else shared
         self._items: dict[int, torch.Tensor] = {}
         self._adapted: PersonalizedEmotionRecognizer | None = None
+        self._before: dict[int, np.ndarray] = {}  # predictions at the last point of the curve
         answers = {place[name]: answer for name, answer in self.file.answers.items() if name in place}
-        self._view = View(answers, pending=len(answers))
-        self._due, self._stop = len(answers) >= every, False
+        question = self.asked.question
+        self.diary, self.trail = Diary(), list(answers)
+        self.practised = bool(answers) or not (question.introduction or question.training)
+        skipped, again = self._resumed(answers)
+        self._view = View(answers, pending=len(answers), skipped=skipped, again=again)
+        self._due, self._stop, self._to_save = len(answers) >= every, False, ""
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._work, name="listening session", daemon=True)
 
@@ -148,6 +194,19 @@ class ListeningSession:
         """What is known now."""
         return self._view
 
+    # -- what the listener does ------------------------------------------------------------------------------------
+
+    @property
+    def agreed(self) -> bool:
+        """Whether the listener may begin: has agreed to what is asked, if anything is."""
+        text = self.asked.question.consent
+        return not text or consent.has_agreed(self.file.path, self.file.rater, text)
+
+    def agree(self) -> None:
+        """The listener agrees to take part."""
+        if not self.agreed:
+            consent.agree(self.file.path, self.file.rater, self.asked.question.consent)
+
     def label(self, index: int, label: str | Sequence[str]) -> None:
         """Save a label, or another one for a clip that has one; it is in ratings.csv when this returns.
 
@@ -155,28 +214,118 @@ class ListeningSession:
             label: as :func:`.labels.answer_of` takes it.
 
         Raises:
-            UserError: a label that the model does not have, a clip that cannot be used, or ratings.csv cannot be
-                written.
+            UserError: a label that the model does not have, a clip that cannot be used or, where that is asked, was not
+                heard to its end; or ratings.csv cannot be written.
         """
-        answer = answer_of(label, self.recognizer.label_set)
-        self.sound(index)  # a label of a clip that cannot be read would keep `metaperser adapt` from all others
-        if index in self._view.unreadable:
-            raise UserError(f"This clip cannot be used: {self._view.unreadable[index]}")
+        answer = self._answer(f"clip/{index}", label)
+        self._check_usable(index)
         with self._changed:
             view = self._view
+            self.trail.append(index)
             if view.answers.get(index) == answer:
                 return
-            try:
-                self.file.save(self.clips[index], answer)
-            except OSError as error:
-                raise UserError(f"Cannot write {self.file.path} ({error.strerror}); nothing was saved.") from None
+            self._save(index, answer, {"status": "", **self.diary.facts(f"clip/{index}")})
             foretold, before = view.foretold, view.adapted.get(index, view.average.get(index))
             if index not in view.answers and before is not None:
                 foretold = {**foretold, index: before}
             self._due = self._due or view.pending + 1 >= self.every
             busy = ADAPTING if self._due else view.busy
-            answers = {**view.answers, index: answer}
-            self._publish(answers=answers, foretold=foretold, pending=view.pending + 1, busy=busy)
+            answers, skipped = {**view.answers, index: answer}, view.skipped - {index}
+            self._publish(answers=answers, foretold=foretold, pending=view.pending + 1, busy=busy, skipped=skipped)
+
+    def skip(self, index: int) -> None:
+        """Leave a clip without a label; it can have one later.
+
+        Raises:
+            UserError: ratings.csv cannot be written.
+        """
+        with self._changed:
+            self.trail.append(index)
+            if index not in self._view.answers:
+                self._save(index, None, {**self.diary.facts(f"clip/{index}"), "status": SKIPPED})
+                self._publish(skipped=self._view.skipped | {index})
+
+    def label_again(self, index: int, label: str | Sequence[str]) -> None:
+        """Save the answer to a clip that came again; nothing is adapted to it.
+
+        Raises:
+            UserError: as :meth:`label`.
+        """
+        answer, where = self._answer(f"again/{index}", label), f"again/{index}"
+        facts = {"again": answer_text(answer)} | {
+            f"again_{name}": said for name, said in self.diary.facts(where).items()
+        }
+        with self._changed:
+            self._save(index, None, facts)
+            self._publish(again={**self._view.again, index: answer})
+
+    def check_heard(self, where: str) -> None:
+        """Raise a UserError if a clip was not heard to its end, where that is asked.
+
+        Args:
+            where: its address on the page, such as ``clip/3``.
+        """
+        if self.asked.question.whole and not self.diary[where].whole:
+            raise UserError(self.asked.say("unheard"))
+
+    def _answer(self, where: str, label: str | Sequence[str]) -> Answer:
+        answer = answer_of(label, self.recognizer.label_set)
+        self.check_heard(where)
+        return answer
+
+    def _check_usable(self, index: int) -> None:
+        self.sound(index)  # a label of a clip that cannot be read would keep `metaperser adapt` from all others
+        if index in self._view.unreadable:
+            raise UserError(self.asked.say("unusable", why=self._view.unreadable[index]))
+
+    def _save(self, index: int, answer: Answer | None, facts: dict[str, str]) -> None:
+        try:
+            self.file.save(self.clips[index], answer, facts)
+        except OSError as error:
+            raise UserError(f"Cannot write {self.file.path} ({error.strerror}); nothing was saved.") from None
+
+    def _resumed(self, answers: dict[int, Answer]) -> tuple[frozenset[int], dict[int, Answer]]:
+        """The clips that were skipped, and the answers to those that came again, as the file has them."""
+        facts, skipped, again = self.file.facts(), set[int](), dict[int, Answer]()
+        for index, name in enumerate(self.clips):
+            said = facts.get(unicodedata.normalize("NFC", name), {})
+            self.diary.resume(f"clip/{index}", said)
+            if index not in answers and said.get("status") == SKIPPED:
+                skipped.add(index)
+            if index in answers and (second := said.get(AGAIN[0], "").strip()):
+                again[index] = answer_of(second, self.recognizer.label_set)
+        return frozenset(skipped), again
+
+    @property
+    def listener_name(self) -> str:
+        """A name for the listener's folder that nothing beside the labels has."""
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.rater).strip("-._")[:48] or NAMELESS
+        names = (plain if number == 1 else f"{plain}-{number}" for number in itertools.count(1))
+        return next(name for name in names if not (self.file.path.parent / name).exists())
+
+    @property
+    def predict_command(self) -> str:
+        """What to type to use the listener that was saved last."""
+        saved = self._view.saved
+        return metaperser("predict", *([saved.path] if saved else []), *self._weights, "more_clips/", "--csv")
+
+    def save_listener(self, name: str) -> None:
+        """Have the worker adapt to all labels, as ``metaperser adapt`` does, and save that beside the labels.
+
+        Args:
+            name: of a new folder.
+
+        Raises:
+            UserError: no label, or no name of a new folder.
+        """
+        if not _FOLDER_NAME.fullmatch(name):
+            raise UserError(f"{name[:80]!r} cannot be the name of a folder. Use letters, digits, '-', '_' and '.'.")
+        if not self._view.answers:
+            raise UserError("There is no label yet.")
+        check_new(self.file.path.parent / name)
+        with self._changed:
+            self._to_save = name
+            self._publish(busy=SAVING)
 
     def adapt_now(self) -> None:
         """Do not wait for ``every`` labels."""
@@ -187,23 +336,70 @@ class ListeningSession:
     def wait(self, seconds: float) -> bool:
         """Wait until no adaptation is due, at most so long; returns whether that is so."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._due and self._view.busy != ADAPTING, seconds)
+            return self._changed.wait_for(self._is_idle, seconds)
+
+    def _is_idle(self) -> bool:
+        return not self._due and not self._to_save and self._view.busy not in (ADAPTING, SAVING)
 
     def next_after(self, index: int) -> int | None:
-        """The next clip without a label, from the beginning again at the end; None where all have one."""
-        view, order = self._view, [*range(index + 1, len(self.clips)), *range(index + 1)]
-        return next((i for i in order if i not in view.answers and i not in view.unreadable), None)
+        """The next clip without a label, from the beginning again at the end; None where all have one or are skipped.
 
-    @functools.lru_cache(maxsize=16)  # noqa: B019 - one session a process
+        Where the question says so, it is the one whose label tells the model most, as far as it has read the clips.
+        """
+        view, order = self._view, [*range(index + 1, len(self.clips)), *range(index + 1)]
+        left = [i for i in order if i not in view.answers and i not in view.unreadable and i not in view.skipped]
+        if self.asked.question.next == "informative":
+            items = dict(self._items)
+            known = [i for i in left if i in items and i in view.average]
+            if known and any(i in items for i in view.answers):
+                labelled = [i for i in view.answers if i in items]
+                return most_informative(items, view.average, known, labelled)
+        return left[0] if left else None
+
+    def before(self, index: int) -> int:
+        """The clip that the listener was at before this one."""
+        if index in self.trail:
+            place = len(self.trail) - 1 - self.trail[::-1].index(index)
+            return self.trail[place - 1] if place else (index - 1) % len(self.clips)
+        return self.trail[-1] if self.trail else (index - 1) % len(self.clips)
+
+    def due_again(self) -> int | None:
+        """A clip that is to come again now: one is due after every few labels, and was labelled a while ago."""
+        view, every = self._view, self.asked.question.repeat_every
+        if not every or len(view.answers) // every <= len(view.again):
+            return None
+        early = [index for index in list(view.answers)[:-_APART] if index not in view.again]
+        drawn = sorted(early, key=lambda index: seed_from("again", self.file.rater, self.clips[index]))
+        return drawn[0] if drawn else None
+
+    def agreement(self) -> tuple[int, int, float] | None:
+        """Answers to clips that came again: how many, how many alike, and Krippendorff's alpha; None without any."""
+        view = self._view
+        if not view.again:
+            return None
+        pairs = [(view.answers[index], second) for index, second in view.again.items()]
+        values = ListenerLabels(self.recognizer.label_set, tuple(answer for pair in pairs for answer in pair)).counts
+        if len(levels := self.recognizer.label_set.levels):
+            values = values @ np.array(levels)[:, None]
+        alike = sum(answer_text(first) == answer_text(second) for first, second in pairs)
+        return len(pairs), alike, krippendorff_alpha(np.repeat(np.arange(len(pairs)), 2), values)
+
+    def due_break(self) -> bool:
+        """Whether a break is to be offered after the label that was just saved."""
+        every = self.asked.question.break_every
+        return bool(every) and len(self._view.answers) % every == 0
+
     def sound(self, index: int) -> bytes:
         """One clip as the model hears it, 16 kHz and mono, as a WAV file that every browser plays.
 
         Raises:
             UserError: the clip cannot be read.
         """
-        samples, file = load_audio(self.folder / self.clips[index]), io.BytesIO()
-        soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
-        return file.getvalue()
+        return _wav(self.folder / self.clips[index])
+
+    def practice_sound(self, number: int) -> bytes:
+        """A practice clip in the same form; errors are the same."""
+        return _wav(self.asked.training[number][0])
 
     # -- the worker ----------------------------------------------------------------------------------------------
 
@@ -220,9 +416,12 @@ class ListeningSession:
                     self._due = False
                     self._publish(busy=ADAPTING)
                     return self._adapt
+                if self._to_save:
+                    self._publish(busy=SAVING)
+                    return self._keep
                 order = [*view.answers, *range(len(self.clips))]
                 todo = next((i for i in order if i not in view.average and i not in view.unreadable), None)
-                self._publish(busy="" if todo is None else "reading clips")
+                self._publish(busy="" if todo is None else READING)
                 if todo is not None:
                     return functools.partial(self._make, todo)
                 self._changed.wait()
@@ -236,14 +435,16 @@ class ListeningSession:
 
     def _make(self, index: int) -> None:
         """The inputs and predictions of one clip."""
+        name = self.clips[index]
         try:
-            (item,) = self.recognizer.items([self.folder / self.clips[index]])
+            if (item := self._shared.get(name)) is None:
+                (item,) = self.recognizer.items([self.folder / name])
             average = self.recognizer.predict_items([item])[0]
             after = {} if self._adapted is None else {index: self._adapted.predict_items([item])[0]}
         except _FAILURES as error:
             self._publish(unreadable={**self._view.unreadable, index: _one_line(error) or type(error).__name__})
             return
-        self._items[index] = item
+        self._items[index] = self._shared[name] = item
         self._publish(average={**self._view.average, index: average}, adapted={**self._view.adapted, **after})
 
     def _adapt(self) -> None:
@@ -255,26 +456,65 @@ class ListeningSession:
         used = [index for index in answers if index in self._items]
         if not used:
             return
-        items = [self._items[index] for index in used]
-        labels = ListenerLabels(self.recognizer.label_set, tuple(answers[index] for index in used))
+        labels = tuple(answers[index] for index in used)
         try:
-            fit = None if self.recognizer.model.finetuned else leave_out(self.recognizer.model, items, labels)
-            adapted = self.recognizer.adapt_items(items, labels)
-            after = adapted.predict_items(list(self._items.values()))
+            points, fit = self._points(used, labels)
         except _FAILURES as error:
             with self._changed:
                 self._publish(problem=_one_line(error), pending=self._view.pending - pending)
             return
-        self._adapted = adapted
         with self._changed:
             self._publish(
-                adapted=dict(zip(self._items, after, strict=True)),
+                adapted=self._before,
                 left_out={} if fit is None else dict(zip(used, fit.probabilities, strict=True)),
                 fit=fit,
                 used=len(used),
                 problem="",
                 pending=self._view.pending - pending,
+                curve=(*(point for point in self._view.curve if point.labels < points[0].labels), *points),
             )
+
+    def _points(self, used: Sequence[int], labels: tuple[Answer, ...]) -> tuple[list[Point], Fit | None]:
+        """The points of the curve up to all labels, and the last one's fit; all but that are made once.
+
+        With a fine-tuned upstream, where adaptation takes long, there is no fit, and no point but the last.
+        """
+        model, average, points, fit = self.recognizer.model, self._view.average, list[Point](), None
+        known = max((point.labels for point in self._view.curve if point.labels < len(used)), default=0)
+        sizes = [] if model.finetuned else [n for n in range(self.every, len(used), self.every) if n > known]
+        for n in (*sizes, len(used)):
+            items, part = [self._items[i] for i in used[:n]], ListenerLabels(self.recognizer.label_set, labels[:n])
+            fit = None if model.finetuned else leave_out(model, items, part)
+            self._adapted = self.recognizer.adapt_items(items, part)
+            every = dict(self._items)
+            after = dict(zip(every, self._adapted.predict_items(list(every.values())), strict=True))
+            gain = gained(part, fit.probabilities, np.stack([average[i] for i in used[:n]])) if fit else None
+            points.append(Point(n, gain, moved=movement(self._before, after, self._view.answers)))
+            self._before = after
+        return points, fit
+
+    def _keep(self) -> None:
+        """Save the listener."""
+        answers, name = self._view.answers, self._to_save
+        # in the order in which `metaperser adapt` reads them
+        used = sorted((i for i in answers if i in self._items), key=lambda i: posixpath.splitext(self.clips[i])[0])
+        path, problem = self.file.path.parent / name, ""
+        try:
+            labels = ListenerLabels(self.recognizer.label_set, tuple(answers[index] for index in used))
+            found = enrol(self.recognizer, [self._items[index] for index in used], labels)
+            found.save(path, self.file.rater)
+        except _FAILURES as error:
+            problem = _one_line(error)
+        with self._changed:
+            self._to_save = ""
+            self._publish(saved=Saved(path, problem), busy="")
+
+
+@functools.lru_cache(maxsize=16)
+def _wav(path: Path) -> bytes:
+    samples, file = load_audio(path), io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 def _one_line(error: BaseException) -> str:
