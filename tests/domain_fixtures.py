@@ -48,6 +48,23 @@ def several(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES, *, seed: i
     return Corpus("several", root, FIVE, tuple(utterances), tuple(ratings))
 
 
+def planted(root: Path) -> Path:
+    """Three corpora in the layouts of real ones, 20 utterances of two speakers each, a tenth of a second of noise."""
+    names = [f"emodb/wav/{who}a01{letter}{take}.wav" for who in ("03", "08") for letter in "WEAFT" for take in "ab"]
+    names += [
+        f"savee/{who}/{code}0{n}.wav" for who in ("DC", "JE") for code in ("h", "sa", "a", "f", "d") for n in "12"
+    ]
+    words = ("gio", "tri", "rab", "pau", "dis")
+    names += [f"emovo/{who}/{word}-{who}-b{n}.wav" for who in ("f1", "m1") for word in words for n in "12"]
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        noise = numpy_generator("noise", name).integers(-9000, 9000, 1600)
+        with wave.open(str(root / name), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(noise.astype("<i2").tobytes())
+    return root
+
+
 def vectors(corpus: Corpus, file: Path, *, shift: float = 1.0, layers: int = 2, size: int = 6) -> Path:
     """A file of vectors in which each class has a place, and each corpus is shifted."""
     rng = numpy_generator("vectors")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,12 +21,14 @@ from s3prl_metaperser.cli import main
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import load_audio
+from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.resnet18 import ResNet18
 from s3prl_metaperser.methods import facts_of, systems
+from s3prl_metaperser.methods.start import Start
 from s3prl_metaperser.run.scopes import identify
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
-from s3prl_metaperser.run.starting import start_of
+from s3prl_metaperser.run.starting import refuse_heard, start_of
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
@@ -238,6 +242,26 @@ def test_a_start_of_each_corpuss_own_statistics_goes_by_the_training_splits(pool
     cell = CellOptions(UpstreamOptions("fbank_no_cmvn"), tmp_path, Options.from_config({"downstream_expert": sections}))
     start = start_of(cell, cell.options, identify(cell, cell.options)[0])
     assert (start.statistics, start.mean) == ("own", None)
+
+
+def test_a_start_that_has_heard_what_a_scenario_keeps_for_testing_is_refused(pooled):
+    split = SimpleNamespace(
+        scenario="unseen",
+        test=[Rating("kept", "me", ("sad",)), Rating("used", "me", ("sad",))],
+        train=[Rating("used", "you", ("sad",))],
+    )
+    hashes = {"kept": "a" * 64, "used": "b" * 64}
+    start = Start(Path("dg.ckpt"), "", (), {}, audio=frozenset({"b" * 16}))
+
+    def workspace(equal_audio):
+        chosen = Options.from_config({"downstream_expert": {"datarc": {"equal_audio": equal_audio}}})
+        return SimpleNamespace(split=split, options=chosen, audio_hashes=hashes)
+
+    refuse_heard(start, workspace("error"))
+    start = dataclasses.replace(start, audio=frozenset({"a" * 16, "b" * 16}))
+    refuse_heard(start, workspace("allow"))
+    with pytest.raises(UserError, match=r"has learned from 1 recording\(s\) that the scenario unseen keeps.*\(kept\)"):
+        refuse_heard(start, workspace("error"))
 
 
 def _among(values, *names):

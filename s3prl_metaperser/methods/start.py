@@ -27,7 +27,8 @@ class Start:
         statistics: features are standardised by ``given`` ones, by the training split's ``own``, or not at all.
         mean, scale: those given, [L, D].
         clamp: z-scores were cut off there; 0: nowhere.
-        rows: this task's class -> its row among ``classes``; see :meth:`onto`.
+        audio: the first 16 digits of the SHA-256 of each file that it learned from.
+        rows: this task's class -> its row among ``classes``; see :meth:`matched`.
     """
 
     source: Path
@@ -39,6 +40,7 @@ class Start:
     mean: Tensor | None = None
     scale: Tensor | None = None
     clamp: float = 0.0
+    audio: frozenset[str] = frozenset()
     rows: Mapping[int, int] = field(default_factory=dict)
 
     @property

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from s3prl_metaperser.config.domain_options import TRANSDUCTIVE, DomainData, DomainOptions
-from s3prl_metaperser.config.options import DataOptions
+from s3prl_metaperser.config.domain_options import TRANSDUCTIVE, DomainExpert, DomainOptions
 from s3prl_metaperser.corpora.audio import RATE
-from s3prl_metaperser.corpora.base import Corpus, label_hashes
+from s3prl_metaperser.corpora.base import label_hashes
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise import GENERALISERS
 from s3prl_metaperser.generalise.augment import Augmentation
@@ -22,16 +21,15 @@ from s3prl_metaperser.generalise.base import Generaliser, Sources
 from s3prl_metaperser.generalise.model import DomainModel, FineTuned, PooledModel
 from s3prl_metaperser.generalise.resnet18 import ResNet18, as_images
 from s3prl_metaperser.generalise.standardising import LARGE, Standardized, refuse_few_emotions, standardized
-from s3prl_metaperser.protocol.domain_batches import DomainBatch, DomainSampler
-from s3prl_metaperser.protocol.domains import DomainSplit, make_domain_split, refuse_domain_leaks
-from s3prl_metaperser.protocol.splits import Split
+from s3prl_metaperser.protocol.domain_batches import DomainBatch
+from s3prl_metaperser.run.domain_data import Domains
 from s3prl_metaperser.run.domain_examples import Examples, FrameExamples, PooledExamples, WaveExamples
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.run.pretraining import load_weights
 from s3prl_metaperser.run.scopes import identify, shape_of
 from s3prl_metaperser.run.settings import CellOptions
 from s3prl_metaperser.run.workspace import Workspace, check_layer, say
-from s3prl_metaperser.seeding import seed_from, torch_generator
+from s3prl_metaperser.seeding import torch_generator
 from s3prl_metaperser.storage.hashing import file_hash
 from s3prl_metaperser.storage.paths import user_path
 from s3prl_metaperser.storage.provenance import digest
@@ -44,7 +42,7 @@ from s3prl_metaperser.upstream.pooling import pooled_size
 WARMED_UP = 0.1
 
 
-class OpenDomains:
+class OpenDomains(Domains):
     """A cell of domain generalisation with its data at hand.
 
     Args:
@@ -66,69 +64,20 @@ class OpenDomains:
             raise TypeError("a cell of domain generalisation has its own options")
         self.kind = GENERALISERS.get(cell.system)
         self.options = self.kind.options_in_force(cell.options)
-        self.expert = self.options.downstream_expert
         if (threads := self.options.runner.threads) is not None:
             torch.set_num_threads(threads)
-        self._refuse_what_does_not_fit()
+        self._refuse_what_does_not_fit(self.options.downstream_expert)
         self.identity, self._build = identify(cell, self.options)
-        self.workspace = open_workspace(self.options, splits=self._split)
-        self.corpus = self.workspace.corpus
-        for line in self._described():
+        super().__init__(self.options, cell.seed, open_workspace)
+        for line in self.described():
             say(line)
-        data = self.expert.datarc
-        if data.equal_audio != "allow":
-            by_speaker = not (self.split.domains.single and data.split == "random")
-            refuse_domain_leaks(self.split, self.corpus, self.workspace.contents.sounds, by_speaker=by_speaker)
-        if self.validates and not any(self.split.validation.values()):
-            raise UserError(
-                "generalrc.selection: source_validation and generalrc.average: swad need held-out speakers, and there "
-                "are none: no source has enough speakers for so small a share. Raise datarc.validation, or set these "
-                "to last and dense."
-            )
+        self.refuse()
         self.standardized: Standardized | None = None
         self.examples, self.model = self._prepared()
         self.system: Generaliser = self.kind(self.options, self.sources).to(cell.device)
         self.system.prepare(self.model)
 
-    @property
-    def validates(self) -> bool:
-        """Whether speakers of the sources are held out, to choose a step or what is averaged; else all train."""
-        general = self.expert.generalrc
-        return general.selection == "source_validation" or general.average == "swad"
-
-    def _split(self, corpus: Corpus, data: DataOptions) -> Split:
-        assert isinstance(data, DomainData)
-        self.split: DomainSplit = make_domain_split(
-            corpus,
-            scenario=data.scenario,
-            trial=data.trial,
-            seed=self.cell.seed,
-            validation=data.validation if self.validates else 0.0,
-            sources=data.sources,
-            target=data.target,
-            by=data.split,
-        )
-        return self.split.as_split()
-
-    # -- data ----------------------------------------------------------------------------------------------------------
-
-    def seed(self, what: str) -> int:
-        """Of ``weights`` or ``batches``: each draw of a trial has a seed of its own."""
-        data, again = self.expert.datarc, self.expert.generalrc.seed_set
-        return seed_from(what, self.cell.seed, self.split.scenario, data.trial, *([again] if again else []))
-
-    @functools.cached_property
-    def labels(self) -> dict[str, int]:
-        """Utterance id -> class."""
-        place = {name: at for at, name in enumerate(self.corpus.classes)}
-        return {rating.utterance: place[rating.ticks[0]] for rating in self.corpus.ratings}
-
-    def ids(self, role: str) -> dict[str, list[str]]:
-        """Domain -> utterances that it has in ``train``, ``validation`` or ``test``."""
-        if role == "test":
-            return {self.split.domains.target: [rating.utterance for rating in self.split.test]}
-        parts: Mapping[str, Sequence[Any]] = getattr(self.split, role)
-        return {name: [rating.utterance for rating in ratings] for name, ratings in parts.items()}
+    # -- training ------------------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def sources(self) -> Sources:
@@ -142,36 +91,13 @@ class OpenDomains:
             counts,
             self.seed("weights"),
             self.total_steps,
-            len(self._training_speakers),
+            len(self.training_speakers),
         )
-
-    @functools.cached_property
-    def sampler(self) -> DomainSampler:
-        """Which rows a step draws."""
-        data = self.expert.datarc
-        rows = {name: tuple(self.rows[u] for u in ids) for name, ids in self.ids("train").items()}
-        return DomainSampler(rows, data.batch_size, data.batches, self.seed("batches"))
-
-    @functools.cached_property
-    def _of_row(self) -> np.ndarray:
-        """Label, source and speaker of each row that trains, int64 [3, N]."""
-        found = np.full((3, len(self.rows)), -1)
-        speakers = {name: at for at, name in enumerate(self._training_speakers)}
-        by_id = {utterance.id: utterance.speaker for utterance in self.corpus.utterances}
-        for at, ids in enumerate(self.ids("train").values()):
-            for utterance in ids:
-                found[:, self.rows[utterance]] = self.labels[utterance], at, speakers[by_id[utterance]]
-        return found
-
-    @functools.cached_property
-    def _training_speakers(self) -> list[str]:
-        learned = {utterance for ids in self.ids("train").values() for utterance in ids}
-        return sorted({utterance.speaker for utterance in self.corpus.utterances if utterance.id in learned})
 
     def batch(self, step: int) -> DomainBatch:
         """What an outer step learns from."""
         rows = self.sampler.at(step)
-        labels, domains, speakers = torch.from_numpy(self._of_row[:, rows]).to(self.cell.device)
+        labels, domains, speakers = torch.from_numpy(self.of_row[:, rows]).to(self.cell.device)
         return DomainBatch(self.examples.batch(rows, step), labels, domains, speakers)
 
     @property
@@ -184,9 +110,9 @@ class OpenDomains:
 
     # -- features and network ------------------------------------------------------------------------------------------
 
-    def _refuse_what_does_not_fit(self) -> None:
-        network, finetuned = self.expert.modelrc.network, self.cell.upstream.finetuned
-        given, default = self.expert, DomainOptions().downstream_expert
+    def _refuse_what_does_not_fit(self, given: DomainExpert) -> None:
+        network, finetuned = given.modelrc.network, self.cell.upstream.finetuned
+        default = DomainOptions().downstream_expert
         vectors = self.cell.upstream.name in GIVEN
         frames = network == "resnet18" and not vectors
         if (finetuned or frames) and given.modelrc.statistics != default.modelrc.statistics:
@@ -263,7 +189,6 @@ class OpenDomains:
     def _finetuned(self) -> tuple[Examples, DomainModel]:
         tunerc, given, device = self.expert.tunerc, self.cell.upstream, self.cell.device
         waves = Waveforms(self.workspace.utterances, tunerc.longest_seconds, (1, 1), device)
-        self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
         upstream = self._build()
         layers, size = shape_of(upstream, self.identity.selection, device)
         check_layer(given.layer, layers)
@@ -277,7 +202,6 @@ class OpenDomains:
     def _on_frames(self) -> tuple[Examples, DomainModel]:
         given, device, augment = self.cell.upstream, self.cell.device, self.expert.augmentrc
         utterances, upstream = self.workspace.utterances, self._build()
-        self.rows = {u.id: row for row, u in enumerate(utterances)}
         layers, _ = shape_of(upstream, self.identity.selection, device)
         check_layer(given.layer, layers)
         how = Augmentation(round(augment.crop_seconds * RATE), augment.stretch, augment.shift, augment.probability)
@@ -351,20 +275,3 @@ class OpenDomains:
             "Preprocessing": {} if by is None or by.mean is None else {"mean": by.mean, "scale": by.scale},
         }
         return Experiment(self.cell.folder, f"{self.cell.task}_{self.split.scenario}_{self.split.fold}", constants)
-
-    def _described(self) -> Iterator[str]:
-        split = self.split
-        speakers = {utterance.id: utterance.speaker for utterance in self.corpus.utterances}
-
-        def said(utterances: Sequence[str]) -> str:
-            return f"{len(utterances)} utterances of {len({speakers[u] for u in utterances})} speakers"
-
-        for name, ids in self.ids("train").items():
-            held = self.ids("validation")[name]
-            yield f"source {name}: {said(ids)}{f'; {said(held)} choose the step' if held else ''}"
-        yield f"target {split.domains.target}: {said(self.ids('test')[split.domains.target])}"
-        used = {*split.domains.sources, split.domains.target}
-        for reason, count in sorted(self.corpus.dropped.items()):
-            if reason.partition(":")[0] in used:
-                yield f"left out: {count} x {reason}"
-        yield from split.notes

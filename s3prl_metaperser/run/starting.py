@@ -23,6 +23,7 @@ from s3prl_metaperser.methods.start import Start
 from s3prl_metaperser.methods.state import packed_hash
 from s3prl_metaperser.run.experiment import BEST
 from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.storage.hashing import file_hash
@@ -58,6 +59,23 @@ def start_of(cell: CellOptions, options: Options, identity: FeatureIdentity) -> 
     path = _checkpoint(given)
     found = _Found(path, read_checkpoint(path), cell, options, identity)
     return found.start()
+
+
+def refuse_heard(start: Start, workspace: Workspace) -> None:
+    """Refuse a start that has learned from recordings which a scenario keeps for testing.
+
+    Raises:
+        UserError: some are tested, of no use in training, and known to the start.
+    """
+    split, allowed = workspace.split, workspace.options.downstream_expert.datarc.equal_audio == "allow"
+    kept = {rating.utterance for rating in split.test} - {rating.utterance for rating in split.train}
+    heard = sorted(utterance for utterance in kept if workspace.audio_hashes[utterance][:16] in start.audio)
+    if heard and not allowed:
+        raise UserError(
+            f"metarc.initialisation: {start.source} has learned from {len(heard)} recording(s) that the scenario "
+            f"{split.scenario} keeps for testing ({', '.join(heard[:3])}). Take a start that has not, or allow it: "
+            "datarc.equal_audio: allow."
+        )
 
 
 def _checkpoint(given: str) -> Path:
@@ -149,7 +167,9 @@ class _Found:
         return self._made(tensors, statistics="given", mean=by["mean"], scale=by["scale"], clamp=model["clamp"])
 
     def _made(self, head: Mapping[str, Tensor], **further: Any) -> Start:
-        return Start(self.path, packed_hash(dict(self.content)), tuple(self.content["Classes"]), head, **further)
+        content = self.content
+        heard = frozenset(content["MadeFrom"]["audio"].values())
+        return Start(self.path, packed_hash(dict(content)), tuple(content["Classes"]), head, audio=heard, **further)
 
     def _check_upstream(self) -> None:
         made, here, args = self.content["MadeFrom"]["upstream"], self.identity, self.content["Args"]

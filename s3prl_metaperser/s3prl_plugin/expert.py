@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.protocol.episodes import EpisodeList
 from s3prl_metaperser.protocol.loader import (
     EpisodeBatch,
@@ -26,13 +23,11 @@ from s3prl_metaperser.protocol.loader import (
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.run.testing import ROLES
 from s3prl_metaperser.run.workspace import Workspace
+from s3prl_metaperser.s3prl_plugin.expert_base import CONFIG_FIELDS, Expert
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
-from s3prl_metaperser.seeding import torch_generator
-
-CONFIG_FIELDS = ("runner", "optimizer", "downstream_expert")
 
 
-class DownstreamExpert(nn.Module):
+class DownstreamExpert(Expert):
     """Listener-personalised emotion recognition as an s3prl downstream.
 
     Args:
@@ -53,31 +48,25 @@ class DownstreamExpert(nn.Module):
         workspace: Workspace | None = None,
         **kwargs,
     ):
-        super().__init__()
         config = {
             "downstream_expert": downstream_expert,
             **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs},
         }
-        self.options = Options.from_config(config)
-        if (pooling := self.options.downstream_expert.modelrc.pooling) != "mean":
+        options = Options.from_config(config)
+        if (pooling := options.downstream_expert.modelrc.pooling) != "mean":
             raise UserError(
                 f"modelrc.pooling: {pooling} needs each layer's frames, and s3prl hands over their weighted sum. Leave "
                 "it at mean here; run_downstream.py of this project, metaperser run and Python take it."
             )
-        self.expdir = Path(expdir)
+        workspace = workspace or Workspace(options)
+        seed = workspace.training_seed(int(kwargs.get("seed", 1337)))
+        hidden, classes = options.downstream_expert.modelrc.projector_dim, workspace.corpus.classes
+        super().__init__(upstream_dim, hidden, classes, expdir, seed)
+        self.options, self.workspace, self.seed = options, workspace, seed
         self.upstream_rate = upstream_rate
-        self.workspace = workspace or Workspace(self.options)
-        self.seed = self.workspace.training_seed(int(kwargs.get("seed", 1337)))
-        self.rows = {u.id: row for row, u in enumerate(self.workspace.utterances)}
-        hidden = self.options.downstream_expert.modelrc.projector_dim
-        generator = torch_generator("expert", self.seed)
-        self.projector = linear(upstream_dim, hidden, generator)
-        self.classifier = linear(hidden, len(self.workspace.corpus.classes), generator)
-        class_weights = torch.from_numpy(self.workspace.class_weights()).float()
+        self.rows = {u.id: row for row, u in enumerate(workspace.utterances)}
         self.class_weights: torch.Tensor
-        self.best_score: torch.Tensor
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.register_buffer("best_score", torch.full((1,), float("inf")), persistent=False)
+        self.register_buffer("class_weights", torch.from_numpy(workspace.class_weights()).float(), persistent=False)
 
     def get_downstream_name(self) -> str:
         """s3prl's name for this run, e.g. ``personalized_emotion_seen_fold1``."""
@@ -148,36 +137,3 @@ class DownstreamExpert(nn.Module):
         loss = soft_cross_entropy(self.logits(features), weighted_targets(flat, self.class_weights))
         records["loss"].append(loss.item())
         return loss
-
-    def logits(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Unadapted logits [K, C] of the featurizer's frames, each [T, D]."""
-        return torch.stack([self.classifier(self.projector(frames).mean(0)) for frames in features])
-
-    def log_records(self, split, records, logger, global_step, **kwargs) -> list[str]:
-        """Average and log each record, as s3prl does; names a checkpoint when ``dev`` loss is the lowest so far."""
-        save_names = []
-        for key, values in records.items():
-            average = float(np.mean(values))
-            logger.add_scalar(f"{self.get_downstream_name()}/{split}-{key}", average, global_step=global_step)
-            with open(self.expdir / "log.log", "a", encoding="utf-8") as log:
-                log.write(f"{split} {key} at step {global_step}: {average}\n")
-                if split == "dev" and key == "loss" and average < self.best_score.item():
-                    self.best_score.fill_(average)
-                    log.write(f"New best on {split} at step {global_step}: {average}\n")
-                    save_names.append(f"{split}-best.ckpt")
-        return save_names
-
-    def inference(self, features: list[torch.Tensor], filenames: list[str]) -> list[dict[str, float]]:
-        """Print and return each file's class probabilities under the unadapted head."""
-        with torch.no_grad():
-            probabilities = torch.softmax(self.logits(features), dim=-1).cpu().tolist()
-        classes = self.workspace.corpus.classes
-        found = [dict(zip(classes, row, strict=True)) for row in probabilities]
-        for name, scores in zip(filenames, found, strict=True):
-            ranked = sorted(scores.items(), key=lambda item: -item[1])
-            print(name + ": " + ", ".join(f"{label} {value:.3f}" for label, value in ranked))
-        return found
-
-    def load_audio(self, path: str | Path) -> torch.Tensor:
-        """One file as float32 [n] at 16 kHz, for s3prl's ``-m inference``."""
-        return torch.from_numpy(load_audio(Path(path)))

@@ -138,20 +138,14 @@ def _stamp(path: Path | None) -> tuple[int, int] | None:
 
 
 def _run_other(args: argparse.Namespace, options: Options) -> None:
-    """A cell of another task: trained and evaluated at once, as in a grid; or evaluated from a checkpoint."""
+    """A cell of another task."""
     task = task_of(args.downstream)
     if args.mode == "inference" or (args.mode != "train" and not task.keeps_checkpoints):
         raise UserError(f"-d {args.downstream} is evaluated right after training: use -m train, not -m {args.mode}.")
     prepare_process(args)
-    from s3prl_metaperser.run.cell import Record
-    from s3prl_metaperser.run.opened import Checkpoint
-    from s3prl_metaperser.run.workspace import Workspace
-    from s3prl_metaperser.s3prl_plugin.runner import cell_of
+    from s3prl_metaperser.s3prl_plugin.runner import run_task
 
-    past = []
-    if task.keeps_checkpoints and args.init_ckpt:
-        past = [Checkpoint.read(Path(args.init_ckpt), resumed=bool(args.past_exp))]
-    task.runner()(cell_of(args, options), Workspace, Record(), *past)
+    run_task(args, options)
 
 
 def start(args: argparse.Namespace, config: dict[str, Any]) -> None:

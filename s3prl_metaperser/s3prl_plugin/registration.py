@@ -1,22 +1,23 @@
-"""Registers ``-d personalized_emotion`` with s3prl."""
+"""Registers this project's downstreams with s3prl."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
 
-from s3prl_metaperser.config.options import Options, merged
+from s3prl_metaperser.config.options import merged
 from s3prl_metaperser.config.yaml_files import check_numbers, read_yaml
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.resources import downstream_folder
-from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
+from s3prl_metaperser.tasks import DEFAULT_TASK, TASKS, task_of
 
 DOWNSTREAM = DEFAULT_TASK
 MODES = ("train", "evaluate", "inference")
 
 
 def register() -> None:
-    """Make ``s3prl.downstream.personalized_emotion`` importable, from a checkout too, and its runner MetaRunner."""
+    """Make ``s3prl.downstream.personalized_emotion`` and its neighbour importable, from a checkout too, and have them
+    run here."""
     import s3prl.downstream
 
     parent = str(downstream_folder(DOWNSTREAM).parent)
@@ -26,10 +27,11 @@ def register() -> None:
 
 
 def hand_over() -> None:
-    """Make s3prl's own Runner delegate this downstream to MetaRunner.
+    """Make s3prl's own Runner delegate the tasks of this project.
 
     ``python -m s3prl.run_downstream`` creates a plain Runner before it imports the expert. Its train, evaluate and
-    inference then call a MetaRunner with the same arguments; other downstreams are unaffected.
+    inference then call a MetaRunner, or the task's own function, with the same arguments; other downstreams are
+    unaffected.
     """
     from s3prl.downstream.runner import Runner
 
@@ -42,18 +44,22 @@ def hand_over() -> None:
 def _handing_over(mode: str, stock):
     @functools.wraps(stock)
     def method(self, *args, **kwargs):
-        from s3prl_metaperser.s3prl_plugin.runner import MetaRunner
+        from s3prl_metaperser.s3prl_plugin.runner import MetaRunner, run_task
 
-        if getattr(self.args, "downstream", None) != DOWNSTREAM or isinstance(self, MetaRunner):
+        name = getattr(self.args, "downstream", None)
+        if name not in TASKS.names() or isinstance(self, MetaRunner):
             return stock(self, *args, **kwargs)
-        shipped = task_of(DOWNSTREAM).configuration("finetuned" if self.args.upstream_trainable else "frozen")
-        assert shipped is not None
+        task = task_of(name)
+        shipped = task.configuration("finetuned" if self.args.upstream_trainable else "frozen")
         if (file := getattr(self.args, "config", None)) and Path(file).is_file():
             check_numbers(file)  # s3prl has read it
-        config = merged(read_yaml(shipped), self.config)
+        config = merged(read_yaml(shipped) if shipped else {}, self.config)
+        options = task.options_from(config, stored=mode != "train")
         if not getattr(self.args, "past_exp", None):
-            for line in Options.from_config(config).not_used():
+            for line in options.not_used():
                 say(line)
+        if name != DOWNSTREAM:
+            return run_task(self.args, options)
         return getattr(MetaRunner(self.args, config), mode)(*args, **kwargs)
 
     vars(method)["hands_over"] = True

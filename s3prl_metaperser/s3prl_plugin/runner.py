@@ -16,12 +16,13 @@ from s3prl.downstream.runner import Runner
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.run.cell import refuse_several_processes
+from s3prl_metaperser.run.cell import Record, existing_device, refuse_several_processes
 from s3prl_metaperser.run.experiment import one_writer
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.testing import evaluate, predict_file
 from s3prl_metaperser.run.training import train
+from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_plugin.arguments import is_wanted
 from s3prl_metaperser.s3prl_plugin.upload import Upload
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
@@ -69,6 +70,16 @@ class MetaRunner(Runner):
     def inference(self) -> dict[str, float]:
         """Print and return the class probabilities of the audio file that ``-t`` names, before any adaptation."""
         return predict_file(self.opened, self.past, Path(self.args.evaluate_split))
+
+
+def run_task(args: argparse.Namespace, options: Options) -> None:
+    """A cell of another task: trained and evaluated at once, as in a grid; or evaluated from a checkpoint."""
+    task = task_of(args.downstream)
+    args.device = existing_device(args.device)
+    past = []
+    if task.keeps_checkpoints and args.init_ckpt:
+        past = [Checkpoint.read(Path(args.init_ckpt), resumed=bool(args.past_exp))]
+    task.runner()(cell_of(args, options), Workspace, Record(), *past)
 
 
 def cell_of(args: argparse.Namespace, options: Options) -> CellOptions:
