@@ -208,7 +208,7 @@ def test_the_report_has_the_sections_metrics_and_unit_that_the_task_names(report
         "verdicts", "tables-demo-frozen", "hardest", "origin",
     ]  # fmt: skip
     assert "Speaker-independent emotion recognition: results" in page
-    assert "Is Logistic better than the other systems?" in page
+    assert re.search("<h1>.*Logistic", page)
     assert "Means over seeds, then test speakers" in page
     assert "rater" not in re.sub("<[^>]+>", "", page.split("</style>")[-1])
     header, *rows = table(report, "table1*.csv")

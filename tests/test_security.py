@@ -412,15 +412,19 @@ HOSTILE_NAMES = [
 def test_no_name_of_a_rater_means_anything_in_a_report(name):
     import csv
 
-    from s3prl_metaperser.report.page import Section, page
+    from s3prl_metaperser.report.cite import Copy
+    from s3prl_metaperser.report.page import Section, Words, page
     from s3prl_metaperser.report.tables import Column, Table, Value
     from s3prl_metaperser.report.writers import comma_separated, latex, markdown
 
     columns = (Column("rater"), Column(name, group=name, interval=True), Column("words"))
     rows = ((name, Value(1.0, 0.5, 1.5, note=name), name),)
     table = Table("key", name, name, columns, rows, grouped=1, notes=(name,))
-    html = page(name, [(name, name)], [Section(name, name, [name], [(name, [(name, [name])])], [table])])
-    assert "<script" not in html
+    said = [table, Words([(name, name)]), Copy("key-copy", name, name)]
+    html = page(
+        name, [(name, name)], [Section(name, name, [name], [(name, [(name, [name])])], said, headline=name)], name
+    )
+    assert html.count("<script") == 1, "the page's own"
     assert "<img" not in html
     assert "\x1b" not in html
     for line in csv.reader(io.StringIO(comma_separated(table))):
@@ -445,6 +449,7 @@ def test_no_name_means_anything_in_a_figure(name):
     import xml.etree.ElementTree as ElementTree
 
     from s3prl_metaperser.report.drawing import finished, legend_below, new_figure, style
+    from s3prl_metaperser.report.tables import Table
 
     with style():
         figure, ((axis,),) = new_figure(1, 1, 2.0)
@@ -452,7 +457,7 @@ def test_no_name_means_anything_in_a_figure(name):
         axis.set_title(name)
         axis.set_xticks([0], [name])
         legend_below(figure, [line], [name])
-        drawing = finished(figure, "key", name, name)
+        drawing = finished(figure, "key", name, name, Table("key", name, name, (), ()))
     inside = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(drawing.svg).iter()}
     assert not inside & {"script", "img", "image", "foreignObject", "a"}
     assert "\x1b" not in drawing.inline()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from s3prl_metaperser.corpora.label_set import LabelSet
 
 
-#: Two systems in a setting.
-Pair = tuple[Setting, frozenset[str]]
+#: Stands for each system's zero-shot twin (:attr:`.Facts.zero_shot`), where systems are held against something.
+ZERO_SHOT = "zero-shot"
 #: Below so many raters nothing is called better: what two agree on says little about a third.
 FEWEST_RATERS = 3
 
@@ -86,11 +86,6 @@ class Comparison:
     def raters(self) -> tuple[str, ...]:
         """Whose episodes were used, in order."""
         return tuple(self.per_rater)
-
-    @property
-    def pair(self) -> Pair:
-        """What is compared, in either order."""
-        return self.setting, frozenset((self.first, self.second))
 
     @property
     def too_few(self) -> bool:
@@ -159,28 +154,23 @@ def compare(
     def one(label_set: LabelSet) -> tuple[Metric, ...]:
         return (metrics_for(label_set)[0] if metric is None else metric_for(label_set, metric),)
 
-    return _compared(cells, against, one)
+    return _compared(cells, None if against is None else (against,), one)
 
 
-def compare_all(
-    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
-    against: str | None = None,
-    *,
-    without: Collection[Pair] = (),
-) -> list[Comparison]:
-    """:func:`compare` for every metric but further ones; each is a family of its own.
+def compare_all(cells: Mapping[Cell, Mapping[str, Sequence[Scored]]], *against: str) -> list[Comparison]:
+    """:func:`compare` by every metric but further ones, with several references at once: these are one family in each
+    setting and metric, and a pair that two of them ask for is compared once, so that it has one verdict.
 
     Args:
-        without: pairs that are left out, such as those of another family.
+        against: as there; without any, every pair once.
     """
-    return _compared(cells, against, main_metrics, without)
+    return _compared(cells, against or None, main_metrics)
 
 
 def _compared(
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
-    against: str | None,
+    against: Sequence[str] | None,
     wanted: Callable[[LabelSet], tuple[Metric, ...]],
-    without: Collection[Pair] = (),
 ) -> list[Comparison]:
     found = []
     for setting in sorted({cell.setting for cell in cells}):
@@ -190,8 +180,6 @@ def _compared(
         }
         tested = []
         for first, second in _pairs(setting, list(systems), against):
-            if (setting, frozenset((first, second))) in without:
-                continue
             differences = _differences(setting, first, mine[first], second, mine[second], systems)
             if differences:
                 tested.append((first, second, differences, estimates(differences)))
@@ -214,14 +202,16 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def _pairs(setting: Setting, names: list[str], against: str | None) -> list[tuple[str, str]]:
+def _pairs(setting: Setting, names: list[str], against: Sequence[str] | None) -> list[tuple[str, str]]:
     if against is None:
         return list(itertools.combinations(names, 2))
-    if against == "zero-shot":
-        references = {name: zero_shot_of(name, setting.scope) for name in names}
-    else:
-        references = dict.fromkeys(names, against)
-    return [(name, reference) for name, reference in references.items() if name != reference and reference in names]
+    found: dict[frozenset[str], tuple[str, str]] = {}
+    for each in against:
+        for name in names:
+            reference = zero_shot_of(name, setting.scope) if each == ZERO_SHOT else each
+            if reference in names and reference != name:
+                found.setdefault(frozenset((name, reference)), (name, reference))
+    return list(found.values())
 
 
 def _differences(

@@ -15,28 +15,39 @@ from s3prl_metaperser.report.gathered import PLACE, Study, headline, value
 from s3prl_metaperser.report.tables import Column, Table, Value
 
 
-def controls_table(study: Study) -> Table | None:
-    """A row for each system and control, by the first metric that goes by decisions, which is what results keep of
-    controls; None without results that have controls, or such a metric."""
+def compared_controls(study: Study) -> list[tuple[Cell, str, Comparison]]:
+    """(cell, control, the control minus the cell) by the first metric that goes by decisions, since results keep these
+    of controls; those of one cell are one family. Nothing without such a metric, or results that have controls."""
     metric = next((metric for metric in study.metrics if metric.of_decisions), None)
     if metric is None:
-        return None
-    rows: list[tuple] = []
-    verdicts: list[str] = []
+        return []
     files: dict[Cell, list[Result]] = {}
     for result in study.everything.results:
         files.setdefault(result.key, []).append(result)
-    for cell in study.main_cells:
-        found = list(_compared(cell, files[cell], metric.name))
-        for name, comparison in found:
-            corrected = value(metric, comparison.adjusted, signed=True)
-            lost = value(metric, comparison.difference, signed=True)
-            p = Value(comparison.p_holm, decimals=3, positive=True)
-            rows.append((cell.scenario, cell.upstream, cell.system, name, lost, corrected, p))
-        others = [comparison for name, comparison in found if name in OF_OTHERS]
-        if len(others) == len(OF_OTHERS):
-            personal = all(each.told_apart and metric.better(0.0, each.difference.mean) for each in others)
-            verdicts.append(f"{cell.system} ({cell.scenario}): {'yes' if personal else 'not shown'}")
+    return [(cell, *found) for cell in study.main_cells for found in _compared(cell, files[cell], metric.name)]
+
+
+def controls_table(study: Study, compared: Sequence[tuple[Cell, str, Comparison]] | None = None) -> Table | None:
+    """A row for each system and control; None without results that have controls.
+
+    Args:
+        compared: from :func:`compared_controls`, where they are known.
+    """
+    rows: list[tuple] = []
+    by_cell: dict[Cell, list[Comparison]] = {}
+    for cell, name, comparison in compared_controls(study) if compared is None else compared:
+        metric = comparison.metric
+        corrected = value(metric, comparison.adjusted, signed=True)
+        lost = value(metric, comparison.difference, signed=True)
+        p = Value(comparison.p_holm, decimals=3, positive=True)
+        rows.append((cell.scenario, cell.upstream, cell.system, name, lost, corrected, p))
+        by_cell.setdefault(cell, []).extend([comparison] * (name in OF_OTHERS))
+    verdicts = [
+        f"{cell.system} ({cell.scenario}): "
+        + ("yes" if all(c.told_apart and c.metric.better(0.0, c.difference.mean) for c in others) else "not shown")
+        for cell, others in by_cell.items()
+        if len(others) == len(OF_OTHERS)
+    ]
     if not rows:
         return None
     return study.table(

@@ -55,7 +55,8 @@ def card_page(card: CorpusCard) -> str:
         ("raters", "Raters", rater_table(card)),
     ):
         if table.rows:
-            sections.append(Section(key, title, content=[table], folded=table.key == "raters"))
+            shown, folded = ([], [table]) if key == "raters" else ([table], [])
+            sections.append(Section(key, title, content=shown, folded=folded))
     return page(f"Card of {card.corpus}", facts, sections)
 
 

@@ -6,14 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Pair
+from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, ZERO_SHOT
 from s3prl_metaperser.evaluation.independent import mixed_model, sign_flip
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.statistics import Scored
-from s3prl_metaperser.evaluation.summary import Cell, Comparison, Setting, compare_all
-from s3prl_metaperser.methods import table2_rows
+from s3prl_metaperser.evaluation.summary import Cell, Comparison, compare_all
 from s3prl_metaperser.report import paper
-from s3prl_metaperser.report.gathered import BLOCK, PLACE, Study, is_ablation, k_of, value
+from s3prl_metaperser.report.gathered import BLOCK, PLACE, Study, first_part, is_ablation, k_of, value
 from s3prl_metaperser.report.tables import ABSENT, Column, Table, Value
 
 
@@ -33,46 +32,36 @@ class Question:
     comparisons: Sequence[Comparison]
     main: Metric
 
-    def verdicts(self) -> list[tuple[str, list[str]]]:
-        """[(where, verdicts on the primary metric)]."""
-        found: dict[str, list[str]] = {}
-        for comparison in self.comparisons:
-            if comparison.metric == self.main:
-                found.setdefault(_where(comparison.setting), []).append(comparison.verdict)
-        return list(found.items())
-
 
 def questions(study: Study) -> list[Question]:
-    """The families of comparisons that there are results for (report.yaml), at every K; each K is corrected by itself.
+    """The questions that there are comparisons for (report.yaml), at every K; each K is corrected by itself.
 
-    They are disjoint: a pair that an earlier question is about is not in a later one, so that it has one verdict. A
+    Those about the same rows are one family, in which a pair is compared once: it has one verdict wherever it stands. A
     trial has none.
     """
     if study.trial:
         return []
-    mine = {cell: raters for cell, raters in study.everything.cells.items() if cell in study.cells}
-    mine = {c: raters for c, raters in mine.items() if c.scope == study.scope}
+    mine = {c: study.everything.cells[c] for c in study.cells if c.scope == study.scope}
     rows = {cell.system for cell in mine if not is_ablation(cell.system)} | study.whole
     systems = {cell: raters for cell, raters in mine.items() if cell.system in rows}
     parts = {cell: raters for cell, raters in mine.items() if is_ablation(cell.system)}
-    chosen = {"systems": systems, "parts": parts}
-    method = study.everything.task.default_system
-    against = {
-        "method": method,
-        "zero-shot": "zero-shot",
-        "first part": next(name for name, on in table2_rows().items() if len(on) == 1),
+    chosen = {"systems": {**systems, **_guests(study)}, "parts": parts}
+    references = {
+        "method": study.method,
+        "zero-shot": ZERO_SHOT,
+        "first part": first_part(),
     }
     found: list[Question] = []
-    asked: set[Pair] = set()
-    for key, spec in paper.spec().questions.items():
-        cells = chosen[spec.rows]
-        if spec.against == "method":
-            cells = {**cells, **_guests(study)}
-        if comparisons := compare_all(cells, against[spec.against], without=asked):
-            asked |= {comparison.pair for comparison in comparisons}
-            title = spec.title.format(method=method, unit=study.unit)
-            shown = [comparison for comparison in comparisons if comparison.metric in study.metrics]
-            found.append(Question(key, title, shown, study.metrics[0]))
+    for rows_of, cells in chosen.items():
+        asked = {key: spec for key, spec in paper.spec().questions.items() if spec.rows == rows_of}
+        family = compare_all(cells, *(references[spec.against] for spec in asked.values()))
+        for key, spec in asked.items():
+            about = references[spec.against]
+            answers = [c for c in family if about in (c.second, ZERO_SHOT) and c.metric in study.metrics]
+            family = [c for c in family if about not in (c.second, ZERO_SHOT)]
+            if answers:
+                title = spec.title.format(method=study.method, unit=study.unit)
+                found.append(Question(key, title, answers, study.metrics[0]))
     return found
 
 
@@ -81,7 +70,7 @@ def _guests(study: Study) -> dict[Cell, Mapping[str, Sequence[Scored]]]:
     found = {}
     for cell in study.main_cells:
         if cell.scope != study.scope:
-            row = dataclasses.replace(cell, scope=study.scope, system=f"{cell.system} ({cell.scope})")
+            row = dataclasses.replace(cell, scope=study.scope, system=study.name(cell))
             found[row] = study.everything.cells[cell]
     return found
 
@@ -110,7 +99,8 @@ def comparison_table(question: Question, study: Study) -> Table:
         f"Differences (in points where a metric is in percent) on the same episodes of the same {study.units}, with "
         "the 95 % interval of each comparison alone and at the level of Holm's procedure; p alone and after Holm's "
         "correction over the "
-        f"comparisons of one setting and metric. “Told apart”: the corrected p is below 0.05. “—”: fewer than "
+        "comparisons of one setting and metric, in all tables of the same rows. “Told apart”: the corrected p is below "
+        "0.05. “—”: fewer than "
         f"{FEWEST_RATERS} {study.units}, too few for a verdict.",
         (
             *BLOCK,
@@ -184,10 +174,6 @@ def calibration_table(study: Study) -> Table:
         (*PLACE, *map(Column, ("Brier", "ECE", "Jensen-Shannon"))),
         rows,
     )
-
-
-def _where(setting: Setting) -> str:
-    return f"{setting.scenario} data, {setting.upstream}" + (f", K={setting.shots}" if setting.shots else "")
 
 
 def missing_cells(tables: Sequence[Table]) -> list[tuple[Table, int, int]]:

@@ -122,7 +122,7 @@ def published() -> dict[str, Any]:
 
 
 def _verdicts(domains: Domains) -> Section:
-    verdicts, lead = [], []
+    verdicts, lead, told = [], [], list[bool]()
     if any(result.option("evalrc", "verdicts") is False for result in domains.gathered.results):
         return Section("verdicts", "What can be told apart", ("Numbers of a trial that mean nothing: no verdicts.",))
     for place in domains.places:
@@ -132,6 +132,7 @@ def _verdicts(domains: Domains) -> Section:
             by_scenario: dict[str, list[str]] = {}
             for each in paired(mine, BASELINE, metric.name, FEWEST_SPEAKERS):
                 cell = next(c for c in mine if c.setting == each.setting)
+                told += [each.told_apart and abs(each.difference.mean) > chance] * (metric is UAR)
                 by_scenario.setdefault(each.setting.scenario, []).append(_verdict(each, speakers(mine[cell]), chance))
             title = f"{_title(metric)} against {BASELINE}{f' ({place})' if len(domains.places) > 1 else ''}"
             if by_scenario:
@@ -142,7 +143,9 @@ def _verdicts(domains: Domains) -> Section:
         "further trials; p values are corrected over all systems and scenarios (Holm). Scenarios share sources and "
         "targets, so that means over scenarios have no interval.",
     )
-    return Section("verdicts", "What can be told apart", (*opening, *lead), verdicts)
+    some = f"{sum(told)} of {len(told)} comparisons tell" if any(told) else f"None of {len(told)} comparisons tells"
+    headline = f"{some} a system apart from {BASELINE} in {_title(UAR)}." if told else ""
+    return Section("verdicts", "What can be told apart", (*opening, *lead), verdicts, headline=headline)
 
 
 def _verdict(each: Comparison, many: int, chance: float) -> str:
@@ -372,12 +375,18 @@ def _margin(domains: Domains, place: Place) -> Iterator[Drawing]:
         ax.set_xlabel("step")
         ax.set_ylabel("domain-shift margin")
         legend_below(figure, handles, list(found))
+        key, title = domains.key("margin", place), f"The domain-shift margin over training ({place})"
+        rows = [
+            (s, str(at), str(x), Value(y, decimals=3)) for s in found for at, c in enumerate(found[s]) for x, y in c
+        ]
+        columns = tuple(map(Column, ("system", "line", "step", "margin")))
         yield finished(
             figure,
-            domains.key("margin", place),
-            f"The domain-shift margin over training ({place})",
+            key,
+            title,
             "Each line is one scenario and trial. With a margin near 0 the meta-test set hardly counts; it has no "
             "bound but generalrc.margin.largest.",
+            Table(key, title, "", columns, tuple(rows)),
         )
 
 

@@ -7,10 +7,11 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.methods import facts_of
+from s3prl_metaperser.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,13 +38,17 @@ class Drawing:
         caption: how to read it.
         svg: the file's text.
         png: the file's bytes.
+        data: its numbers, for a CSV file.
     """
+
+    kind: ClassVar[str] = "figure"
 
     key: str
     title: str
     caption: str
     svg: str
     png: bytes
+    data: Table
 
     def inline(self) -> str:
         """The SVG to stand in an HTML page: transparent, in the page's text colour, with ids of its own."""
@@ -52,6 +57,8 @@ class Drawing:
         text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
         text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{re.sub(r'[^A-Za-z0-9]', '-', self.key)}-", text)
         text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true">', text, count=1)
+        # a hundredth of a point is less than a pixel
+        text = re.sub(r'="[^"]*"', lambda found: re.sub(r"(\d\.\d\d)\d+", r"\1", found[0]), text)
         return text.replace(INK, "currentColor").replace(PAPER, "none").strip()
 
 
@@ -110,12 +117,12 @@ def new_figure(rows: int, columns: int, height: float, **options) -> tuple[Figur
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def finished(figure: Figure, key: str, title: str, caption: str) -> Drawing:
+def finished(figure: Figure, key: str, title: str, caption: str, data: Table) -> Drawing:
     """The figure's files, without dates or names of programs in them."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return Drawing(key, title, caption, printable(svg.getvalue()), png.getvalue())
+    return Drawing(key, title, caption, printable(svg.getvalue()), png.getvalue(), data)
 
 
 def slug(name: str) -> str:
@@ -139,8 +146,10 @@ def legend_below(figure: Figure, handles: Iterable, names: Iterable[str]) -> Non
 
 
 def colours(systems: Sequence[str]) -> dict[str, str]:
-    """A colour for each system: its own (:attr:`.Facts.colour`), or the next one."""
+    """A colour for each system, hexadecimal: its own (:attr:`.Facts.colour`), or the next one."""
+    from matplotlib.colors import to_hex
+
     fixed = {name: facts_of(name).colour for name in systems}
     rest = [name for name in systems if fixed[name] is None]
     chosen = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(rest)}
-    return {name: fixed[name] or chosen[name] for name in systems}
+    return {name: to_hex(fixed[name] or chosen[name]) for name in systems}

@@ -16,7 +16,7 @@ from s3prl_metaperser.evaluation.metrics import Metric, metric_for
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.evaluation.summary import Cell, Summary, group, load_by_task, summarise_all
-from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems
+from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, systems, table2_rows
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Row, Table, Value
 from s3prl_metaperser.tasks import Task, task_of
@@ -184,6 +184,11 @@ class Study:
         return any(result.option("evalrc", "verdicts") is False for result in mine)
 
     @property
+    def method(self) -> str:
+        """The system that the others are held against: the task's default one."""
+        return self.everything.task.default_system
+
+    @property
     def unit(self) -> str:
         """What a mean is taken over: ``rater``."""
         return self.everything.task.unit
@@ -265,6 +270,10 @@ class Study:
                 return cell
         return None
 
+    def name(self, cell: Cell) -> str:
+        """A cell's system as tables have it: with its scope, where that is another one than the table's."""
+        return cell.system if cell.scope == self.scope else f"{cell.system} ({cell.scope})"
+
     def summary(self, cell: Cell) -> Summary:
         """A cell's numbers."""
         return self.everything.summaries[cell]
@@ -322,6 +331,11 @@ def _slug(name: str) -> str:
 def is_ablation(system: str) -> bool:
     """Whether a system is a row of Table 2 (``Meta-PerSER:INI+DA``), and so none of Table 1."""
     return facts_of(system).variant_of == META
+
+
+def first_part() -> str:
+    """The variant of the method that has its first part alone: what the others are held against."""
+    return next(name for name, on in table2_rows().items() if len(on) == 1)
 
 
 def guests() -> set[str]:

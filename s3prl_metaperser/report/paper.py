@@ -59,6 +59,7 @@ class ReportSpec:
     """What the report shows, and what the paper's numbers are of."""
 
     about: str
+    bibtex: str
     task: str
     corpus: str
     scope: str

@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.corpora.replicates import caveat_of
 from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Counts, Result
 from s3prl_metaperser.protocol import splits
-from s3prl_metaperser.report.gathered import Gathered
+from s3prl_metaperser.report.gathered import Gathered, Study
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
 
 _BEFORE = ("file", "corpus", "scope", "upstream", "scenario", "fold")
@@ -82,35 +83,69 @@ def _mean(metric: Metric, result: Result) -> Value | Absent:
 
 
 def facts(gathered: Gathered) -> list[tuple[str, str]]:
-    """What was compared, as (name, text)."""
-
-    def named(key: str) -> str:
-        return ", ".join(str(value) for value in dict.fromkeys(getattr(r.cell, key) for r in gathered.results))
-
-    caveats: dict[str, str] = {}
-    for result in gathered.results:
-        name, data = result.cell.corpus, result.option("datarc", default={})
-        if name not in caveats:
-            caveats[name] = caveat_of(reader_of(name), data)
-    doubts = dict.fromkeys(doubt for result in gathered.results for doubt in result.doubts)
-    seeds = sorted({len(result.cell.seeds) for result in gathered.results})
-    tested = sorted({rater for result in gathered.results for rater in result.raters.tested})
-    return [
-        ("Result files", str(len(gathered.results))),
-        ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
-        ("Corpus", named("corpus")),
-        *((f"Labels of {name}", text) for name, text in caveats.items() if text),
-        ("Upstream", named("upstream")),
-        ("Scope", named("scope")),
-        ("Scenario", named("scenario")),
-        ("Systems", named("system")),
-        (f"Test {gathered.task.units}", splits.named(tested)),
-        ("Support samples K", named("shots")),
-        ("Query samples Q", named("queries") + _shrunk_note(gathered.results)),
-        ("Seeds", ", ".join(str(count) for count in seeds)),
-        ("Code", _code_note(gathered.results)),
-        *([("What may have leaked", "; ".join(doubts))] if doubts else []),
+    """What was compared, for the line below the page's first sentence."""
+    results = gathered.results
+    caveats = _caveats(gathered)
+    corpora = [
+        f"{name} ({CORPORA.summary(reader_of(name))})" if caveats.get(name) else name
+        for name in _named(results, "corpus")
     ]
+    tested, expected = sorted({r for result in results for r in result.raters.tested}), set[str]()
+    for name in _named(results, "corpus"):
+        expected |= set(gathered.test_raters(name))
+    some = f"{len(tested)} of {len(expected)}" if len(tested) < len(expected) else str(len(tested))
+    queries = sorted({result.counts.queries_used for result in results})
+    found = [
+        ("Corpus", ", ".join(corpora)),
+        ("Upstream", f"{_few(_named(results, 'upstream'))}, {', '.join(_named(results, 'scope'))}"),
+        ("K", "; ".join(dict.fromkeys(_shots(study) for study in gathered.studies()))),
+        (f"Test {gathered.task.units}", f"{some} ({splits.named(tested)})" if len(tested) < 6 else some),
+        ("Seeds", ", ".join(map(str, sorted({len(result.cell.seeds) for result in results})))),
+        ("Q", str(queries[0]) if len(queries) == 1 else f"{queries[0]} to {queries[-1]}"),
+        ("Result files", str(len(results))),
+    ]
+    return [(name, words) for name, words in found if words != "0"]
+
+
+def cautions(gathered: Gathered) -> list[tuple[str, str]]:
+    """What whoever reads the numbers must know: how labels came about, and what may have leaked."""
+    doubts = dict.fromkeys(doubt for result in gathered.results for doubt in result.doubts)
+    said = [(f"Labels of {name}", text) for name, text in _caveats(gathered).items() if text]
+    return [*said, *([("What may have leaked", "; ".join(doubts))] if doubts else [])]
+
+
+def facts_table(gathered: Gathered) -> Table:
+    """What was compared, all of it."""
+    results = gathered.results
+    rows = (
+        ("Protocol", _PROTOCOLS.get(gathered.protocol, gathered.protocol)),
+        *((name.capitalize(), ", ".join(_named(results, name))) for name in ("scenario", "system", "upstream")),
+        ("K as asked for", ", ".join(_named(results, "shots"))),
+        ("Q as asked for", ", ".join(_named(results, "queries")) + _shrunk_note(results)),
+        ("Code", _code_note(results)),
+    )
+    columns = (Column("what"), Column("which"))
+    return Table(f"facts{gathered.suffix}", "What was compared", "", columns, rows)
+
+
+def _named(results: Sequence[Result], key: str) -> list[str]:
+    return list(dict.fromkeys(str(getattr(result.cell, key)) for result in results))
+
+
+def _shots(study: Study) -> str:
+    others = sorted({cell.shots for cell in study.cells} - {study.shots})
+    return f"{study.shots} (and {', '.join(map(str, others))})" if others else str(study.shots)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 6 else f"{len(names)} upstreams"
+
+
+def _caveats(gathered: Gathered) -> dict[str, str]:
+    first: dict[str, Result] = {}
+    for result in gathered.results:
+        first.setdefault(result.cell.corpus, result)
+    return {name: caveat_of(reader_of(name), r.option("datarc", default={})) for name, r in first.items()}
 
 
 _PROTOCOLS = {

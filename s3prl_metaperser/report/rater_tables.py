@@ -15,7 +15,7 @@ from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table, Value
 from s3prl_metaperser.report.tables import Cell as TableCell
 
 #: More raters than this are shown by quantiles; each has a row in a CSV file.
-FEW = 5
+FEW = 12
 #: A difference to zero-shot that counts as improved or worsened, in the metric's unit: 2 points of percent.
 CLEARLY = 0.02
 _QUANTILES = {"10 %": 0.1, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "90 %": 0.9}

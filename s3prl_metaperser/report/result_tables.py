@@ -76,7 +76,7 @@ def _systems(spec: TableSpec, study: Study) -> Iterator[Line]:
     for scenario, upstream in study.blocks:
         for system in study.systems:
             cell = study.find(upstream, scenario, system, study.shots)
-            name = f"{system} (frozen)" if cell is not None and cell.scope != study.scope else system
+            name = system if cell is None else study.name(cell)
             yield Line((scenario, upstream, name), system, scenario, upstream, (cell,) if cell else ())
 
 

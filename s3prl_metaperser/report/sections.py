@@ -8,92 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from s3prl_metaperser.corpora import Corpus, labels_without_audio
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of
-from s3prl_metaperser.report import provenance
-from s3prl_metaperser.report.controls_table import controls_table
-from s3prl_metaperser.report.cost_table import cost_table
-from s3prl_metaperser.report.detail_tables import (
-    Question,
-    calibration_table,
-    checks_table,
-    comparison_table,
-    missing_cells,
-    questions,
-)
-from s3prl_metaperser.report.drawing import Drawing
-from s3prl_metaperser.report.figures import figures
-from s3prl_metaperser.report.further_tables import further_table, levels_table
-from s3prl_metaperser.report.gathered import Gathered, Study, headline
+from s3prl_metaperser.report import paper, provenance
+from s3prl_metaperser.report.cite import copies
+from s3prl_metaperser.report.detail_tables import missing_cells
+from s3prl_metaperser.report.forest import forests
+from s3prl_metaperser.report.gathered import Gathered
 from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
-from s3prl_metaperser.report.page import Section
-from s3prl_metaperser.report.rater_tables import each_rater, many, rater_table
-from s3prl_metaperser.report.result_tables import result_tables
+from s3prl_metaperser.report.page import Section, Words
+from s3prl_metaperser.report.part import Part
+from s3prl_metaperser.report.sentence import headline, in_words
 from s3prl_metaperser.report.tables import Table, Value
-from s3prl_metaperser.report.training_table import training_table
-from s3prl_metaperser.report.trajectories import ABSENT_SENTENCE, curves, trajectory_figures, trajectory_table
+from s3prl_metaperser.report.trajectories import ABSENT_SENTENCE
+from s3prl_metaperser.report.view import View, view_of, view_of_parts
 
 _NO_MARGINALS = "Tables A1 and A2 are left out: name the corpus that was evaluated with --corpus and --root."
-
-
-class Part:
-    """Everything about one corpus and scope, made when a section asks for it."""
-
-    def __init__(self, study: Study, traits: Mapping[str, Mapping[str, str]] | None = None):
-        self.study, self.traits = study, traits
-
-    @cached_property
-    def results(self) -> list[Table]:
-        """The tables of results."""
-        return result_tables(self.study)
-
-    @cached_property
-    def questions(self) -> list[Question]:
-        """The families of comparisons."""
-        return questions(self.study)
-
-    @cached_property
-    def curves(self):
-        """Numbers over adaptation steps, where results have them."""
-        return curves(self.study)
-
-    @cached_property
-    def details(self) -> list[Table]:
-        """Each rater, calibration, comparisons, and numbers over adaptation steps."""
-        study = self.study
-        compared = [comparison_table(question, study) for question in self.questions]
-        over_steps = [trajectory_table(self.curves, study)] if self.curves else []
-        training = [table] if (table := training_table(study)) else []
-        costs = [table] if (table := cost_table(study)) else []
-        controls = [table] if (table := controls_table(study)) else []
-        further = filter(None, (further_table(study), levels_table(study, self.traits)))
-        return [
-            rater_table(study),
-            calibration_table(study),
-            *further,
-            *compared,
-            *controls,
-            *costs,
-            *training,
-            *over_steps,
-        ]
-
-    @cached_property
-    def checks(self) -> list[Table]:
-        """The comparisons by other tests."""
-        return [table for question in self.questions if (table := checks_table(question, self.study))]
-
-    @cached_property
-    def files(self) -> list[Table]:
-        """Tables that are too long for the page, for CSV alone."""
-        return [each_rater(self.study)] if many(self.study) else []
-
-    @cached_property
-    def drawings(self) -> list[Drawing]:
-        """The figures."""
-        return [*figures(self.study), *(trajectory_figures(self.curves, self.study) if self.curves else ())]
 
 
 @dataclass(frozen=True)
@@ -115,6 +48,11 @@ class TaskReport:
     def parts(self) -> list[Part]:
         """One for each corpus and scope."""
         return [Part(study, self.traits) for study in self.gathered.studies()]
+
+    @cached_property
+    def view(self) -> View:
+        """What it opens with."""
+        return view_of(self.parts)
 
     @cached_property
     def marginals(self) -> list[Table]:
@@ -165,66 +103,54 @@ def _key(what: str, part: Part) -> str:
 
 
 def _tables(report: TaskReport, part: Part) -> Section:
-    return Section(_key("tables", part), report.named("Tables", part), content=part.results)
-
-
-def _details(report: TaskReport, part: Part) -> Section:
-    units = report.gathered.task.units.capitalize()
-    title = report.named(f"{units}, calibration, comparisons", part)
-    return Section(_key("details", part), title, content=part.details)
-
-
-def _appendix(report: TaskReport, part: Part) -> Section:
-    lead = ["The same differences by tests that share nothing with the intervals above. Verdicts do not go by them."]
-    title = report.named("Appendix: other tests", part)
-    return Section(
-        _key("appendix", part),
-        title,
-        lead if part.checks else ["Nothing is compared."],
-        content=part.checks,
-        folded=True,
-    )
+    content: list[Any] = [part.scores]
+    if (added := view_of_parts(part)) is not None:
+        about = next(spec.about for spec in paper.spec().tables.values() if spec.rows == "parts")
+        lines = [("What each part adds", about)]
+        content += [Words(lines), *forests(added, "parts", part.study.suffix)]
+    return Section(_key("tables", part), part.scores.title, content=content, folded=part.results)
 
 
 def _figures(report: TaskReport, part: Part) -> Section:
     return Section(_key("figures", part), report.named("Figures", part), content=part.drawings)
 
 
+def _cite(report: TaskReport, part: Part) -> Section:
+    return Section(_key("cite", part), report.named("Cite and reuse", part), content=copies(part))
+
+
+def _details(report: TaskReport, part: Part) -> Section:
+    return Section(_key("details", part), report.named("More tables", part), folded=part.details)
+
+
+def _appendix(report: TaskReport, part: Part) -> Section:
+    lead = ["The same differences by tests that share nothing with the intervals above. Verdicts do not go by them."]
+    title = report.named("Appendix: other tests", part)
+    lead = lead if part.checks else ["Nothing is compared."]
+    return Section(_key("appendix", part), title, lead, folded=part.checks)
+
+
 # -- sections about the whole task ------------------------------------------------------------------------------------
 
 
 def _verdicts(report: TaskReport) -> list[Section]:
-    parts, units = report.parts, report.gathered.task.units
-    verdicts = [
-        (f"{question.title}{f' ({part.study})' if len(parts) > 1 else ''}", question.verdicts())
-        for part in parts
-        for question in part.questions
-    ]
-    compared = " or ".join(dict.fromkeys(headline(question.main) for part in parts for question in part.questions))
-    lead: tuple[str, ...] = (
-        f"{compared}, paired on the same episodes of the same test {units}, corrected for the number of comparisons "
-        "(Holm).",
-        "The tables below have the other metrics, intervals and p values.",
-    )
-    nothing = ("No two systems have results in the same setting yet, so there is nothing to compare.",)
-    if any(part.study.trial for part in parts):
-        trial = (
-            "There are results of a trial, whose numbers mean nothing (evalrc.verdicts: false); no verdicts on them."
-        )
-        lead, nothing = (trial, *lead), (trial,)
-    return [Section("verdicts", "What can be told apart", lead if verdicts else nothing, verdicts)]
+    view = report.view
+    lines = [*in_words(view), *provenance.cautions(report.gathered)]
+    content = [*forests(view, suffix=report.gathered.suffix), Words(lines)]
+    return [Section("verdicts", "What can be told apart", content=content, headline=headline(view))]
 
 
 def _marginals(report: TaskReport) -> list[Section]:
-    return [Section("marginals", "Who ticks what", content=report.marginals)] if report.marginals else []
+    return [Section("marginals", "Who ticks what", folded=report.marginals)] if report.marginals else []
 
 
 def _missing(report: TaskReport) -> list[Section]:
     tables, units = [table for part in report.parts for table in part.results], report.gathered.task.units
-    lead = [
-        f"{count} of {total} rows of “{table.title}” have no result." for table, count, total in missing_cells(tables)
-    ]
-    lead = lead or ["Nothing: every row of every table of results has its result."]
+    lacking = missing_cells(tables)
+    lines = [(table.title, f"{count} of {total} rows have no result.") for table, count, total in lacking]
+    rows = sum(count for _, count, _ in lacking)
+    folded = [Words(lines, f"{rows} rows of the tables of results")] if lacking else []
+    lead = [] if lacking else ["Nothing: every row of every table of results has its result."]
     for table in tables:
         if partial := sum(any(isinstance(cell, Value) and cell.note for cell in row) for row in table.rows):
             lead.append(
@@ -234,12 +160,16 @@ def _missing(report: TaskReport) -> list[Section]:
         lead.append(ABSENT_SENTENCE)
     if not report.marginals and "marginals" in report.gathered.task.sections:
         lead.append(_NO_MARGINALS)
-    return [Section("missing", "What is missing", lead)]
+    return [Section("missing", "What is missing", lead, folded=folded)]
 
 
 def _origin(report: TaskReport) -> list[Section]:
-    about = [provenance.provenance_table(report.gathered), provenance.files_table(report.gathered, report.folder)]
-    return [Section("origin", "Where the numbers come from", content=about, folded=True)]
+    about = [
+        provenance.facts_table(report.gathered),
+        provenance.provenance_table(report.gathered),
+        provenance.files_table(report.gathered, report.folder),
+    ]
+    return [Section("origin", "Where the numbers come from", folded=about)]
 
 
 #: Name -> section of one corpus and scope.
@@ -247,6 +177,7 @@ OF_PARTS: Mapping[str, Callable[[TaskReport, Part], Section]] = {
     "tables": _tables,
     "details": _details,
     "figures": _figures,
+    "cite": _cite,
     "appendix": _appendix,
 }
 #: Name -> sections of the whole task.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 #: How numbers are rounded where people read them; CSV keeps them whole.
 DECIMALS = 1
@@ -96,6 +97,8 @@ class Table:
         grouped: how many leading columns name a block of rows.
         notes: further lines below the table.
     """
+
+    kind: ClassVar[str] = "table"
 
     key: str
     title: str

@@ -165,7 +165,8 @@ def _figure(found: Sequence[Curve], metric: Metric, upstream: str, study: Study)
     axes[1][0].set_ylabel("class-balanced loss")
     legend_below(figure, shown.values(), shown)
     title = f"Adaptation over its steps: {upstream}, K={study.shots} ({study})"
-    return finished(figure, f"adaptation_{slug(upstream)}{study.suffix}", title, _caption(found, metric))
+    key = f"adaptation_{slug(upstream)}{study.suffix}"
+    return finished(figure, key, title, _caption(found, metric), trajectory_table(found, study))
 
 
 def _caption(found: Sequence[Curve], metric: Metric) -> str:

@@ -14,6 +14,7 @@ from s3prl_metaperser.evaluation.collect import result_files
 from s3prl_metaperser.report import page, provenance
 from s3prl_metaperser.report.drawing import Drawing, require_matplotlib
 from s3prl_metaperser.report.folder import is_made_from, publish
+from s3prl_metaperser.report.forest import Forest
 from s3prl_metaperser.report.gathered import gather
 from s3prl_metaperser.report.sections import TaskReport
 from s3prl_metaperser.report.tables import Table
@@ -101,16 +102,18 @@ def _write(
     titles = [report.gathered.task.title for report in reports]
     facts = [fact for report in reports for fact in provenance.facts(report.gathered)]
     sections = [section for report in reports for section in report.sections()]
-    title = f"{titles[0]}: results" if len(titles) == 1 else f"Results: {', '.join(titles)}"
+    above = f"{titles[0]}: results" if len(titles) == 1 else f"Results: {', '.join(titles)}"
+    title = " ".join(section.headline for section in sections if section.headline) or above
     files: dict[str, bytes] = {}
-    for item in (item for section in sections for item in section.content):
+    for item in (item for section in sections for item in section.everything):
         if isinstance(item, Table):
             files |= {f"tables/{item.key}.{suffix}": write(item).encode() for suffix, write in WRITERS.items()}
-        elif isinstance(item, Drawing):
-            files |= {f"figures/{item.key}.svg": item.svg.encode(), f"figures/{item.key}.png": item.png}
+        for drawing in item.drawings if isinstance(item, Forest) else [item] if isinstance(item, Drawing) else ():
+            files |= {f"figures/{drawing.key}.svg": drawing.svg.encode(), f"figures/{drawing.key}.png": drawing.png}
+            files[f"figures/{drawing.key}.csv"] = comma_separated(drawing.data).encode()
     for table in (table for report in reports for part in report.parts for table in part.files):
         files[f"tables/{table.key}.csv"] = comma_separated(table).encode()
-    publish({**files, PAGE: page.page(title, facts, sections).encode()}, Path(out), made_from)
+    publish({**files, PAGE: page.page(title, facts, sections, above).encode()}, Path(out), made_from)
     tables = [table for report in reports for part in report.parts for table in part.results]
     missing, rows = sum(table.missing() for table in tables), sum(len(table.rows) for table in tables)
     return Written(Path(out), sum(len(report.gathered.results) for report in reports), missing, rows)
