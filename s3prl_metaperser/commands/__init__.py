@@ -13,6 +13,7 @@ from s3prl_metaperser.commands import (
     demo_corpora,
     demo_corpus,
     doctor,
+    episodes,
     export,
     fetch_upstream,
     leaderboard,
@@ -23,6 +24,7 @@ from s3prl_metaperser.commands import (
     pretrain,
     report,
     run,
+    score,
     status,
     validate,
 )
@@ -48,6 +50,8 @@ COMMANDS = (
     predict,
     pretrain,
     listen,
+    episodes,
+    score,
     fetch_upstream,
     listing,
 )

@@ -233,6 +233,7 @@ READER = Reader(
     read,
     stored=functools.partial(read, outside=True),
     terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike",
+    redistributable=True,
     card=LAYOUT.card,
     clip_named=LAYOUT.named,
 )

@@ -502,4 +502,5 @@ READER = Reader(
     clip_named=clip_named,
     terms="IEMOCAP is given out under a licence agreement of USC's SAIL laboratory; ask there whether models "
     "trained on it may be shared",
+    redistributable=False,
 )

@@ -98,4 +98,5 @@ READER = Reader(
     stored=functools.partial(read, outside=True),
     terms="MSP-IMPROV is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
     "shared",
+    redistributable=False,
 )

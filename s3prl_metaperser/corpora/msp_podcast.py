@@ -278,4 +278,5 @@ READER = Reader(
     stored=functools.partial(read, outside=True),
     terms="MSP-Podcast is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
     "shared",
+    redistributable=False,
 )

@@ -45,6 +45,7 @@ class Reader:
         stored: ``stored(root)`` reads what is on disk whatever the options were; by default :attr:`read` does.
         labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.
         terms: what its licence asks of who passes on a model that was trained on it.
+        redistributable: whether that licence lets anybody pass on the audio; None where only its owner knows.
         card: what was published, where each utterance has one label that is no listener's.
         recognises: ``recognises(path)``: whether a file or folder is an export that ``find(path)`` reads, for whoever
             has one annotator's export and not a corpus; of readers of annotation tools.
@@ -58,6 +59,7 @@ class Reader:
     stored: Callable[..., Corpus] | None = None
     labels_only: Callable[[Mapping[str, Any]], Corpus] | None = None
     terms: str = ""
+    redistributable: bool | None = None
     card: Card | None = None
     recognises: Callable[[Path], bool] | None = None
     find: Callable[[Path], Export] | None = None

@@ -75,5 +75,8 @@ def _speakers(root: Path) -> dict[str, str]:
 
 
 READER = Reader(
-    read, stored=functools.partial(read, outside=True), terms="speechocean762 is under CC BY 4.0: name its authors"
+    read,
+    stored=functools.partial(read, outside=True),
+    terms="speechocean762 is under CC BY 4.0: name its authors",
+    redistributable=True,
 )

@@ -32,4 +32,5 @@ READER = Reader(
     stored=functools.partial(read, outside=True),
     terms="WHiSER is given out by UT Dallas for non-commercial use only; ask there whether models trained on it may be "
     "shared",
+    redistributable=False,
 )

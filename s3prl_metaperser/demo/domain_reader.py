@@ -98,4 +98,5 @@ READER = Reader(
     stored=stored,
     labels_only=labels_only,
     terms="synthetic speech, made by s3prl_metaperser (Apache-2.0); no evidence about people",
+    redistributable=True,
 )

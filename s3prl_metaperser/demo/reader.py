@@ -142,4 +142,5 @@ READER = Reader(
     drawn_by="seed",
     caveat=caveat,
     terms="synthetic speech and synthetic raters, made by s3prl_metaperser (Apache-2.0); no evidence about people",
+    redistributable=True,
 )

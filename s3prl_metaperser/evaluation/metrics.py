@@ -389,7 +389,8 @@ def _entropy_correlation(episode: Weighted) -> np.ndarray:
     x, y = x - x.mean(), y - y.mean()  # against cancellation
     mean_x, mean_y = episode.mean(x), episode.mean(y)
     covariance = episode.mean(x * y) - mean_x * mean_y
-    return covariance / np.sqrt((episode.mean(x * x) - mean_x**2) * (episode.mean(y * y) - mean_y**2))
+    found = covariance / np.sqrt((episode.mean(x * x) - mean_x**2) * (episode.mean(y * y) - mean_y**2))
+    return np.clip(found, -1.0, 1.0)  # of equal entropies the rounding is beyond
 
 
 def _corrected_macro_f1(episode: Weighted) -> np.ndarray:

@@ -177,7 +177,7 @@ def expand(
     """
     changed: dict[str, Any] = {}
     for change in changes:
-        changed = merged(changed, _change(change))
+        changed = merged(changed, change_of(change))
     cells: dict[str, Cell] = {}
     for part in grid.parts:
         check_axes(changed, "--set", part.task)
@@ -302,7 +302,12 @@ def _base(task: str, scope: str) -> Mapping[str, Any]:
     return {} if path is None else read_yaml(path)
 
 
-def _change(text: str) -> dict[str, Any]:
+def change_of(text: str) -> dict[str, Any]:
+    """What ``--set`` changes, nested as a configuration is.
+
+    Raises:
+        UserError: not of the form ``section.option=value``.
+    """
     found: dict[str, Any] = {}
     for part in text.split(",,"):
         key, equals, _ = part.partition("=")
