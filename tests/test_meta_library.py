@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
+import importlib
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,10 @@ from s3prl_metaperser import meta
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta import batches, finite_differences, inner_loop, library
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "meta_gradients.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "meta_gradients.md"
+sys.path.append(str(ROOT / "benchmarks" / "gpu"))
+others = importlib.import_module("others")  # one outer step by other packages
 
 
 def cross_entropy(model, batch):
@@ -126,6 +133,54 @@ def test_it_equals_the_unrolled_graph_with_another_batch_every_step(orders, chan
     assert found.loss == pytest.approx(value.item(), rel=1e-12)
     for ours, theirs in zip([*found.parameters.values(), found.rates], expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+# ------------------------------------------------------------------ other packages
+
+
+def squared(model, batch):
+    return F.mse_loss(model(batch[0]), batch[1])
+
+
+def needed(package):
+    if package in others.PEERS and not importlib.util.find_spec(package):
+        pytest.skip(f"{package} is not installed")
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # learn2learn
+@pytest.mark.parametrize("engine", ["unrolled", *others.PEERS])
+@pytest.mark.parametrize("name", others.MODELS)
+def test_it_equals_other_packages_gradients_where_those_are_right(name, engine):
+    needed(engine)
+    model, inner, outer, loss = others.problem(name)
+    rates = meta.learned_rates(model, 2, 0.05)
+    theirs = {"unrolled": others.unrolled, **others.PEERS}[engine](copy.deepcopy(model), inner, outer, loss, rates)
+    wrong = meta.prepare(model)  # the fused weight norm, which every graph differentiates wrongly
+    ours = others.adjoint(model, inner, outer, loss, rates)
+    theirs = dict(zip(ours, theirs.values(), strict=True))
+    assert others.along(model, inner, outer, loss, rates, ours) < 1e-7
+    if wrong and others.along(model, inner, outer, loss, rates, theirs) < 1e-7:
+        pytest.skip(f"torch {torch.__version__} differentiates its own weight norm rightly")
+    assert (others.apart(theirs, ours) < 1e-12) == (not wrong)
+
+
+def test_the_example_of_learn2learns_readme_gives_the_weights_that_it_gives():
+    needed("learn2learn")
+    import learn2learn as l2l
+
+    theirs, data = made(lambda: nn.Linear(1, 1)), (drawn(10, 1)[0], drawn(10, 1, seed=1)[0])
+    ours, maml = copy.deepcopy(theirs), l2l.algorithms.MAML(theirs, lr=0.1)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for model in (maml, ours)]
+    for _ in range(10):
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        task_model = maml.clone()
+        task_model.adapt(squared(task_model, data))
+        squared(task_model, data).backward()
+        meta.outer_gradient(ours, data, data, squared, 0.1, steps=1).add_to(ours)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
 
 
 def test_bfloat16_copies_change_the_gradient_a_little_and_only_through_second_derivatives():

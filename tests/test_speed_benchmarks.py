@@ -92,17 +92,17 @@ def test_the_demo_job_is_measured_part_by_part(tmp_path):
     assert "imports" in shown
 
 
-def test_the_gpu_script_writes_every_part_and_goes_on_after_one_that_fails(tmp_path):
+def test_the_gpu_script_writes_every_part_and_goes_on_after_one_that_runs_out_of_memory(tmp_path):
     script = FOLDER.parent / "gpu" / "run.sh"
-    command = ["bash", str(script), str(tmp_path), "--tiny", "--only", "training_step", "features"]
+    command = ["bash", str(script), str(tmp_path), "--tiny", "--only", "training_step", "features", "shortage"]
     done = subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "gpu.json").read_text())
-    assert [part["part"] for part in result["parts"]] == ["features", "training_step"]
-    assert not any("error" in part for part in result["parts"])
-    assert result["parts"][1]["peak_bytes"] > 0
+    assert [part["part"] for part in result["parts"]] == ["shortage", "features", "training_step"]
+    assert [part.get("error") for part in result["parts"]] == ["out of memory", None, None]
+    assert result["parts"][2]["peak_bytes"] > 0
     assert (tmp_path / "gpu.md").read_text().rstrip() in done.stdout
     done = subprocess.run(
         [*command, "--minutes", "0"], env={**os.environ, "PYTHON": sys.executable}, capture_output=True

@@ -10,6 +10,8 @@ import argparse
 import datetime
 import json
 import os
+import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,66 +23,49 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
+import others
 import torch
 from encoder import Encoder, batch_of, loss, loss64
-from torch import Tensor
+from others import Gradient
 
 from s3prl_metaperser import meta
-from s3prl_metaperser.meta import inner_loop
 from s3prl_metaperser.meta.adjoint import kept_bytes
 from s3prl_metaperser.upstream.peak_memory import MEMORY_ENVIRONMENT, peak_memory
 
 RATE = 1e-3
+#: What torch says on a GPU, and on a CPU; a process that the system has killed says nothing.
+OUT_OF_MEMORY = ("OutOfMemoryError", "not enough memory", "can't allocate memory", "MemoryError")
+Engine = Callable[[Encoder, Any, Any], Gradient]
 
 
 # ------------------------------------------------------------------ engines: model, batch, rates -> gradient by name
 
 
-def adjoint(model: Encoder, batch: Any, rates: Any, **options: Any) -> dict[str, Tensor]:
-    found = meta.outer_gradient(model, batch, None, loss, rates, **options)
-    return {**found.parameters, "rates": found.rates}
+def _ours(**options: Any) -> Engine:
+    return lambda model, batch, rates: others.adjoint(model, batch, None, loss, rates, **options)
 
 
-def unrolled(model: Encoder, batch: Any, rates: Any, checkpointed: bool = False) -> dict[str, Tensor]:
-    """The textbook's MAML: one graph through all inner steps."""
-    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-    def value(parameters: Any) -> Tensor:
-        def call(frames: Tensor) -> Tensor:
-            return torch.func.functional_call(model, dict(parameters), (frames,))
-
-        return loss(call, batch)
-
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), model.checkpointing(checkpointed):
-        adapted = inner_loop.adapt(value, names, rates.at, [True] * len(rates.values))
-        gradients = torch.autograd.grad(value(adapted), [*names.values(), rates.values])
-    return dict(zip([*names, "rates"], gradients, strict=True))
+def _theirs(engine: Any) -> Engine:
+    return lambda model, batch, rates: engine(model, batch, batch, loss, rates)
 
 
-def with_higher(model: Encoder, batch: Any, rates: Any) -> dict[str, Tensor]:
-    """The package `higher`, where it is installed."""
-    import higher
-
-    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = torch.optim.SGD([{"params": [p], "lr": 1.0} for p in names.values()])
-    with (
-        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-        higher.innerloop_ctx(model, optimizer, copy_initial_weights=False) as (patched, inner),
-    ):
-        for step in range(len(rates.values)):
-            inner.step(loss(patched, batch), override={"lr": list(rates.at(step).values())})
-        gradients = torch.autograd.grad(loss(patched, batch), [*names.values(), rates.values])
-    return dict(zip([*names, "rates"], gradients, strict=True))
+def _checkpointed(model: Encoder, batch: Any, rates: Any) -> Gradient:
+    with model.checkpointing():
+        return others.unrolled(model, batch, batch, loss, rates)
 
 
-ENGINES: dict[str, Callable[..., dict[str, Tensor]]] = {
-    "adjoint": adjoint,
-    "adjoint, micro-batches of 4": lambda m, b, r: adjoint(m, b, r, micro_batch=4),
-    "adjoint, micro-batches of 4, path on the CPU": lambda m, b, r: adjoint(m, b, r, micro_batch=4, keep="cpu"),
-    "unrolled": unrolled,
-    "unrolled, checkpointed": lambda m, b, r: unrolled(m, b, r, checkpointed=True),
-    "higher": with_higher,
+ENGINES: dict[str, Engine] = {
+    "adjoint": _ours(),
+    "adjoint, two graphs kept": _ours(keep_graphs=2),
+    "adjoint, micro-batches of 2": _ours(micro_batch=2),
+    "adjoint, micro-batches of 4": _ours(micro_batch=4),
+    "adjoint, micro-batches of 4, path on the CPU": _ours(micro_batch=4, keep="cpu"),
+    "unrolled": _theirs(others.unrolled),
+    "unrolled, checkpointed": _checkpointed,
+    **{name: _theirs(engine) for name, engine in others.PEERS.items()},
 }
+adjoint = ENGINES["adjoint"]
+OWN = [name for name in ENGINES if name not in others.PEERS]
 
 
 # ------------------------------------------------------------------ parts
@@ -94,7 +79,7 @@ def correctness(device: str, size: str, **_: Any) -> dict[str, Any]:
     rates = meta.learned_rates(model, 2, 0.05)
     here = adjoint(model, batch, rates)
     there = adjoint(Encoder("tiny"), tuple(part.cpu() for part in batch), meta.learned_rates(Encoder("tiny"), 2, 0.05))
-    textbook = unrolled(model, batch, rates)
+    textbook = ENGINES["unrolled"](model, batch, rates)
     with autocast(device, "bf16"):
         half = adjoint(model, batch, rates)
     return {
@@ -103,6 +88,11 @@ def correctness(device: str, size: str, **_: Any) -> dict[str, Any]:
         "against the unrolled graph, float32": difference(here, textbook),
         "bfloat16 autocast against float32": difference(half, here),
     }
+
+
+def exactness(device: str, steps: int, **_: Any) -> dict[str, Any]:
+    """The adjoint's gradient in float64 against finite differences, the unrolled graph's and other packages'."""
+    return {"models": {name: others.compared(name, device, steps) for name in others.MODELS}}
 
 
 def memory(
@@ -134,7 +124,7 @@ def times(
     """Seconds of an outer step by each engine, rounds interleaved; how far the adjoint is from the unrolled graph."""
     model, batch, rates = prepared(device, size, steps, shots, seconds)
     found: dict[str, list[float]] = {engine: [] for engine in engines}
-    gradients: dict[str, dict[str, Tensor]] = {}
+    gradients: dict[str, Gradient] = {}
     for turn in range(rounds + 1):  # the first warms up
         for engine in engines:
             begun = now(device)
@@ -189,35 +179,49 @@ def training_step(
     return {"peak_bytes": peak.bytes, "seconds": taken, "raters": raters, "loss": value, **parameters(model)}
 
 
-PARTS = {f.__name__: f for f in (correctness, memory, times, features, training_step)}
+def shortage(device: str, **_: Any) -> dict[str, Any]:
+    """Asks for more memory than there is: of ``--tiny`` alone, to show that the next part begins."""
+    return {"bytes": torch.empty(1 << 50, dtype=torch.uint8, device=device).nbytes}
+
+
+PARTS = {f.__name__: f for f in (correctness, exactness, memory, times, features, training_step, shortage)}
 
 
 def plan(size: str, device: str) -> list[dict[str, Any]]:
     """What is measured, most important first."""
-    higher = ["higher"] if _installed("higher") else []
+    peers = list(others.installed())
     where = {"device": device}
+    exact = {"part": "exactness", **where, "steps": 3}
     if size == "tiny":
         small = {**where, "size": "tiny", "shots": 4, "seconds": 0.4, "precision": "fp32", "rounds": 1}
         return [
             {"part": "correctness", **small},
+            {"part": "shortage", **where},
+            exact,
             *({"part": "memory", **small, "engine": engine, "steps": 2} for engine in ("adjoint", "unrolled")),
-            {"part": "times", **small, "engines": [*list(ENGINES)[:5], *higher], "steps": 2},
+            {"part": "times", **small, "engines": [*OWN, *peers], "steps": 2},
             {"part": "features", **small},
             {"part": "training_step", **small, "steps": 2, "raters": 2},
         ]
     if size == "small":
-        small = {**where, "size": "base", "shots": 4, "seconds": 2.0, "precision": "fp32", "rounds": 3}
-        engines = ("adjoint", "unrolled", "unrolled, checkpointed", *higher)
+        small = {**where, "size": "reduced", "shots": 8, "seconds": 2.0, "precision": "fp32", "rounds": 3}
+        few = ["adjoint", "adjoint, micro-batches of 2", "unrolled", "unrolled, checkpointed", *peers[:1]]
+        engines = [*few, "adjoint, two graphs kept", *peers[1:]]
+        full = {**small, "size": "base", "shots": 4}
         return [
             {"part": "correctness", **small},
-            *({"part": "memory", **small, "engine": engine, "steps": s} for s in (1, 2, 5) for engine in engines),
-            {"part": "memory", **small, "engine": "adjoint", "steps": 10},
-            {"part": "times", **small, "engines": list(engines), "steps": 2},
+            exact,
+            *({"part": "memory", **small, "engine": engine, "steps": 5} for engine in engines),
+            {"part": "times", **small, "engines": engines, "steps": 5},
+            *({"part": "memory", **small, "engine": engine, "steps": s} for s in (1, 2, 10) for engine in few),
+            *({"part": "times", **small, "rounds": 2, "engines": few, "steps": s} for s in (1, 2, 10)),
+            *({"part": "memory", **full, "engine": e, "steps": s} for s in (5, 1, 2) for e in ("adjoint", "unrolled")),
         ]
     base = {**where, "size": "base", "shots": 32, "seconds": 4.5, "precision": "fp32", "rounds": 3}
     ours = "adjoint, micro-batches of 4"
     return [
         {"part": "correctness", **base},
+        exact,
         {"part": "training_step", **base, "steps": 5, "raters": 1},
         {"part": "memory", **base, "engine": ours, "steps": 5},
         {"part": "memory", **base, "engine": "unrolled", "steps": 5},
@@ -230,7 +234,7 @@ def plan(size: str, device: str) -> list[dict[str, Any]]:
             "part": "times",
             **base,
             "shots": 8,
-            "engines": ["adjoint", "unrolled", "unrolled, checkpointed", *higher],
+            "engines": ["adjoint", "unrolled", "unrolled, checkpointed", *peers],
             "steps": 5,
         },
         *({"part": "memory", **base, "engine": ours, "steps": s} for s in (1, 2, 10)),
@@ -243,7 +247,7 @@ def plan(size: str, device: str) -> list[dict[str, Any]]:
         *(
             {"part": "memory", **base, "shots": 8, "engine": e, "steps": s}
             for s in (1, 2)
-            for e in ("unrolled", *higher)
+            for e in ("unrolled", *peers)
         ),
         {"part": "training_step", **base, "size": "large", "steps": 5, "raters": 1},
         {"part": "memory", **base, "size": "large", "shots": 8, "engine": "unrolled", "steps": 5},
@@ -267,7 +271,7 @@ def autocast(device: str, precision: str) -> Any:
     return torch.autocast(torch.device(device).type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+def difference(one: Gradient, other: Gradient) -> float:
     """``||one - other|| / ||other||`` over everything, in float64."""
     apart = sum((one[n].double() - other[n].double()).square().sum().item() for n in other)
     return (apart / sum(other[n].double().square().sum().item() for n in other)) ** 0.5
@@ -280,8 +284,12 @@ def now(device: str) -> float:
     return time.process_time()
 
 
-def _installed(name: str) -> bool:
-    return subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True).returncode == 0
+def limit(gigabytes: float, device: str) -> None:
+    """This process may have so much and no more, so that what does not fit leaves the machine's other work alone."""
+    if device == "cpu":
+        resource.setrlimit(resource.RLIMIT_DATA, (int(gigabytes * 1e9),) * 2)
+    else:
+        torch.cuda.set_per_process_memory_fraction(gigabytes * 1e9 / torch.cuda.get_device_properties(0).total_memory)
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -296,9 +304,10 @@ def machine(device: str) -> dict[str, Any]:
 # ------------------------------------------------------------------ the whole
 
 
-def in_own_process(job: dict[str, Any], seconds: float) -> dict[str, Any]:
+def in_own_process(job: dict[str, Any], seconds: float, gigabytes: float | None) -> dict[str, Any]:
     """One part; what went wrong is in ``error``."""
     command = [sys.executable, "-W", "ignore", __file__, "--job", json.dumps(job)]
+    command += [] if gigabytes is None else ["--gigabytes", str(gigabytes)]
     begun = time.monotonic()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
@@ -307,7 +316,7 @@ def in_own_process(job: dict[str, Any], seconds: float) -> dict[str, Any]:
     taken = {"wall_seconds": round(time.monotonic() - begun, 1)}
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
-        out = any("OutOfMemoryError" in line for line in lines)
+        out = done.returncode == -signal.SIGKILL or any(sign in line for line in lines for sign in OUT_OF_MEMORY)
         return {**job, **taken, "error": "out of memory" if out else lines[-1][:300]}
     return {**job, **taken, **json.loads(done.stdout.splitlines()[-1])}
 
@@ -332,6 +341,8 @@ def table(result: dict[str, Any]) -> str:
             figures = f"{row['peak_bytes'] / 1e9:.3f} GB above the model ({row['kept_bytes'] / 1e9:.3f} kept)"
         elif row["part"] == "times":
             figures = "; ".join(f"{engine} {value:.3f} s" for engine, value in row["median"].items())
+        elif row["part"] == "exactness":
+            figures = "; ".join(f"{name}: {_exactness(of)}" for name, of in row["models"].items())
         elif row["part"] == "training_step":
             figures = f"{row['peak_bytes'] / 1e9:.3f} GB with the model, {row['seconds']:.2f} s"
         elif row["part"] == "features":
@@ -349,6 +360,15 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *ratios(result["parts"])]) + "\n"
 
 
+def _exactness(of: dict[str, Any]) -> str:
+    differences = of["from_finite_differences"].items()
+    shown = ", ".join(f"{engine} {value:.1e}" for engine, value in differences) + " from finite differences"
+    apart = of["from_adjoint"].items()
+    return shown + "".join(
+        f", {engine} {value if isinstance(value, str) else f'{value:.1e} from the adjoint'}" for engine, value in apart
+    )
+
+
 def ratios(parts: list[dict[str, Any]]) -> list[str]:
     """Memory and time of the adjoint against the unrolled graph, at the same sizes."""
     found = []
@@ -358,12 +378,16 @@ def ratios(parts: list[dict[str, Any]]) -> list[str]:
         if r["part"] == "memory" and "error" not in r and r["precision"] == "fp32"
     }
     for (size, shots, steps, engine), used in bytes_of.items():
-        if engine.startswith("adjoint") and (other := bytes_of.get((size, shots, steps, "unrolled"))):
-            found.append(f"- memory, {size}, K={shots}, S={steps}: unrolled / {engine} = {other / used:.2f}")
+        if engine.startswith("adjoint"):
+            for other in ("unrolled", "unrolled, checkpointed", *others.PEERS):
+                if more := bytes_of.get((size, shots, steps, other)):
+                    found.append(f"- memory, {size}, K={shots}, S={steps}: {other} / {engine} = {more / used:.2f}")
     for row in parts:
-        if row["part"] == "times" and {"adjoint", "unrolled"} <= row.get("median", {}).keys():
-            ratio = row["median"]["adjoint"] / row["median"]["unrolled"]
-            found.append(f"- time, {row['size']}, K={row['shots']}, S={row['steps']}: adjoint / unrolled = {ratio:.2f}")
+        if row["part"] == "times" and "unrolled" in row.get("seconds", {}):
+            for engine, seconds in row["seconds"].items():
+                ratio = statistics.median(a / b for a, b in zip(seconds, row["seconds"]["unrolled"], strict=True))
+                where = f"{row['size']}, K={row['shots']}, S={row['steps']}"
+                found += [f"- time, {where}: {engine} / unrolled = {ratio:.2f}"] if engine != "unrolled" else []
     return found
 
 
@@ -372,14 +396,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder of gpu.json and gpu.md")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--tiny", action="store_true", help="a tiny model, seconds: does it run?")
-    size.add_argument("--small", action="store_true", help="Base size with K = 4 x 2 s, for a CPU; set --minutes")
+    size.add_argument("--small", action="store_true", help="a reduced model at K = 8 x 2 s, for a CPU; set --minutes")
     parser.add_argument(
         "--minutes", type=float, default=8.7, help="when no part begins any more, and those that run end"
+    )
+    parser.add_argument(
+        "--gigabytes", type=float, help="a part may have so much memory and no more; by default what there is"
     )
     parser.add_argument("--only", nargs="*", choices=PARTS, help="only these parts")
     parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.job:
+        if chosen.gigabytes is not None:
+            limit(chosen.gigabytes, chosen.job["device"])
         print(json.dumps(PARTS[chosen.job["part"]](**{k: v for k, v in chosen.job.items() if k != "part"})))
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -390,10 +419,13 @@ def main() -> None:
         os.environ.update(MEMORY_ENVIRONMENT)
     end = time.monotonic() + 60 * chosen.minutes
     jobs = [job for job in plan(size_of_it, device) if not chosen.only or job["part"] in chosen.only]
-    result = {"date": datetime.date.today().isoformat(), "machine": machine(device), "size": size_of_it, "parts": []}
+    result = {"date": datetime.date.today().isoformat(), "machine": machine(device), "size": size_of_it}
+    result |= {"packages": sorted(others.installed()), "parts": []}
     for number, job in enumerate(jobs):
         left = end - time.monotonic()
-        result["parts"].append(in_own_process(job, left) if left > 5 else {**job, "error": "not begun: out of time"})
+        begins = left > 5
+        late = {**job, "error": "not begun: out of time"}
+        result["parts"].append(in_own_process(job, left, chosen.gigabytes) if begins else late)
         write(chosen.out, result)
         row = result["parts"][-1]
         print(f"{number + 1} of {len(jobs)}  {row['part']}  {row.get('error', 'done')}", flush=True)

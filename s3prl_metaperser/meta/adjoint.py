@@ -89,9 +89,9 @@ def outer_gradient(
         second_order: for each inner step whether the outer gradient is taken through it
             (:func:`~s3prl_metaperser.meta.annealing.second_order_steps`). All False costs no Hessian-vector product.
         query: micro-batches of the outer loss, called with the number of inner steps; ``support`` by default (CSMT).
-        keep_graphs: of how many of the last inner step's micro-batches the gradient's graph is kept for the way back
-            (if that step is second-order). Each saves one forward and backward pass, and its activations and its
-            gradient are there while the outer loss is differentiated.
+        keep_graphs: of how many micro-batches the gradient's graph is kept for the way back, those of the last
+            second-order steps first. Each saves one forward and backward pass, and its activations and its gradient
+            are there while the outer loss is differentiated. With all of them kept it is the unrolled graph.
         keep: one of :data:`KEPT`: what waits for the way back stays where it is, goes to the CPU's memory (exact), or
             is rounded to bfloat16 (half the bytes; second derivatives are then taken beside the path).
 
@@ -108,15 +108,15 @@ def outer_gradient(
     learned = rates.values.requires_grad
     path: list[dict[str, Tensor]] = []
     inner: list[dict[str, Tensor]] = []
-    graphs: list[Graph] = []
+    graphs: list[list[Graph]] = [[] for _ in second_order]
+    keeping = _graphs_by_step(second_order, losses_of, keep_graphs)
     for step, twice in enumerate(second_order):
-        last = twice and step == steps - 1
-        _, gradient = gradient_of(theta, eta[step], losses_of(step), step, steps, graphs if last else None, keep_graphs)
+        _, gradient = gradient_of(theta, eta[step], losses_of(step), step, steps, graphs[step], keeping[step])
         if twice:
             path.append(theta if step == 0 else _packed(theta, rates.names, keep))
         elif learned:
             inner.append(_packed(gradient, rates.names, keep))
-        read_again = bool(graphs) if twice else learned
+        read_again = bool(graphs[step]) if twice else learned
         theta = _updated(theta, eta[step], gradient, into_gradient=not read_again)
 
     loss, adjoint = gradient_of(theta, theta, query or losses_of(steps), steps, steps)
@@ -124,7 +124,9 @@ def outer_gradient(
     d_rates = torch.zeros_like(rates.values, requires_grad=False)
     for step in reversed(range(steps)):
         if second_order[step]:
-            dots = _through_step(_unpacked(path.pop(), adjoint), eta[step], adjoint, losses_of(step), step, graphs)
+            dots = _through_step(
+                _unpacked(path.pop(), adjoint), eta[step], adjoint, losses_of(step), step, graphs[step]
+            )
             check_finite(adjoint, step, steps)
         elif learned:
             gradient = _unpacked(inner.pop(), adjoint)
@@ -198,6 +200,18 @@ def kept_bytes(parameters: Mapping[str, Tensor], rates: InnerRates, second_order
 
 def _by_step(support: Support) -> Callable[[int], Sequence[MicroLoss]]:
     return support if callable(support) else lambda step: support
+
+
+def _graphs_by_step(
+    second_order: Sequence[bool], losses_of: Callable[[int], Sequence[MicroLoss]], left: int
+) -> list[int]:
+    """How many micro-batches' graphs each step keeps, of ``left`` in all."""
+    found = [0] * len(second_order)
+    for step in reversed(range(len(second_order))):
+        if left > 0 and second_order[step]:
+            found[step] = min(left, len(losses_of(step)))
+            left -= found[step]
+    return found
 
 
 def _packed(tensors: Mapping[str, Tensor], moving: Sequence[str], keep: str) -> dict[str, Tensor]:

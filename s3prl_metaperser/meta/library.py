@@ -152,8 +152,8 @@ def outer_gradient(
         micro_batch: samples of one forward and backward pass; by default all. The result is the same to rounding.
         keep: where the S - 1 copies of the parameters wait: ``"device"``, ``"cpu"`` (exact) or ``"bfloat16"`` (half
             the bytes; what it changes is in docs/meta_gradients.md).
-        keep_graphs: of how many micro-batches of the last inner step the graph is kept for the way back (see
-            :func:`s3prl_metaperser.meta.adjoint.outer_gradient`).
+        keep_graphs: of how many micro-batches the graph is kept for the way back, the last steps' first: time for
+            memory (:func:`s3prl_metaperser.meta.adjoint.outer_gradient`; docs/speed.md has what it costs).
         seed: of the masks.
 
     Raises:

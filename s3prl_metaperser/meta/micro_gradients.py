@@ -144,13 +144,16 @@ def _add_derivative(
     """Add the derivative of the sum of -eta_l * term_l to ``adjoint``, and the terms to ``dots``; empties ``terms``."""
     for name, term in terms.items():
         dots[name] += term.detach()
-    moving = [(term, -eta[name].to(term)) for name, term in terms.items() if term.requires_grad]
+    # one root: torch imports two seconds of symbolic algebra where several have weights
+    with torch.enable_grad():
+        moving = [term * -eta[name].to(term) for name, term in terms.items() if term.requires_grad]
+        root = torch.stack([term.to(moving[0]) for term in moving]).sum() if moving else None
     terms.clear()
+    moving.clear()
     for name, leaf in leaves.items():
         leaf.grad = adjoint[name]
-    if moving:
-        derived, factors = zip(*moving, strict=True)
-        torch.autograd.backward(derived, factors, inputs=list(leaves.values()))
+    if root is not None:
+        torch.autograd.backward(root, inputs=list(leaves.values()))
     for name, leaf in leaves.items():
         adjoint[name] = _taken(leaf)
 
