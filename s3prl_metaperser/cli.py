@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from s3prl_metaperser import __version__
@@ -47,6 +48,12 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     cannot = NOT_RUN if argv[:1] == ["run"] else 2
     parser = build_parser()
+    if (
+        "_ARGCOMPLETE" in os.environ
+    ):  # a shell asks how the line may go on: eval "$(register-python-argcomplete metaperser)"
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:

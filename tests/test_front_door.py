@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -169,6 +172,24 @@ def test_upstreams_are_listed_by_use_with_size_source_and_licence(capsys):
     assert "wav2vec2_large_960" in few
     assert "MIT" in few
     assert "wavlm_base " not in few
+
+
+@pytest.mark.skipif(importlib.util.find_spec("argcomplete") is None, reason="no argcomplete (the extra completion)")
+@pytest.mark.parametrize(
+    ("line", "among"),
+    [
+        ("metaperser run tab", {"table1", "table2", "table_a4"}),
+        ("metaperser train -u wavlm_base", {"wavlm_base", "wavlm_base_plus"}),
+        ("metaperser train -v Linear-F", {"Linear-Few", "Linear-Few:chosen"}),
+        ("metaperser train -f -v Linear-F", set()),
+    ],
+)
+def test_a_shell_completes_commands_grids_upstreams_and_systems(line, among, tmp_path):
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"), "_ARGCOMPLETE_IFS": "\n"}
+    asked |= {"_ARGCOMPLETE_SHELL": "bash", "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    subprocess.run([sys.executable, "-m", "s3prl_metaperser.cli"], env=os.environ | asked, cwd=tmp_path, check=True)
+    found = (tmp_path / "out").read_text().split("\n")
+    assert {name.strip().replace("\\", "") for name in found if name} == among
 
 
 @pytest.mark.parametrize(

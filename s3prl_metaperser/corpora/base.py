@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
+from s3prl_metaperser.storage.html_text import html_table
 from s3prl_metaperser.storage.provenance import digest
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Suggestions:
     test_sessions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Corpus:
     """A corpus as read.
 
@@ -143,6 +144,20 @@ class Corpus:
     suggested: Suggestions = Suggestions()
     merged: Mapping[str, int] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.utterances)} utterances, {len(self.ratings)} ratings by {len(self.raters())} raters"
+        return f"<Corpus {self.name}: {counts}, {len(self.problems)} problems, {self.root}>"
+
+    def _repr_html_(self) -> str:
+        summary = self.rater_summary()
+        most = sorted(summary, key=lambda rater: -summary[rater]["utterances"])[:12]
+        rows = []
+        for rater in most:
+            ticks = sorted(summary[rater]["ticks"].items(), key=lambda tick: -tick[1])[:3]
+            rows.append((rater, summary[rater]["utterances"], ", ".join(f"{name} {count}" for name, count in ticks)))
+        rows += [(f"and {len(summary) - len(most)} more raters", "", "")] * (len(summary) > len(most))
+        return html_table(repr(self).strip("<>"), rows, ("rater", "utterances", "most frequent answers"))
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from s3prl_metaperser.evaluation.metrics import METRICS, episode_scores
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, best_possible, intervals
 from s3prl_metaperser.protocol.episodes import key_of
 from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.html_text import html_table
 from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.sources import code_that_ran
 
@@ -372,6 +373,15 @@ class Result:
         found = dataclasses.replace(self, episodes=tuple(map(smaller, self.episodes)))
         object.__setattr__(found, "file", self.file)
         return found
+
+    def _repr_html_(self) -> str:
+        shown = ((METRICS.get(name), span) for name, span in self.metrics.items())
+        rows = [(m.heading, m.shown(s.mean), f"{m.shown(s.low)} to {m.shown(s.high)}") for m, s in shown]
+        cell = self.cell
+        title = (
+            f"{cell.system}, {cell.upstream} ({cell.scope}), {cell.corpus} {cell.scenario}/{cell.fold}, K={cell.shots}"
+        )
+        return html_table(title, rows, ("metric", "mean", "95 % interval"))
 
     def table(self, title: str) -> str:
         """The metrics with their 95 % intervals, and what perfect predictions reach where the answers keep it below

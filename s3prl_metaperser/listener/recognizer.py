@@ -19,6 +19,7 @@ from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of
 from s3prl_metaperser.methods.base import Predictor, System
 from s3prl_metaperser.progress import tqdm
+from s3prl_metaperser.storage.html_text import html_table
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -109,6 +110,24 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
                 "trouble of this machine, the card was edited or is damaged: copy the folder again, or export it again."
             ) from error
         return cls(model, model.predictor, folder.card.listener)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {', '.join(f'{name} {said}' for name, said in self._facts())}>"
+
+    def _repr_html_(self) -> str:
+        return html_table("A recogniser of what a listener hears", self._facts())
+
+    def _facts(self) -> list[tuple[str, str]]:
+        upstream, listener = self._model.card.upstream, self.listener
+        clips = (
+            "no listener yet" if listener is None else f"{listener['rater'] or 'a listener'}, {listener['clips']} clips"
+        )
+        return [
+            ("system", self._system.name),
+            ("upstream", f"{upstream.name} ({self._model.card.scope})"),
+            ("adapted to", clips),
+            ("answers", f"{self.label_set.kind}: {', '.join(self.classes)}"),
+        ]
 
     @property
     def model(self) -> LoadedModel:
@@ -248,12 +267,15 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             N rows, by the clips' paths (or their place in the list): a column of probabilities for each class, which
             sum to one, and the answer that they stand for: ``ticked``, the classes above 1/C joined by ``;``;
             ``label``, the most probable class (of shares: the classes above 1/C); or ``value``, a number on the scale.
+            Printed, it shows the answer and the most probable classes.
 
         Raises:
             UserError: a clip that cannot be read, or pandas is not installed.
         """
         try:
             import pandas
+
+            from s3prl_metaperser.listener.predictions import Predictions
         except ModuleNotFoundError:
             raise UserError(
                 "predict() returns a pandas.DataFrame, and pandas is not installed. Type: pip install "
@@ -262,7 +284,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         clips = as_clips(wavs)
         found = self.predict_proba(clips, sampling_rate=sampling_rate, batch_size=batch_size)
         names = [name_of(clip, index) for index, clip in enumerate(clips)]
-        frame = pandas.DataFrame(found, columns=list(self.classes), index=pandas.Index(names, name="clip"))
+        frame = Predictions(found, columns=list(self.classes), index=pandas.Index(names, name="clip"))
         answers = self.answers(found)
         column, scale = ANSWER_COLUMNS[self.label_set.kind], self.label_set.kind == "ordinal"
         shown = answers if scale else [answer_text(answer) for answer in answers]
