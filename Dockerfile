@@ -1,4 +1,4 @@
-# The demo's environment. CPU:
+# The environment of the README's first command, which it runs unless another is given. CPU:
 #   docker build -t s3prl_metaperser . && docker run --rm -v metaperser:/cache s3prl_metaperser
 # CUDA (the card's driver on the host, NVIDIA's container toolkit):
 #   docker build -t s3prl_metaperser:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
@@ -9,7 +9,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends ffmpeg git && r
 WORKDIR /app
 COPY . .
 RUN pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" --extra-index-url https://pypi.org/simple torch torchaudio \
-    && pip install --no-cache-dir -c constraints.txt -e '.[demo,report,listener]'
+    && pip install --no-cache-dir -c constraints.txt -e '.[demo]'
 ENV METAPERSER_CACHE=/cache
 VOLUME /cache
-CMD ["sh", "-c", "python run_downstream.py -d personalized_emotion -u fbank_no_cmvn -m train -p /cache/demo && python run_downstream.py -m evaluate -e /cache/demo"]
+EXPOSE 8707
+CMD ["metaperser", "demo", "/cache/demo"]

@@ -13,7 +13,11 @@ results read again, and a recogniser that adapts to one listener. Each name is i
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+if os.name == "nt":  # locks and signals are those of POSIX
+    raise ImportError("s3prl_metaperser runs on Linux and macOS. On Windows install it inside WSL 2 (wsl --install).")
 
 if TYPE_CHECKING:
     from s3prl_metaperser.config.options import Options

@@ -59,6 +59,12 @@ def test_the_package_itself_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def test_windows_is_told_where_to_run_it():
+    code = "import os; os.name = 'nt'; import s3prl_metaperser"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "ImportError: s3prl_metaperser runs on Linux and macOS. On Windows install it inside WSL 2" in done.stderr
+
+
 def test_a_cells_arguments_are_those_of_the_launchers_command_line(tmp_path):
     line = ["-m", "train", "-d", "personalized_emotion", "-u", "wavlm_base", "-v", "Linear-Few", "-p", str(tmp_path)]
     parsed = build_parser().parse_args([*line, "-l", "3", "-f", "--device", "cpu", "--seed", "7"])
