@@ -23,11 +23,11 @@ import soundfile
 from listener_fixtures import random_model, write_clips
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
+from s3prl_metaperser.corpora.answer_facts import FACTS
 from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener import peer, serving
 from s3prl_metaperser.listener.question import ENGLISH, read_question
-from s3prl_metaperser.listener.ratings_file import FACTS
 from s3prl_metaperser.listener.server import ListeningServer
 from s3prl_metaperser.listener.session import ListeningSession
 from s3prl_metaperser.storage.atomic import write_text

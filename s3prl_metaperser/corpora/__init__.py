@@ -17,6 +17,7 @@ from s3prl_metaperser.corpora import ratings_csv
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.corpora.emotions import in_common
+from s3prl_metaperser.corpora.exports import Labels
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.corpora.people import Who
@@ -191,6 +192,39 @@ def read_labels(
             return reader.find(path, **options).corpus(name, label_set, answer=answer, **reading)
     _check_options(path, options, [])
     return ratings_csv.read_table(path, label_set, **reading)
+
+
+def exported_labels(
+    path: Path,
+    *,
+    labels: Mapping[str, str] | str | None = None,
+    audio: Path | None = None,
+    who: Who | None = None,
+    **options: Any,
+) -> Labels:
+    """What listeners answered and what they skipped, in a table or in what an annotation tool exports.
+
+    Args:
+        path, audio, options: as in :func:`read_labels`.
+        labels: as in :func:`.ratings_csv.read`.
+        who: whose labels they are, of a table that does not say it.
+
+    Raises:
+        UserError: as :func:`read_labels`, or there is no answer.
+    """
+    answer = options.pop("answer", None)
+    for name in CORPORA.names():
+        reader = reader_of(name)
+        if reader.recognises is not None and reader.find is not None and reader.recognises(path):
+            _check_options(path, options, ["answer", *list(inspect.signature(reader.find).parameters)[1:]])
+            return reader.find(path, **options).labels(labels, answer, audio)
+    _check_options(path, options, [])
+    return ratings_csv.find(path, who).labels(labels, answer, audio)
+
+
+def writers() -> dict[str, Reader]:
+    """The kinds of corpora in whose form labels can be written, by name."""
+    return {name: reader for name in CORPORA.names() if (reader := reader_of(name)).write is not None}
 
 
 def _check_options(path: Path, given: Mapping[str, Any], known: list[str]) -> None:

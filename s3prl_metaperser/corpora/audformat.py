@@ -13,16 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.answer_facts import FACTS, SKIPPED, STATUS
 from s3prl_metaperser.corpora.base import Corpus, Problem
-from s3prl_metaperser.corpora.exports import Answer, Export
+from s3prl_metaperser.corpora.exports import Answer, Export, Labels
 from s3prl_metaperser.corpora.label_cells import is_blank
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
 from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.csv_text import csv_text
+from s3prl_metaperser.storage.disk import new_folder
 from s3prl_metaperser.storage.paths import user_path
 
 HEADER, FILE, HUMAN, SPEAKER = "db.yaml", "file", "human", "speaker"
@@ -78,9 +83,11 @@ def find(root: Path) -> Export:
         columns = table.get("columns") if isinstance(table, dict) else None
         columns = {key: each or {} for key, each in (columns or {}).items()}
         rated = {key: each for key, each in columns.items() if each.get("rater_id") in raters}
+        told = {key: each for key, each in rated.items() if each.get("scheme_id") in FACTS}
+        rated = {key: each for key, each in rated.items() if key not in told}
         spoken = [key for key, each in columns.items() if SPEAKER in (key, each.get("scheme_id"))]
         if rated or spoken:
-            _read_table(_table_of(path, name), rated, spoken, raters, schemes, export)
+            _read_table(_table_of(path, name), rated, told, spoken, raters, schemes, export)
     for name, scheme in schemes.items():
         if (label_set := _label_set(name, scheme)) is not None:
             export.label_sets[name] = label_set
@@ -105,7 +112,13 @@ def _table_of(path: Path, name: str) -> Path:
 
 
 def _read_table(
-    table: Path, rated: dict[str, dict], spoken: list[str], raters: dict, schemes: dict, export: Export
+    table: Path,
+    rated: dict[str, dict],
+    told: dict[str, dict],
+    spoken: list[str],
+    raters: dict,
+    schemes: dict,
+    export: Export,
 ) -> None:
     rows = csv_rows.rows(table)
     header = csv_rows.read_header(table, rows, ())
@@ -118,9 +131,15 @@ def _read_table(
         for key in spoken:
             if key in header and row[header.index(key)].strip():
                 export.described[name] = (row[header.index(key)].strip(), "")
+        facts: dict[str, dict[str, str]] = {}
+        for key, each in told.items():
+            said = row[csv_rows.column(table, header, (key,))].strip()
+            facts.setdefault(each["rater_id"], {}).update({} if is_blank(said) else {each["scheme_id"]: said})
         for key, each in rated.items():
-            cell = row[csv_rows.column(table, header, (key,))].strip()
+            cell, how = row[csv_rows.column(table, header, (key,))].strip(), facts.get(each["rater_id"], {})
             if is_blank(cell):
+                if how.get(STATUS) == SKIPPED:
+                    export.skipped.append(Answer(where, name, str(each["rater_id"]), facts=how))
                 continue
             if key not in people:
                 export.dropped[DROPPED_NOBODY] += 1
@@ -128,7 +147,8 @@ def _read_table(
             scheme = str(each.get("scheme_id", ""))
             ticks = (_words(cell, schemes.get(scheme, {})),)
             until = segment_end(begins, ends, table, line)
-            export.answers.append(Answer(where, name, str(each["rater_id"]), scheme, ticks=ticks, end=until))
+            who = str(each["rater_id"])
+            export.answers.append(Answer(where, name, who, scheme, ticks=ticks, end=until, facts=how))
     if others := sorted(set(rated) - set(people)):
         what = f"columns of raters that are no people (type is not {HUMAN}), left out: {', '.join(others)}."
         export.problems.append(Problem(str(table), what, serious=False))
@@ -170,5 +190,39 @@ def recognises(path: Path) -> bool:
     return (path / HEADER).is_file() if path.is_dir() else path.name == HEADER
 
 
+def write(out: Path, labels: Labels) -> None:
+    """Labels as a database with one table: a column for each rater's answers, and one for each fact about them."""
+    label_set, question, people = labels.label_set, labels.question, labels.people()
+    given = {(each.file, each.who): each for each in labels.given}
+    known = [name for name in FACTS if any(each.facts.get(name) for each in labels.given)]
+    scheme: dict[str, Any] = {"dtype": "str"}
+    if label_set.kind == "single":
+        scheme = {"dtype": "str", "labels": list(label_set.classes)}
+    elif label_set.kind == "ordinal":
+        scheme = {"dtype": "float", "minimum": label_set.levels[0], "maximum": label_set.levels[-1]}
+    columns = {who: {"scheme_id": question, "rater_id": who} for who in people}
+    columns |= {f"{who}.{name}": {"scheme_id": name, "rater_id": who} for who in people for name in known}
+    header = {
+        "name": question,
+        "source": "",
+        "usage": "unrestricted",
+        "languages": [],
+        "media": {},
+        "raters": {who: {"type": HUMAN} for who in people},
+        "schemes": {question: scheme, **{name: {"dtype": "str"} for name in known}},
+        "tables": {"labels": {"type": "filewise", "columns": columns}},
+    }
+    rows = []
+    for file in labels.files():
+        mine = [given.get((file, who)) for who in people]
+        answers = [";".join(each.parts) if each else "" for each in mine]
+        rows.append([file, *answers, *(each.facts.get(name, "") if each else "" for each in mine for name in known)])
+    with new_folder(out) as folder:
+        text = yaml.safe_dump(header, allow_unicode=True, sort_keys=False)
+        (folder / HEADER).write_text(text, encoding="utf-8")
+        (folder / "db.labels.csv").write_text(csv_text([[FILE, *columns], *rows]), encoding="utf-8")
+        folder.rename(out)
+
+
 # Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)
+READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write)

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from s3prl_metaperser.corpora import iemocap
+from s3prl_metaperser.corpora.answer_facts import SKIPPED, STATUS
 from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
 from s3prl_metaperser.corpora.exported_audio import ExportedAudio
-from s3prl_metaperser.corpora.label_set import LabelSet
+from s3prl_metaperser.corpora.label_set import LabelError, LabelSet
 from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
 from s3prl_metaperser.corpora.rated_files import Place
@@ -40,6 +42,7 @@ class Answer(NamedTuple):
         ticks: in place of ``cell``, each tick in all the words that the export has for it (its key, its text); the
             first one that the label set knows is taken.
         end: seconds at which the part ends that was annotated, if it was one.
+        facts: how it was given, see :mod:`.answer_facts`.
     """
 
     where: int | str
@@ -49,6 +52,7 @@ class Answer(NamedTuple):
     cell: str = ""
     ticks: tuple[tuple[str, ...], ...] = ()
     end: float | None = None
+    facts: Mapping[str, str] = MappingProxyType({})
 
     def text(self, label_set: LabelSet) -> str:
         """The answer as a label set reads it."""
@@ -56,6 +60,45 @@ class Answer(NamedTuple):
             return self.cell
         words = [next(filter(label_set.knows, tick), tick[0]) for tick in self.ticks]
         return words[0] if len(words) == 1 else json.dumps(words)
+
+
+class Given(NamedTuple):
+    """One annotator's answer to one recording, in no tool's form.
+
+    Attributes:
+        file: relative to the folder of the audio.
+        who: the annotator.
+        parts: the answer as a label set writes it, taken apart: ticks, shares (``happy:0.7``), one class, or one
+            number; empty where the recording was skipped.
+        facts: how it was given, see :mod:`.answer_facts`.
+    """
+
+    file: str
+    who: str
+    parts: tuple[str, ...]
+    facts: Mapping[str, str]
+
+
+class Labels(NamedTuple):
+    """What annotators answered to one question, in no tool's form; each :class:`.Reader` of a tool can write it.
+
+    Attributes:
+        label_set: what may be answered.
+        question: a name for it.
+        given: each answer once.
+    """
+
+    label_set: LabelSet
+    question: str
+    given: Sequence[Given]
+
+    def people(self) -> list[str]:
+        """The annotators, in the order in which they come first."""
+        return list(dict.fromkeys(each.who for each in self.given))
+
+    def files(self) -> list[str]:
+        """The recordings, in the order in which they come first."""
+        return list(dict.fromkeys(each.file for each in self.given))
 
 
 @dataclass
@@ -70,6 +113,7 @@ class Export:
         label_sets: question -> what may be answered, where the export says so.
         described: audio, as the export names it -> (speaker, session), where it says so.
         traits: annotator -> what is known of the person.
+        skipped: recordings that were skipped, where the tool says so otherwise than by a blank answer.
         nameless: what stands for annotators of whom it is not known who they are -> why.
     """
 
@@ -81,6 +125,7 @@ class Export:
     label_sets: dict[str, LabelSet] = field(default_factory=dict)
     described: dict[str, tuple[str, str]] = field(default_factory=dict)
     traits: dict[str, dict[str, str]] = field(default_factory=dict)
+    skipped: list[Answer] = field(default_factory=list)
     nameless: dict[str, str] = field(default_factory=dict)
 
     def corpus(
@@ -142,6 +187,30 @@ class Export:
             rows.problems.append(Problem(str(self.path), f"answers not used: {', '.join(others)}.", serious=False))
         described = {files.named(file, "files"): said for file, said in self.described.items()} or None
         return rows.corpus(name, suggested=Suggestions(), described=described, traits=self.traits)
+
+    def labels(
+        self, labels: Mapping[str, str] | str | None = None, answer: str | None = None, audio: Path | None = None
+    ) -> Labels:
+        """The answers to one question, and what was skipped, in no tool's form; arguments as in :meth:`corpus`.
+
+        Raises:
+            UserError: several questions and none is named, or an answer that the label set does not take.
+        """
+        folder, chosen = audio or self.folder, self._chosen(answer)
+        label_set = label_set_of(self.folder, labels) or self.label_sets.get(chosen) or iemocap.LABEL_SET
+        files, given = ExportedAudio(folder, self.path), dict[tuple[str, str], Given]()
+        for each in (*self.answers, *self.skipped):
+            if each.question not in (chosen, ""):
+                continue
+            try:
+                parts = label_set.parts(each.text(label_set))
+            except LabelError as error:
+                raise UserError(f"{self.path}:{each.where}: {error}") from None
+            facts = dict(each.facts)
+            if each.who and (parts or facts.get(STATUS) == SKIPPED):
+                file = files.named(each.audio, each.where)
+                given.setdefault((file, each.who), Given(file, each.who, parts, facts))
+        return Labels(label_set, chosen, list(given.values()))
 
     def _check_names(self, who: Who) -> None:
         """That people answered: a listener's own answers are one person's, whatever stands for the name."""

@@ -265,6 +265,23 @@ class LabelSet:
             )
         return cell
 
+    def parts(self, text: str) -> tuple[str, ...]:
+        """A cell in the set's own words, taken apart: ticks, ``class:share`` of shares, one class, or one number.
+
+        Raises:
+            LabelError: as :meth:`checked`.
+
+        Examples:
+            >>> LabelSet("mood", "multi", ("happy", "sad"), {"joy": "happy"}).parts("sad; joy")
+            ('happy', 'sad')
+        """
+        cell = self.checked(text)
+        if cell.value is not None:
+            return (f"{cell.value:.9g}",)
+        if cell.shares is not None:
+            return tuple(f"{name}:{share:.9g}" for name, share in zip(cell.ticks, cell.shares, strict=True))
+        return cell.ticks
+
     def _plain_cell(self, text: str) -> str:
         if self.lookup(text) is not None:
             return text

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.answer_facts import AT, EXTRA, SECONDS, SKIPPED, STATUS, extra_of, facts_of
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.exported_audio import audio_field
 from s3prl_metaperser.corpora.exports import (
     DROPPED_MACHINE,
     Answer,
     Export,
+    Given,
+    Labels,
     export_in,
     first_object,
     json_of,
@@ -29,6 +32,7 @@ from s3prl_metaperser.corpora.rating_columns import is_harmless
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
 from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.paths import user_path
 
 #: What an export says of each annotation besides its answers.
@@ -117,9 +121,11 @@ def _of_task(task: dict, where: str, audio: str | None, export: Export) -> Itera
         if not isinstance(each, dict) or not isinstance(each.get("result", []), list):
             raise UserError(f"{path}:{place}: no annotation. Export it again.")
         who = _annotator(each.get("completed_by"), f"{path}:{place}")
-        results = [] if each.get("was_cancelled") else each.get("result", [])
+        skipped = bool(each.get("was_cancelled"))
+        facts = _facts(each, _extra(task.get("meta"), who)) | ({STATUS: SKIPPED} if skipped else {})
+        results = [] if skipped else each.get("result", [])
         given = [made for result in results if (made := _of_result(result, place, file, who, path))]
-        yield from given or [Answer(place, file, who, "", "")]
+        yield from (answer._replace(facts=facts) for answer in given or [Answer(place, file, who, "", "")])
 
 
 def _of_result(result: Any, where: str, file: str, who: str, path: Path) -> Answer | None:
@@ -138,8 +144,9 @@ def _of_row(row: dict, where: str, audio: str | None, path: Path) -> Iterator[An
     who = _annotator(row.get("annotator", row.get("completed_by")), f"{path}:{where}")
     place = f"{where}, annotation {shown(row['annotation_id'])}" if "annotation_id" in row else where
     fields = {name: value for name, value in row.items() if not _is_fact(name) and value != file}
-    given = [Answer(place, file, who, name, _cell(value)) for name, value in fields.items()]
-    yield from given or [Answer(place, file, who, "", "")]
+    facts = _facts(row)
+    given = [Answer(place, file, who, name, _cell(value), facts=facts) for name, value in fields.items()]
+    yield from given or [Answer(place, file, who, "", "", facts=facts)]
 
 
 def _of_csv(path: Path, audio: str | None) -> Iterator[Answer]:
@@ -152,7 +159,7 @@ def _of_csv(path: Path, audio: str | None) -> Iterator[Answer]:
         given = {name: cell for name, cell in fields.items() if not _is_fact(name) and cell != file}
         if row[who].strip() or any(cell.strip() for cell in given.values()):
             for name, cell in given.items():
-                yield Answer(line, file, row[who], name, cell.strip())
+                yield Answer(line, file, row[who], name, cell.strip(), facts=_facts(fields))
         else:
             yield Answer(line, file, "", "", "")  # a task that nobody has annotated
 
@@ -174,5 +181,49 @@ def _annotator(said: Any, where: str) -> str:
     return str(said)
 
 
+def _facts(said: Mapping[str, Any], extra: Any = None) -> dict[str, str]:
+    """How an annotation was given: seconds and the time at which it was saved."""
+    return facts_of(extra, **{SECONDS: said.get("lead_time"), AT: said.get("created_at")})
+
+
+def _extra(meta: Any, who: str) -> Any:
+    own = meta.get(EXTRA) if isinstance(meta, dict) else None
+    return own.get(who) if isinstance(own, dict) else None
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(out: Path, labels: Labels) -> None:
+    """Labels as the JSON export, which Label Studio imports as annotated tasks; plays and the like are in ``meta``."""
+    tasks = []
+    for number, file in enumerate(labels.files(), 1):
+        mine = [each for each in labels.given if each.file == file]
+        meta = {each.who: extra_of(each.facts, STATUS, SECONDS, AT) for each in mine}
+        annotations = [_annotation(each, f"{number}-{n}", labels) for n, each in enumerate(mine, 1)]
+        task = {"id": number, "data": {"audio": file}, "annotations": annotations, "predictions": []}
+        tasks.append({**task, "meta": {EXTRA: {who: said for who, said in meta.items() if said}}})
+    write_json(out, tasks)
+
+
+def _annotation(given: Given, key: str, labels: Labels) -> dict[str, Any]:
+    scale = labels.label_set.kind == "ordinal"
+    value: dict[str, Any] = (
+        {"number": float(given.parts[0])} if scale and given.parts else {"choices": list(given.parts)}
+    )
+    result = {"id": key, "from_name": labels.question, "to_name": "audio", "type": next(iter(value)), "value": value}
+    facts = given.facts
+    return {
+        "id": key,
+        "completed_by": {"email": given.who},
+        "result": [result] if given.parts else [],
+        "was_cancelled": not given.parts,
+        **({"lead_time": float(facts[SECONDS])} if facts.get(SECONDS) else {}),
+        **({"created_at": facts[AT]} if facts.get(AT) else {}),
+    }
+
+
 # Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)
+READER = Reader(
+    read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write, writes=".json"
+)

@@ -15,26 +15,42 @@ Which recording an item is, is in the data files that the project's configuratio
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.corpora import csv_rows
+from s3prl_metaperser.corpora.answer_facts import (
+    AT,
+    EXTRA,
+    SECONDS,
+    SKIPPED,
+    STATUS,
+    extra_of,
+    facts_of,
+    seconds_since_1970,
+)
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.exported_audio import audio_field
-from s3prl_metaperser.corpora.exports import DROPPED_MACHINE, Answer, Export, json_lines, json_of
+from s3prl_metaperser.corpora.exports import DROPPED_MACHINE, Answer, Export, Given, Labels, json_lines, json_of
 from s3prl_metaperser.corpora.folders import is_audio
 from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.atomic import write_json
+from s3prl_metaperser.storage.disk import new_folder
 from s3prl_metaperser.storage.paths import user_path
 
 OUTPUT, STATE, INSTANCES = "annotation_output", "user_state.json", "annotated_instances.jsonl"
 DROPPED_CHECK = "ratings: of items that are left out by name"
 
 _FLAGS = {"true": True, "false": False}
+_SPENT = re.compile(r"(\d+)d\s*(\d+)h\s*(\d+)m\s*(\d+)s")
 _LAST_NUMBER = re.compile(r"\d+(?:\.\d+)?\Z")
 
 
@@ -86,7 +102,7 @@ def find(root: Path, audio: str | None = None, skip: str | None = None) -> Expor
     items = _items(project)
     for file in files:
         reading = _of_state if file.name == STATE else _of_instances
-        for item, who, where, labels in reading(file, export):
+        for item, who, where, labels, facts in reading(file, export):
             if left_out is not None and left_out.fullmatch(item):
                 export.dropped[DROPPED_CHECK] += 1
                 continue
@@ -96,8 +112,13 @@ def find(root: Path, audio: str | None = None, skip: str | None = None) -> Expor
                 raise UserError(f"{where}: {what}. Put config.yaml and its data_files beside {OUTPUT}.")
             recording = audio_field(heard, audio, where)
             place = where.removeprefix(f"{export.path}")[1:]
-            given = [Answer(place, recording, who, scheme, ticks=ticks) for scheme, ticks in labels.items()]
-            export.answers += given or [Answer(place, recording, who)]
+            if facts.get(STATUS) == SKIPPED:
+                export.skipped.append(Answer(place, recording, who, facts=facts))
+                continue
+            given = [
+                Answer(place, recording, who, scheme, ticks=ticks, facts=facts) for scheme, ticks in labels.items()
+            ]
+            export.answers += given or [Answer(place, recording, who, facts=facts)]
     return export
 
 
@@ -120,7 +141,8 @@ def _files(root: Path) -> tuple[list[Path], Path]:
     return files, project
 
 
-_Found = Iterator[tuple[str, str, str, dict[str, tuple[tuple[str, ...], ...]]]]  # item, who, where, scheme -> ticks
+#: item, who, where, scheme -> ticks, facts
+_Found = Iterator[tuple[str, str, str, dict[str, tuple[tuple[str, ...], ...]], dict[str, str]]]
 
 
 def _of_state(file: Path, export: Export) -> _Found:
@@ -133,9 +155,14 @@ def _of_state(file: Path, export: Export) -> _Found:
     if isinstance(origin, dict) and origin.get("kind", "human") != "human":
         export.dropped[DROPPED_MACHINE] += len(labelled)
         return
+    found = state.get("instance_id_to_behavioral_data")
+    behaviour = found if isinstance(found, dict) else {}
     for item, labels in labelled.items():
         where = f"{file}:item {shown(item)}"
-        yield item, str(who), where, _schemes(_pairs(labels, where))
+        yield item, str(who), where, _schemes(_pairs(labels, where)), _facts(behaviour.get(item))
+    for item in behaviour:
+        if item not in labelled and (facts := _facts(behaviour[item])).get(STATUS) == SKIPPED:
+            yield str(item), str(who), f"{file}:item {shown(item)}", {}, facts
 
 
 def _of_instances(file: Path, export: Export) -> _Found:
@@ -144,7 +171,79 @@ def _of_instances(file: Path, export: Export) -> _Found:
         if not isinstance(labels, dict) or "id" not in row:
             raise UserError(f"{file}:{line}: no 'id' and 'label_annotations'. Take the file as Potato wrote it.")
         where = f"{file}:{line}"
-        yield str(row["id"]), str(row.get("user") or file.parent.name), where, _schemes(_pairs(labels, where))
+        who, facts = str(row.get("user") or file.parent.name), _facts(row.get("behavioral_data"))
+        yield str(row["id"]), who, where, _schemes(_pairs(labels, where)), facts
+
+
+def _facts(behaviour: Any) -> dict[str, str]:
+    """How an item was answered, of version 2's milliseconds or version 1's ``Time spent: 0d 0h 0m 5s``."""
+    said = behaviour if isinstance(behaviour, dict) else {}
+    milliseconds, spent = said.get("total_time_ms"), _SPENT.search(str(said.get("time_string", "")))
+    seconds = milliseconds / 1000 if isinstance(milliseconds, int | float) else None
+    if seconds is None and spent:
+        days, hours, minutes, rest = map(int, spent.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    return facts_of(said.get(EXTRA), **{SECONDS: seconds, AT: said.get("session_end")})
+
+
+def write(out: Path, labels: Labels) -> None:
+    """Labels as a project of version 2 whose annotators are done; plays and the like stand beside its own times."""
+    with new_folder(out) as folder:
+        scale = labels.label_set.kind == "ordinal"
+        low, high = (*labels.label_set.levels[:1], *labels.label_set.levels[-1:]) or (0.0, 0.0)
+        scheme: dict[str, Any] = {"name": labels.question, "description": labels.question}
+        if scale:
+            scheme |= {"annotation_type": "slider", "min_value": low, "max_value": high, "starting_value": low}
+        else:
+            kind = "radio" if labels.label_set.kind == "single" else "multiselect"
+            scheme |= {"annotation_type": kind, "labels": list(labels.label_set.classes)}
+        config = {
+            "annotation_task_name": labels.question,
+            "task_dir": ".",
+            "data_files": ["items.jsonl"],
+            "output_annotation_dir": OUTPUT,
+            "item_properties": {"id_key": "id", "text_key": "audio"},
+            "annotation_schemes": [scheme],
+        }
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump(config, allow_unicode=True, sort_keys=False), encoding="utf-8"
+        )
+        items = [json.dumps({"id": file, "audio": file}, ensure_ascii=False) + "\n" for file in labels.files()]
+        (folder / "items.jsonl").write_text("".join(items), encoding="utf-8")
+        for number, who in enumerate(labels.people(), 1):
+            user = folder / OUTPUT / (who if re.fullmatch(r"\w[\w.@-]{0,63}", who) else f"user{number}")
+            user.mkdir(parents=True)
+            write_json(user / STATE, _state(who, labels))
+        folder.rename(out)
+
+
+def _state(who: str, labels: Labels) -> dict[str, Any]:
+    mine = [each for each in labels.given if each.who == who]
+    scale = labels.label_set.kind == "ordinal"
+    answered, behaviour = {}, {}
+    for each in mine:
+        names = [(labels.question, part) if scale else (part, "true") for part in each.parts]
+        pairs = [[{"schema": labels.question, "name": name}, value] for name, value in names]
+        if pairs:
+            answered[each.file] = pairs
+        behaviour[each.file] = _behaviour(each)
+    return {
+        "user_id": who,
+        "instance_id_ordering": [each.file for each in mine],
+        "instance_id_to_label_to_value": answered,
+        "instance_id_to_behavioral_data": behaviour,
+    }
+
+
+def _behaviour(given: Given) -> dict[str, Any]:
+    facts, found = given.facts, dict[str, Any](instance_id=given.file)
+    seconds, end = facts.get(SECONDS), seconds_since_1970(facts.get(AT, ""))
+    if seconds:
+        found["total_time_ms"] = round(1000 * float(seconds))
+    if end is not None:
+        found |= {"session_start": end - float(seconds or 0), "session_end": end}
+    extra = extra_of(facts, SECONDS, AT)
+    return {**found, **({EXTRA: extra} if extra else {})}
 
 
 def _pairs(labels: Any, where: str) -> Iterator[tuple[str, str, Any]]:
@@ -212,4 +311,4 @@ def recognises(path: Path) -> bool:
 
 
 # Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)
+READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write)

@@ -11,17 +11,28 @@ or of ``classification``, with a ``label`` in place of ``options`` and ``accept`
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from s3prl_metaperser.corpora.answer_facts import (
+    AT,
+    EXTRA,
+    SKIPPED,
+    STATUS,
+    extra_of,
+    facts_of,
+    seconds_since_1970,
+)
 from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.exported_audio import audio_field
-from s3prl_metaperser.corpora.exports import Answer, Export, export_in, first_object, json_lines
+from s3prl_metaperser.corpora.exports import Answer, Export, Labels, export_in, first_object, json_lines
 from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.paths import user_path
 
 DROPPED_REJECTED, DROPPED_IGNORED = "ratings: rejected", "ratings: ignored"
@@ -91,10 +102,12 @@ def _answers(task: dict, line: int, audio: str | None, export: Export) -> Iterat
     if task.get("_view_id") == "review":
         export.dropped[DROPPED_REVIEWED] += 1
         return
+    who, facts = task.get("_annotator_id") or task.get("_session_id"), _facts(task)
     if task["answer"] != "accept":
         export.dropped[DROPPED_REJECTED if task["answer"] == "reject" else DROPPED_IGNORED] += 1
+        if task["answer"] == "ignore" and isinstance(who, str):
+            export.skipped.append(Answer(line, audio_field(_recordings(task), audio, where), who, facts=facts))
         return
-    who = task.get("_annotator_id") or task.get("_session_id")
     if not isinstance(who, str):
         raise UserError(f"{where}: nothing says who annotated (_annotator_id). Export it with Prodigy 1.11 or later.")
     file = audio_field(_recordings(task), audio, where)
@@ -106,9 +119,10 @@ def _answers(task: dict, line: int, audio: str | None, export: Export) -> Iterat
         words = _words(task.get("options"))
         if odd := [tick for tick in ticks if not isinstance(tick, str | int)]:
             raise UserError(f"{where}: {name!r} is {shown(odd[0])}, expected the name of a choice. Export it again.")
-        yield Answer(line, file, who, name, ticks=tuple(words.get(tick, (str(tick),)) for tick in ticks))
+        found = tuple(words.get(tick, (str(tick),)) for tick in ticks)
+        yield Answer(line, file, who, name, ticks=found, facts=facts)
     if not asked:
-        yield Answer(line, file, who)
+        yield Answer(line, file, who, facts=facts)
 
 
 def _recordings(task: dict) -> dict[str, Any]:
@@ -128,6 +142,35 @@ def _words(options: Any) -> dict[Any, tuple[str, ...]]:
     return found
 
 
+def _facts(task: dict) -> dict[str, str]:
+    """How a task was answered: when, and what the page says besides under ``meta``."""
+    meta = task.get("meta")
+    skipped = {STATUS: SKIPPED} if task["answer"] == "ignore" else {}
+    return facts_of(meta.get(EXTRA) if isinstance(meta, dict) else None, **{AT: task.get("_timestamp")}) | skipped
+
+
+def write(out: Path, labels: Labels) -> None:
+    """Labels as ``prodigy db-in`` reads them, of the interface ``choice``; times and plays stand in ``meta``."""
+    options = [{"id": name, "text": name} for name in labels.label_set.classes]
+    lines = []
+    for given in labels.given:
+        extra, at = extra_of(given.facts, STATUS, AT), seconds_since_1970(given.facts.get(AT, ""))
+        task = {
+            "audio": given.file,
+            "path": given.file,
+            "options": options,
+            "accept": list(given.parts),
+            "answer": "accept" if given.parts else "ignore",
+            "_view_id": "choice",
+            "_annotator_id": given.who,
+            "_session_id": given.who,
+            **({"_timestamp": int(at)} if at is not None else {}),
+            **({"meta": {EXTRA: extra}} if extra else {}),
+        }
+        lines.append(json.dumps(task, ensure_ascii=False) + "\n")
+    write_text(out, "".join(lines))
+
+
 def recognises(path: Path) -> bool:
     """Whether a file is a dataset: by its first task."""
     task = (first_object(path) or {}) if path.suffix.lower() == ".jsonl" else {}
@@ -135,4 +178,6 @@ def recognises(path: Path) -> bool:
 
 
 # Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find)
+READER = Reader(
+    read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write, writes=".jsonl"
+)

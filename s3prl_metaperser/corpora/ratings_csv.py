@@ -25,16 +25,20 @@ from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
+from s3prl_metaperser.corpora.answer_facts import FACTS
 from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.exports import Answer, Export, Labels
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import OWN_LABELS, label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
-from s3prl_metaperser.corpora.rating_columns import TIMES, Columns, columns_of, is_known
+from s3prl_metaperser.corpora.rating_columns import LABEL, TIMES, VALUE, Columns, columns_of, is_known
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.atomic import write_text
+from s3prl_metaperser.storage.csv_text import csv_text
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -158,5 +162,35 @@ def _cells(path: Path, table: csv_rows.Rows, columns: Columns) -> Iterator[tuple
             yield line, row[columns.file], rater, row[columns.label], end
 
 
+def find(root: Path, who: Who | None = None) -> Export:
+    """What a table holds, with how each answer was given where it says so.
+
+    Raises:
+        UserError: as :func:`read_table`.
+    """
+    path, who = _table_at(root), who or Who()
+    export, people = Export(path, path.parent), People(path, who)
+    table = csv_rows.rows(path, is_known)
+    header = csv_rows.read_header(path, table, ())
+    columns = columns_of(path, header, who, scale=VALUE in map(str.lower, header))
+    known = [(name, header.index(name)) for name in FACTS if name in header]
+    rows = list(table)
+    for (line, row), each in zip(rows, _cells(path, iter(rows), columns), strict=columns.label is not None):
+        if (person := people.person(each[2], line)) is not None:
+            facts = {name: row[place] for name, place in known if row[place].strip()}
+            export.answers.append(Answer(line, each[1], person, LABEL, each[3].strip(), end=each[4], facts=facts))
+    people.check()
+    return export
+
+
+def write(out: Path, labels: Labels) -> None:
+    """Labels as a table, with a column for every fact that is known of any answer."""
+    names = [name for name in FACTS if any(each.facts.get(name) for each in labels.given)]
+    rows = [
+        [each.file, each.who, ";".join(each.parts), *(each.facts.get(n, "") for n in names)] for each in labels.given
+    ]
+    write_text(out, csv_text([["file", "rater", "label", *names], *rows]))
+
+
 # What is already on disk has been allowed to be where it is.
-READER = Reader(read, stored=functools.partial(read, outside=True))
+READER = Reader(read, stored=functools.partial(read, outside=True), find=find, write=write, writes=".csv")

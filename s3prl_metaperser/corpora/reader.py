@@ -17,7 +17,7 @@ from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.errors import unknown_name
 
 if TYPE_CHECKING:
-    from s3prl_metaperser.corpora.exports import Export
+    from s3prl_metaperser.corpora.exports import Export, Labels
 
 
 class NamedClip(NamedTuple):
@@ -51,6 +51,8 @@ class Reader:
             has one annotator's export and not a corpus; of readers of annotation tools.
         caveat: ``caveat(options)``: what whoever reads numbers of this corpus must know of its labels; for reports.
         clip_named: ``clip_named(path)``: what a file's name says, without the file; None where it is not the corpus's.
+        write: ``write(out, labels)``: labels in the tool's form, at a path where nothing is yet.
+        writes: what ``out`` is: the suffix of a file, or empty for a folder.
         drawn_by: the option that is the seed of a corpus that is drawn; corpora that differ in it alone are replicates.
     """
 
@@ -63,6 +65,8 @@ class Reader:
     card: Card | None = None
     recognises: Callable[[Path], bool] | None = None
     find: Callable[[Path], Export] | None = None
+    write: Callable[[Path, Labels], None] | None = None
+    writes: str = ""
     drawn_by: str = ""
     caveat: Callable[[Mapping[str, Any]], str] | None = None
     clip_named: Callable[[Path], NamedClip | None] | None = None

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from s3prl_metaperser.corpora.answer_facts import AT, PLAYS, SECONDS
+
 
 @dataclass
 class Entry:
@@ -56,13 +58,13 @@ class Diary:
         entry = self[where]
         start = entry.started or entry.opened
         return {
-            "plays": str(entry.plays),
-            "response_time": "" if start is None else f"{time.monotonic() - start:.3f}",
-            "labelled_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            PLAYS: str(entry.plays),
+            SECONDS: "" if start is None else f"{time.monotonic() - start:.3f}",
+            AT: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 
     def resume(self, where: str, facts: Mapping[str, str]) -> None:
         """What an earlier session wrote of a clip."""
         entry = self[where]
-        entry.plays = int(facts["plays"]) if facts.get("plays", "").isdecimal() else 0
+        entry.plays = int(facts[PLAYS]) if facts.get(PLAYS, "").isdecimal() else 0
         entry.whole = entry.plays > 0

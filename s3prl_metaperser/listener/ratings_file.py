@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3prl_metaperser.corpora import csv_rows, ratings_csv
+from s3prl_metaperser.corpora.answer_facts import FACTS
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.corpora.people import People, Who, is_blank
 from s3prl_metaperser.corpora.rated_rows import NothingRated
@@ -23,11 +24,6 @@ from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.locks import beside, held
 
 _HEADER = ["file", "rater", "label"]
-#: What a session says of an answer besides; each is a column as soon as there is something to say. The last four are of
-#: the second answer to a clip that came again.
-AGAIN = ("again", "again_plays", "again_response_time", "again_labelled_at")
-FACTS = ("status", "plays", "response_time", "labelled_at", *AGAIN)
-SKIPPED = "skipped"
 #: Seconds that one session waits for another one's save, which takes milliseconds.
 _PATIENCE = 30.0
 

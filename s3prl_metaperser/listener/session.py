@@ -24,6 +24,7 @@ import soundfile
 import torch
 
 from s3prl_metaperser.corpora.agreement import krippendorff_alpha
+from s3prl_metaperser.corpora.answer_facts import AGAIN, SKIPPED, STATUS
 from s3prl_metaperser.corpora.audio import RATE, load_audio
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import Answer
@@ -38,7 +39,7 @@ from s3prl_metaperser.listener.leave_out import Fit, leave_out
 from s3prl_metaperser.listener.next_clip import most_informative
 from s3prl_metaperser.listener.question import ENGLISH, Asked, read_question
 from s3prl_metaperser.listener.ratings import NAMELESS
-from s3prl_metaperser.listener.ratings_file import AGAIN, SKIPPED, RatingsFile, can_be_named
+from s3prl_metaperser.listener.ratings_file import RatingsFile, can_be_named
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.seeding import seed_from
@@ -224,7 +225,7 @@ class ListeningSession:
             self.trail.append(index)
             if view.answers.get(index) == answer:
                 return
-            self._save(index, answer, {"status": "", **self.diary.facts(f"clip/{index}")})
+            self._save(index, answer, {STATUS: "", **self.diary.facts(f"clip/{index}")})
             foretold, before = view.foretold, view.adapted.get(index, view.average.get(index))
             if index not in view.answers and before is not None:
                 foretold = {**foretold, index: before}
@@ -242,7 +243,7 @@ class ListeningSession:
         with self._changed:
             self.trail.append(index)
             if index not in self._view.answers:
-                self._save(index, None, {**self.diary.facts(f"clip/{index}"), "status": SKIPPED})
+                self._save(index, None, {**self.diary.facts(f"clip/{index}"), STATUS: SKIPPED})
                 self._publish(skipped=self._view.skipped | {index})
 
     def label_again(self, index: int, label: str | Sequence[str]) -> None:
@@ -290,7 +291,7 @@ class ListeningSession:
         for index, name in enumerate(self.clips):
             said = facts.get(unicodedata.normalize("NFC", name), {})
             self.diary.resume(f"clip/{index}", said)
-            if index not in answers and said.get("status") == SKIPPED:
+            if index not in answers and said.get(STATUS) == SKIPPED:
                 skipped.add(index)
             if index in answers and (second := said.get(AGAIN[0], "").strip()):
                 again[index] = answer_of(second, self.recognizer.label_set)
