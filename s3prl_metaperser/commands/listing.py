@@ -22,12 +22,15 @@ _SHOWN = {
         (f"of domain generalisation, also {_AVERAGED} (docs/domain_generalisation.md):\n", "generalise:GENERALISERS"),
     ],
     "tasks": [("", "tasks:TASKS")],
+    "forms": [("to publish in (docs/publishing.md):\n", "exchange.publishing:FORMS")],
 }
 _FILES = {"grids": lambda part: _grids(part), "upstreams": lambda part: _upstreams(part)}
 
 
 def add(commands) -> None:
-    parser = commands.add_parser("list", help="list corpora, grids, label sets, metrics, systems, tasks or upstreams")
+    parser = commands.add_parser(
+        "list", help="list corpora, forms, grids, label sets, metrics, systems, tasks or upstreams"
+    )
     parser.add_argument("what", choices=sorted([*_SHOWN, *_FILES]))
     parser.add_argument("part", nargs="?", default="", metavar="PART", help="only names with this in them, as wav2vec")
     parser.set_defaults(run=run)

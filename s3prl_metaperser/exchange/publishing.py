@@ -1,0 +1,107 @@
+"""Forms in which results, models, ratings and tasks are given away, behind one registry; nothing is sent anywhere.
+
+A form is a :class:`Form`: what it is made of, and a function that writes it into a new folder. Another package adds one
+by an entry point in the group ``s3prl_metaperser.forms``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.registry import Registry
+from s3prl_metaperser.storage.paths import user_path
+
+RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What only who publishes knows.
+
+    Attributes:
+        organization: who publishes; a name, as a hub has it where there is one.
+        model_id: ``ORGANIZATION/NAME`` of the one model that is published.
+        dataset_id: ``ORGANIZATION/NAME`` of the benchmark's data set on a hub.
+        licence: of what is published, as an SPDX id or in words.
+        url: where what is published comes from.
+        relationship: of whoever evaluated to the model, one of :data:`RELATIONSHIPS`.
+        options: further options of a form, such as a corpus's.
+    """
+
+    organization: str = ""
+    model_id: str = ""
+    dataset_id: str = ""
+    licence: str = ""
+    url: str = ""
+    relationship: str = "first_party"
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option, value in (("--model-id", self.model_id), ("--dataset-id", self.dataset_id)):
+            if value and not re.fullmatch(r"[\w.+-]+/[\w.+-]+", value):
+                raise UserError(f"Bad value {value!r} for {option}, expected ORGANIZATION/NAME as on a hub.")
+
+    def needed(self, name: Literal["organization", "dataset_id", "licence"], why: str) -> str:
+        """A fact that a form cannot do without.
+
+        Raises:
+            UserError: it was not given.
+        """
+        value: str = getattr(self, name)
+        if not value:
+            raise UserError(f"{why} Add --{name.replace('_', '-')}.")
+        return value
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form.
+
+    Attributes:
+        of: what it is made of: a folder of ``results``, a ``model`` folder, a ``corpus``, or the folder of a ``task``.
+        write: (source, new folder, what was told) -> the files, and lines to print.
+    """
+
+    of: Literal["results", "model", "corpus", "task"]
+    write: Callable[[Path, Path, Told], list[str]]
+
+
+FORMS: Registry[Form] = Registry(
+    "form", "s3prl_metaperser.forms", expected=("a Form", lambda _, found: isinstance(found, Form))
+)
+for _name, _where, _summary in (
+    ("every_eval_ever", "every_eval_ever:FORM", "results: Every Eval Ever 0.3.0, with a line for each prediction"),
+    ("hf_eval_results", "hugging_face:RESULTS", "results: a hub's .eval_results/NAME.yaml and eval.yaml"),
+    ("hf_model", "hugging_face:MODEL", "an exported model: its folder with a model card, README.md"),
+):
+    FORMS.register(_name, f"s3prl_metaperser.exchange.{_where}", _summary)
+
+
+def publish(source: str, form: str, out: Path, told: Told) -> list[str]:
+    """Write one form into a new folder.
+
+    Returns:
+        Lines that say what was written and what to do with it.
+
+    Raises:
+        UserError: an unknown form, a source that is not what it is made of, a fact that it needs, or ``out`` is in use.
+    """
+    from s3prl_metaperser.listener.folder import check_new
+
+    chosen = FORMS.get(form)
+    check_new(out)
+    return chosen.write(user_path(source), out, told)
+
+
+def slug(text: str) -> str:
+    """A name as paths and ids on hubs may have it.
+
+    >>> slug("Meta-PerSER:INI+DA (own)")
+    'Meta-PerSER-INI+DA-own'
+    """
+    return re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII).strip("-.") or "unnamed"
