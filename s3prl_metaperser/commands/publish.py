@@ -27,6 +27,8 @@ def add(commands) -> None:
         choices=("first_party", "third_party", "collaborative", "other"),
         help="of whoever evaluated to the model [%(default)s]",
     )
+    parser.add_argument("-k", "--upstream_ckpt", metavar="CKPT", help="onnx: the upstream's weights")
+    parser.add_argument("-g", "--upstream_model_config", metavar="FILE", help="onnx: its configuration")
     parser.set_defaults(run=run)
 
 
@@ -34,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.exchange.publishing import Told, publish
 
     given = ("organization", "model_id", "dataset_id", "licence", "url", "relationship")
-    told = Told(**{name: getattr(arguments, name) for name in given})
+    options = {"ckpt": arguments.upstream_ckpt, "model_config": arguments.upstream_model_config}
+    told = Told(**{name: getattr(arguments, name) for name in given}, options=options)
     print("\n".join(publish(arguments.source, arguments.format, user_path(arguments.out), told)))
     return 0

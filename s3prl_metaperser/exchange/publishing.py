@@ -77,6 +77,7 @@ FORMS: Registry[Form] = Registry(
 for _name, _where, _summary in (
     ("every_eval_ever", "every_eval_ever:FORM", "results: Every Eval Ever 0.3.0, with a line for each prediction"),
     ("hf_eval_results", "hugging_face:RESULTS", "results: a hub's .eval_results/NAME.yaml and eval.yaml"),
+    ("onnx", "onnx_files:FORM", "an exported model or a listener: head.onnx, and upstream.onnx where it can be"),
     ("hf_model", "hugging_face:MODEL", "an exported model: its folder with a model card, README.md"),
 ):
     FORMS.register(_name, f"s3prl_metaperser.exchange.{_where}", _summary)

@@ -135,6 +135,16 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         return self._model
 
     @property
+    def predictor(self) -> Predictor:
+        """What predicts: the parameters of :attr:`system`."""
+        return self._predictor
+
+    @property
+    def system(self) -> System:
+        """The way in which it was adapted, or would be."""
+        return self._system
+
+    @property
     def card(self) -> dict[str, Any]:
         """The card of the folder that it was loaded from. docs/listener.md explains its keys."""
         return self._model.card.as_json()

@@ -42,13 +42,18 @@ class PooledInputs:
         self.identity, self.layer = identity, layer
         self.mean, self.scale, self.device = mean, scale, device
 
-    def each(self, waves: Sequence[Tensor]) -> list[Tensor]:
-        """Waveforms, each float32 [n] at 16 kHz, to one input each, float32 [L, D]."""
+    @property
+    def upstream(self) -> nn.Module:
+        """Built at the first use."""
         if self._upstream is None:
             self._upstream = self._build().eval()
+        return self._upstream
+
+    def each(self, waves: Sequence[Tensor]) -> list[Tensor]:
+        """Waveforms, each float32 [n] at 16 kHz, to one input each, float32 [L, D]."""
         identity = self.identity
         pooled = pool_waveforms(
-            self._upstream,
+            self.upstream,
             list(waves),
             selection=identity.selection,
             normalize=identity.normalize,
