@@ -80,6 +80,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         place = _place(source, name)
         return text if place is None else f"{mark}[{text}]({posixpath.relpath(place, here or '.')}{hash_}{anchor})"
 
+    if page.file.src_uri in OUTSIDE.values():  # pictures in HTML
+        markdown = re.sub(r'((?:src|srcset)=")docs/', r"\1", markdown)
     lines = _LINK.sub(link, markdown).split("\n")
     item = re.compile(r"\s*(?:[-*]|\d+\.) ")
     fenced, out = False, []

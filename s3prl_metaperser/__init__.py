@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from s3prl_metaperser.run.cell import run_cell
     from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CellOptions",
     "Corpus",

@@ -19,7 +19,19 @@ ROOT = Path(__file__).resolve().parents[1]
 MISSING = [name for name in ("build", "twine") if importlib.util.find_spec(name) is None]
 MISSING += ["setuptools 70.1 or newer"] * (tuple(map(int, metadata.version("setuptools").split(".")[:2])) < (70, 1))
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)} (the extra test)")
-IGNORED = (".git", ".venv", "build", "dist", "result", "site", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+IGNORED = (
+    ".git",
+    ".venv",
+    "build",
+    "dist",
+    "result",
+    "site",
+    "*.egg-info",
+    "__pycache__",
+    ".*_cache",
+    ".hypothesis",
+    "metaperser-*",
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from small_demo import SMALL, overrides, stored
 
-from s3prl_metaperser import cli
+from s3prl_metaperser import __version__, cli
 from s3prl_metaperser.commands import demo
 from s3prl_metaperser.commands.cell import TRAIN
 from s3prl_metaperser.demo.raters import rater_models
@@ -28,6 +28,7 @@ from s3prl_metaperser.run.unadapted import _bar
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_stack.hub_index import hub_index
+from s3prl_metaperser.storage.checkpoints import read_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,6 +95,8 @@ def test_train_and_evaluate_are_the_launchers_own_lines_and_say_what_adapting_ga
     out_of(capsys, "train", *line)
     said = out_of(capsys, "evaluate", "-e", tmp_path / "cell")
     result = stored(tmp_path / "cell" / "result_test.json")
+    assert result["versions"]["s3prl-metaperser"] == __version__
+    assert read_checkpoint(tmp_path / "cell" / "dev-best.ckpt")["Version"] == __version__
     check_bars(said, result)
     check_board(tmp_path / "cell", result)
     assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "cell"), "-p", str(tmp_path / "again")]) == 0

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
+from s3prl_metaperser import __version__
 from s3prl_metaperser.config import validator
 from s3prl_metaperser.corpora.label_set import LabelSet, plain_counts
 from s3prl_metaperser.corpora.label_sets import set_of
@@ -507,8 +508,8 @@ def _option(options: Mapping[str, Any], *names: str) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and what numbers depend on."""
-    found = {"python": sys.version.split()[0]}
-    for package in ("s3prl-metaperser", *PACKAGES):
+    found = {"python": sys.version.split()[0], "s3prl-metaperser": __version__}
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

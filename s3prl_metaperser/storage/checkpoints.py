@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from s3prl_metaperser import __version__
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.hashing import content_hash
@@ -27,7 +28,7 @@ CHECKSUM = "Checksum"
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """``torch.save``, whole or not at all."""
-    content = {"Format": FORMAT, **content}
+    content = {"Format": FORMAT, "Version": __version__, **content}  # what is written again keeps its version
     with replacing(path) as partial, open(partial, "wb") as file:
         torch.save({**content, CHECKSUM: content_hash(content)}, file)
 
