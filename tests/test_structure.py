@@ -114,6 +114,7 @@ def test_the_mathematics_sees_no_options():
 def global_draws(file: Path) -> list[str]:
     """Calls that seed a global random state or draw from it, by their text."""
     seeding = ("random.seed", "np.random.seed", "torch.manual_seed", "torch.cuda.manual_seed_all")
+    seeding += ("torch.default_generator.manual_seed",)
     drawing = ("rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "uniform_", "normal_")
     found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -125,7 +126,7 @@ def global_draws(file: Path) -> list[str]:
 
 
 def test_only_the_start_of_a_run_touches_the_global_random_state():
-    within_fork_rng = {"meta/model.py": ["nn.Linear"], "meta/masks.py": ["torch.manual_seed"]}
+    within_fork_rng = {"meta/model.py": ["nn.Linear"], "meta/masks.py": ["torch.default_generator.manual_seed"]}
     start_of_a_run = {"run/cell.py": ["random.seed", "np.random.seed", "torch.manual_seed"]}
     found = {str(file.relative_to(PACKAGE)): global_draws(file) for file in PACKAGE.glob("**/*.py")}
     assert {name: calls for name, calls in found.items() if calls} == {**within_fork_rng, **start_of_a_run}

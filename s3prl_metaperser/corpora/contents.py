@@ -86,6 +86,7 @@ class Contents:
 
     def __init__(self, corpus: Corpus, cache: Path):
         self.corpus = corpus
+        self._marks = [_mark(utterance.path) for utterance in corpus.utterances]
         self._kept = cache / "audio" / f"{text_hash(os.path.abspath(corpus.root))[:24]}.json"
 
     @functools.cached_property
@@ -106,6 +107,10 @@ class Contents:
     def fingerprint(self) -> str:
         """SHA-256 over the names and files of all utterances: what results of one corpus share."""
         return digest(self.files)
+
+    def still(self) -> bool:
+        """Whether no file has changed since this was made; what was read of them then holds."""
+        return self._marks == [_mark(utterance.path) for utterance in self.corpus.utterances]
 
     def without_equal(self) -> Corpus:
         """The corpus with each sound once, under its first name; others are left out with their ratings, counted."""

@@ -8,12 +8,13 @@ import json
 import platform
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from s3prl_metaperser.config.options import DataOptions, Options
 from s3prl_metaperser.corpora import Corpus, open_corpus, reader_options
+from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Fingerprint, Results, fingerprint_of
@@ -32,6 +33,8 @@ from s3prl_metaperser.tasks import task_of
 from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 
+T = TypeVar("T")
+
 
 class Session:
     """Runs cells, and makes what they share.
@@ -45,6 +48,8 @@ class Session:
         self.device, self.progress = device, progress
         self._corpora: dict[str, Corpus] = {}
         self._features: tuple[Any, PooledFeatures] | None = None
+        self._contents: Contents | None = None
+        self._made: tuple[Any, Any] | None = None
 
     def run(self, cell: Cell, results: Results) -> None:
         """Train and evaluate one cell, resuming from its last checkpoint if it has one; the caller holds its lock.
@@ -58,6 +63,8 @@ class Session:
                 record = self._run(cell, folder)
             finally:
                 gc.collect()  # a fine-tuned model must be gone before the next is built
+                if not gc.get_freeze_count():
+                    gc.freeze()  # torch's own objects are looked through once
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
         results.finish(cell, record)
@@ -90,6 +97,19 @@ class Session:
             self._features = None  # the last task's are gone before the next are loaded
             self._features = (key, load())
         return self._features[1]
+
+    def contents(self, corpus: Corpus, cache: Path) -> Contents:
+        """What the audio of a corpus holds; that of the last one is kept while no file changes."""
+        if self._contents is None or self._contents.corpus is not corpus or not self._contents.still():
+            self._contents = Contents(corpus, cache)
+        return self._contents
+
+    def shared(self, key: Any, make: Callable[[], T]) -> T:
+        """What the last cell made under this key, or ``make()``."""
+        if self._made is None or self._made[0] != key:
+            self._made = None
+            self._made = (key, make())
+        return self._made[1]
 
     def _run(self, cell: Cell, folder: Path) -> dict[str, Any]:
         record, device = Record(), existing_device(self.device)
@@ -139,6 +159,13 @@ class SharedWorkspace(Workspace):
     def __init__(self, session: Session, options: Options, **how: Any):
         self._session = session
         super().__init__(options, session.corpus(options.downstream_expert.datarc), **how)
+
+    @functools.cached_property
+    def contents(self) -> Contents:
+        return self._session.contents(self.corpus, self.cache)
+
+    def shared(self, key: Any, make: Callable[[], T]) -> T:
+        return self._session.shared(key, make)
 
     def features(self, identity: FeatureIdentity, upstream: Callable[[], torch.nn.Module] | None) -> PooledFeatures:
         key = (identity, tuple(self.audio_hashes.items()))

@@ -20,5 +20,8 @@ def drawn_from(devices: Iterable[torch.device], *names: object) -> Iterator[None
     """
     cuda = sorted({device.index or 0 for device in devices if device.type == "cuda"})
     with torch.random.fork_rng(devices=cuda):
-        torch.manual_seed(seed_from("dropout", *names))
+        seed = seed_from("dropout", *names)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed keeps a call and its traceback for each device
+        for index in cuda:
+            torch.cuda.default_generators[index].manual_seed(seed)
         yield

@@ -143,6 +143,7 @@ class OpenDomains(Domains):
             say(f"WARNING: the pooled features of {self.cell.upstream.name} carry no information.")
         if self.expert.modelrc.statistics != "none":
             self.standardized = self._standardized(values)
+            self._say_how(self.standardized)
             values = self.standardized.values
         if on_frames:
             return PooledExamples(as_images(values).to(self.cell.device)), self._resnet18(values.shape[1])
@@ -156,14 +157,15 @@ class OpenDomains(Domains):
         return PooledModel(shape, model.projector_dim, classes, generator, nonlinear=model.network == "mlp")
 
     def _standardized(self, values: torch.Tensor) -> Standardized:
-        statistics, target = self.expert.modelrc.statistics, self.split.domains.target
+        """By the statistics that the options name; systems and seeds that learn from the same rows share it."""
+        statistics, clamp = self.expert.modelrc.statistics, self.expert.modelrc.clamp
         by_id = {utterance.id: utterance for utterance in self.corpus.utterances}
         used = {row: by_id[utterance] for utterance, row in self.rows.items()}
         train = [self.rows[u] for ids in self.ids("train").values() for u in ids]
-        tested = [self.rows[u] for u in self.ids("test")[target]]
+        tested = [self.rows[u] for u in self.ids("test")[self.split.domains.target]]
         if statistics == "source":
             groups = {"": sorted(used)}
-            found = standardized(values, groups, {"": sorted(train)}, self.expert.modelrc.clamp, tested)
+            fitted = {"": sorted(train)}
         else:
             of = (lambda u: u.session) if statistics == "corpus" else (lambda u: u.speaker)
             groups = {}
@@ -175,7 +177,13 @@ class OpenDomains(Domains):
                     if rating.utterance in self.rows:
                         emotions.setdefault(by_id[rating.utterance].speaker, set()).update(rating.ticks)
                 refuse_few_emotions(emotions)
-            found = standardized(values, groups, groups, self.expert.modelrc.clamp, tested)
+            fitted = groups
+        audio = digest(self.workspace.audio_hashes)
+        key = (self.identity, self.cell.upstream.layer, audio, clamp, digest([groups, fitted, tested]))
+        return self.workspace.shared(key, lambda: standardized(values, groups, fitted, clamp, tested))
+
+    def _say_how(self, found: Standardized) -> None:
+        statistics, target = self.expert.modelrc.statistics, self.split.domains.target
         whose = "all sources" if statistics == "source" else f"each {statistics}"
         how = f"features are standardised by the statistics of {whose}"
         say(f"{how}{' (transductive: the target is seen, unlabelled)' if statistics in TRANSDUCTIVE else ''}")
@@ -184,7 +192,6 @@ class OpenDomains(Domains):
             say(
                 f"WARNING: z-scores of {target} reach {found.largest:,.0f}{cut}: its features are far from the sources'"
             )
-        return found
 
     def _finetuned(self) -> tuple[Examples, DomainModel]:
         tunerc, given, device = self.expert.tunerc, self.cell.upstream, self.cell.device

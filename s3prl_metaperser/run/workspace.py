@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from s3prl_metaperser.upstream.inputs import Waveforms
     from s3prl_metaperser.upstream.store import FeatureIdentity, PooledFeatures
 
+T = TypeVar("T")
 #: Utterances in one forward pass where ``modelrc.batch_size`` leaves it open; on a CPU one is fastest.
 GPU_BATCH = 16
 #: So many notes on the corpus are said before training.
@@ -156,6 +157,10 @@ class Workspace:
     def contents(self) -> Contents:
         """What all of the corpus's audio files hold."""
         return Contents(self.corpus, self.cache)
+
+    def shared(self, key: Any, make: Callable[[], T]) -> T:
+        """What ``make()`` gives; a process with many cells keeps that of the last key."""
+        return make()
 
     def refuse_leaks(self) -> None:
         """Refuse a split through which the content of an audio file leaks under another name.
