@@ -299,6 +299,15 @@ def test_what_a_system_keeps_from_step_to_step_resumes_with_it(corpus, file, cac
     assert parts.hashes.parameters == whole.hashes.parameters
     assert parts.episodes == whole.episodes
     assert ("margin" in whole.curves) == (system == "DA-MLDG")
+    if system == "DA-MLDG":
+        steps = [step for step, _ in whole.curves["margin"]]
+        assert steps == [float(step) for step in range(1, len(steps) + 1)]
+        for folder in ("whole", "parts"):
+            lines = (cache / folder / "log.log").read_text().splitlines()
+            logged = dict(
+                line.split("train margin at step ")[1].split(": ") for line in lines if "train margin" in line
+            )
+            assert {int(step): float(value) for step, value in logged.items()} == dict(parts.curves["margin"])
 
 
 def test_resnet18_learns_from_changed_crops_and_is_tested_on_whole_recordings(corpus, file, cache):

@@ -387,7 +387,7 @@ def test_a_systems_step_is_the_one_that_eq_2_has_on_the_divided_batch(mean):
         train, test = (Samples(p.inputs, p.labels, w.double()) for p, w in zip(parts, weights, strict=True))
         expected = outer_gradient(Problem(pooled(), train, test, 0.4, margin))
         assert report.loss == pytest.approx(expected.loss, rel=1e-6)
-        assert report.values.get("margin") == (None if margin is None else pytest.approx(expected.margin, rel=1e-6))
+        assert report.each.get("margin") == (None if margin is None else pytest.approx(expected.margin, rel=1e-6))
         gradient = torch.cat([g.flatten() for g in expected.gradient.values()])
         assert torch.allclose(flat_gradient(model), gradient, rtol=1e-6, atol=1e-9)
         _, by_loop = gradient_of(name, given, 7, inner_lr=0.4, loss_mean=mean, engine="loop")

@@ -48,11 +48,13 @@ class Step:
 
     Attributes:
         loss: the objective before the update.
-        values: further numbers for the log by name, such as ``margin``.
+        values: further numbers by name, whose mean over some steps is logged.
+        each: numbers that are logged at every step, such as ``margin``.
     """
 
     loss: float
     values: Mapping[str, float] = field(default_factory=dict)
+    each: Mapping[str, float] = field(default_factory=dict)
 
 
 class Generaliser(nn.Module):

@@ -37,7 +37,8 @@ class Divided(DeepAll):
         divided = self.divided_gradient(model, batch.part(train), batch.part(test), step)
         if self.options.downstream_expert.datarc.batches == "balanced":
             return divided
-        return Step(divided.loss, {**divided.values, "undivided": 0.0})  # the log has the share of those that are not
+        values = {**divided.values, "undivided": 0.0}  # the log has the share of those that are not
+        return Step(divided.loss, values, divided.each)
 
     def divided_gradient(self, model: DomainModel, train: DomainBatch, test: DomainBatch, step: int) -> Step:
         """:meth:`outer_gradient` of a batch in two."""
@@ -85,7 +86,7 @@ class MLDG(Divided):
             if name in found.gradient:
                 parameter.grad = found.gradient[name]
         values = {"train_loss": found.train_loss, "test_loss": found.test_loss}
-        return Step(found.loss, values if self.margin is None else {**values, "margin": found.margin})
+        return Step(found.loss, values, {} if self.margin is None else {"margin": found.margin})
 
 
 class DAMLDG(MLDG):

@@ -38,7 +38,7 @@ class DomainTraining:
         step: outer steps done.
         diverged: how it ended early; empty where it did not.
         best: the selected step so far and its loss.
-        curves: logged value -> (step, mean since the last).
+        curves: logged value -> (step, mean since the last); of what is logged at every step (step, value).
     """
 
     def __init__(self, opened: OpenDomains, past: Checkpoint | None = None):
@@ -47,6 +47,7 @@ class DomainTraining:
         self.best: dict[str, Any] = dict(NOTHING)
         self.curves: Curves = {}
         self._since: dict[str, list[float]] = defaultdict(list)
+        self._unlogged: Curves = defaultdict(list)
         modules = (opened.model, opened.system)
         self.trained = [p for module in modules for p in module.parameters() if p.requires_grad]
         self.optimizer = self._optimizer() if self.total else None
@@ -106,6 +107,9 @@ class DomainTraining:
             self.step = step
             for name, value in {"loss": found.loss, "gradient norm": norm, **found.values}.items():
                 self._since[name].append(value)
+            for name, value in found.each.items():
+                self.curves.setdefault(name, []).append((step, value))
+                self._unlogged[name].append((step, value))
         self._log_and_keep()
 
     def _end(self, step: int, how: str, buffers: dict[str, torch.Tensor]) -> None:
@@ -117,6 +121,10 @@ class DomainTraining:
 
     def _log_and_keep(self) -> None:
         runner, last = self.options.runner, self.step == self.total or bool(self.diverged)
+        if self.step % runner.log_step == 0 or self.step % runner.save_step == 0 or last:
+            for name, points in self._unlogged.items():
+                self.files.log_steps("train", name, points)
+            self._unlogged.clear()
         if (self.step % runner.log_step == 0 or last) and self._since:
             for name, values in self._since.items():
                 mean = sum(values) / len(values)
