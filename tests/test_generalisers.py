@@ -137,7 +137,7 @@ def test_a_penalty_and_its_gradient_are_those_of_its_equation(case):
     oracle, changes = PENALTIES[case]
     given, weight = batch(), 3.0
     labels, domains = given.labels.numpy(), given.domains.numpy()
-    system, model = made(case.partition(",")[0], penalty=weight, **changes)
+    system, model = made(case.partition(",")[0], penalty=weight, anneal_steps=0, **changes)
 
     def penalty_and_objective(parameters):
         with torch.no_grad():
@@ -192,7 +192,11 @@ def test_the_penaltys_weight_rises_in_a_straight_line():
     system, _ = made("V-REx", penalty=10.0, anneal_steps=4)
     assert [system.weight(step) for step in (1, 2, 4, 9)] == [2.5, 5.0, 10.0, 10.0]
     assert made("V-REx", penalty=10.0)[0].weight(1) == 10.0
-    assert made("IRM")[0].weight(1) == 100.0
+    assert made("IRM")[0].weight(1) == made("V-REx")[0].weight(1) == 1.0
+    for name, whole in (("Fishr", 10.0), ("DANN", 1.0)):
+        own = made(name, steps=20)[0]
+        assert [own.weight(step) for step in (3, 6, 20)] == [whole / 2, whole, whole], "over three tenths of training"
+        assert made(name, steps=20, anneal_steps=0)[0].weight(1) == whole
 
 
 @pytest.mark.parametrize("name", ["IRM", "V-REx", "CORAL", "Fishr", "SD", "GroupDRO", "RSC"])
@@ -315,7 +319,7 @@ def test_mixstyle_gives_each_channel_the_mixture_of_two_recordings_means_and_dev
 @pytest.mark.parametrize("adversary", ["source", "speaker"])
 def test_dann_turns_the_discriminators_gradient_on_its_way_to_the_features(adversary):
     given = batch()
-    system, model = made("DANN", penalty=0.7, adversary=adversary)
+    system, model = made("DANN", penalty=0.7, anneal_steps=0, adversary=adversary)
     features = model.features(given.inputs)
     told = system.discriminator(features)
     parameters, of_system = list(model.parameters()), list(system.discriminator.parameters())

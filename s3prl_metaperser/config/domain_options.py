@@ -112,7 +112,7 @@ class GeneralOptions:
     loss_mean: Literal["domain", "pooled"] = "domain"
     margin: MarginOptions = field(default_factory=MarginOptions)
     penalty: NotNegative | None = None
-    anneal_steps: Whole = 0
+    anneal_steps: Whole | None = None
     adversary: Literal["source", "speaker"] = "source"
     class_weights: Literal["none", "balanced", "logit_adjustment"] = "none"
     rate_factor: NotNegative = option(1.0, zero="1 leaves optimizer.lr as it is.")

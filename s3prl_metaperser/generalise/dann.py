@@ -22,6 +22,8 @@ class DANN(Penalised):
     The weight scales the gradient that reaches the features, turned; the discriminator learns at its own full loss.
     """
 
+    #: Ganin et al.'s schedule is near this: 2 / (1 + exp(-10 p)) - 1 at the share p of training.
+    usual_rise = 0.3
     discriminator: nn.Sequential
 
     def prepare(self, model: DomainModel) -> None:

@@ -18,10 +18,12 @@ class Fishr(Penalised):
     bias), so the variance [C, H + 1] needs none of them one by one. ``v_d`` is an exponential average over steps with
     ``generalrc.variance_decay``, divided by 1 less that decay, so that the newest variance counts once, whatever the
     decay; its past carries no gradient. That, and a mean over entries where a norm is a sum, is what the published code
-    has, whose weight of 1000 is the usual one here.
+    has. The usual weight is the least that it tries (10, of 10 to 10,000), and rises over the share of training in
+    which it has none there.
     """
 
-    usual_weight = 1000.0
+    usual_weight = 10.0
+    usual_rise = 0.3
     averages: Tensor
 
     def prepare(self, model: DomainModel) -> None:

@@ -15,9 +15,10 @@ class IRM(Penalised):
 
     That derivative is the mean over samples of ``sum over classes of (softmax(z) - y) z``. Classes' weights and
     adjusted logits (``class_weights``) belong to the loss, and so to its derivative.
-    """
 
-    usual_weight = 100.0
+    The usual weight is DomainBed's of its first 500 steps, which are more than a short training has; 100, what comes
+    then, leaves nothing else to learn once gradients are clipped.
+    """
 
     def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
         scale = torch.ones((), dtype=logits.dtype, device=logits.device, requires_grad=True)

@@ -16,11 +16,14 @@ class Penalised(Generaliser):
     """``L + weight * penalty``.
 
     The weight is ``generalrc.penalty``, or the system's own where that is null. It rises in a straight line from 0 over
-    ``generalrc.anneal_steps``: a jump, as in the first implementations, upsets the moments of every optimiser.
+    ``generalrc.anneal_steps``, or the system's own share of training: a jump, as in the first implementations, upsets
+    the moments of every optimiser.
     """
 
     #: The weight where the options give none.
     usual_weight = 1.0
+    #: The share of training over which it rises where the options give no number of steps.
+    usual_rise = 0.0
 
     def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
         """Of a batch, a scalar; zero where it has no meaning, as between fewer than two domains.
@@ -43,7 +46,9 @@ class Penalised(Generaliser):
     def weight(self, step: int) -> float:
         """Of the penalty in a step, counted from 1."""
         full = self.usual_weight if self.general.penalty is None else self.general.penalty
-        return full * min(1.0, step / max(1, self.general.anneal_steps))
+        given = self.general.anneal_steps
+        rise = round(self.usual_rise * self.sources.steps) if given is None else given
+        return full * min(1.0, step / max(1, rise))
 
 
 def by_domain(values: Tensor, domains: Tensor) -> Iterator[Tensor]:

@@ -10,9 +10,7 @@ from s3prl_metaperser.protocol.domain_batches import DomainBatch
 
 
 class VREx(Penalised):
-    """The variance of the domains' losses."""
-
-    usual_weight = 10.0
+    """The variance of the domains' losses; the usual weight is DomainBed's of its first 500 steps, as for IRM."""
 
     def penalty(self, model: DomainModel, features: Tensor, logits: Tensor, batch: DomainBatch) -> Tensor:
         return domain_means(self.sample_losses(logits, batch.labels), batch.domains).var(correction=0)
