@@ -26,6 +26,7 @@ from s3prl_metaperser.corpora import labels_without_audio
 from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET, SUGGESTED
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation import collect
 from s3prl_metaperser.evaluation.compare import _probability
 from s3prl_metaperser.evaluation.decided import decided_classes
 from s3prl_metaperser.evaluation.levels import levels
@@ -36,7 +37,7 @@ from s3prl_metaperser.evaluation.summary import compare, group, load_results, su
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
-from s3prl_metaperser.report import drawing, paper
+from s3prl_metaperser.report import drawing, forest, gathered, paper
 from s3prl_metaperser.report.folder import MANIFEST, publish
 from s3prl_metaperser.report.further_tables import read_traits
 from s3prl_metaperser.report.marginals import label_marginals
@@ -495,6 +496,37 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     write_report(tmp_path / "elsewhere", tmp_path / "again")
     assert digest(tmp_path / "again") == digest(tmp_path / "out")
     assert any(name.endswith(".svg") for name in digest(tmp_path / "out"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process reads them")
+def test_many_results_are_read_by_several_processes_to_the_same_bytes_and_a_broken_one_is_one_error(
+    tmp_path, monkeypatch
+):
+    write_results(tmp_path / "in", ["Linear-Zero", "Meta-PerSER"], raters=SUGGESTED.test_raters[:3], steps=(0, 50))
+    write_report(tmp_path / "in", tmp_path / "out")
+    monkeypatch.setattr(collect, "MANY", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    write_report(tmp_path / "in", tmp_path / "again")
+    assert digest(tmp_path / "again") == digest(tmp_path / "out")
+    broken = next((tmp_path / "in").rglob("result_test.json"))
+    broken.write_text("[")
+    with pytest.raises(UserError, match=re.escape(str(broken))):
+        write_report(tmp_path / "in", tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_figures_of_very_many_upstreams_are_not_all_drawn_and_the_page_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(gathered, "DRAWN", 1)
+    monkeypatch.setattr(forest, "DRAWN", 1)
+    for upstream in ("a", "b", "c"):
+        write_results(tmp_path / "in", ["Linear-Zero", "Meta-PerSER"], upstream=upstream, corpus="own")
+    write_report(tmp_path / "in", tmp_path / "out")
+    names = {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
+    assert names == {"forest_seen_a", "forest_seen_b", "raters_seen_a", "reliability_seen_a"}
+    text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
+    assert "Of 3 upstreams, a are drawn; the tables have all." in text
+    assert "1 more settings" in text
+    assert {r["upstream"] for r in rows(tmp_path / "out", "scores")} == {"a", "b", "c"}
 
 
 def test_the_page_needs_nothing_but_itself(report):

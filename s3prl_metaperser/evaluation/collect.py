@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +15,12 @@ from s3prl_metaperser.corpora.replicates import drawn_by
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of, told_apart
 from s3prl_metaperser.evaluation.result import Cell, Result, Setting
-from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.statistics import Episodes, Scored, influences
 from s3prl_metaperser.methods import facts_of
 
 RESULT = "result_test.json"
+#: From so many files on a report has them read by several processes.
+MANY = 200
 PROTOCOLS = ("paper", "tuned")
 
 #: Options that may differ between the folds of one cell.
@@ -34,7 +39,7 @@ def load_by_task(
         UserError: as there.
     """
     by_task: dict[str, list[Result]] = {}
-    for result in _read(folder, protocol, Result.compact):
+    for result in _checked(folder, protocol, _summed_up_all(result_files(folder))):
         by_task.setdefault(result.task, []).append(result)
     by_task = {task: told_apart(results) for task, results in by_task.items()}
     for task, results in by_task.items():
@@ -63,16 +68,15 @@ def load_results(folder: Path, protocol: str | None = None) -> list[Result]:
         >>> [str(result.key) for result in load_results(folder)]
         ['Linear-Zero: demo, fbank_no_cmvn (frozen), seen, K=8, protocol paper']
     """
-    results = told_apart(_read(folder, protocol))
+    results = told_apart(_checked(folder, protocol, map(Result.read, result_files(folder))))
     check_compatible(results)
     return _in_order(results)
 
 
-def _read(folder: Path, protocol: str | None, kept: Callable[[Result], Result] = lambda result: result) -> list[Result]:
+def _checked(folder: Path, protocol: str | None, read: Iterable[Result]) -> list[Result]:
     if protocol not in (None, *PROTOCOLS):
         raise unknown_name("protocol", str(protocol), PROTOCOLS)
-    read = map(Result.read, result_files(folder))
-    results = [kept(result) for result in read if protocol in (None, result.cell.protocol)]
+    results = [result for result in read if protocol in (None, result.cell.protocol)]
     if not results:
         kind = "" if protocol is None else f" of protocol {protocol}"
         apart = f" {said}" if (said := said_of_other_results(folder)) else ""
@@ -80,11 +84,30 @@ def _read(folder: Path, protocol: str | None, kept: Callable[[Result], Result] =
     return results
 
 
+def _summed_up_all(paths: Sequence[Path]) -> Iterator[Result]:
+    """Results as a report keeps them, in order; very many are read by as many processes as there are cores."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+    if len(paths) < MANY or cores == 1:
+        yield from map(_summed_up, paths)
+        return
+    with multiprocessing.get_context("fork").Pool(cores) as pool:  # no interpreter starts, and nobody's script twice
+        for result in pool.imap(_summed_up, paths, chunksize=8):
+            yield result.compact()  # names that many results have are kept once
+
+
+def _summed_up(path: Path) -> Result:
+    """Compact, with the influences of its raters."""
+    found = Result.read(path).compact()
+    known = {rater: influences(episodes) for rater, episodes in found.scored.items()}
+    object.__setattr__(found, "known", known)
+    return found
+
+
 def _in_order(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda r: (r.key, r.cell.fold, r.cell.training_seed, r.hashes.corpus))
 
 
-def group(results: Iterable[Result]) -> dict[Cell, dict[str, list[Scored]]]:
+def group(results: Iterable[Result]) -> dict[Cell, dict[str, Episodes]]:
     """Cell -> test rater -> its episodes, of all training seeds and corpora drawn anew. The raters are the folds."""
     files: dict[Cell, list[Result]] = {}
     for result in results:
@@ -95,7 +118,7 @@ def group(results: Iterable[Result]) -> dict[Cell, dict[str, list[Scored]]]:
 def scored_of(
     files: Sequence[Result],
     scored: Callable[[Result], Mapping[str, Sequence[Scored]]] = lambda result: result.scored,
-) -> dict[str, list[Scored]]:
+) -> dict[str, Episodes]:
     """Test rater -> its episodes in all results of one cell.
 
     With several training seeds or corpora drawn anew, episodes say which they are of (:attr:`.Scored.replicate`), and
@@ -106,14 +129,16 @@ def scored_of(
     """
     corpora = sorted({result.hashes.corpus for result in files})
     several = len(files) > len({result.cell.fold for result in files})
-    found: dict[str, list[Scored]] = {}
+    found: dict[str, Episodes] = {}
     for result in files:
         drawn = f"{corpora.index(result.hashes.corpus)}:" if len(corpora) > 1 else ""
         for rater, episodes in scored(result).items():
             if several or drawn:
                 named = (result.cell.training_seed, result.hashes.corpus) if several else None
                 episodes = [replace(e, query=[f"{drawn}{u}" for u in e.query], replicate=named) for e in episodes]
-            found.setdefault(rater, []).extend(episodes)
+            if rater in found or not isinstance(episodes, Episodes):
+                episodes = Episodes([*found.get(rater, ()), *episodes])
+            found[rater] = episodes
     return found
 
 

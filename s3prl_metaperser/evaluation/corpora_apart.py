@@ -54,6 +54,7 @@ def _renamed(result: Result, name: str) -> Result:
         return result
     found = dataclasses.replace(result, cell=dataclasses.replace(result.cell, corpus=name))
     object.__setattr__(found, "file", result.file)
+    object.__setattr__(found, "known", result.known)
     return found
 
 

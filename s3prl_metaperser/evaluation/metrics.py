@@ -105,6 +105,10 @@ class Metric:
         """A value as it is printed, without its unit."""
         return f"{self.scale * value:{sign}.{self.decimals}f}"
 
+    def __reduce__(self) -> tuple[Callable[[str], Metric], tuple[str]]:
+        """Other processes get it by its registered name."""
+        return _registered, (self.name,)
+
     def better(self, first: float, second: float) -> bool:
         """Whether the first value is better than the second."""
         return first > second if self.higher_is_better else first < second
@@ -128,6 +132,10 @@ class Metric:
                 derivative = (1 - 1 / size) * (whole - np.where(np.isfinite(without), without, whole))
                 derivative -= derivative.mean()
         return (whole, derivative) if isfinite(whole) else (nan, np.zeros(size))
+
+
+def _registered(name: str) -> Metric:
+    return METRICS.get(name)
 
 
 class Weighted:
@@ -405,7 +413,7 @@ def _corrected_macro_f1(episode: Weighted) -> np.ndarray:
     ratios = p[None] / np.maximum(means, np.finfo(float).tiny)[:, None]  # [W, Q, C]
     chosen = (ratios >= ratios.max(-1, keepdims=True) * (1 - 1e-9)).argmax(-1)  # of equal ones the first
     values = np.empty(len(episode.weights))
-    for row in np.unique(chosen, axis=0):
+    for row in chosen if len(chosen) == 1 else np.unique(chosen, axis=0):
         same = np.broadcast_to((chosen == row).all(-1), len(values))
         tp, fp, fn, _ = (part[same] for part in episode.confusion_of(np.eye(p.shape[1], dtype=bool)[row]))
         occurs = np.ones(p.shape[1], dtype=bool) if episode.label_set.kind == "multi" else (tp + fp + fn > 0).any(0)

@@ -24,7 +24,7 @@ from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation import READABLE, SCHEMA
 from s3prl_metaperser.evaluation.metrics import METRICS, episode_scores
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, best_possible, intervals
+from s3prl_metaperser.evaluation.statistics import Episodes, Influences, Interval, Scored, best_possible, intervals
 from s3prl_metaperser.protocol.episodes import key_of
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.html_text import html_table
@@ -223,6 +223,7 @@ class Result:
     listener_numbers: Count | None = None  # numbers that adaptation changes or adds: what is kept of a listener
     peak_memory_bytes: Count  # of the process
     file: Path | None = field(default=None, init=False, compare=False)
+    known: dict[str, Influences] | None = field(default=None, init=False, compare=False)  # of each rater, as computed
 
     @classmethod
     def of(
@@ -311,8 +312,8 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """The file's content."""
-        content = dataclasses.asdict(self)
-        del content["file"]
+        content = dataclasses.asdict(dataclasses.replace(self))
+        del content["file"], content["known"]
         for name in ("parameters", "audio", "start"):
             if content["hashes"][name] is None:
                 del content["hashes"][name]
@@ -352,14 +353,16 @@ class Result:
         return self.label_set or set_of({"classes": self.classes})
 
     @property
-    def scored(self) -> dict[str, list[Scored]]:
+    def scored(self) -> dict[str, Episodes]:
         """Rater -> episodes, for :mod:`.statistics`."""
         answers, smoothing = self.answers, self.option("datarc", "smoothing", default=0.0)
-        found: dict[str, list[Scored]] = {rater: [] for rater in self.raters.tested}
+        found = {rater: Episodes() for rater in self.raters.tested}
         for e in self.episodes:
             p, counts = np.asarray(e.probabilities), np.asarray(e.ticks)
             own = Scored(e.query, p, counts, answers, smoothing, e.clusters, self.threshold)
             found[e.rater or self.raters.tested[0]].append(own)
+        for rater, known in (self.known or {}).items():
+            vars(found[rater])["influences"] = known
         return found
 
     def compact(self) -> Result:
@@ -368,11 +371,20 @@ class Result:
 
         def smaller(episode: Episode) -> Episode:
             support, query = (tuple(map(sys.intern, names)) for names in (episode.support, episode.query))
-            arrays: dict[str, Any] = {n: np.array(getattr(episode, n)) for n in ("probabilities", "ticks")}
+            ticks, p = np.array(episode.ticks), np.array(episode.probabilities)
+            few = ticks.astype(np.uint8)
+            arrays: dict[str, Any] = {"probabilities": p, "ticks": few if (few == ticks).all() else ticks}
             return dataclasses.replace(episode, support=support, query=query, **arrays)
 
-        found = dataclasses.replace(self, episodes=tuple(map(smaller, self.episodes)))
+        def bits(of: Any) -> Any:
+            return dataclasses.replace(of, predicted=tuple(np.array(each, dtype=np.int64) for each in of.predicted))
+
+        parts: dict[str, Any] = {
+            n: v and tuple(map(bits, v)) for n in ("trajectory", "controls") for v in [vars(self)[n]]
+        }
+        found = dataclasses.replace(self, episodes=tuple(map(smaller, self.episodes)), **parts)
         object.__setattr__(found, "file", self.file)
+        object.__setattr__(found, "known", self.known)
         return found
 
     def _repr_html_(self) -> str:

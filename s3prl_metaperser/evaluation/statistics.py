@@ -191,12 +191,26 @@ class Influences:
         )
 
 
+class Episodes(list[Scored]):
+    """One rater's episodes, which remember their :func:`influences`: a report's tables and comparisons share them."""
+
+    @cached_property
+    def influences(self) -> Influences:
+        """Those of all metrics of the label set; the episodes' own, a hundred kilobytes each, are forgotten."""
+        found = influences(tuple(self))
+        for episode in self:
+            vars(episode).pop("influence", None)
+        return found
+
+
 def influences(episodes: Sequence[Scored], metrics: Sequence[Metric] | None = None) -> Influences:
     """One rater's mean scores, and their derivatives.
 
     Args:
         metrics: those of the label set by default.
     """
+    if metrics is None and isinstance(episodes, Episodes):
+        return episodes.influences
     queries = tuple(tuple(episode.query) for episode in episodes)
     varying = [episode.units for episode in episodes]
     place = {name: at for at, name in enumerate(dict.fromkeys(name for names in varying for name in names))}
@@ -227,9 +241,13 @@ def _by_replicate(episodes: Sequence[Scored], values: Sequence[np.ndarray]) -> d
         return {replicate: np.nanmean(values, axis=0) for replicate, values in found.items()}
 
 
-def mean_scores(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
-    """Each metric averaged over a rater's episodes, then over raters; one that is undefined for all is left out."""
-    everyone = [influences(episodes) for episodes in raters.values()]
+def mean_scores(raters: Mapping[str, Sequence[Scored]], metrics: Sequence[Metric] | None = None) -> dict[str, float]:
+    """Each metric averaged over a rater's episodes, then over raters; one that is undefined for all is left out.
+
+    Args:
+        metrics: those of the label set by default.
+    """
+    everyone = [influences(episodes, metrics) for episodes in raters.values()]
     return {
         metric.name: float(np.mean([everyone[at].means[index] for at in defined]))
         for index, metric, defined in _defined(everyone)
@@ -244,20 +262,21 @@ def best_possible(raters: Mapping[str, Sequence[Scored]]) -> dict[str, float]:
         for rater, episodes in raters.items()
     }
     label_set = next(iter(raters.values()))[0].label_set
-    capped = [metric.name for metric in main_metrics(label_set) if metric.capped]
-    return {name: mean for name, mean in mean_scores(perfect).items() if name in capped} if capped else {}
+    capped = [metric for metric in main_metrics(label_set) if metric.capped]
+    return mean_scores(perfect, capped) if capped else {}
 
 
-def intervals(raters: Mapping[str, Sequence[Scored]]) -> dict[str, Interval]:
+def intervals(raters: Mapping[str, Sequence[Scored]], metrics: Sequence[Metric] | None = None) -> dict[str, Interval]:
     """Mean and 95 % interval of each metric that is defined for one episode at least.
 
     Args:
         raters: rater -> episodes.
+        metrics: those of the label set by default.
 
     Returns:
         Intervals cut at the metric's bounds.
     """
-    return mean_intervals({rater: influences(episodes) for rater, episodes in raters.items()})
+    return mean_intervals({rater: influences(episodes, metrics) for rater, episodes in raters.items()})
 
 
 def mean_intervals(raters: Mapping[str, Influences]) -> dict[str, Interval]:

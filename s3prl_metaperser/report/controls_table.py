@@ -9,7 +9,7 @@ from s3prl_metaperser.evaluation.collect import scored_of
 from s3prl_metaperser.evaluation.compare import Comparison, compare
 from s3prl_metaperser.evaluation.decided import OF_OTHERS, with_decisions
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.statistics import Scored
+from s3prl_metaperser.evaluation.statistics import Episodes, Scored
 from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.report.gathered import PLACE, Study, headline, value
 from s3prl_metaperser.report.tables import Column, Table, Value
@@ -79,7 +79,7 @@ def _under(predicted: Mapping[int, Sequence[Sequence[int]]]) -> Callable[[Result
 def _compared(cell: Cell, files: Sequence[Result], metric: str) -> Iterator[tuple[str, Comparison]]:
     """Each control that all of a cell's results have, minus the cell."""
     names = [control.name for control in files[0].controls or ()]
-    cells: dict[Cell, dict[str, list[Scored]]] = {cell: scored_of(files)}
+    cells: dict[Cell, dict[str, Episodes]] = {cell: scored_of(files)}
     renamed = {}
     for name in names:
         there = [control for r in files for control in r.controls or () if control.name == name]

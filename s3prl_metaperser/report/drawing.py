@@ -121,6 +121,7 @@ def finished(figure: Figure, key: str, title: str, caption: str, data: Table) ->
     """The figure's files, without dates or names of programs in them."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    figure.set_layout_engine("none")  # it is laid out
     figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
     return Drawing(key, title, caption, printable(svg.getvalue()), png.getvalue(), data)
 

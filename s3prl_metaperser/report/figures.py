@@ -44,14 +44,15 @@ SYSTEMS = 9
 def k_curves(study: Study) -> list[Drawing]:
     """Scores by the number of support samples, a figure for each upstream with several."""
     with style():
-        return [drawn for name in dict.fromkeys(u for _, u in study.blocks) for drawn in _k_curves(study, name)]
+        return [drawn for name in study.drawn for drawn in _k_curves(study, name)]
 
 
 def figures(study: Study) -> list[Drawing]:
     """The figures of one K: raters and reliability."""
     drawn: list[Drawing] = []
     with style():
-        blocks = [(s, u, [c for c in study.main_cells if (c.scenario, c.upstream) == (s, u)]) for s, u in study.blocks]
+        places = [block for block in study.blocks if block[1] in study.drawn]
+        blocks = [(s, u, [c for c in study.main_cells if (c.scenario, c.upstream) == (s, u)]) for s, u in places]
         for draw in (_raters, _reliability):
             for scenario, upstream, cells in blocks:
                 if cells:

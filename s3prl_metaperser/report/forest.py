@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS
 from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.report.drawing import INK, PAPER, Drawing, finished, new_figure, slug, style
+from s3prl_metaperser.report.gathered import DRAWN
 from s3prl_metaperser.report.sentence import interval, listed, number
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
 from s3prl_metaperser.report.view import Gain, Panel, Row, View
@@ -162,7 +163,12 @@ class Forest:
     def drawings(self) -> list[Drawing]:
         """Each panel as a figure of its own, for a paper."""
         with style():
-            return [_drawn(self, panel) for panel in self.panels]
+            return [_drawn(self, panel) for panel in self.open]
+
+    @property
+    def open(self) -> tuple[Panel, ...]:
+        """Panels that are drawn in files, and shown at once."""
+        return self.panels[: 2 * DRAWN]
 
     @property
     def caption(self) -> str:

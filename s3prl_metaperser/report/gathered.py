@@ -26,6 +26,8 @@ META = DEFAULT_SYSTEM
 PARTS = facts_of(META).parts
 #: The leading columns of most tables.
 BLOCK = (Column("scenario"), Column("upstream"))
+#: A drawing takes half a second, and somebody to look at it: of more upstreams there are tables.
+DRAWN = 6
 PLACE = (*BLOCK, Column("system"))
 
 
@@ -222,6 +224,12 @@ class Study:
             upstreams += [upstream for upstream in paper.spec().upstreams if upstream not in names]
         every = [(scenario, upstream) for upstream in upstreams for scenario in self.scenarios]
         return sorted((block for block in every if self.complete or block in mine), key=lambda block: block not in mine)
+
+    @cached_property
+    def drawn(self) -> list[str]:
+        """Upstreams whose figures are drawn: the first :data:`DRAWN` that have results."""
+        mine = {cell.upstream for cell in self.cells}
+        return [name for name in dict.fromkeys(upstream for _, upstream in self.blocks) if name in mine][:DRAWN]
 
     @cached_property
     def systems(self) -> list[str]:

@@ -21,7 +21,7 @@ from s3prl_metaperser.report.gathered import Gathered
 from s3prl_metaperser.report.marginals import check_corpus, marginal_tables
 from s3prl_metaperser.report.page import Section, Words
 from s3prl_metaperser.report.part import Part
-from s3prl_metaperser.report.sentence import headline, in_words
+from s3prl_metaperser.report.sentence import headline, in_words, listed
 from s3prl_metaperser.report.tables import Table, Value
 from s3prl_metaperser.report.trajectories import ABSENT_SENTENCE
 from s3prl_metaperser.report.view import View, view_of, view_of_parts
@@ -112,7 +112,10 @@ def _tables(report: TaskReport, part: Part) -> Section:
 
 
 def _figures(report: TaskReport, part: Part) -> Section:
-    return Section(_key("figures", part), report.named("Figures", part), content=part.drawings)
+    every = {cell.upstream for cell in part.study.cells}
+    few = f"Of {len(every)} upstreams, {listed(part.study.drawn)} are drawn; the tables have all."
+    lead = [few] if len(every) > len(part.study.drawn) else []
+    return Section(_key("figures", part), report.named("Figures", part), lead, content=part.drawings)
 
 
 def _cite(report: TaskReport, part: Part) -> Section:

@@ -69,7 +69,8 @@ def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric]) -> Cu
         return lambda result: {rater: points[steps] for rater, points in scored[id(result)].items()}
 
     named = {point.steps for result in files for point in result.trajectory or ()}
-    spans = [intervals(scored_of(files, at(number))) for number in everywhere]
+    decisive = [metric for metric in metrics if metric.of_decisions]
+    spans = [intervals(scored_of(files, at(number)), decisive) for number in everywhere] if decisive else []
     points = [{point.steps: point for point in result.trajectory or ()} for result in files]
     losses = {
         name: [float(np.mean([np.mean(getattr(p[n], name)) for p in points])) for n in everywhere] for name in LOSSES
@@ -123,7 +124,7 @@ def trajectory_figures(found: Sequence[Curve], study: Study) -> list[Drawing]:
     """One figure for each upstream: losses and the first metric that all curves have, a column for each scenario."""
     drawn = []
     with style():
-        for upstream in dict.fromkeys(curve.cell.upstream for curve in found):
+        for upstream in (name for name in study.drawn if any(curve.cell.upstream == name for curve in found)):
             mine = [curve for curve in found if curve.cell.upstream == upstream]
             shared = [metric for metric in study.metrics if all(metric in curve.metrics for curve in mine)]
             if shared:

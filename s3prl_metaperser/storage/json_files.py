@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +49,14 @@ def read_json(path: Path) -> Any:
 def _deeper_than(content: Any, most: int) -> bool:
     level = [content]
     for _ in range(most + 1):
-        level = [part for whole in level for part in _parts(whole) if isinstance(part, (list, dict))]
+        level = [part for whole in level for part in _lists_in(whole)]
         if not level:
             return False
     return True
 
 
-def _parts(whole: Any) -> Any:
-    if isinstance(whole, dict):
-        return whole.values()
-    return whole if isinstance(whole, list) else ()
+def _lists_in(whole: Any) -> Iterable[Any]:
+    parts = whole.values() if isinstance(whole, dict) else whole if isinstance(whole, list) else ()
+    if {list, dict}.isdisjoint(map(type, parts)):  # of numbers, hundreds of thousands of them
+        return ()
+    return [part for part in parts if isinstance(part, (list, dict))]
