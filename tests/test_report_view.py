@@ -92,7 +92,7 @@ STATES = {
     "one system": (
         (dataclasses.replace(panel(HELPS), rows=(row("Meta-PerSER", 29.5),), zero="", lacking="Linear-Zero",
                              tested=("a",)),),
-        "Meta-PerSER has macro-F1, % of 29.5 for rater a; there is nothing to compare it with yet.",
+        "Meta-PerSER scores 29.5 macro-F1 for rater a; there is nothing to compare it with yet.",
     ),
     "no zero-shot": (
         (dataclasses.replace(panel(HELPS), rows=(row("Meta-PerSER", 29.5), row("Linear-Few", 25.0, None, COSTS)),

@@ -153,11 +153,12 @@ class Forest:
         beyond = (min(all_of) < self.scale.low, max(all_of) > self.scale.high)
         return Strip(words, span, gain.told, ends, inside, beyond)
 
-    def level(self, row: Row) -> str:
-        """A system's own score."""
+    def level(self, panel: Panel, row: Row) -> str:
+        """A system's own score, with what it lacks where other rows lack something else."""
         if isinstance(row.level, Absent):
             return str(row.level)
-        return number(self.metric, row.level.mean) + (f" ({row.level.note})" if row.level.note else "")
+        differs = len({other.level.note for other in panel.rows if isinstance(other.level, Value)}) > 1
+        return number(self.metric, row.level.mean) + (f" ({row.level.note})" if row.level.note and differs else "")
 
     @cached_property
     def drawings(self) -> list[Drawing]:
@@ -181,7 +182,9 @@ class Forest:
             return f"{said}One dot a {self.view.unit}: no interval and no verdict below {FEWEST_RATERS}."
         rows = [row for panel in self.panels for row in panel.rows if not row.control]
         families = sorted({g.family for row in rows for g in (row.zero, row.method) if g and not g.few})
-        over = f" over the {' or '.join(map(str, families))} comparisons of a setting" if families else ""
+        over = (
+            f" over the {' or '.join(map(str, families))} comparisons of a setting" if families not in ([], [1]) else ""
+        )
         said += f"Filled and bold: told apart from the column's reference (p < 0.05 after Holm's correction{over}); "
         said += "hollow: not told apart, which does not mean equal. "
         if any(panel.method for panel in self.panels):

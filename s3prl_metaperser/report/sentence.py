@@ -76,9 +76,9 @@ def _of_one_system(view: View, panels: Sequence[Panel]) -> str:
     scores = {p.scenario: r.level for p in panels for r in p.rows if isinstance(r.level, Value)}
     metric, (tested, *more) = panels[0].metric, panels[0].tested
     who = f"{len(more) + 1} {view.units}" if more else f"{view.unit} {tested}"
-    said = [f"{number(metric, v.mean)} on {scenario} data" for scenario, v in scores.items()]
-    said = said if len(said) > 1 else [number(metric, v.mean) for v in scores.values()]
-    return f"{name} has {metric.heading} of {listed(said)} for {who}; there is nothing to compare it with yet."
+    where = {scenario: f" on {scenario} data" if len(scores) > 1 else "" for scenario in scores}
+    said = [f"{number(metric, v.mean)} {metric.title}{where[scenario]}" for scenario, v in scores.items()]
+    return f"{name} scores {listed(said)} for {who}; there is nothing to compare it with yet."
 
 
 def _without_verdict(view: View, panels: Sequence[Panel]) -> str:
@@ -204,7 +204,7 @@ def _single_raters(view: View, panel: Panel) -> str:
     said = []
     if row and row.zero:
         each = listed((f"{number(panel.metric, d, True)} ({r})" for r, d in row.zero.per_rater.items()), 12)
-        said.append(f"{view.method}'s gain over zero-shot in {panel.metric.heading} is {each}.")
+        said.append(f"{view.method}'s gain over zero-shot in {panel.metric.title} is {each}.")
     missing = [name for name in panel.expected if name not in panel.tested]
     said.append(f"Nothing follows for other {view.units}.")
     said += [f"Next: run the folds of {listed(missing)}."] if missing else []
