@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _RATINGS = "a table with columns file,rater,label or file,label; or what an annotation tool exports (also a folder)"
 _FOLDS = "cross-validation folds; 0 disables [8; 4 for fine-tuned models]"
+_REPORT = "write a page, too: what differs from the average listener, with clips to hear"
 _SYSTEM = "the way to adapt: zero-shot, zero-shot+bias, ..., or the model's own system [chosen by cross-validation]"
 
 
@@ -41,6 +42,9 @@ def add(commands) -> None:
     parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
     parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
     parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")
+    parser.add_argument(
+        "--report", metavar="FILE.html", help="what differs from the average listener, with clips to hear"
+    )
     parser.set_defaults(run=run)
 
 
@@ -52,6 +56,7 @@ _folds.__name__ = "int"  # argparse: "invalid int value"
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.errors import UserError
     from s3prl_metaperser.listener.folder import check_new, read_card
     from s3prl_metaperser.listener.ratings import read_ratings
     from s3prl_metaperser.run.cell import quiet_upstreams
@@ -60,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     quiet_upstreams()
     out = user_path(arguments.out)
     check_new(out)
+    if arguments.report and user_path(arguments.report).is_dir():
+        raise UserError(f"--report {arguments.report} is a folder. Name a file.")
     given = read_ratings(
         user_path(arguments.ratings),
         read_card(user_path(arguments.model)).label_set,
@@ -75,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.enrolment import enrol
+    from s3prl_metaperser.listener.report import listener_page
     from s3prl_metaperser.listener.shell import load
+    from s3prl_metaperser.storage.atomic import write_text
 
     recognizer = load(arguments, adapted=False)
     model = recognizer.model
@@ -100,6 +109,10 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
         progress=True,
     )
     found.save(out, given.rater)
+    if arguments.report:
+        before = recognizer.predict_items(items)
+        text = listener_page(recognizer, found, given.rater, given.clips, given.labels, before)
+        write_text(user_path(arguments.report), text, private=True)
     print(f"{out}: {found.way} for {given.rater}, K={len(items)} clips")
     if found.chosen:
         print(found.chosen.table())

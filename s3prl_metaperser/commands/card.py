@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.commands.common import add_corpus_options, label_options
+from s3prl_metaperser.commands.common import add_corpus_options, at_least, label_options
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
     from s3prl_metaperser.corpora import Corpus
+
+
+_SOUNDS = (
+    "clips to hear in the page; embedded where the corpus may be passed on, else played from the files where they are "
+    "[%(default)s]"
+)
 
 
 def add(commands) -> None:
@@ -18,6 +25,7 @@ def add(commands) -> None:
     parser.add_argument("--root", help="the corpus's folder; not needed where labels can be had without (the demo)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--html", metavar="FILE", help="write one page, too")
+    parser.add_argument("--sounds", type=at_least(0), default=8, metavar="N", help=_SOUNDS)
     add_corpus_options(parser)
     parser.set_defaults(run=run)
 
@@ -27,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.errors import UserError, printable_json
     from s3prl_metaperser.evaluation.corpus_card import corpus_card
     from s3prl_metaperser.report.corpus_card import card_page, card_text
+    from s3prl_metaperser.report.sounds import clips_to_hear
     from s3prl_metaperser.storage.atomic import write_text
 
     corpus = _corpus(arguments)
@@ -37,19 +46,35 @@ def run(arguments: argparse.Namespace) -> int:
         )
     card = corpus_card(corpus)
     if arguments.html:
-        write_text(user_path(arguments.html), card_page(card))
+        heard = (
+            clips_to_hear(corpus, arguments.sounds, embed=_may_be_passed_on(corpus.name)) if arguments.sounds else None
+        )
+        write_text(user_path(arguments.html), card_page(card, heard))
+        if heard and not heard.clips:
+            how = "Name the corpus's folder: --root DIR"
+            print(f"no clip to hear, since there is no audio in {corpus.root}. {how}", file=sys.stderr)
     print(printable_json(card.as_json()) if arguments.json else card_text(card))
     return 0
+
+
+def _may_be_passed_on(name: str) -> bool:
+    from s3prl_metaperser.corpora import CORPORA, reader_of
+
+    return name in CORPORA.names() and reader_of(name).redistributable
 
 
 def _corpus(arguments: argparse.Namespace) -> Corpus:
     from s3prl_metaperser.corpora import labels_without_audio, load_corpus, reader_of
     from s3prl_metaperser.errors import UserError
+    from s3prl_metaperser.storage.paths import cache_root
 
     name, options = arguments.corpus, label_options(arguments)
     if arguments.root:
         return load_corpus(name, arguments.root, **options)
-    reader_of(name)  # an unknown name is the first mistake
+    reader = reader_of(name)  # an unknown name is the first mistake
+    home = reader.home(cache_root(), reader.checked(name, options)) if arguments.html and reader.home else None
+    if home is not None and home.is_dir():  # it was made before, with its audio
+        return load_corpus(name, home, **options)
     if (found := labels_without_audio(name, options)) is None:
         raise UserError(f"Corpus {name!r} needs its folder. Name it: --root DIR.")
     return found

@@ -10,6 +10,7 @@ from s3prl_metaperser.evaluation.before_training import QUERIES, Measure
 from s3prl_metaperser.evaluation.corpus_card import OF_A_KIND, SHARED, CorpusCard
 from s3prl_metaperser.evaluation.statistics import Interval
 from s3prl_metaperser.report.page import Section, page
+from s3prl_metaperser.report.sounds import Sounds
 from s3prl_metaperser.report.tables import ABSENT, Cell, Column, Table, Value
 
 #: So many names stand in a line, and so many raters in a table.
@@ -28,6 +29,9 @@ FLOOR = (
     "(on a scale one offset) is learned from these. No audio, nothing trained. It is a floor of what there is to "
     "personalise: what a rater hears unlike others in some clips alone is not in it. 95 % intervals over raters."
 )
+HEARD = (
+    "First clips on which raters agree most, a class each, then those that divide them most. Shares are of all answers."
+)
 TOLD = (
     "Agreement with another rater of the same clip above chance (on a scale the correlation with the others' mean), "
     "and how many standard deviations that is from the rater's own answers shuffled over the clips. Below "
@@ -42,12 +46,18 @@ def card_text(card: CorpusCard) -> str:
     return "\n\n".join(["\n".join(first_lines(card)), *(_as_text(table) for table in tables if table.rows)])
 
 
-def card_page(card: CorpusCard) -> str:
-    """The whole card as one HTML page."""
+def card_page(card: CorpusCard, heard: Sounds | None = None) -> str:
+    """The whole card as one HTML page.
+
+    Args:
+        heard: clips to hear in it.
+    """
     facts = [("Label set", card.label_set), ("Kind", card.kind), ("Clips", f"{card.clips:,}")]
     facts += [("Raters", f"{card.raters:,}"), ("Ratings", f"{card.ratings:,}")]
     lines = [printable(line, keep="") for line in first_lines(card)[1:]]
     sections = [Section("said", "What the ratings say", lead=lines)]
+    if heard and heard.clips:
+        sections.append(Section("sounds", "Clips to hear", lead=[HEARD], content=[heard]))
     for key, title, table in (
         ("personal", "What a rater's answers are worth", personal_table(card)),
         ("classes", "Answers", class_table(card)),

@@ -48,7 +48,7 @@ class Section:
         lead: paragraphs below it.
         verdicts: [(question, [(where, sentences)])].
         content: what it shows, in order: a :class:`.Table`, a :class:`.Drawing`, :class:`Words`, a :class:`.Forest`,
-            a :class:`.Copy`.
+            a :class:`.Copy`, :class:`.Sounds`.
         folded: more of this, each closed, to be opened by the reader.
         headline: the page's first sentence, where the section has one.
     """
