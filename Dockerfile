@@ -12,5 +12,4 @@ RUN pip install --no-cache-dir -c constraints.txt --index-url "$TORCH_INDEX" --e
     && pip install --no-cache-dir -c constraints.txt -e '.[demo]'
 ENV METAPERSER_CACHE=/cache
 VOLUME /cache
-EXPOSE 8707
 CMD ["metaperser", "demo", "/cache/demo"]

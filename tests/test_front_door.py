@@ -206,6 +206,7 @@ def test_a_shell_completes_commands_grids_upstreams_and_systems(line, among, tmp
         (["list", "corpora", "iemocapp"], "'iemocap'?"),
         (["raport"], "'report'? Or 'export'?"),
         (["run", "tabel1"], "'table1'?"),
+        (["plan", "tabel1"], "'table1'?"),
         (["train", "-u", "wavlm_bse"], "'wavlm_base'? Or"),
         (["train", "-u", "fbank_no_cmvn", "-v", "Linear-Fw"], "'Linear-Few'? Or"),
     ],

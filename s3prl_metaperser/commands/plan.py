@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.commands.common import add_grid_options, opened_grid, positive
-from s3prl_metaperser.errors import UserError, printable_json
+from s3prl_metaperser.errors import UserError, did_you_mean, printable_json, unknown_name
 
 if TYPE_CHECKING:
     from s3prl_metaperser.upstream.memory_plan import Measured
@@ -48,9 +48,12 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from s3prl_metaperser.grid.definition import is_grid
+    from s3prl_metaperser.grid.definition import is_grid, known_grids
+    from s3prl_metaperser.s3prl_stack.hub_index import upstream_names
 
     of_grid = is_grid(arguments.what)
+    if not of_grid and arguments.what not in upstream_names() and did_you_mean(arguments.what, known_grids()):
+        raise unknown_name("grid or upstream", arguments.what, [*known_grids(), *upstream_names()], "metaperser list")
     kind, foreign = ("a grid", _OF_UPSTREAMS) if of_grid else ("an upstream", _OF_GRIDS)
     for name in foreign:
         if getattr(arguments, name):
