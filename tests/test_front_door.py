@@ -68,7 +68,7 @@ def test_the_demo_goes_from_nothing_to_a_listener_a_report_and_a_page_and_is_not
         path: path.stat().st_mtime_ns for path in (page, folder / "model/card.json", folder / "listener/card.json")
     }
     again = out_of(capsys, "demo", folder)
-    assert "3 done (0 now, 3 before)" in again
+    assert "4 done (0 now, 4 before)" in again
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert re.search(r"nats .* after", again).group() in said
 
@@ -76,7 +76,7 @@ def test_the_demo_goes_from_nothing_to_a_listener_a_report_and_a_page_and_is_not
 def test_the_demos_grid_tests_listeners_of_whom_some_are_permuted():
     cells = expand(read_grid(demo._GRID))
     permuted = {model.id for model in rater_models("opposed") if model.permutation is not None}
-    assert len(cells) == 15
+    assert len(cells) == 20
     assert permuted & {"C-E1", "C-E2", "C-E4", "C-E5", "C-E6"} == {"C-E2", "C-E5"}
 
 

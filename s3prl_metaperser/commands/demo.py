@@ -71,11 +71,13 @@ def _made(folder: Path) -> Path:
 
     results, model, listener = folder / _RESULTS, folder / _MODEL, folder / _LISTENER
     print(
-        "1. Synthetic speech, rated by simulated listeners; three systems, each tested on listeners in turn", flush=True
+        "1. Synthetic speech, rated by simulated listeners; four systems, each tested on listeners in turn", flush=True
     )
     if _step("run", _GRID, "--results", results, "--device", "cpu"):
         raise UserError(f"Not all of it ran. {metaperser('status', _GRID, '--results', results)} says why.")
-    print("\n2. The report", flush=True)
+    print(
+        "\n2. The report: what adapting gains over listeners at large, of whom most hear as the others do", flush=True
+    )
     _step("report", results, "--out", folder / _REPORT, "--if-changed", quiet=True)
     opened = open_grid(_GRID, results=str(results))
     [corpus] = opened.corpora.values()
