@@ -54,7 +54,7 @@ def truth_of(work: Path) -> dict[str, str]:
     for e in result["episodes"]:
         for index, ticks in enumerate(e["ticks"]):
             id = f"demo/seen/fold1/{result['raters']['test']}/k8/seed{e['seed']}/{index}"
-            found[id] = ", ".join(n for n, t in zip(result["classes"], ticks, strict=True) if t)
+            found[id] = " and ".join(n for n, t in zip(result["classes"], ticks, strict=True) if t)
     return found
 
 

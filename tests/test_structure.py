@@ -145,6 +145,7 @@ OTHER_MEANINGS = {
     # a second implementation of the three, on purpose: what is recomputed must not be what computed it
     "audit/one.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},
     "demo/ceilings.py": {"macro_f1", "micro_f1", "unweighted_accuracy"},  # keys of the truth card, whose bytes stay
+    "exchange/task_export.py": {"accuracy"},  # Dynamic-SUPERB's word for its score
     "corpora/speechocean762.py": {"accuracy"},  # of a learner's sounds: the corpus's name of a score
     "config/domain_options.py": {"demo_corpora"},  # the default corpus of domain generalisation
     "config/options.py": {"demo"},  # the configuration's default corpus

@@ -16,6 +16,8 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.labels import answer_text
 from s3prl_metaperser.seeding import numpy_generator
 
+#: Between the classes of one label.
+AND = " and "
 INSTRUCTIONS = Path(__file__).with_name("instructions.yaml")
 #: Dynamic-SUPERB asks for so many different instructions, or one for every 20 rows where that is more.
 FEWEST, ROWS_EACH = 10, 20
@@ -178,5 +180,5 @@ class Phrasing:
 
 
 def spoken(answer: Answer) -> str:
-    """A label as prompts have it: ``sad, happy``, ``sad:0.7;happy:0.3`` or ``3.5``."""
-    return answer_text(answer, ";" if not isinstance(answer, Sequence) else ", ")
+    """A label as prompts have it: ``sad and happy``, ``sad:0.7;happy:0.3`` or ``3.5``."""
+    return answer_text(answer, AND if isinstance(answer, Sequence) else ";")

@@ -1,0 +1,128 @@
+"""``metaperser evaluate-task``: a system's answers to a task of Dynamic-SUPERB, scored."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s3prl_metaperser.commands.common import at_least
+from s3prl_metaperser.commands.score import add_words, rates_text
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.paths import user_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from s3prl_metaperser.evaluation.statistics import Interval
+
+
+def add(commands) -> None:
+    parser = commands.add_parser("evaluate-task", help="score a system's answers to a task of Dynamic-SUPERB")
+    parser.add_argument("task", metavar="TASK", help="of export-task, or another of its form; or a folder of episodes")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--responder",
+        metavar="NAME",
+        help="majority, random, zero-shot, meta-perser, huggingface, or module:Class with respond(audios, instruction)",
+    )
+    which.add_argument("--responses", nargs="+", metavar="FILE", help="metadata.json with sllm_response at each key")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="such as model=MODEL")
+    parser.add_argument("--out", required=True, metavar="DIR", help="answers and scores; answers there are kept")
+    parser.add_argument("--limit", type=at_least(1), metavar="N", help="only the first N rows of each instance")
+    add_words(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.exchange.task_files import instances, is_episodes
+
+    task, out = user_path(arguments.task), user_path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if is_episodes(task):
+        return _episodes(arguments, task, out)
+    from s3prl_metaperser.exchange import task_evaluate
+
+    found = [first_rows(each, arguments.limit) for each in instances(task)]
+    if arguments.responses:
+        given = task_evaluate.read_responses([user_path(file) for file in arguments.responses], found)
+        found = [each for each in found if each.name in given]
+    else:
+        responder, given = _responder(arguments), {}
+        for each in found:
+            file = out / f"{each.name}.jsonl"
+            given[each.name] = task_evaluate.answer_all(each.questions, responder, file, each.name)
+            name = arguments.responder.rpartition(":")[2]
+            task_evaluate.write_responses(each, given[each.name], name, out / f"{each.name}.json")
+    synonyms = user_path(arguments.synonyms) if arguments.synonyms else None
+    scored = [task_evaluate.evaluate(each, given[each.name], arguments.language, synonyms) for each in found]
+    for one in scored:
+        print(f"{one.name}: {one.rows} rows, {len(one.rated)} listener(s)")
+        _print(one.rates, one.metrics)
+    gained = task_evaluate.gain(scored[0], scored[1]) if len(scored) == 2 else None
+    if len(scored) == 2:
+        first, second = (1, 0) if _shots(found[0]) < _shots(found[1]) else (0, 1)
+        gained = task_evaluate.gain(scored[first], scored[second])
+        print(f"gain of the labelled clips ({scored[first].name} minus {scored[second].name})")
+        if gained is None:
+            print("  the two instances have different rows")
+        else:
+            _print(*gained, sign="+")
+    from s3prl_metaperser.storage.atomic import write_json
+
+    write_json(out / "scores.json", task_evaluate.as_json(scored, gained))
+    print(f"all numbers: {out / 'scores.json'}")
+    return 0
+
+
+def _episodes(arguments: argparse.Namespace, task: Path, out: Path) -> int:
+    """Prompts of our own episodes: they are only answered here, and `metaperser score` makes results of them."""
+    import itertools
+
+    from s3prl_metaperser.exchange.folder import Folder
+    from s3prl_metaperser.exchange.task_evaluate import answer_all
+    from s3prl_metaperser.exchange.task_files import questions_of
+    from s3prl_metaperser.run.shown_commands import metaperser
+
+    if arguments.responses:
+        raise UserError("--responses are answers to a task. Those to episodes are scored by `metaperser score`.")
+    questions = list(itertools.islice(questions_of(Folder.read(task)), arguments.limit))
+    file = out / f"{arguments.responder.rpartition(':')[2]}.jsonl"
+    answer_all(questions, _responder(arguments), file, "episodes")
+    print(f"{file}: {len(questions)} answers")
+    print(f"next: {metaperser('score', file, '--episodes', task, '--out', out / 'results')}")
+    return 0
+
+
+def _responder(arguments: argparse.Namespace) -> Any:
+    from s3prl_metaperser.exchange.responders import open_responder
+
+    options = {}
+    for text in arguments.option:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise UserError(f"--option {text!r}: expected NAME=VALUE.")
+        options[name] = value
+    return open_responder(arguments.responder, options)
+
+
+def first_rows(instance: Any, limit: int | None) -> Any:
+    """The first rows of an instance; all where there is no limit."""
+    import dataclasses
+
+    return instance if limit is None else dataclasses.replace(instance, questions=instance.questions[:limit])
+
+
+def _shots(instance: Any) -> int:
+    return max(len(question.paths) for question in instance.questions)
+
+
+def _print(rates: Mapping[str, Interval], metrics: Mapping[str, Interval], sign: str = "") -> None:
+    from s3prl_metaperser.evaluation.metrics import METRICS
+
+    print("\n".join(rates_text(rates, sign)))
+    for name, span in metrics.items():
+        metric = METRICS.get(name)
+        if "single" not in metric.further:
+            low, high = metric.shown(span.low, sign), metric.shown(span.high, sign)
+            print(f"  {metric.heading:<34} {metric.shown(span.mean, sign):>7}   [{low}, {high}]")
