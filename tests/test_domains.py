@@ -311,6 +311,16 @@ def test_what_a_system_keeps_from_step_to_step_resumes_with_it(corpus, file, cac
             assert {int(step): float(value) for step, value in logged.items()} == dict(parts.curves["margin"])
 
 
+def test_with_one_source_what_compares_sources_is_deep_all_or_refused(corpus, file, cache):
+    one = options("pair:alpha:delta", runner={"total_steps": 5})
+    plain = run(corpus, file, cache / "plain", one)
+    for name in ("GroupDRO", "CORAL", "V-REx", "Fish", "Fishr", "DANN"):
+        assert run(corpus, file, cache / name, one, name).episodes == plain.episodes
+    for name in ("MLDG", "DA-MLDG", "MLDG:public"):
+        with pytest.raises(UserError, match=r"leaves none to meta-train on. Name more sources"):
+            run(corpus, file, cache / name, one, name)
+
+
 def test_resnet18_learns_from_changed_crops_and_is_tested_on_whole_recordings(corpus, file, cache):
     chosen = options(
         runner={"total_steps": 4, "save_step": 2, "log_step": 2},
