@@ -7,6 +7,7 @@ import doctest
 import importlib
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -237,6 +238,61 @@ def test_first_order_is_the_gradient_at_the_adapted_parameters():
     loss = F.cross_entropy(torch.func.functional_call(model, adapted, (query[0],)), query[1])
     for ours, theirs in zip(found.parameters.values(), torch.autograd.grad(loss, list(adapted.values())), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+TWO_PROCESSES = """
+import sys, torch
+from s3prl_metaperser import meta
+rank, folder, example = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+opened = torch.distributed.init_process_group
+join = lambda backend: opened(backend, init_method="file://" + folder + "/meeting", rank=rank, world_size=2)
+torch.distributed.init_process_group = join
+given = torch.load(folder + "/given.pt")
+model, tasks = torch.nn.Linear(3, 2), given["tasks"]
+model.load_state_dict(given["model"])
+rates = meta.learned_rates(model, 2, 0.1)
+loss = lambda model, batch: torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+exec(example)
+torch.save([*(p.grad for p in model.parameters()), rates.values.grad], f"{folder}/{rank}.pt")
+from s3prl_metaperser import parallel
+parallel.leave()
+"""
+
+
+def test_two_processes_with_their_own_tasks_have_the_gradient_of_one_with_all(tmp_path):
+    """The page's five lines, under gloo."""
+    (example,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    model, tasks = made(lambda: nn.Linear(3, 2)), [(drawn(5, 3, seed=n), drawn(5, 3, seed=n + 9)) for n in range(3)]
+    rates = meta.learned_rates(model, 2, 0.1)
+    for support, query in tasks:
+        outer = meta.outer_gradient(model, support, query, cross_entropy, rates)
+        outer.add_to(model, rates, weight=1 / len(tasks))
+    torch.save({"model": model.state_dict(), "tasks": tasks}, tmp_path / "given.pt")
+    command = [sys.executable, "-W", "ignore", "-c", TWO_PROCESSES]
+    both = [subprocess.Popen([*command, str(rank), str(tmp_path), example]) for rank in range(2)]
+    assert [process.wait(300) for process in both] == [0, 0]
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for one, other in zip(found, [*(p.grad for p in model.parameters()), rates.values.grad], strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("wrapper", ["DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"])
+def test_wrapped_models_are_refused_by_name(wrapper):
+    model = made(linear)
+    model[0].__class__ = type("Wrapped", (type(wrapper, (), {}), nn.Linear), {})
+    with pytest.raises(UserError, match=f"wrapped by {wrapper}.*all_reduce"):
+        meta.outer_gradient(model, drawn(4, 3), None, cross_entropy, 0.1, steps=1)
+
+
+def test_a_compiled_model_is_refused_for_second_order_alone():
+    model, batch = made(linear), drawn(4, 3)
+    model[0].__class__ = type(
+        "OptimizedModule", (nn.Linear,), {}
+    )  # what torch.compile makes; importing that takes long
+    with pytest.raises(UserError, match=r"no second derivative.*second_order=False"):
+        meta.outer_gradient(model, batch, None, cross_entropy, 0.1, steps=1)
+    meta.outer_gradient(model, batch, None, cross_entropy, 0.1, steps=1, second_order=False)
 
 
 # ------------------------------------------------------------------ what cannot be differentiated twice

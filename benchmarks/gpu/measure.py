@@ -211,6 +211,7 @@ def plan(size: str, device: str) -> list[dict[str, Any]]:
         return [
             {"part": "correctness", **small},
             exact,
+            *({"part": "memory", **small, "shots": 32, "engine": e, "steps": 5} for e in (few[1], "unrolled")),
             *({"part": "memory", **small, "engine": engine, "steps": 5} for engine in engines),
             {"part": "times", **small, "engines": engines, "steps": 5},
             *({"part": "memory", **small, "engine": engine, "steps": s} for s in (1, 2, 10) for engine in few),

@@ -157,7 +157,8 @@ def outer_gradient(
         seed: of the masks.
 
     Raises:
-        UserError: the model holds a part that torch differentiates twice wrongly (:func:`prepare` replaces it);
+        UserError: the model holds a part that torch differentiates twice wrongly (:func:`prepare` replaces it), or is
+            wrapped by DDP or FSDP (:func:`all_reduce` is what several processes use);
             micro-batches of a model whose batch norm takes its statistics from the batch; batches without samples.
         NonFinite: a loss or gradient is NaN or infinite; it names the step and the parameter.
         NotTwice: a part cannot be differentiated twice; it is named, with what to use instead.
@@ -172,6 +173,7 @@ def outer_gradient(
         raise UserError(f"second_order has {len(orders)} values for {inner_loop.steps} inner steps. Give one for each.")
     task.looks = any(orders)
     if task.looks:
+        _refuse_compiled(model)
         refuse_fused(model)
     terms = _terms(outer, inner_loop, loss)
     support = [task.losses(batch) for batch in inner_loop.batches]
@@ -254,6 +256,7 @@ class _Task:
                 f"{norm} takes its statistics from the batch, so that micro-batches change the result. "
                 "Put it into evaluation mode, or leave micro_batch out."
             )
+        _refuse_wrapped(model)
         self.model, self.loss, self.micro_batch, self.seed = model, loss, micro_batch, seed
         self.module = _WithLoss(model)
         self.values: dict[int, float] = {}
@@ -352,6 +355,26 @@ def _terms(outer: Any, inner: _Inner, loss: Loss) -> list[OuterTerm]:
     if isinstance(outer, list) and outer and all(isinstance(term, OuterTerm) for term in outer):
         return outer
     return [OuterTerm(outer, loss)]
+
+
+def _refuse_wrapped(model: nn.Module) -> None:
+    """Wrappers put their own exchange between processes into each pass; here each process passes alone."""
+    for module in model.modules():
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        if found := kinds & {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"}:
+            raise UserError(
+                f"The model is wrapped by {found.pop()}, which exchanges gradients or parameters within each pass. "
+                "Give the plain module on every process, each with its own tasks, and meta.all_reduce(model, rates) "
+                "before the optimiser's step; against memory, micro_batch and keep='cpu'."
+            )
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    if any(type(module).__name__ == "OptimizedModule" for module in model.modules()):
+        raise UserError(
+            "The model is compiled by torch.compile, which has no second derivative. Give the module that was "
+            "compiled, or second_order=False."
+        )
 
 
 def _batch_statistics(model: nn.Module) -> str | None:

@@ -29,8 +29,9 @@ from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.protocol.loss import weighted_targets
 from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping
 
-#: Features and projections of the raters whose outer gradient is computed at once; the paper's nine are always.
-PART_BYTES = 64 << 20
+#: Features and projections of the raters whose outer gradient is computed at once: what a CPU's last cache holds. The
+#: paper's nine are always together.
+PART_BYTES = 32 << 20
 
 
 class MetaPerSER(System):
