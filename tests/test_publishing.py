@@ -13,7 +13,7 @@ from test_report import write_results
 
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.evaluation.summary import group, load_results, summarise
-from s3prl_metaperser.exchange import hugging_face
+from s3prl_metaperser.exchange import hub_cards
 from s3prl_metaperser.exchange.publishing import Told
 from s3prl_metaperser.listener.folder import read_folder
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
@@ -148,7 +148,7 @@ def test_metrics_of_a_card_become_results_of_the_models_index(tmp_path):
     told = Told(dataset_id="lab/listeners", model_id="lab/mine")
     card = read_folder(random_model(tmp_path / "model")).card
     card = dataclasses.replace(card, metrics={"macro_f1": span, "raters": 1, "fold": "fold1"})
-    metadata = hugging_face._metadata(card, told)
+    metadata = hub_cards._metadata(card, told)
     (found,) = huggingface_hub.ModelCardData(**metadata).eval_results
     assert (found.metric_type, found.metric_value, found.dataset_type) == ("macro_f1", 0.31, "lab/listeners")
 

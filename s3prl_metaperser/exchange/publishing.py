@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.registry import Registry
-from s3prl_metaperser.storage.paths import user_path
 
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 
@@ -46,7 +45,7 @@ class Told:
             if value and not re.fullmatch(r"[\w.+-]+/[\w.+-]+", value):
                 raise UserError(f"Bad value {value!r} for {option}, expected ORGANIZATION/NAME as on a hub.")
 
-    def needed(self, name: Literal["organization", "dataset_id", "licence"], why: str) -> str:
+    def needed(self, name: Literal["organization", "dataset_id", "licence", "url"], why: str) -> str:
         """A fact that a form cannot do without.
 
         Raises:
@@ -76,27 +75,15 @@ FORMS: Registry[Form] = Registry(
 )
 for _name, _where, _summary in (
     ("every_eval_ever", "every_eval_ever:FORM", "results: Every Eval Ever 0.3.0, with a line for each prediction"),
-    ("hf_eval_results", "hugging_face:RESULTS", "results: a hub's .eval_results/NAME.yaml and eval.yaml"),
+    ("hf_eval_results", "hub_cards:RESULTS", "results: a hub's .eval_results/NAME.yaml and eval.yaml"),
+    ("crowd_kit", "ratings_forms:CROWD_KIT", "a corpus's ratings: crowd-kit's table of task, worker and label"),
+    ("lewidi", "ratings_forms:LEWIDI", "a corpus's ratings: LeWiDi's JSON for train, dev and test"),
+    ("perseval", "ratings_forms:PERSEVAL", "a corpus's ratings: PersEval's training, adaptation and test sets"),
+    ("croissant", "ratings_forms:CROISSANT", "an exported task: Croissant's data card of each instance"),
     ("onnx", "onnx_files:FORM", "an exported model or a listener: head.onnx, and upstream.onnx where it can be"),
-    ("hf_model", "hugging_face:MODEL", "an exported model: its folder with a model card, README.md"),
+    ("hf_model", "hub_cards:MODEL", "an exported model: its folder with a model card, README.md"),
 ):
     FORMS.register(_name, f"s3prl_metaperser.exchange.{_where}", _summary)
-
-
-def publish(source: str, form: str, out: Path, told: Told) -> list[str]:
-    """Write one form into a new folder.
-
-    Returns:
-        Lines that say what was written and what to do with it.
-
-    Raises:
-        UserError: an unknown form, a source that is not what it is made of, a fact that it needs, or ``out`` is in use.
-    """
-    from s3prl_metaperser.listener.folder import check_new
-
-    chosen = FORMS.get(form)
-    check_new(out)
-    return chosen.write(user_path(source), out, told)
 
 
 def slug(text: str) -> str:
