@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _may_be_passed_on(name: str) -> bool:
     from s3prl_metaperser.corpora import CORPORA, reader_of
 
-    return name in CORPORA.names() and reader_of(name).redistributable
+    return name in CORPORA.names() and reader_of(name).redistributable is True
 
 
 def _corpus(arguments: argparse.Namespace) -> Corpus:
