@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -35,19 +37,49 @@ def pictures(page: Page, url: str, out: Path, name: str) -> dict[str, dict[str, 
     return found
 
 
+#: Numbers of labels that the listening page is shown with.
+LABELS = (0, 12, 32)
+
+
+def listening(folder: Path) -> Iterator[tuple[str, str]]:
+    """(name, address) of a session's page, labelled further at each."""
+    from listener_fixtures import random_model, write_clips
+    from test_listening_page import CLASSES, Visitor
+
+    from s3prl_metaperser import PersonalizedEmotionRecognizer
+    from s3prl_metaperser.listener.session import ListeningSession
+
+    write_clips(folder / "clips", LABELS[-1] + 4)
+    model = PersonalizedEmotionRecognizer.load(random_model(folder / "model"))
+    visitor = Visitor(ListeningSession(model, folder / "clips"))
+    try:
+        done = 0
+        for count in LABELS:
+            for index in range(done, count):
+                visitor.tick(index, CLASSES[index % len(CLASSES)])
+            done = count
+            visitor.settle()
+            yield f"listening_{count}", visitor.server.urls[0]
+    finally:
+        visitor.close()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Take them, and print the measures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("page", type=Path)
+    parser.add_argument("page", help="a file, or: listening")
     parser.add_argument("out", type=Path)
     asked = parser.parse_args(arguments)
     if CHROMIUM is None:
         print("There is no Chromium here; install it (Debian: chromium).", file=sys.stderr)
         return 2
     asked.out.mkdir(parents=True, exist_ok=True)
-    with browser() as page:
-        for window, found in pictures(page, asked.page.resolve().as_uri(), asked.out, asked.page.stem).items():
-            print(window, ", ".join(f"{what} {number}" for what, number in found.items()))
+    with browser() as page, tempfile.TemporaryDirectory() as place:
+        path = Path(asked.page).resolve()
+        shown = listening(Path(place)) if asked.page == "listening" else [(path.stem, path.as_uri())]
+        for name, address in shown:
+            for window, found in pictures(page, address, asked.out, name).items():
+                print(name, window, ", ".join(f"{what} {number}" for what, number in found.items()), flush=True)
         print("\n".join(page.console))
     return 0
 
