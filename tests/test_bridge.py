@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -25,10 +24,9 @@ from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise.resnet18 import ResNet18
 from s3prl_metaperser.methods import facts_of, systems
-from s3prl_metaperser.methods.start import Start
 from s3prl_metaperser.run.scopes import identify
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
-from s3prl_metaperser.run.starting import refuse_heard, start_of
+from s3prl_metaperser.run.starting import refuse_heard, refuse_heard_upstream, start_of
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_stack.hub import build_upstream
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
@@ -244,24 +242,37 @@ def test_a_start_of_each_corpuss_own_statistics_goes_by_the_training_splits(pool
     assert (start.statistics, start.mean) == ("own", None)
 
 
-def test_a_start_that_has_heard_what_a_scenario_keeps_for_testing_is_refused(pooled):
+def test_a_start_that_has_heard_what_is_tested_is_refused(pooled):
+    """Also where others' answers to the same recording are trained on: its label holds those of the tested one."""
     split = SimpleNamespace(
-        scenario="unseen",
-        test=[Rating("kept", "me", ("sad",)), Rating("used", "me", ("sad",))],
-        train=[Rating("used", "you", ("sad",))],
+        scenario="seen",
+        test=[Rating("mine", "me", ("sad",)), Rating("ours", "me", ("sad",))],
+        train=[Rating("ours", "you", ("sad",)), Rating("yours", "you", ("sad",))],
     )
-    hashes = {"kept": "a" * 64, "used": "b" * 64}
-    start = Start(Path("dg.ckpt"), "", (), {}, audio=frozenset({"b" * 16}))
+    hashes = {"mine": "a" * 64, "ours": "b" * 64, "yours": "c" * 64}
 
-    def workspace(equal_audio):
+    def heard(*of, equal_audio="error"):
         chosen = Options.from_config({"downstream_expert": {"datarc": {"equal_audio": equal_audio}}})
-        return SimpleNamespace(split=split, options=chosen, audio_hashes=hashes)
+        workspace = SimpleNamespace(split=split, options=chosen, audio_hashes=hashes)
+        refuse_heard(Path("dg.ckpt"), {each * 16 for each in of}, workspace)
 
-    refuse_heard(start, workspace("error"))
-    start = dataclasses.replace(start, audio=frozenset({"a" * 16, "b" * 16}))
-    refuse_heard(start, workspace("allow"))
-    with pytest.raises(UserError, match=r"has learned from 1 recording\(s\) that the scenario unseen keeps.*\(kept\)"):
-        refuse_heard(start, workspace("error"))
+    heard("c")
+    heard("a", "b", equal_audio="allow")
+    with pytest.raises(
+        UserError, match=r"has learned from 2 recording\(s\) that the scenario seen tests \(mine, ours\)"
+    ):
+        heard("a", "b", "c")
+
+
+def test_a_trunk_that_has_heard_what_is_tested_is_refused_as_an_upstream(tmp_path):
+    """Without being a start, too; and by the second task as well as by the first."""
+    split = SimpleNamespace(scenario="unseen", test=[Rating("mine", "me", ("sad",))], train=[])
+    workspace = SimpleNamespace(split=split, options=Options(), audio_hashes={"mine": "a" * 64})
+    best = tmp_path / "dev-best.ckpt"
+    save_checkpoint(best, {"Args": argparse.Namespace(), "Config": {}, "MadeFrom": {"audio": {"x": "a" * 16}}})
+    refuse_heard_upstream(UpstreamOptions("whisper_local", str(best)), workspace)
+    with pytest.raises(UserError, match=r"dev-best\.ckpt has learned from 1 recording\(s\)"):
+        refuse_heard_upstream(UpstreamOptions("logmel_resnet18", str(best)), workspace)
 
 
 def _among(values, *names):

@@ -28,6 +28,7 @@ from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.run.pretraining import load_weights
 from s3prl_metaperser.run.scopes import identify, shape_of
 from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.starting import refuse_heard_upstream
 from s3prl_metaperser.run.workspace import Workspace, check_layer, say
 from s3prl_metaperser.seeding import torch_generator
 from s3prl_metaperser.storage.hashing import file_hash
@@ -72,6 +73,7 @@ class OpenDomains(Domains):
         for line in self.described():
             say(line)
         self.refuse()
+        refuse_heard_upstream(cell.upstream, self.workspace)
         self.standardized: Standardized | None = None
         self.examples, self.model = self._prepared()
         self.system: Generaliser = self.kind(self.options, self.sources).to(cell.device)

@@ -25,7 +25,7 @@ from s3prl_metaperser.methods.state import unpack_state
 from s3prl_metaperser.run.experiment import Experiment
 from s3prl_metaperser.run.scopes import identify, open_scope
 from s3prl_metaperser.run.settings import CellOptions
-from s3prl_metaperser.run.starting import refuse_heard, start_of
+from s3prl_metaperser.run.starting import refuse_heard, refuse_heard_upstream, start_of
 from s3prl_metaperser.run.workspace import Workspace, foresee, say
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.storage.provenance import refuse
@@ -87,6 +87,7 @@ class OpenCell:
         for line in self.workspace.describe():
             say(line)
         self.workspace.refuse_leaks()
+        refuse_heard_upstream(cell.upstream, self.workspace)
         self.start = None if start is None else self._matched(start)
         self.scope = open_scope(cell, self.options, self.workspace, known, self.start)
         weights = torch.from_numpy(self.workspace.class_weights()).float()
@@ -98,7 +99,7 @@ class OpenCell:
         card = reader_of(name).card if name in CORPORA.names() else None
         start = dataclasses.replace(start, rows=start.matched(corpus.label_set, card.emotions if card else {}))
         say(f"starts from {start.source}: {said_of_classes(start, corpus.classes)}")
-        refuse_heard(start, self.workspace)
+        refuse_heard(start.source, start.audio, self.workspace)
         return start
 
     @functools.cached_property

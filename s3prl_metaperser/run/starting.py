@@ -8,7 +8,7 @@ passes the projector as it is, and its classifier's rows follow. docs/domain_gen
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.methods.start import Start
 from s3prl_metaperser.methods.state import packed_hash
 from s3prl_metaperser.run.experiment import BEST
-from s3prl_metaperser.run.settings import CellOptions
+from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
@@ -61,21 +61,40 @@ def start_of(cell: CellOptions, options: Options, identity: FeatureIdentity) -> 
     return found.start()
 
 
-def refuse_heard(start: Start, workspace: Workspace) -> None:
-    """Refuse a start that has learned from recordings which a scenario keeps for testing.
+def refuse_heard(source: Path, heard: Collection[str], workspace: Workspace) -> None:
+    """Refuse what has learned from recordings that are tested, whoever else rated them: what it learned of them are
+    labels of all their raters, those tested among them.
+
+    Args:
+        source: the checkpoint that has learned.
+        heard: as :attr:`.Start.audio`.
 
     Raises:
-        UserError: some are tested, of no use in training, and known to the start.
+        UserError: it has heard some.
     """
     split, allowed = workspace.split, workspace.options.downstream_expert.datarc.equal_audio == "allow"
-    kept = {rating.utterance for rating in split.test} - {rating.utterance for rating in split.train}
-    heard = sorted(utterance for utterance in kept if workspace.audio_hashes[utterance][:16] in start.audio)
-    if heard and not allowed:
+    tested = {rating.utterance for rating in split.test}
+    known = sorted(utterance for utterance in tested if workspace.audio_hashes[utterance][:16] in heard)
+    if known and not allowed:
         raise UserError(
-            f"metarc.initialisation: {start.source} has learned from {len(heard)} recording(s) that the scenario "
-            f"{split.scenario} keeps for testing ({', '.join(heard[:3])}). Take a start that has not, or allow it: "
-            "datarc.equal_audio: allow."
+            f"{source} has learned from {len(known)} recording(s) that the scenario {split.scenario} tests "
+            f"({', '.join(known[:3])}). Take one that has not, or allow it: datarc.equal_audio: allow."
         )
+
+
+def refuse_heard_upstream(upstream: UpstreamOptions, workspace: Workspace) -> None:
+    """The same of an upstream that domain generalisation has trained; others do not say what they heard.
+
+    Raises:
+        UserError: as :func:`refuse_heard`.
+    """
+    if upstream.name == _TRUNK and upstream.checkpoint:
+        path = user_path(upstream.checkpoint)
+        refuse_heard(path, _heard(read_checkpoint(path)), workspace)
+
+
+def _heard(content: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(content["MadeFrom"]["audio"].values())
 
 
 def _checkpoint(given: str) -> Path:
@@ -168,8 +187,8 @@ class _Found:
 
     def _made(self, head: Mapping[str, Tensor], **further: Any) -> Start:
         content = self.content
-        heard = frozenset(content["MadeFrom"]["audio"].values())
-        return Start(self.path, packed_hash(dict(content)), tuple(content["Classes"]), head, audio=heard, **further)
+        heard, classes = _heard(content), tuple(content["Classes"])
+        return Start(self.path, packed_hash(dict(content)), classes, head, audio=heard, **further)
 
     def _check_upstream(self) -> None:
         made, here, args = self.content["MadeFrom"]["upstream"], self.identity, self.content["Args"]
