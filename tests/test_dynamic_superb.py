@@ -267,6 +267,23 @@ def test_answers_are_kept_and_not_asked_again(made, tmp_path):
     assert len(lines) == 4
 
 
+def test_answers_of_another_system_or_to_other_questions_are_not_taken_for_its_own(made, tmp_path, capsys):
+    first = evaluated(made, tmp_path / "out", "--responder", "random", "--limit", "3")
+    task, again = made / "task", ["--out", str(tmp_path / "out"), "--limit", "3"]
+    for asked, what in (
+        (["--responder", "majority"], "responder"),
+        (["--responder", "random", "--option", "seed=1"], "options"),
+    ):
+        assert main(["evaluate-task", str(task), *again, *asked]) == 2
+        assert f"has answers of random, and not the same {what} as here" in capsys.readouterr().err
+    other = shutil.copytree(task, tmp_path / "task")
+    rows = other / f"{NAME}-8shot" / "preprocessed" / "metadata.json"
+    rows.write_text(rows.read_text().replace("clip 2: ", "clip 2 is "))
+    assert main(["evaluate-task", str(other), *again, "--responder", "random"]) == 2
+    assert "not the same questions" in capsys.readouterr().err
+    assert stored(tmp_path / "out" / "scores.json") == first
+
+
 def test_what_cannot_be_asked_or_read_is_one_error(made, tmp_path, capsys):
     rows = metadata(made / "task", 8)
     key = next(iter(rows))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.commands.common import at_least
 from s3prl_metaperser.commands.score import add_words, rates_text
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from s3prl_metaperser.evaluation.statistics import Interval
+
+#: Whose answers a folder holds, and to which questions.
+BY = "answered_by.json"
 
 
 def add(commands) -> None:
@@ -43,12 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
         return _episodes(arguments, task, out)
     from s3prl_metaperser.exchange import task_evaluate
 
-    found = [first_rows(each, arguments.limit) for each in instances(task)]
+    everything = instances(task)
+    found = [first_rows(each, arguments.limit) for each in everything]
     if arguments.responses:
         given = task_evaluate.read_responses([user_path(file) for file in arguments.responses], found)
         found = [each for each in found if each.name in given]
     else:
         responder, given = _responder(arguments), {}
+        asked = [[each.name, each.metadata] for each in everything]
+        _refuse_others_answers(arguments, text_hash(json.dumps(asked)), out / BY)
         for each in found:
             file = out / f"{each.name}.jsonl"
             given[each.name] = task_evaluate.answer_all(each.questions, responder, file, each.name)
@@ -88,22 +96,35 @@ def _episodes(arguments: argparse.Namespace, task: Path, out: Path) -> int:
         raise UserError("--responses are answers to a task. Those to episodes are scored by `metaperser score`.")
     questions = list(itertools.islice(questions_of(Folder.read(task)), arguments.limit))
     file = out / f"{arguments.responder.rpartition(':')[2]}.jsonl"
-    answer_all(questions, _responder(arguments), file, "episodes")
+    responder = _responder(arguments)
+    _refuse_others_answers(arguments, file_hash(Folder.read(task).prompts), file.with_suffix(f".{BY}"))
+    answer_all(questions, responder, file, "episodes")
     print(f"{file}: {len(questions)} answers")
     print(f"next: {metaperser('score', file, '--episodes', task, '--out', out / 'results')}")
     return 0
 
 
+def _refuse_others_answers(arguments: argparse.Namespace, questions: str, file: Path) -> None:
+    from s3prl_metaperser.exchange.task_evaluate import refuse_others_answers
+
+    said = {"responder": arguments.responder, "options": _options(arguments), "questions": questions}
+    refuse_others_answers(file, said)
+
+
 def _responder(arguments: argparse.Namespace) -> Any:
     from s3prl_metaperser.exchange.responders import open_responder
 
+    return open_responder(arguments.responder, _options(arguments))
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, str]:
     options = {}
     for text in arguments.option:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise UserError(f"--option {text!r}: expected NAME=VALUE.")
         options[name] = value
-    return open_responder(arguments.responder, options)
+    return options
 
 
 def first_rows(instance: Any, limit: int | None) -> Any:

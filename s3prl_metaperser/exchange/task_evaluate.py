@@ -47,6 +47,30 @@ class Evaluated:
     scored: Mapping[str, list[Scored]]
 
 
+def refuse_others_answers(file: Path, said: Mapping[str, Any]) -> None:
+    """Refuse to go on with answers that another system gave, or to other questions; write down whose these will be.
+
+    Args:
+        file: where that is written, beside the answers.
+        said: the responder, its options, and what it is asked.
+
+    Raises:
+        UserError: it says something else, or cannot be read.
+    """
+    if file.is_file():
+        try:
+            before = dict(read_json(file))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{file} cannot be read ({error}). Choose another --out.") from None
+        if differs := [name for name in said if said[name] != before.get(name)]:
+            raise UserError(
+                f"{file.parent} has answers of {before.get('responder')}, and not the same {', '.join(differs)} as "
+                "here. Choose another --out, or delete it."
+            )
+    else:
+        write_json(file, said)
+
+
 def answer_all(questions: Sequence[Question], responder: Any, file: Path, progress: str = "") -> dict[str, str]:
     """Ask everything that ``file`` does not answer yet, and append the answers to it.
 
