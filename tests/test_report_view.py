@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from s3prl_metaperser.corpora.iemocap import SUGGESTED
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.metrics import MACRO_F1, NATS
 from s3prl_metaperser.methods import systems
+from s3prl_metaperser.report.cite import methods_paragraph
 from s3prl_metaperser.report.drawing import colours
 from s3prl_metaperser.report.forest import Scale, forests
 from s3prl_metaperser.report.gathered import gather
@@ -125,6 +127,23 @@ def test_words_name_what_is_told_apart_and_what_would_go_unseen():
     )
     few = dict(in_words(view(panel(gain(9.0, raters=("a", "b")), raters=("a", "b")))))
     assert few["Seen data"].endswith("Nothing follows for other raters. Next: run the folds of c, d and e.")
+    other = dict(in_words(view(panel(gain(9.0, raters=("a",))))))  # the other system has results of all five
+    assert other["Seen data"].endswith("Next: run the folds of b, c, d and e.")
+
+
+def test_the_methods_paragraph_says_who_was_tested_on_how_many(tmp_path):
+    write_own(tmp_path / "in", LabelSet("six", "single", tuple("abcdef")))
+
+    def paragraph():
+        (gathered,) = gather(tmp_path / "in")
+        (part,) = TaskReport(gathered, tmp_path / "in").parts
+        return methods_paragraph(part)
+
+    whole = paragraph()
+    assert "incomplete" not in whole
+    missing = sorted((tmp_path / "in").glob("**/*.json"))[0]
+    missing.unlink()
+    assert re.search(r"Results are incomplete: of (\d) test raters, [\w-]+ \(.*\) on \d\.", paragraph())
 
 
 def test_an_end_that_leaves_out_zero_is_never_printed_as_zero_and_a_zero_has_no_sign():

@@ -15,8 +15,10 @@ from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.corpora import load_corpus, reader_of
 from s3prl_metaperser.corpora.audio import load_audio
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.leave_out import leave_out
+from s3prl_metaperser.listener.report import _headline
 from s3prl_metaperser.report.sounds import clips_to_hear, sound_of
 
 TABLE = """file,rater,label
@@ -112,3 +114,14 @@ def test_the_report_of_a_listener_says_what_differs_and_plays_where(tmp_path, ca
     assert main(again) == 2
     assert "is a folder. Name a file" in capsys.readouterr().err
     assert not (tmp_path / "m").exists()
+
+
+def test_on_a_scale_the_average_listener_answers_without_the_smoothing_of_training(tmp_path):
+    """Who answers at the scale's end what the model says of everybody is not told to rate higher."""
+    levels = tuple(map(float, range(11)))
+    scale = LabelSet("percent", "ordinal", tuple(map(str, range(11))), levels=levels)
+    base = PersonalizedEmotionRecognizer.load(random_model(tmp_path / "model", label_set=scale))
+    answers = (10.0, 9.0, 9.5)
+    labels = ListenerLabels(scale, answers)
+    before = np.stack([scale.target(scale.counts(answer), base.card["adaptation"]["smoothing"]) for answer in answers])
+    assert _headline(base, "anna", labels, before).startswith("anna rates 0.0 ")

@@ -53,7 +53,7 @@ def _shares(labels: ListenerLabels) -> np.ndarray:
 def _headline(base: PersonalizedEmotionRecognizer, rater: str, labels: ListenerLabels, before: np.ndarray) -> str:
     """What the answers have more and less of than the average listener's prediction, where two points apart."""
     if len(labels.label_set.levels):
-        apart = float(np.mean(_values(base, _shares(labels)) - _values(base, before)))
+        apart = float(np.mean(_shares(labels) @ np.array(labels.label_set.levels) - _values(base, before)))
         word = "higher" if apart > 0 else "lower"
         return f"{rater} rates {abs(apart):.1f} {word} than the average listener, on these clips"
     apart = 100 * (_shares(labels) - before).mean(0)
@@ -65,8 +65,9 @@ def _headline(base: PersonalizedEmotionRecognizer, rater: str, labels: ListenerL
     return f"{rater} hears {said}, in points, on these clips"
 
 
-def _values(base: PersonalizedEmotionRecognizer, shares: np.ndarray) -> np.ndarray:
-    return shares @ np.array(base.label_set.levels)
+def _values(base: PersonalizedEmotionRecognizer, probabilities: np.ndarray) -> np.ndarray:
+    """Predictions on a scale as answers are, without the smoothing of training."""
+    return np.array(base.answers(probabilities), dtype=float)
 
 
 def _classes(
@@ -103,8 +104,9 @@ def _sounds(
 ) -> Sounds:
     after = _shares(labels) if fit is None else fit.probabilities
     apart = np.abs(after - before).sum(1)
-    if len(base.label_set.levels):
-        apart = np.abs(_values(base, after) - _values(base, before))
+    if len(levels := base.label_set.levels):
+        said = after @ np.array(levels) if fit is None else _values(base, after)
+        apart = np.abs(said - _values(base, before))
     found = []
     for place in np.argsort(-apart, kind="stable")[:SHOWN]:
         if (address := sound_of(clips[place])) is None:

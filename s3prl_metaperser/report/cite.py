@@ -54,17 +54,27 @@ def methods_paragraph(part: Part) -> str:
     scenarios = list(dict.fromkeys(cell.scenario for cell in study.main_cells))
     upstreams = list(dict.fromkeys(cell.upstream for cell in study.main_cells))
     systems = list(dict.fromkeys(map(study.name, study.main_cells)))
+    tested = {rater for result in results for rater in result.raters.tested}
     said = [
         f"We evaluated {listed(systems, 40)} with s3prl_metaperser {version} (code {listed(code)}) on {study.corpus}, "
         f"upstream {listed(upstreams, 40)} ({'frozen' if study.scope == 'frozen' else 'fine-tuned'}), "
         f"scenario{'s' * (len(scenarios) > 1)} {listed(scenarios)}, protocol {study.everything.protocol}.",
-        f"Each of {len(study.test_raters)} test {study.units} was adapted to with K = {study.shots} utterances and "
+        f"Each of {len(tested)} test {study.units} was adapted to with K = {study.shots} utterances and "
         f"tested on Q = {_span(queries)} others, {_span(seeds)} seeds each; {_span(trained)} other {study.units} "
         "trained the model. Scores are means over seeds, then "
         f"{study.units}, with 95 % intervals for further {study.units} and utterances.",
         _tests(part, metric.title),
+        *_lacking(study),
     ]
     return " ".join(said)
+
+
+def _lacking(study: Study) -> list[str]:
+    """A sentence on systems that were not tested on everybody; none where all were."""
+    of = len(study.test_raters)
+    found = [(cell, len(study.summary(cell).per_rater)) for cell in study.main_cells]
+    few = [f"{study.name(cell)} ({cell.scenario}, {cell.upstream}) on {n}" for cell, n in found if n < of]
+    return [f"Results are incomplete: of {of} test {study.units}, {listed(few, 40)}."] if few else []
 
 
 def _tests(part: Part, metric: str) -> str:

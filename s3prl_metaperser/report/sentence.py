@@ -205,7 +205,8 @@ def _single_raters(view: View, panel: Panel) -> str:
     if row and row.zero:
         each = listed((f"{number(panel.metric, d, True)} ({r})" for r, d in row.zero.per_rater.items()), 12)
         said.append(f"{view.method}'s gain over zero-shot in {panel.metric.title} is {each}.")
-    missing = [name for name in panel.expected if name not in panel.tested]
+    compared = row.zero.per_rater if row and row.zero else panel.tested
+    missing = [name for name in panel.expected if name not in compared]
     said.append(f"Nothing follows for other {view.units}.")
     said += [f"Next: run the folds of {listed(missing)}."] if missing else []
     return " ".join(said)
