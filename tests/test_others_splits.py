@@ -77,6 +77,24 @@ def test_a_ravdess_that_was_unpacked_twice_is_found_in_one_part_and_across_two(t
     assert kinds["recordings"]["names"] == ["03-01-03-01-01-01-02", "03-01-04-01-01-01-02"]
 
 
+@pytest.mark.parametrize(
+    ("corpus", "one", "other"),
+    [("savee", "DC/{}.wav", "JE/{}.wav"), ("emov_db", "bea_Amused/{}.wav", "sam_Amused/{}.wav")],
+)
+def test_equal_names_in_the_folders_of_two_speakers_are_two_recordings(tmp_path, capsys, corpus, one, other):
+    names = {"savee": ["a01", "a02", "h03"], "emov_db": ["amused_1-15_0001", "amused_1-15_0002"]}[corpus]
+    for part, form in (("train", one), ("test", other)):
+        (tmp_path / f"{part}.txt").write_text("".join(f"{form.format(name)}\n" for name in names))
+    status, found = audited(capsys, tmp_path / "train.txt", tmp_path / "test.txt")
+    assert (status, found["splits"][0]["corpus"], shared(found)) == (0, corpus, {})
+    assert {part["speakers"] for part in found["splits"][0]["parts"].values()} == {1}
+    with open(tmp_path / "test.txt", "a", encoding="utf-8") as file:
+        file.write(f"elsewhere/{one.format(names[0])}\n")
+    status, found = audited(capsys, tmp_path / "train.txt", tmp_path / "test.txt")
+    assert (status, set(shared(found))) == (1, {"recordings", "speakers"})
+    assert shared(found)["recordings"]["items"] == 1
+
+
 def test_equal_sound_under_other_names_is_found_where_the_audio_is_at_hand(tmp_path, capsys):
     for number in range(4):
         write_wav(tmp_path / "audio" / f"clip{number}.wav", seconds=0.2 + 0.05 * number)

@@ -131,7 +131,8 @@ def audit_split(
     name, known = ("", {}) if corpus is None else (corpus.name, _of_corpus(corpus))
     if corpus is None:
         name, known = _by_names(split.items)
-    facts = {item: _facts(item, known.get(_stem(item.file))) for item in split.items}
+    of_item: Callable[[str], str] = str if corpus is None else _stem
+    facts = {item: _facts(item, known.get(of_item(item.file))) for item in split.items}
     heard = {} if audio is None else _heard(split.items, audio)
     of: dict[str, Callable[[Item], Sequence[str]]] = {
         "recordings": lambda item: facts[item]["recordings"],
@@ -201,17 +202,18 @@ def _of_corpus(corpus: Corpus) -> dict[str, tuple[NamedClip, tuple[str, ...]]]:
 
 
 def _by_names(items: Sequence[Item]) -> tuple[str, dict[str, tuple[NamedClip, tuple[str, ...]]]]:
-    """The corpus whose reader understands most of the files' names, and what they say; nothing below a half."""
-    files = {_stem(item.file): Path(item.file.replace("\\", "/")) for item in items}
+    """The corpus whose reader understands most of the files' names, and file as written -> what it says; nothing below
+    a half. Folders may say who speaks, so that equal names in two of them are two recordings."""
+    files = {item.file: Path(item.file.replace("\\", "/")) for item in items}
     best, found = "", dict[str, NamedClip]()
     for name in CORPORA.names():
         if understands := reader_of(name).clip_named:
-            said = {stem: clip for stem, path in files.items() if (clip := understands(path)) is not None}
+            said = {file: clip for file, path in files.items() if (clip := understands(path)) is not None}
             if len(said) > len(found):
                 best, found = name, said
     if 2 * len(found) < len(files):
         return "", {}
-    return best, {stem: (clip, ()) for stem, clip in found.items()}
+    return best, {file: (clip, ()) for file, clip in found.items()}
 
 
 def _heard(items: Sequence[Item], folder: Path) -> dict[str, tuple[str, ...]]:
