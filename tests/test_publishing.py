@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import huggingface_hub
 import numpy as np
@@ -123,6 +124,18 @@ def test_results_beside_a_model_are_what_the_hubs_client_reads(results, tmp_path
         assert "3 listeners" in entry.notes
         assert huggingface_hub.eval_result_entries_to_yaml([entry]) == content
         assert isinstance(content[0]["date"], str)
+
+
+def test_a_value_over_fewer_listeners_than_its_neighbours_says_so(results, tmp_path):
+    some = shutil.copytree(results, tmp_path / "in")
+    for file in [f for f in sorted(some.rglob("*.json")) if json.loads(f.read_text())["cell"]["system"] == "Random"][
+        1:
+    ]:
+        file.unlink()
+    assert published(some, "hf_eval_results", tmp_path / "out", "--dataset-id", "lab/listeners") == 0
+    notes = {f.parts[-3]: yaml.safe_load(f.read_text())[0]["notes"] for f in (tmp_path / "out").rglob("listeners.yaml")}
+    assert notes["Random-fbank_no_cmvn"].endswith("of one listener; INCOMPLETE: 1 of 3 listeners")
+    assert "; 3 listeners" in notes["Meta-PerSER-fbank_no_cmvn"]
 
 
 def test_a_model_gets_a_card_that_the_hubs_client_reads_and_still_loads(tmp_path, capsys):

@@ -36,10 +36,13 @@ def write_results(source: Path, out: Path, told: Told) -> list[str]:
     cells: dict[Any, list[Result]] = {}
     for result in load_results(source):
         cells.setdefault(result.key, []).append(result)
+    tested: dict[Any, set[str]] = {}
+    for key, results in cells.items():
+        tested.setdefault(key.setting, set()).update(rater for result in results for rater in result.raters.tested)
     by_model: dict[str, list[dict[str, Any]]] = {}
     for key, results in cells.items():
         model = slug("-".join((key.system, key.upstream, *(["f"] * (key.scope == "finetuned")))))
-        by_model.setdefault(model, []).append(_entry(results, dataset, told))
+        by_model.setdefault(model, []).append(_entry(results, dataset, told, len(tested[key.setting])))
     for model, entries in by_model.items():
         _write_yaml(out / model / ".eval_results" / f"{slug(dataset.rpartition('/')[2])}.yaml", entries)
     tasks = dict.fromkeys(_task_id(key.setting) for key in cells)
@@ -66,13 +69,20 @@ def _task_id(setting: Setting) -> str:
     return slug(f"{setting.corpus}-{setting.scenario}-k{setting.shots}-{setting.protocol}")
 
 
-def _entry(results: Sequence[Result], dataset: str, told: Told) -> dict[str, Any]:
+def _entry(results: Sequence[Result], dataset: str, told: Told, of: int) -> dict[str, Any]:
+    """One value.
+
+    Args:
+        of: how many listeners were tested with any system of the setting.
+    """
     first, scored = results[0], scored_of(results)
     metric = main_metrics(first.answers)[0]
     span = intervals(scored)[metric.name]
     made = max(result.file.stat().st_mtime for result in results if result.file)
     low, high = metric.shown(span.low), metric.shown(span.high)
-    notes = [f"{metric.heading}", f"95 % interval {low} to {high}", f"{len(scored)} listeners", *first.doubts]
+    alone = " for further utterances of one listener" if len(scored) == 1 else ""
+    who = f"{len(scored)} listeners" if len(scored) == of else f"INCOMPLETE: {len(scored)} of {of} listeners"
+    notes = [f"{metric.heading}", f"95 % interval {low} to {high}{alone}", who, *first.doubts]
     return {
         "dataset": {"id": dataset, "task_id": _task_id(first.key.setting)},
         "value": round(span.mean * metric.scale, 4),
