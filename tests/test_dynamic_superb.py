@@ -245,6 +245,18 @@ def test_meta_perser_answers_as_it_does_in_the_benchmark(made, tmp_path):
     assert means(scores, 8, "metrics")["macro_f1_union"] == pytest.approx(np.mean(macro), abs=1e-9)
 
 
+def test_a_model_that_may_know_the_listeners_of_another_fold_is_said_to(made, tmp_path, capsys):
+    asked = ["evaluate-task", str(tmp_path / "own"), "--limit", "2", "--responder", "zero-shot"]
+    asked += ["--option", f"model={made / 'model'}", "--out"]
+    assert main(["episodes", str(made / "exp"), "--format", "jsonl", "--out", str(tmp_path / "own")]) == 0
+    assert main([*asked, str(tmp_path / "a")]) == 0
+    assert "is no test" not in capsys.readouterr().err
+    cards = tmp_path / "own" / "episodes.json"
+    cards.write_text(cards.read_text().replace('"fold1"', '"fold2"'))
+    assert main([*asked, str(tmp_path / "b")]) == 0
+    assert "where the listeners of seen/fold2 may be training or validation raters" in capsys.readouterr().err
+
+
 def test_floors_know_the_shown_labels_or_nothing(made, tmp_path):
     scores = evaluated(made, tmp_path / "m", "--responder", "majority")
     rows = metadata(made / "task", 8)

@@ -66,3 +66,13 @@ def test_a_model_that_adapts_as_a_whole_is_refused_and_nothing_is_written(tmp_pa
     assert published(model, tmp_path / "out", "-k", weights) == 2
     assert "the whole model adapts (-f)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_listener_whose_probabilities_are_mapped_is_refused_with_ways_that_can_be_written(tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips")
+    model = PersonalizedEmotionRecognizer.load(random_model(tmp_path / "model"))
+    model.adapt(clips[: len(LABELS)], LABELS[: len(clips)], system="zero-shot+map").save(tmp_path / "listener")
+    assert published(tmp_path / "listener", tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert said.endswith("(metaperser adapt --system), one of: zero-shot, zero-shot+bias.\n")
+    assert not (tmp_path / "out").exists()

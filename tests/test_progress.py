@@ -41,5 +41,12 @@ def test_what_leaves_nothing_on_a_terminal_leaves_no_last_line_in_a_log(monkeypa
     assert "100%" not in shown(io.StringIO(), monkeypatch, leave=False)
 
 
+def test_what_is_shown_only_when_it_takes_long_is_not_shown_at_its_end_either():
+    log = io.StringIO()
+    for _ in progress.tqdm([], desc="reading", file=log, ncols=70, delay=60):
+        pass
+    assert log.getvalue() == ""
+
+
 def test_its_example_runs():
     assert doctest.testmod(progress).failed == 0

@@ -96,6 +96,7 @@ def test_the_report_of_a_listener_says_what_differs_and_plays_where(tmp_path, ca
         "Meta-PerSER",
     ]
     assert main([*line, "--out", str(tmp_path / "l"), "--report", str(tmp_path / "report.html")]) == 0
+    assert f"report: {(tmp_path / 'report.html').as_uri()}" in capsys.readouterr().out
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:audio/flac") == 8
     assert "<b>" not in page

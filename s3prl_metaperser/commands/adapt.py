@@ -120,5 +120,7 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
         print(found.fit.table() if found.fit else "cross-validation: skipped")
     for warning in found.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if arguments.report:
+        print(f"report: {user_path(arguments.report).resolve().as_uri()}")
     print(f"next: {metaperser('predict', out, *weights(arguments))} FILES...")
     return 0

@@ -82,7 +82,9 @@ def _made(folder: Path) -> Path:
     opened = open_grid(_GRID, results=str(results))
     [corpus] = opened.corpora.values()
     rater, experiment = _listener_of(corpus, opened)
-    print(f"\n3. A model that knows nothing of {rater}, a listener who names emotions as nobody else does", flush=True)
+    print(
+        f"\n3. A model that knows nothing of {rater}, who names emotions as none of the others tested does", flush=True
+    )
     if not model.exists():
         _step("export", experiment, "--out", model, quiet=True)
     print(f"\n4. {_LABELLED} labels of {rater}'s: which way to adapt do they speak for, and how well does it do?")

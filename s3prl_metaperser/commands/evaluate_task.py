@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,12 +95,15 @@ def _episodes(arguments: argparse.Namespace, task: Path, out: Path) -> int:
 
     if arguments.responses:
         raise UserError("--responses are answers to a task. Those to episodes are scored by `metaperser score`.")
-    questions = list(itertools.islice(questions_of(Folder.read(task)), arguments.limit))
+    folder = Folder.read(task)
+    questions = list(itertools.islice(questions_of(folder), arguments.limit))
     file = out / f"{arguments.responder.rpartition(':')[2]}.jsonl"
     responder = _responder(arguments)
-    _refuse_others_answers(arguments, file_hash(Folder.read(task).prompts), file.with_suffix(f".{BY}"))
+    _refuse_others_answers(arguments, file_hash(folder.prompts), file.with_suffix(f".{BY}"))
     answer_all(questions, responder, file, "episodes")
     print(f"{file}: {len(questions)} answers")
+    for doubt in responder.doubts(folder) if hasattr(responder, "doubts") else ():
+        print(f"warning: {doubt}", file=sys.stderr)
     print(f"next: {metaperser('score', file, '--episodes', task, '--out', out / 'results')}")
     return 0
 

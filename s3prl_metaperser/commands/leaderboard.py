@@ -25,5 +25,6 @@ def run(arguments: argparse.Namespace) -> int:
     found = boards(user_path(arguments.folder), arguments.metric)
     size = write_leaderboard(found, out, arguments.title)
     systems = sum(len(board.ranking.systems) for board in found)
-    print(f"{out}: {systems} systems in {len(found)} settings, {size / 1e6:.1f} MB")
+    settings = f"{len(found)} setting{'s' if len(found) != 1 else ''}"
+    print(f"{out}: {systems} systems in {settings}, {size / 1e6:.2f} MB")
     return 0

@@ -25,6 +25,7 @@ from s3prl_metaperser.exchange.publishing import Form, Told
 from s3prl_metaperser.listener.folder import CARD
 from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.methods.outputs import MARK
 from s3prl_metaperser.s3prl_stack.hub import bundled_configs
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.disk import new_folder, writing
@@ -93,9 +94,11 @@ def _matrix(recognizer: PersonalizedEmotionRecognizer, source: Path) -> tuple[np
         raise UserError(f"{source}: the whole model adapts (-f); only models on a frozen upstream become ONNX here.")
     predictor = system.as_one_head(model.state, recognizer.predictor)
     if not system.is_one_head(model.state, predictor):
+        _, mark, fitted = system.name.partition(MARK)
+        others = [way for way in model.ways if way != system.name and not (mark and way.endswith(mark + fitted))]
         raise UserError(
             f"{source}: {system.name} predicts by more than one linear head, which {HEAD} is. Adapt with another way "
-            f"(metaperser adapt --system), one of: {', '.join(model.ways)}."
+            f"(metaperser adapt --system), one of: {', '.join(others)}."
         )
     part = {name: value.detach().double().cpu() for name, value in predictor.items()}
     mixing = torch.softmax(part["weights"], 0)

@@ -20,6 +20,7 @@ from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.seeding import seed_from
 
 if TYPE_CHECKING:
+    from s3prl_metaperser.exchange.folder import Folder
     from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 
 
@@ -41,6 +42,10 @@ class Informed:
 
     def begin(self, questions: Sequence[Question]) -> None:
         """Called once, with all questions and, where they are known, their labels."""
+
+    def doubts(self, folder: Folder) -> list[str]:
+        """What speaks against asking it these episodes."""
+        return []
 
     def ask(self, question: Question) -> str:
         """The answer to one."""
@@ -111,6 +116,19 @@ class ZeroShot(Informed):
     def ask(self, question: Question) -> str:
         (probabilities,) = self._listener(question).predict_proba([question.paths[question.query]])
         return self.model.classes[int(probabilities.argmax())]
+
+    def doubts(self, folder: Folder) -> list[str]:
+        """Which episodes are of another fold than the model's own: it may have been trained on these listeners."""
+        training = self.model.model.card.training
+        same = [part for part in folder.card.parts if training.fingerprint in {one.corpus for one in part.lists}]
+        others = [f"{part.scenario}/{part.fold}" for part in same if part.fold != training.fold]
+        if not others:
+            return []
+        return [
+            f"the model is of {training.scenario}/{training.fold}, where the listeners of {', '.join(others)} may be "
+            "training or validation raters: what it answers there is no test. Write episodes of its own fold alone "
+            "(metaperser episodes EXPDIR)."
+        ]
 
     def _listener(self, question: Question) -> PersonalizedEmotionRecognizer:
         if not (self.adapts and question.shown):
