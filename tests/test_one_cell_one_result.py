@@ -260,6 +260,8 @@ def test_printed_commands_are_those_that_were_used(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
     assert shown_commands.metaperser("adapt", Path("a")) == "metaperser adapt a"
     assert shown_commands.launcher("-m", "evaluate").endswith(" -m s3prl_metaperser.s3prl_plugin.launcher -m evaluate")
+    monkeypatch.setattr(sys, "argv", [str(script), "train", "-u", "x"])
+    assert shown_commands.launcher("-m", "evaluate", "-e", "a b") == "metaperser evaluate -e 'a b'"
     monkeypatch.setattr(sys, "argv", ["/nowhere/cli.py"])
     assert shown_commands.metaperser("list").endswith(" -m s3prl_metaperser.cli list")
 

@@ -10,10 +10,14 @@ from shlex import quote
 _MODULES = ("s3prl_metaperser.s3prl_plugin.launcher", "s3prl.run_downstream")
 _SCRIPT = "run_downstream.py"
 _COMMAND, _CLI = "metaperser", "s3prl_metaperser.cli"
+_SHORT = ("train", "evaluate")  # `metaperser train` is `-m train`
 
 
 def launcher(*arguments: object) -> str:
-    """A command line of s3prl's launcher, with these arguments."""
+    """A command line of s3prl's launcher, with these arguments; of its short form where that was typed."""
+    mode, *rest = arguments[1:] if arguments[:1] == ("-m",) else ("",)
+    if mode in _SHORT and sys.argv[1:2] and sys.argv[1] in _SHORT and Path(sys.argv[0]).name == _COMMAND:
+        return metaperser(mode, *rest)
     if (module := _module()) in _MODULES:
         start = f"{_python()} -m {module}"
     elif Path(sys.argv[0]).name == _SCRIPT and Path(sys.argv[0]).is_file():
