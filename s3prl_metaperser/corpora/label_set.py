@@ -255,7 +255,9 @@ class LabelSet:
             if self.kind == "ordinal":
                 return self._on_scale(math.nan, text)
             label = cell.unknown[0][:60]
-            near = "" if is_blank(label) else did_you_mean(label.lower(), self.known_names()).strip()
+            wanted = label.lower()  # a class before its abbreviations and other words
+            near = did_you_mean(wanted, self.classes) or did_you_mean(wanted, self.known_names())
+            near = "" if is_blank(label) else near.strip()
             several = "; several are joined by ';'" if self.kind == "multi" else ""
             names = ", ".join(dict.fromkeys((*self.classes, *([] if self.other == "error" else [OTHER]))))
             raise UnknownLabel(f"unknown label {label!r}", f"{near} Available: {names}{several}.".strip())
