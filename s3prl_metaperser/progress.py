@@ -49,7 +49,7 @@ class tqdm(_tqdm):
         if self.disable or not self._in_lines:
             super().close()
             return
-        if self.leave and time.time() - self.start_t >= self.delay:
+        if self.leave and time.time() - self.start_t >= (self.delay or 0):
             self._line()
         self.leave = False
         self.disable = True  # nothing is left to clear
