@@ -17,7 +17,7 @@ from s3prl_metaperser.corpora import ratings_csv
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.corpora.emotions import in_common
-from s3prl_metaperser.corpora.exports import Labels
+from s3prl_metaperser.corpora.exports import Export, Labels
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.corpora.people import Who
@@ -154,7 +154,8 @@ def stored_corpus(name: str, root: str | Path, **options: Any) -> Corpus:
     """
     reader = reader_of(name)
     if reader.stored is None:
-        return load_corpus(name, root, **options)
+        anywhere = {"outside": True} if hasattr(reader.options, "outside") else {}
+        return load_corpus(name, root, **{**anywhere, **options})
     checked = reader.checked(name, options)
     return reader.stored(user_path(root), **{option: checked[option] for option in options})
 
@@ -184,14 +185,10 @@ def read_labels(
     """
     reading: dict[str, Any] = {"audio": audio, "who": who, "outside": outside, "duplicates": duplicates}
     reading["unknown_labels"] = unknown_labels
-    for name in CORPORA.names():
-        reader = reader_of(name)
-        if reader.recognises is not None and reader.find is not None and reader.recognises(path):
-            answer = options.pop("answer", None)
-            _check_options(path, options, ["answer", *list(inspect.signature(reader.find).parameters)[1:]])
-            return reader.find(path, **options).corpus(name, label_set, answer=answer, **reading)
-    _check_options(path, options, [])
-    return ratings_csv.read_table(path, label_set, **reading)
+    name, export = _tools_export(path, options)
+    if export is None:
+        return ratings_csv.read_table(path, label_set, **reading)
+    return export.corpus(name, label_set, answer=options.get("answer"), **reading)
 
 
 def exported_labels(
@@ -212,14 +209,8 @@ def exported_labels(
     Raises:
         UserError: as :func:`read_labels`, or there is no answer.
     """
-    answer = options.pop("answer", None)
-    for name in CORPORA.names():
-        reader = reader_of(name)
-        if reader.recognises is not None and reader.find is not None and reader.recognises(path):
-            _check_options(path, options, ["answer", *list(inspect.signature(reader.find).parameters)[1:]])
-            return reader.find(path, **options).labels(labels, answer, audio)
-    _check_options(path, options, [])
-    return ratings_csv.find(path, who).labels(labels, answer, audio)
+    _, export = _tools_export(path, options)
+    return (export or ratings_csv.find(path, who)).labels(labels, options.get("answer"), audio)
 
 
 def writers() -> dict[str, Reader]:
@@ -227,10 +218,16 @@ def writers() -> dict[str, Reader]:
     return {name: reader for name in CORPORA.names() if (reader := reader_of(name)).write is not None}
 
 
-def _check_options(path: Path, given: Mapping[str, Any], known: list[str]) -> None:
-    for option in given:
+def _tools_export(path: Path, options: Mapping[str, Any]) -> tuple[str, Export | None]:
+    """What an annotation tool's export holds, and which reader recognised it; "" and None for a table."""
+    readers = ((name, reader_of(name)) for name in CORPORA.names())
+    name, reader = next(((n, r) for n, r in readers if r.recognises and r.find and r.recognises(path)), ("", None))
+    known = ["answer", *list(inspect.signature(reader.find).parameters)[1:]] if reader and reader.find else []
+    for option in options:
         if option not in known:
             raise unknown_name(f"option of {path.name}", option, known or ["none"])
+    finding = {option: value for option, value in options.items() if option != "answer"}
+    return name, reader.find(path, **finding) if reader and reader.find else None
 
 
 def labels_without_audio(name: str, options: Mapping[str, Any]) -> Corpus | None:

@@ -7,28 +7,23 @@ maximum. Who speaks is in a column of the scheme ``speaker``, of any table.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.answer_facts import FACTS, SKIPPED, STATUS
-from s3prl_metaperser.corpora.base import Corpus, Problem
-from s3prl_metaperser.corpora.exports import Answer, Export, Labels
+from s3prl_metaperser.corpora.base import Problem
+from s3prl_metaperser.corpora.exports import Answer, Export, Labels, tool_reader
 from s3prl_metaperser.corpora.label_cells import is_blank
 from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.corpora.people import Who
-from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.csv_text import csv_text
 from s3prl_metaperser.storage.disk import new_folder
-from s3prl_metaperser.storage.paths import user_path
 
 HEADER, FILE, HUMAN, SPEAKER = "db.yaml", "file", "human", "speaker"
 DROPPED_NOBODY = "ratings: of raters that are no people"
@@ -36,42 +31,12 @@ DROPPED_NOBODY = "ratings: of raters that are no people"
 _MOST_LEVELS, _LARGEST = 101, 1 << 24
 
 
-def read(
-    root: Path,
-    *,
-    answer: str | None = None,
-    duplicates: Literal["error", "union", "first"] = "error",
-    outside: bool = False,
-    labels: Mapping[str, str] | str | None = None,
-    unknown_labels: Literal["error", "drop"] | None = None,
-    raters: tuple[str, ...] | None = None,
-    alike_raters: Literal["error", "one", "distinct"] = "error",
-) -> Corpus:
-    """Read a database.
-
-    Args:
-        root: its folder.
-        answer: which scheme holds the label, where raters have columns of several.
-        duplicates, outside, unknown_labels, alike_raters: as in :func:`.ratings_csv.read`.
-        labels: as in :func:`.ratings_csv.read`; by default what the scheme says.
-        raters: the raters to read; those of others are left out and counted.
+def find(root: Path) -> Export:
+    """What the database in a folder, or with this header, holds.
 
     Raises:
-        UserError: no header, tables that are not CSV, several schemes and none is named, or nothing rated.
+        UserError: no header, or tables that are not CSV.
     """
-    return find(user_path(root)).corpus(
-        "audformat",
-        labels=labels,
-        answer=answer,
-        duplicates=duplicates,
-        outside=outside,
-        unknown_labels=unknown_labels,
-        who=Who(None, raters, alike_raters),
-    )
-
-
-def find(root: Path) -> Export:
-    """What a database holds."""
     path = root / HEADER if root.is_dir() else root
     if not path.is_file():
         raise UserError(f"{path} does not exist. Give the folder of an audformat database, with {HEADER} in it.")
@@ -224,5 +189,4 @@ def write(out: Path, labels: Labels) -> None:
         folder.rename(out)
 
 
-# Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write)
+READER = tool_reader("audformat", find, recognises=recognises, write=write)

@@ -7,7 +7,6 @@ letter of an emotion; practice clips are numbered from 7443 on. https://github.c
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -231,7 +230,6 @@ def _block(clip: str) -> str:
 
 READER = Reader(
     read,
-    stored=functools.partial(read, outside=True),
     terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike",
     redistributable=True,
     card=LAYOUT.card,

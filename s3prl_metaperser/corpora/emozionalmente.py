@@ -3,7 +3,6 @@ published of the evaluators in ``metadata/users.csv``."""
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +85,5 @@ def _columns(path: Path, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:
 
 READER = Reader(
     read,
-    stored=functools.partial(read, outside=True),
     terms="sources differ on Emozionalmente's licence (CC BY 4.0, or none said); ask its authors",
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -23,8 +23,10 @@ from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.storage.json_files import parse_json
+from s3prl_metaperser.storage.paths import user_path
 
 DROPPED_SKIPPED = "ratings: skipped or without an answer"
 DROPPED_MACHINE = "ratings: predictions of a model, and drafts"
@@ -234,6 +236,47 @@ class Export:
             how = f"--option answer={known[0]} (training: datarc.answer)"
             raise UserError(f"{self.path}: which answer is the label, {', '.join(known)}? Say it: {how}.")
         return known[0]
+
+
+def tool_reader(
+    name: str,
+    find: Callable[..., Export],
+    *,
+    recognises: Callable[[Path], bool],
+    write: Callable[[Path, Labels], None],
+    writes: str = "",
+) -> Reader:
+    """The reader of what an annotation tool exports, with the options that every tool's has, and those of ``find``.
+
+    Args:
+        name: its registered name.
+        find, recognises, write, writes: as :class:`.Reader` has them.
+    """
+
+    def read(
+        root: Path,
+        *,
+        answer: str | None = None,
+        duplicates: Literal["error", "union", "first"] = "error",
+        outside: bool = False,
+        labels: Mapping[str, str] | str | None = None,
+        unknown_labels: Literal["error", "drop"] | None = None,
+        raters: tuple[str, ...] | None = None,
+        alike_raters: Literal["error", "one", "distinct"] = "error",
+        **finding: Any,
+    ) -> Corpus:
+        return find(user_path(root), **finding).corpus(
+            name,
+            labels=labels,
+            answer=answer,
+            duplicates=duplicates,
+            outside=outside,
+            unknown_labels=unknown_labels,
+            who=Who(None, raters, alike_raters),
+        )
+
+    # Its labels are its own; there is nothing to ask about models trained on them.
+    return Reader(read, recognises=recognises, find=find, write=write, writes=writes)
 
 
 def export_in(root: Path, suffixes: Sequence[str]) -> Path:

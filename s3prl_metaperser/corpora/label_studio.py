@@ -7,15 +7,13 @@ by the name behind the last stroke, with and without the eight digits that the u
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.answer_facts import AT, EXTRA, SECONDS, SKIPPED, STATUS, extra_of, facts_of
-from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.exported_audio import audio_field
 from s3prl_metaperser.corpora.exports import (
     DROPPED_MACHINE,
@@ -26,14 +24,12 @@ from s3prl_metaperser.corpora.exports import (
     export_in,
     first_object,
     json_of,
+    tool_reader,
 )
-from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.rating_columns import is_harmless
-from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.atomic import write_json
-from s3prl_metaperser.storage.paths import user_path
 
 #: What an export says of each annotation besides its answers.
 _FACTS = ("annotator", "completed_by", "annotation_id", "agreement", "inner_id")
@@ -41,45 +37,16 @@ _FACTS = ("annotator", "completed_by", "annotation_id", "agreement", "inner_id")
 _ANSWERS = ("choices", "rating", "number", "labels")
 
 
-def read(
-    root: Path,
-    *,
-    answer: str | None = None,
-    audio: str | None = None,
-    duplicates: Literal["error", "union", "first"] = "error",
-    outside: bool = False,
-    labels: Mapping[str, str] | str | None = None,
-    unknown_labels: Literal["error", "drop"] | None = None,
-    raters: tuple[str, ...] | None = None,
-    alike_raters: Literal["error", "one", "distinct"] = "error",
-) -> Corpus:
-    """Read an export.
+def find(root: Path, audio: str | None = None) -> Export:
+    """What an export holds.
 
     Args:
         root: the export, or a folder with one export and the audio.
-        answer: which control tag (column) holds the label, where there are several.
         audio: which field of a task names the audio, where there are several.
-        duplicates, outside, labels, unknown_labels: as in :func:`.ratings_csv.read`.
-        raters: the annotators to read; those of others are left out and counted.
-        alike_raters: as in :func:`.ratings_csv.read`.
 
     Raises:
-        UserError: no export, one that cannot be read, several answers or fields of which none is named, two recordings
-            of one name, or nothing rated.
+        UserError: no export, one that cannot be read, or several fields of which none is named.
     """
-    return find(user_path(root), audio).corpus(
-        "label_studio",
-        labels=labels,
-        answer=answer,
-        duplicates=duplicates,
-        outside=outside,
-        unknown_labels=unknown_labels,
-        who=Who(None, raters, alike_raters),
-    )
-
-
-def find(root: Path, audio: str | None = None) -> Export:
-    """What an export holds; ``audio`` is the field of a task that names it."""
     path = export_in(root, (".json", ".csv", ".tsv"))
     export = Export(path, path.parent)
     if path.suffix.lower() != ".json":
@@ -223,7 +190,4 @@ def _annotation(given: Given, key: str, labels: Labels) -> dict[str, Any]:
     }
 
 
-# Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(
-    read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write, writes=".json"
-)
+READER = tool_reader("label_studio", find, recognises=recognises, write=write, writes=".json")

@@ -11,7 +11,6 @@ read as 6 - A, so that a high number is a high activation.
 
 from __future__ import annotations
 
-import functools
 import re
 from pathlib import Path
 from typing import Literal
@@ -95,7 +94,6 @@ def _answer(found: re.Match[str], answer: str) -> str:
 
 READER = Reader(
     read,
-    stored=functools.partial(read, outside=True),
     terms="MSP-IMPROV is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
     "shared",
     redistributable=False,

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -275,7 +274,6 @@ def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
 
 READER = Reader(
     read,
-    stored=functools.partial(read, outside=True),
     terms="MSP-Podcast is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
     "shared",
     redistributable=False,

@@ -14,12 +14,11 @@ Which recording an item is, is in the data files that the project's configuratio
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -35,16 +34,21 @@ from s3prl_metaperser.corpora.answer_facts import (
     facts_of,
     seconds_since_1970,
 )
-from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.exported_audio import audio_field
-from s3prl_metaperser.corpora.exports import DROPPED_MACHINE, Answer, Export, Given, Labels, json_lines, json_of
+from s3prl_metaperser.corpora.exports import (
+    DROPPED_MACHINE,
+    Answer,
+    Export,
+    Given,
+    Labels,
+    json_lines,
+    json_of,
+    tool_reader,
+)
 from s3prl_metaperser.corpora.folders import is_audio
-from s3prl_metaperser.corpora.people import Who
-from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.disk import new_folder
-from s3prl_metaperser.storage.paths import user_path
 
 OUTPUT, STATE, INSTANCES = "annotation_output", "user_state.json", "annotated_instances.jsonl"
 DROPPED_CHECK = "ratings: of items that are left out by name"
@@ -54,45 +58,17 @@ _SPENT = re.compile(r"(\d+)d\s*(\d+)h\s*(\d+)m\s*(\d+)s")
 _LAST_NUMBER = re.compile(r"\d+(?:\.\d+)?\Z")
 
 
-def read(
-    root: Path,
-    *,
-    answer: str | None = None,
-    audio: str | None = None,
-    skip: str | None = None,
-    duplicates: Literal["error", "union", "first"] = "error",
-    outside: bool = False,
-    labels: Mapping[str, str] | str | None = None,
-    unknown_labels: Literal["error", "drop"] | None = None,
-    raters: tuple[str, ...] | None = None,
-    alike_raters: Literal["error", "one", "distinct"] = "error",
-) -> Corpus:
-    """Read a project.
+def find(root: Path, audio: str | None = None, skip: str | None = None) -> Export:
+    """What a project holds.
 
     Args:
         root: the project's folder, its ``annotation_output``, or one annotator's file.
-        answer: which annotation scheme holds the label, where there are several.
         audio: which field of an item names the audio, where there are several.
         skip: a regular expression: items whose whole name it matches (attention checks) are left out and counted.
-        duplicates, outside, labels, unknown_labels, alike_raters: as in :func:`.ratings_csv.read`.
-        raters: the annotators to read; those of others are left out and counted.
 
     Raises:
-        UserError: no annotations, a file that cannot be read, several schemes and none is named, or nothing rated.
+        UserError: no annotations, or a file that cannot be read.
     """
-    return find(user_path(root), audio, skip).corpus(
-        "potato",
-        labels=labels,
-        answer=answer,
-        duplicates=duplicates,
-        outside=outside,
-        unknown_labels=unknown_labels,
-        who=Who(None, raters, alike_raters),
-    )
-
-
-def find(root: Path, audio: str | None = None, skip: str | None = None) -> Export:
-    """What a project holds; the arguments are those of :func:`read`."""
     files, project = _files(root)
     try:
         left_out = re.compile(skip) if skip else None
@@ -310,5 +286,4 @@ def recognises(path: Path) -> bool:
     return any(any(path.glob(f"{OUTPUT}/{name}")) for name in (f"*/{STATE}", f"*/{INSTANCES}", INSTANCES))
 
 
-# Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write)
+READER = tool_reader("potato", find, recognises=recognises, write=write)

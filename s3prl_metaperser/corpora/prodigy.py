@@ -10,12 +10,11 @@ or of ``classification``, with a ``label`` in place of ``options`` and ``accept`
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from s3prl_metaperser.corpora.answer_facts import (
     AT,
@@ -26,14 +25,10 @@ from s3prl_metaperser.corpora.answer_facts import (
     facts_of,
     seconds_since_1970,
 )
-from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.exported_audio import audio_field
-from s3prl_metaperser.corpora.exports import Answer, Export, Labels, export_in, first_object, json_lines
-from s3prl_metaperser.corpora.people import Who
-from s3prl_metaperser.corpora.reader import Reader
+from s3prl_metaperser.corpora.exports import Answer, Export, Labels, export_in, first_object, json_lines, tool_reader
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.atomic import write_text
-from s3prl_metaperser.storage.paths import user_path
 
 DROPPED_REJECTED, DROPPED_IGNORED = "ratings: rejected", "ratings: ignored"
 DROPPED_REVIEWED = "ratings: made in a review of those of others"
@@ -47,43 +42,16 @@ _NAMELESS = (
 )
 
 
-def read(
-    root: Path,
-    *,
-    answer: str | None = None,
-    audio: str | None = None,
-    duplicates: Literal["error", "union", "first"] = "error",
-    outside: bool = False,
-    labels: Mapping[str, str] | str | None = None,
-    unknown_labels: Literal["error", "drop"] | None = None,
-    raters: tuple[str, ...] | None = None,
-    alike_raters: Literal["error", "one", "distinct"] = "error",
-) -> Corpus:
-    """Read a dataset.
+def find(root: Path, audio: str | None = None) -> Export:
+    """What a dataset holds.
 
     Args:
         root: the ``.jsonl`` file, or a folder with one and the audio.
-        answer: ``accept`` (of choices) or ``label``, where the dataset has both.
         audio: which field of a task names the audio, where it is neither ``path`` nor ``audio``.
-        duplicates, outside, labels, unknown_labels, alike_raters: as in :func:`.ratings_csv.read`.
-        raters: the annotators to read; those of others are left out and counted.
 
     Raises:
-        UserError: no dataset, a line that cannot be read, nobody who annotated, or nothing rated.
+        UserError: no dataset, a line that cannot be read, or nobody who annotated.
     """
-    return find(user_path(root), audio).corpus(
-        "prodigy",
-        labels=labels,
-        answer=answer,
-        duplicates=duplicates,
-        outside=outside,
-        unknown_labels=unknown_labels,
-        who=Who(None, raters, alike_raters),
-    )
-
-
-def find(root: Path, audio: str | None = None) -> Export:
-    """What a dataset holds; ``audio`` is the field of a task that names it."""
     path = export_in(root, (".jsonl",))
     export = Export(path, path.parent)
     for line, task in json_lines(path):
@@ -177,7 +145,4 @@ def recognises(path: Path) -> bool:
     return "answer" in task and bool({"_annotator_id", "_session_id", "_task_hash", "_view_id"} & task.keys())
 
 
-# Its labels are its own; there is nothing to ask about models trained on them.
-READER = Reader(
-    read, stored=functools.partial(read, outside=True), recognises=recognises, find=find, write=write, writes=".jsonl"
-)
+READER = tool_reader("prodigy", find, recognises=recognises, write=write, writes=".jsonl")

@@ -19,7 +19,6 @@ file of this machine.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -192,5 +191,4 @@ def write(out: Path, labels: Labels) -> None:
     write_text(out, csv_text([["file", "rater", "label", *names], *rows]))
 
 
-# What is already on disk has been allowed to be where it is.
-READER = Reader(read, stored=functools.partial(read, outside=True), find=find, write=write, writes=".csv")
+READER = Reader(read, find=find, write=write, writes=".csv")

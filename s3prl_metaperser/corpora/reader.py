@@ -39,16 +39,18 @@ class Reader:
 
     Attributes:
         read: ``read(root, **options)``; the parameters after ``root``, their type hints and defaults are the options
-            that ``datarc`` takes with this corpus.
+            that ``datarc`` takes with this corpus; those of :attr:`find`, too, where it takes any further ones.
         home: ``home(cache, options)``: where the corpus is if no root is given, for a reader that makes it on first
             use.
-        stored: ``stored(root)`` reads what is on disk whatever the options were; by default :attr:`read` does.
+        stored: ``stored(root)`` reads what is on disk whatever the options were; by default :attr:`read` does, with
+            the option ``outside`` where there is one: what is there has been allowed to be where it is.
         labels_only: ``labels_only(options)``: the corpus without audio, where labels can be had without a root.
         terms: what its licence asks of who passes on a model that was trained on it.
         redistributable: whether that licence lets anybody pass on the audio; None where only its owner knows.
         card: what was published, where each utterance has one label that is no listener's.
-        recognises: ``recognises(path)``: whether a file or folder is an export that ``find(path)`` reads, for whoever
+        recognises: ``recognises(path)``: whether a file or folder is an export that :attr:`find` reads, for whoever
             has one annotator's export and not a corpus; of readers of annotation tools.
+        find: ``find(path, **options)``: what an export holds.
         caveat: ``caveat(options)``: what whoever reads numbers of this corpus must know of its labels; for reports.
         clip_named: ``clip_named(path)``: what a file's name says, without the file; None where it is not the corpus's.
         write: ``write(out, labels)``: labels in the tool's form, at a path where nothing is yet.
@@ -64,7 +66,7 @@ class Reader:
     redistributable: bool | None = None
     card: Card | None = None
     recognises: Callable[[Path], bool] | None = None
-    find: Callable[[Path], Export] | None = None
+    find: Callable[..., Export] | None = None
     write: Callable[[Path, Labels], None] | None = None
     writes: str = ""
     drawn_by: str = ""
@@ -78,15 +80,16 @@ class Reader:
     @functools.cached_property
     def options(self) -> type:
         """The declared options, as a dataclass for :func:`.validator.build`."""
-        parameters = list(inspect.signature(self.read).parameters.values())[1:]
-        hints = typing.get_type_hints(self.read, include_extras=True)
-        named = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        own = _parameters(self.read)
+        further = any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)
         fields: list[Any] = []
-        for parameter in named:
-            kind = hints.get(parameter.name, Any)
-            needed = parameter.default is parameter.empty
-            default = dataclasses.field() if needed else dataclasses.field(default=parameter.default)
-            fields.append((parameter.name, kind, default))
+        for function in (self.read, self.find) if further and self.find else (self.read,):
+            hints = typing.get_type_hints(function, include_extras=True)
+            for parameter in _parameters(function):
+                if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                    needed = parameter.default is parameter.empty
+                    default = dataclasses.field() if needed else dataclasses.field(default=parameter.default)
+                    fields.append((parameter.name, hints.get(parameter.name, Any), default))
         return dataclasses.make_dataclass("Options", fields, kw_only=True, frozen=True)
 
     def checked(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,3 +107,8 @@ class Reader:
                 raise unknown_name(f"option of corpus {name!r}", option, known or ["none"])
         found: Any = build(self.options, dict(options))
         return {option: getattr(found, option) for option in known}
+
+
+def _parameters(function: Callable) -> list[inspect.Parameter]:
+    """What a function takes besides the root."""
+    return list(inspect.signature(function).parameters.values())[1:]

@@ -6,7 +6,6 @@ taken so here, and noted. Speakers are in ``train/utt2spk`` and ``test/utt2spk``
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import Literal
@@ -76,7 +75,6 @@ def _speakers(root: Path) -> dict[str, str]:
 
 READER = Reader(
     read,
-    stored=functools.partial(read, outside=True),
     terms="speechocean762 is under CC BY 4.0: name its authors",
     redistributable=True,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +28,6 @@ def read(
 
 READER = Reader(
     read,
-    stored=functools.partial(read, outside=True),
     terms="WHiSER is given out by UT Dallas for non-commercial use only; ask there whether models trained on it may be "
     "shared",
     redistributable=False,
