@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.acted.layout import Clip, Layout
 from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
-from s3prl_metaperser.corpora.card import Card, Release
+from s3prl_metaperser.corpora.card import Release
 from s3prl_metaperser.corpora.label_sets import CREMA_D
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
@@ -54,45 +54,41 @@ _COLUMNS = (
 _CLIP = re.compile(r"(1\d{3})_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}")
 
 
-_LEVELS = {"LO": "low", "MD": "medium", "HI": "high", "XX": "", "X": ""}
-
-
-def _clip(name: re.Match[str], path: Path) -> Clip:
-    actor, sentence, emotion, level = name[0].upper().split("_")
-    label = CREMA_D.lookup(emotion[0])
-    assert label is not None, "the pattern has only known codes"
-    return Clip(f"{actor}_{sentence}_{emotion}_{level:X<2}", actor, label, level=_LEVELS[level], sentence=sentence)
+def _acted_clip(name: re.Match[str], path: Path) -> Clip:
+    clip = LAYOUT.by_groups(name, path)
+    return clip._replace(id=name[0].ljust(len(SILENT), "X"), sentence=name["sentence"])  # older copies end in _X
 
 
 LAYOUT = Layout(
     name="crema_d",
-    card=Card(
-        title="CREMA-D",
-        language="en-US",
-        licence="Open Database License (ODbL) 1.0",
-        source="https://github.com/CheyneyComputerScience/CREMA-D",
-        cite="Cao et al. 2014",
-        layout=f"{AUDIO}/; 16 kHz",
-        emotions={"angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "sad": "sadness"},
-        releases=(
-            Release(
-                {**dict.fromkeys(CREMA_D.classes, 1271), "neutral": 1087},
-                tuple(str(actor) for actor in range(1001, 1092)),
-            ),
-        ),
-        options={"answers": "acted"},
-        quirks=(
-            f"{SILENT} has no signal, 1076_MTI_NEU_XX next to none",
-            "three pairs of files are equal to the byte and have other labels: 1006_TIE_HAP_XX and 1006_TIE_NEU_XX, "
-            "1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX",
-            "older copies have `1040_ITH_SAD_X.wav`",
-            "before `git lfs pull` the files are pointers of some 130 bytes",
+    title="CREMA-D",
+    language="en-US",
+    licence="Open Database License (ODbL) 1.0",
+    source="https://github.com/CheyneyComputerScience/CREMA-D",
+    cite="Cao et al. 2014",
+    layout=f"{AUDIO}/; 16 kHz",
+    emotions={"angry": "anger", "disgust": "disgust", "fear": "fear", "happy": "happiness", "sad": "sadness"},
+    releases=(
+        Release(
+            {**dict.fromkeys(CREMA_D.classes, 1271), "neutral": 1087},
+            tuple(str(actor) for actor in range(1001, 1092)),
         ),
     ),
-    pattern=r"1\d{3}_(IEO|TIE|IOM|IWW|TAI|MTI|IWL|ITH|DFA|ITS|TSI|WSI)_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX?)",
+    options={"answers": "acted"},
+    quirks=(
+        f"{SILENT} has no signal, 1076_MTI_NEU_XX next to none",
+        "three pairs of files are equal to the byte and have other labels: 1006_TIE_HAP_XX and 1006_TIE_NEU_XX, "
+        "1013_WSI_DIS_XX and 1013_WSI_SAD_XX, 1017_IWW_ANG_XX and 1017_IWW_FEA_XX",
+        "older copies have `1040_ITH_SAD_X.wav`",
+        "before `git lfs pull` the files are pointers of some 130 bytes",
+    ),
+    pattern=r"(?P<speaker>1\d{3})_(?P<sentence>IEO|TIE|IOM|IWW|TAI|MTI|IWL|ITH|DFA|ITS|TSI|WSI)"
+    r"_(?P<emotion>ANG|DIS|FEA|HAP|NEU|SAD)_(?P<level>LO|MD|HI|XX?)",
     example="1001_DFA_ANG_XX.wav",
-    classes=CREMA_D.classes,
-    clip=_clip,
+    codes={name[:3].upper(): name for name in CREMA_D.classes},
+    clip=_acted_clip,
+    case=str.upper,
+    levels={"LO": "low", "MD": "medium", "HI": "high"},
     known={
         SILENT: "no signal at all, and an emotion for a label",
         "1076_MTI_NEU_XX": "next to no signal",
@@ -232,6 +228,6 @@ READER = Reader(
     read,
     terms="CREMA-D is under the Open Database License (ODbL) 1.0: name its authors, and share alike",
     redistributable=True,
-    card=LAYOUT.card,
+    card=LAYOUT,
     clip_named=LAYOUT.named,
 )

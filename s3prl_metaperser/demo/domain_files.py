@@ -36,7 +36,7 @@ def _code(codes: Mapping[str, str], emotion: str) -> str:
 
 
 def _crema_d(speaker: str, emotion: str, take: int) -> tuple[str, int]:
-    common = crema_d.LAYOUT.card.emotions.items()
+    common = crema_d.LAYOUT.emotions.items()
     own = next((name for name, meant in common if meant == emotion), emotion)
     place = take % len(_CREMA_D_TEXTS)
     return f"AudioWAV/{speaker}_{_CREMA_D_TEXTS[place]}_{own[:3].upper()}_{_CREMA_D_LEVELS[place]}.wav", min(place, 11)

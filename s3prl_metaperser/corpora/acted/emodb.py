@@ -1,55 +1,29 @@
 """EmoDB, the Berlin database of emotional speech; ``wav/03a01Fa.wav``: speaker, text, emotion in German, version."""
 
-from __future__ import annotations
-
-import re
-from pathlib import Path
-
-from s3prl_metaperser.corpora.acted.layout import Clip, Layout, acted_reader
-from s3prl_metaperser.corpora.card import Card, Release
-from s3prl_metaperser.corpora.emotions import same_words
+from s3prl_metaperser.corpora.acted.layout import Layout, acted_reader
+from s3prl_metaperser.corpora.card import Release
 
 #: Wut, Langeweile, Ekel, Angst, Freude, Trauer, neutral: A is fear, and W is anger.
-CODES = {
-    "W": "anger",
-    "L": "boredom",
-    "E": "disgust",
-    "A": "fear",
-    "F": "happiness",
-    "T": "sadness",
-    "N": "neutral",
-}
-MEN = ("03", "10", "11", "12", "15")
+CODES = {"W": "anger", "L": "boredom", "E": "disgust", "A": "fear", "F": "happiness", "T": "sadness", "N": "neutral"}
 SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
-
-
-def _clip(name: re.Match[str], path: Path) -> Clip:
-    speaker = name["speaker"]
-    sex = "m" if speaker in MEN else "f"
-    return Clip(name[0], speaker, CODES[name["emotion"].upper()], sex, sentence=name["sentence"].lower())
-
-
 LAYOUT = Layout(
     name="emodb",
-    card=Card(
-        title="EmoDB",
-        language="de",
-        licence="free (CC0 on Zenodo by others' account; not seen)",
-        source="http://emodb.bilderbar.info",
-        cite="Burkhardt et al. 2005",
-        layout="wav/; 16 kHz",
-        emotions=same_words(*CODES.values()),
-        releases=(
-            Release(
-                {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, "neutral": 79},
-                SPEAKERS,
-            ),
+    title="EmoDB",
+    language="de",
+    licence="free (CC0 on Zenodo by others' account; not seen)",
+    source="http://emodb.bilderbar.info",
+    cite="Burkhardt et al. 2005",
+    layout="wav/; 16 kHz",
+    releases=(
+        Release(
+            {"anger": 127, "boredom": 81, "disgust": 46, "fear": 69, "happiness": 71, "sadness": 62, "neutral": 79},
+            SPEAKERS,
         ),
-        quirks=("A is Angst (fear), not anger; E is Ekel (disgust), W Wut (anger)",),
     ),
+    quirks=("A is Angst (fear), not anger; E is Ekel (disgust), W Wut (anger)",),
     pattern=r"(?P<speaker>03|08|09|1[0-6])(?P<sentence>[ab]\d{2})(?P<emotion>[WLEAFTN])(?P<version>[a-f])",
     example="03a01Fa.wav",
-    classes=tuple(CODES.values()),
-    clip=_clip,
+    codes=CODES,
+    sex=lambda speaker: "m" if speaker in ("03", "10", "11", "12", "15") else "f",
 )
 READER = acted_reader(LAYOUT)

@@ -1,21 +1,12 @@
 """ESD: Mandarin (speakers 1 to 10) and English (11 to 20); ``0011/Angry/[train/]0011_000351.wav``."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 from s3prl_metaperser.corpora.acted.layout import Clip, Layout, acted_reader, folder_word
-from s3prl_metaperser.corpora.card import Card, Release
-from s3prl_metaperser.corpora.emotions import same_words
+from s3prl_metaperser.corpora.card import Release
 
-FOLDERS = {
-    "angry": "anger",
-    "happy": "happiness",
-    "neutral": "neutral",
-    "sad": "sadness",
-    "surprise": "surprise",
-}
+FOLDERS = {"angry": "anger", "happy": "happiness", "neutral": "neutral", "sad": "sadness", "surprise": "surprise"}
 SPEAKERS = tuple(f"{number:04d}" for number in range(1, 21))
 #: Every speaker reads the same texts in each emotion, one after another.
 TEXTS = 350
@@ -32,24 +23,21 @@ def _clip(name: re.Match[str], path: Path) -> Clip | str:
 
 LAYOUT = Layout(
     name="esd",
-    card=Card(
-        title="ESD",
-        language="",
-        licence="academic research, after a request",
-        source="https://github.com/HLTSingapore/Emotional-Speech-Data",
-        cite="Zhou et al. 2021",
-        layout="0001/ to 0020/ with a folder for each emotion; 16 kHz",
-        emotions=same_words(*FOLDERS.values()),
-        releases=(Release(dict.fromkeys(FOLDERS.values(), 7000), SPEAKERS, balanced=True),),
-        quirks=(
-            "no fear, no disgust",
-            "two languages: `language` of each utterance",
-            "the reader was tried on names alone",
-        ),
+    title="ESD",
+    language="",
+    licence="academic research, after a request",
+    source="https://github.com/HLTSingapore/Emotional-Speech-Data",
+    cite="Zhou et al. 2021",
+    layout="0001/ to 0020/ with a folder for each emotion; 16 kHz",
+    releases=(Release(dict.fromkeys(FOLDERS.values(), 7000), SPEAKERS, balanced=True),),
+    quirks=(
+        "no fear, no disgust",
+        "two languages: `language` of each utterance",
+        "the reader was tried on names alone",
     ),
     pattern=r"(?P<speaker>00(?:0[1-9]|1\d|20))_(?P<utterance>\d{6})",
     example="0011/Angry/0011_000351.wav",
-    classes=tuple(FOLDERS.values()),
+    codes=FOLDERS,
     clip=_clip,
 )
 READER = acted_reader(LAYOUT)

@@ -1,8 +1,8 @@
 """One mechanism for corpora whose file names say what was acted.
 
-A corpus is declared by a :class:`Layout`: a regular expression for the names, what its letters stand for, and a card of
-what was published. Folders are searched whole and only names count, so that accents in folder names, however an archive
-spelt them, and trees that were unpacked twice do no harm.
+A corpus is declared by a :class:`Layout`: the card of what was published, a regular expression for the names, and what
+its letters stand for. Folders are searched whole and only names count, so that accents in folder names, however an
+archive spelt them, and trees that were unpacked twice do no harm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Utterance
 from s3prl_metaperser.corpora.card import Card
-from s3prl_metaperser.corpora.emotions import ACTED
+from s3prl_metaperser.corpora.emotions import ACTED, same_words
 from s3prl_metaperser.corpora.folders import Below, files_below
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.reader import NamedClip, Reader
@@ -51,33 +51,62 @@ class Clip(NamedTuple):
     language: str = ""
 
 
-@dataclass(frozen=True)
-class Layout:
+@dataclass(frozen=True, kw_only=True)
+class Layout(Card):
     """A corpus by the names of its files.
 
     Attributes:
         name: the registered name.
-        card: what was published.
-        pattern: of a file's name without its suffix, all of it, in any case.
+        pattern: of a file's name without its suffix, all of it, in any case, with the groups ``emotion``, ``speaker``
+            and, where names say them, ``level`` and ``sentence``.
         example: such a name, for messages.
-        classes: in the corpus's own words; the order of its label set.
-        clip: what a name that fits, and its path below the root, say; a text says why the file is left out.
+        codes: how names write the classes -> the classes, in the corpus's own words and the order of its label set.
+        clip: in place of :meth:`by_groups`: what a name that fits, and its path below the root, say; a text says why
+            the file is left out.
+        case: brings names into the one case that ids have, where copies differ.
+        sex: of a speaker.
+        levels: how names write them -> levels.
         known: id -> what is known to be wrong with this file as it is published; it is read and noted.
+        emotions: of a :class:`.Card`; by default the common emotions among the classes.
     """
 
     name: str
-    card: Card
     pattern: str
     example: str
-    classes: tuple[str, ...]
-    clip: Callable[[re.Match[str], Path], Clip | str]
+    codes: Mapping[str, str]
+    clip: Callable[[re.Match[str], Path], Clip | str] | None = None
+    case: Callable[[str], str] = str
+    sex: Callable[[str], str] = lambda speaker: ""
+    levels: Mapping[str, str] = field(default_factory=dict)
     known: Mapping[str, str] = field(default_factory=dict)
+    emotions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "emotions", self.emotions or same_words(*self.classes))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """In the order of the label set."""
+        return tuple(self.codes.values())
 
     def understood(self, path: Path) -> Clip | str | None:
         """What a file (its path below the root) is: a clip, why it is left out, or None where the name does not fit."""
-        stem = unicodedata.normalize("NFC", path.stem)
+        stem = self.case(unicodedata.normalize("NFC", path.stem))
         match = re.fullmatch(self.pattern, stem, re.IGNORECASE)
-        return None if match is None else self.clip(match, path)
+        return None if match is None else (self.clip or self.by_groups)(match, path)
+
+    def by_groups(self, name: re.Match[str], path: Path) -> Clip:
+        """What the groups of the pattern say."""
+        said = name.groupdict("")
+        speaker, code = said["speaker"], said["emotion"].lower()
+        return Clip(
+            name[0],
+            speaker,
+            next(emotion for each, emotion in self.codes.items() if each.lower() == code),
+            self.sex(speaker),
+            self.levels.get(said.get("level", ""), ""),
+            said.get("sentence", "").lower(),
+        )
 
     def named(self, path: Path) -> NamedClip | None:
         """What a file's name says, without the file."""
@@ -93,7 +122,7 @@ class Layout:
         root = user_path(root)
         if not root.is_dir():
             fault = "is not a folder" if root.exists() else "does not exist"
-            raise UserError(f"{root} {fault}. Give the folder of {self.card.title}.")
+            raise UserError(f"{root} {fault}. Give the folder of {self.title}.")
         below = files_below(root)
         found = _Found(self, root)
         for path in below.audio:
@@ -113,7 +142,7 @@ class Layout:
         )
 
     def _nothing(self, found: _Found, below: Below) -> str:
-        what = f"no file of {self.card.title} ({self.card.layout}; {self.example})"
+        what = f"no file of {self.title} ({self.layout}; {self.example})"
         if found.strange:
             what += f"; {len(found.strange)} audio files have other names, e.g. {shown(found.strange[0].name)}"
         elif reasons := ", ".join(f"{count} {reason}" for reason, count in found.dropped.items()):
@@ -129,7 +158,12 @@ def acted_reader(layout: Layout) -> Reader:
     def read(root: Path) -> Corpus:
         return layout.read(root)
 
-    return Reader(read, terms=layout.card.terms, card=layout.card, clip_named=layout.named)
+    return Reader(read, terms=layout.terms, card=layout, clip_named=layout.named)
+
+
+def odd_is_male(speaker: str) -> str:
+    """The sex of a speaker of a corpus that gives men odd numbers, and women even ones."""
+    return "m" if int(speaker) % 2 else "f"
 
 
 def folder_word(path: Path, known: Mapping[str, str]) -> str | None:
@@ -199,7 +233,7 @@ class _Found:
             seconds = math.nan
         if name in self.layout.known:
             self.problems.append(Problem(str(path), f"{self.layout.known[name]}, as published.", serious=False))
-        language = clip.language or self.layout.card.language
+        language = clip.language or self.layout.language
         more = {"language": language, "sex": clip.sex, "level": clip.level, "sentence": clip.sentence}
         return Utterance(name, path, clip.speaker, "", seconds, **more)
 

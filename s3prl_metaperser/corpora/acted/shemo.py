@@ -10,63 +10,46 @@ from pathlib import Path
 
 from s3prl_metaperser.corpora.acted.layout import Clip, Layout
 from s3prl_metaperser.corpora.base import Corpus, Problem
-from s3prl_metaperser.corpora.card import Card, Release
-from s3prl_metaperser.corpora.emotions import same_words
+from s3prl_metaperser.corpora.card import Release
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.storage.json_files import read_json
 from s3prl_metaperser.storage.paths import user_path
 
-CODES = {
-    "A": "anger",
-    "H": "happiness",
-    "N": "neutral",
-    "S": "sadness",
-    "W": "surprise",
-    "F": "fear",
-}
+CODES = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness", "W": "surprise", "F": "fear"}
 LIST = "shemo.json"
 SPEAKERS = (*(f"F{number:02d}" for number in range(1, 32)), *(f"M{number:02d}" for number in range(1, 57)))
-
-
-def _clip(name: re.Match[str], path: Path) -> Clip:
-    speaker, emotion = name["speaker"].upper(), CODES[name["emotion"].upper()]
-    return Clip(name[0].upper(), speaker, emotion, speaker[0].lower())
-
-
 LAYOUT = Layout(
     name="shemo",
-    card=Card(
-        title="ShEMO",
-        language="fa",
-        licence="free for academic purposes",
-        source="https://github.com/mansourehk/ShEMO",
-        cite="Mohamad Nezami, Lou and Karami 2019",
-        layout="female/ and male/; 44.1 kHz, a few of 22.05 kHz",
-        emotions=same_words(*CODES.values()),
-        releases=(
-            Release(
-                {"anger": 1059, "happiness": 201, "neutral": 1028, "sadness": 449, "surprise": 225, "fear": 38},
-                SPEAKERS,
-                name="all files",
-            ),
-            Release(
-                {"anger": 1034, "happiness": 198, "neutral": 1018, "sadness": 360, "surprise": 199, "fear": 29},
-                SPEAKERS,
-                name=LIST,
-            ),
+    title="ShEMO",
+    language="fa",
+    licence="free for academic purposes",
+    source="https://github.com/mansourehk/ShEMO",
+    cite="Mohamad Nezami, Lou and Karami 2019",
+    layout="female/ and male/; 44.1 kHz, a few of 22.05 kHz",
+    releases=(
+        Release(
+            {"anger": 1059, "happiness": 201, "neutral": 1028, "sadness": 449, "surprise": 225, "fear": 38},
+            SPEAKERS,
+            name="all files",
         ),
-        quirks=(
-            "no disgust",
-            "six in ten of the five emotions' utterances are anger",
-            "from 0.36 to 33 s long",
-            f"`{LIST}` lists 2838 of the 3000, each with a label (`listed`)",
+        Release(
+            {"anger": 1034, "happiness": 198, "neutral": 1018, "sadness": 360, "surprise": 199, "fear": 29},
+            SPEAKERS,
+            name=LIST,
         ),
+    ),
+    quirks=(
+        "no disgust",
+        "six in ten of the five emotions' utterances are anger",
+        "from 0.36 to 33 s long",
+        f"`{LIST}` lists 2838 of the 3000, each with a label (`listed`)",
     ),
     pattern=r"(?P<speaker>[FM]\d{2})(?P<emotion>[AHNSWF])(?P<utterance>\d{2,3})",
     example="F01A01.wav",
-    classes=tuple(CODES.values()),
-    clip=_clip,
+    codes=CODES,
+    case=str.upper,
+    sex=lambda speaker: speaker[0].lower(),
 )
 
 
@@ -92,7 +75,7 @@ def read(root: Path, *, listed: bool = False) -> Corpus:
 
 
 def _listed_clip(emotions: Mapping[str, str], name: re.Match[str], path: Path) -> Clip | str:
-    clip = _clip(name, path)
+    clip = LAYOUT.by_groups(name, path)
     return clip._replace(emotion=emotions[clip.id]) if clip.id in emotions else f"files: not in {LIST}"
 
 
@@ -102,7 +85,7 @@ def _listed(path: Path) -> dict[str, str]:
         found = {str(name).upper(): str(entry["emotion"]).lower() for name, entry in read_json(path).items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         what = "cannot be read as a list of utterances with an emotion each"
-        raise UserError(f"{path} {what} ({error}). Fetch it from {LAYOUT.card.source}.") from None
+        raise UserError(f"{path} {what} ({error}). Fetch it from {LAYOUT.source}.") from None
     for name, emotion in found.items():
         if emotion not in LAYOUT.classes:
             known = ", ".join(LAYOUT.classes)
@@ -110,4 +93,4 @@ def _listed(path: Path) -> dict[str, str]:
     return found
 
 
-READER = Reader(read, terms=LAYOUT.card.terms, card=LAYOUT.card)
+READER = Reader(read, terms=LAYOUT.terms, card=LAYOUT)
