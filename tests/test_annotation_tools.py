@@ -343,8 +343,10 @@ def test_of_several_schemes_of_potato_one_must_be_named(tmp_path):
     potato(folder(tmp_path), {"clips/a.wav": [label("calm"), label("5", "5", "sure")]})
     with pytest.raises(UserError, match=r"which answer is the label, mood, sure\? Say it: --option answer=mood"):
         load_corpus("potato", tmp_path)
+    potato(folder(tmp_path), {"clips/a.wav": [label("5", "5", "sure")]}, user="bea")
     corpus = load_corpus("potato", tmp_path, answer="mood")
     assert [problem.what for problem in corpus.problems] == ["answers not used: sure."]
+    assert corpus.dropped["raters: answered other questions alone"] == 1
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,11 @@ from small_demo import stored, train_command
 from tiny_audio_model import write_tiny_model
 
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.corpora import load_corpus
 from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.exchange.task_check import check_task
 from s3prl_metaperser.exchange.task_files import instances
+from s3prl_metaperser.protocol.splits import make_split
 from s3prl_metaperser.s3prl_plugin import launcher
 
 NAME = "PersonalizedEmotionRecognition_Demo"
@@ -245,16 +247,22 @@ def test_meta_perser_answers_as_it_does_in_the_benchmark(made, tmp_path):
     assert means(scores, 8, "metrics")["macro_f1_union"] == pytest.approx(np.mean(macro), abs=1e-9)
 
 
-def test_a_model_that_may_know_the_listeners_of_another_fold_is_said_to(made, tmp_path, capsys):
+def test_a_model_that_may_know_the_listeners_of_another_fold_is_said_to_and_its_results_say_so(made, tmp_path, capsys):
     asked = ["evaluate-task", str(tmp_path / "own"), "--limit", "2", "--responder", "zero-shot"]
     asked += ["--option", f"model={made / 'model'}", "--out"]
     assert main(["episodes", str(made / "exp"), "--format", "jsonl", "--out", str(tmp_path / "own")]) == 0
     assert main([*asked, str(tmp_path / "a")]) == 0
     assert "is no test" not in capsys.readouterr().err
-    cards = tmp_path / "own" / "episodes.json"
-    cards.write_text(cards.read_text().replace('"fold1"', '"fold2"'))
+    for name in ("episodes.json", "prompts.jsonl"):
+        file = tmp_path / "own" / name
+        file.write_text(file.read_text().replace("fold1", "fold2"))
     assert main([*asked, str(tmp_path / "b")]) == 0
-    assert "where the listeners of seen/fold2 may be training or validation raters" in capsys.readouterr().err
+    told = "where the listeners of seen/fold2 may be training or validation raters"
+    assert told in capsys.readouterr().err
+    scored = ["score", str(tmp_path / "b" / "zero-shot.jsonl"), "--missing", "na", "--episodes", str(tmp_path / "own")]
+    assert main([*scored, "--out", str(tmp_path / "r")]) == 0
+    results = [stored(path) for path in (tmp_path / "r").rglob("result_test.json")]
+    assert [[told in doubt for doubt in result["doubts"]] for result in results] == [[True], [True]]
 
 
 def test_floors_know_the_shown_labels_or_nothing(made, tmp_path):
@@ -263,8 +271,10 @@ def test_floors_know_the_shown_labels_or_nothing(made, tmp_path):
     for key, row in stored(tmp_path / "m" / f"{NAME}-8shot.json").items():
         counted = Counter(name for label in rows[key]["shown"].split("; ") for name in label.split(" and "))
         assert counted[row["sllm_response"]] == max(counted.values())
-    most = Counter(row["label"] for row in rows.values()).most_common(1)[0]
-    assert {row["sllm_response"] for row in stored(tmp_path / "m" / f"{NAME}-0shot.json").values()} == {most[0]}
+    (demo,) = (Path(os.environ["METAPERSER_CACHE"]) / "demo").glob("*120*")
+    split = make_split(load_corpus("demo", demo, utterances=120), scenario="seen", fold="fold1")
+    (most, _), *_ = Counter(tick for rating in split.train for tick in rating.ticks).most_common(1)
+    assert {row["sllm_response"] for row in stored(tmp_path / "m" / f"{NAME}-0shot.json").values()} == {most}
     assert set(scores) == {f"{NAME}-8shot", f"{NAME}-0shot", "gain_of_labelled_clips"}
     said = evaluated(made, tmp_path / "r", "--responder", "random", "--option", "seed=1", "--limit", "5")
     assert said[f"{NAME}-8shot"]["rows"] == 5

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from s3prl_metaperser.evaluation.statistics import Interval
 
-#: Whose answers a folder holds, and to which questions.
-BY = "answered_by.json"
-
 
 def add(commands) -> None:
     parser = commands.add_parser("evaluate-task", help="score a system's answers to a task of Dynamic-SUPERB")
@@ -41,6 +38,7 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from s3prl_metaperser.exchange.predictions import ANSWERED_BY
     from s3prl_metaperser.exchange.task_files import instances, is_episodes
 
     task, out = user_path(arguments.task), user_path(arguments.out)
@@ -57,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         responder, given = _responder(arguments), {}
         asked = [[each.name, each.metadata] for each in everything]
-        _refuse_others_answers(arguments, text_hash(json.dumps(asked)), out / BY)
+        _refuse_others_answers(arguments, text_hash(json.dumps(asked)), out / ANSWERED_BY)
         for each in found:
             file = out / f"{each.name}.jsonl"
             given[each.name] = task_evaluate.answer_all(each.questions, responder, file, each.name)
@@ -89,6 +87,7 @@ def _episodes(arguments: argparse.Namespace, task: Path, out: Path) -> int:
     import itertools
 
     from s3prl_metaperser.exchange.folder import Folder
+    from s3prl_metaperser.exchange.predictions import ANSWERED_BY
     from s3prl_metaperser.exchange.task_evaluate import answer_all
     from s3prl_metaperser.exchange.task_files import questions_of
     from s3prl_metaperser.run.shown_commands import metaperser
@@ -99,19 +98,22 @@ def _episodes(arguments: argparse.Namespace, task: Path, out: Path) -> int:
     questions = list(itertools.islice(questions_of(folder), arguments.limit))
     file = out / f"{arguments.responder.rpartition(':')[2]}.jsonl"
     responder = _responder(arguments)
-    _refuse_others_answers(arguments, file_hash(folder.prompts), file.with_suffix(f".{BY}"))
+    found = {str(part): responder.doubts(part) for part in folder.card.parts} if hasattr(responder, "doubts") else {}
+    doubts = {part: list(mine) for part, mine in found.items() if mine}
+    _refuse_others_answers(arguments, file_hash(folder.prompts), file.with_suffix(f".{ANSWERED_BY}"), doubts=doubts)
     answer_all(questions, responder, file, "episodes")
     print(f"{file}: {len(questions)} answers")
-    for doubt in responder.doubts(folder) if hasattr(responder, "doubts") else ():
-        print(f"warning: {doubt}", file=sys.stderr)
+    for doubt in dict.fromkeys(each for mine in doubts.values() for each in mine):
+        advice = "Episodes of its own fold alone are written by `metaperser episodes EXPDIR`."
+        print(f"warning: {doubt}; results will say so. {advice}", file=sys.stderr)
     print(f"next: {metaperser('score', file, '--episodes', task, '--out', out / 'results')}")
     return 0
 
 
-def _refuse_others_answers(arguments: argparse.Namespace, questions: str, file: Path) -> None:
+def _refuse_others_answers(arguments: argparse.Namespace, questions: str, file: Path, **further: Any) -> None:
     from s3prl_metaperser.exchange.task_evaluate import refuse_others_answers
 
-    said = {"responder": arguments.responder, "options": _options(arguments), "questions": questions}
+    said = {"responder": arguments.responder, "options": _options(arguments), "questions": questions, **further}
     refuse_others_answers(file, said)
 
 

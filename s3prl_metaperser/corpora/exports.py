@@ -30,6 +30,7 @@ from s3prl_metaperser.storage.paths import user_path
 
 DROPPED_SKIPPED = "ratings: skipped or without an answer"
 DROPPED_MACHINE = "ratings: predictions of a model, and drafts"
+DROPPED_OTHERS = "raters: answered other questions alone"
 
 
 class Answer(NamedTuple):
@@ -187,6 +188,8 @@ class Export:
         rows.dropped[DROPPED_RATER] += people.left_out
         if others := sorted({each.question for each in self.answers} - {chosen, ""}):
             rows.problems.append(Problem(str(self.path), f"answers not used: {', '.join(others)}.", serious=False))
+            asked = {each.who for each in self.answers if each.question in (chosen, "")}
+            rows.dropped[DROPPED_OTHERS] += 0 if who.all_one else len({each.who for each in self.answers} - asked)
         described = {files.named(file, "files"): said for file, said in self.described.items()} or None
         return rows.corpus(name, suggested=Suggestions(), described=described, traits=self.traits)
 

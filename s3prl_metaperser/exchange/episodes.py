@@ -99,19 +99,21 @@ def write_episodes(workspaces: Sequence[Workspace], out: Path, how: Writing) -> 
 def part_of(workspace: Workspace) -> Part:
     """What a fold's results hold, and its episodes."""
     workspace.refuse_leaks()
-    split = workspace.split
+    split, label_set = workspace.split, workspace.corpus.label_set
     lists = workspace.episodes("test")
+    answered = workspace.labels("train", {rating.utterance: 0 for rating in split.train}).counts.sum(0)
     return Part(
         corpus=workspace.corpus.name,
         scenario=split.scenario,
         fold=split.fold,
         raters=Raters.of([each.rater for each in lists], split.validation_raters, split.train_raters),
         lists=lists,
-        label_set=workspace.corpus.label_set,
+        label_set=label_set,
         class_weights=tuple(workspace.class_weights().tolist()),
         hashes=Hashes(workspace.corpus.fingerprint(), workspace.contents.fingerprint),
         options=workspace.options.as_config(),
         doubts=split.doubts,
+        usual=label_set.classes[int(answered.argmax())],
     )
 
 

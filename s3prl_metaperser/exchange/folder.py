@@ -49,6 +49,7 @@ class Part:
         raters: who is tested; who else has a role in this fold.
         lists: the episodes of each tested rater.
         class_weights: of the training raters, for the loss.
+        usual: the class that the training raters answer most often; empty in folders written before it was recorded.
         options: the configuration, with the training's own as it is by default.
     """
 
@@ -62,6 +63,7 @@ class Part:
     hashes: Hashes
     options: dict[str, Any]
     doubts: tuple[str, ...] = ()
+    usual: str = ""
 
     @property
     def shots(self) -> int:

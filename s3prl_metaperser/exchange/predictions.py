@@ -13,11 +13,13 @@ from typing import Any
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.exchange.folder import Folder
 from s3prl_metaperser.storage.disk import writing
-from s3prl_metaperser.storage.json_files import parse_json
+from s3prl_metaperser.storage.json_files import parse_json, read_json
 
 #: One answer: in words, or probabilities by class or in the order of the classes.
 Answered = str | Mapping[str, float] | Sequence[float]
 KEYS = ("answer", "probabilities")
+#: Beside answers: whose they are, to which questions, and what speaks against them.
+ANSWERED_BY = "answered_by.json"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Predictions:
         lines: id -> where it stands in the file, from 1.
         repeated: lines that say again what stands there already.
         broken: whether the last line is none, as a process leaves it that is killed while it writes.
+        doubts: fold -> what speaks against the answers to its episodes, as who answered says beside the file.
     """
 
     path: Path
@@ -36,14 +39,15 @@ class Predictions:
     lines: dict[str, int] = field(default_factory=dict)
     repeated: int = 0
     broken: bool = False
+    doubts: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Predictions:
         """Read a file.
 
         Raises:
-            UserError: no such file; a line other than the last that is no prediction, or a second one of the same id
-                that says something else, with its number.
+            UserError: no such file, or what stands beside it cannot be read; a line other than the last that is no
+                prediction, or a second one of the same id that says something else, with its number.
         """
         if not path.is_file():
             raise UserError(f"{path}: no such file of predictions.")
@@ -69,13 +73,22 @@ class Predictions:
                 repeated += 1
             else:
                 found.answers[name], found.lines[name] = answer, number
-        return cls(path, found.answers, found.lines, repeated, broken)
+        return cls(path, found.answers, found.lines, repeated, broken, _doubts(path.with_suffix(f".{ANSWERED_BY}")))
 
 
 _EXPECTED = (
     'Expected one JSON object a line: {"id": "...", "answer": "text"} or '
     '{"id": "...", "probabilities": {"class": 0.7}}.'
 )
+
+
+def _doubts(beside: Path) -> Mapping[str, Sequence[str]]:
+    if not beside.is_file():
+        return {}
+    try:
+        return dict(read_json(beside).get("doubts", {}))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{beside} cannot be read ({error}). Answer the episodes again.") from None
 
 
 def _is_torn(line: bytes) -> bool:

@@ -20,7 +20,7 @@ from s3prl_metaperser.registry import Registry
 from s3prl_metaperser.seeding import seed_from
 
 if TYPE_CHECKING:
-    from s3prl_metaperser.exchange.folder import Folder
+    from s3prl_metaperser.exchange.folder import Part
     from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 
 
@@ -40,12 +40,9 @@ class Responder(Protocol):
 class Informed:
     """A responder that goes by more than clips and instruction."""
 
-    def begin(self, questions: Sequence[Question]) -> None:
-        """Called once, with all questions and, where they are known, their labels."""
-
-    def doubts(self, folder: Folder) -> list[str]:
-        """What speaks against asking it these episodes."""
-        return []
+    def doubts(self, part: Part) -> tuple[str, ...]:
+        """What speaks against its answers to a fold's episodes, for their results."""
+        return ()
 
     def ask(self, question: Question) -> str:
         """The answer to one."""
@@ -61,15 +58,21 @@ class Informed:
 
 
 class Majority(Informed):
-    """The most frequent of the labels that are shown, of equally frequent ones the first; without any the task's."""
+    """The most frequent of the labels that are shown, of equally frequent ones the first; without any, what the
+    training raters answer most often: nothing of who is tested.
 
-    def begin(self, questions: Sequence[Question]) -> None:
-        labels = Counter(question.label for question in questions if question.label)
-        self.frequent = labels.most_common(1)[0][0] if labels else ""
+    Raises:
+        UserError: there are none, and the task does not say what training raters answer.
+    """
 
     def ask(self, question: Question) -> str:
         shown_ones = Counter(name for label in question.shown for name in label.split(AND))
-        return shown_ones.most_common(1)[0][0] if shown_ones else self.frequent or question.choices[0]
+        if not shown_ones and not question.usual:
+            raise UserError(
+                f"{question.id}: no labelled clip is shown, and nothing says what training raters answer (usual), as "
+                "tasks and episodes of version 0.2.0 do not. Write them again, or ask --responder random."
+            )
+        return shown_ones.most_common(1)[0][0] if shown_ones else question.usual
 
 
 class Chance(Informed):
@@ -117,18 +120,15 @@ class ZeroShot(Informed):
         (probabilities,) = self._listener(question).predict_proba([question.paths[question.query]])
         return self.model.classes[int(probabilities.argmax())]
 
-    def doubts(self, folder: Folder) -> list[str]:
-        """Which episodes are of another fold than the model's own: it may have been trained on these listeners."""
+    def doubts(self, part: Part) -> tuple[str, ...]:
+        """That the episodes are of another fold than the model's own: it may have been trained on these listeners."""
         training = self.model.model.card.training
-        same = [part for part in folder.card.parts if training.fingerprint in {one.corpus for one in part.lists}]
-        others = [f"{part.scenario}/{part.fold}" for part in same if part.fold != training.fold]
-        if not others:
-            return []
-        return [
-            f"the model is of {training.scenario}/{training.fold}, where the listeners of {', '.join(others)} may be "
-            "training or validation raters: what it answers there is no test. Write episodes of its own fold alone "
-            "(metaperser episodes EXPDIR)."
-        ]
+        if part.fold == training.fold or training.fingerprint not in {one.corpus for one in part.lists}:
+            return ()
+        return (
+            f"the model is of {training.scenario}/{training.fold}, where the listeners of {part.scenario}/{part.fold} "
+            "may be training or validation raters: what it answers there is no test",
+        )
 
     def _listener(self, question: Question) -> PersonalizedEmotionRecognizer:
         if not (self.adapts and question.shown):

@@ -171,7 +171,8 @@ def _write(
     """A result file for each place; they have the same numbers."""
     hashed = file_hash(predictions.path)
     for place in where:
-        result = _result(part, place, variant.name, tested, hashed, controls)
+        doubts = (*part.doubts, *predictions.doubts.get(str(part), ()))
+        result = _result(part, place, variant.name, tested, hashed, controls, doubts)
         variant.files.append(write_result(out / _folder(result), RESULT, result))
     variant.scored |= {f"{at} {rater}": found for rater, found in result.scored.items()}
 
@@ -259,6 +260,7 @@ def _result(
     tested: Sequence[EpisodeResult],
     hashed: str,
     controls: tuple[Control, ...] | None,
+    doubts: tuple[str, ...],
 ) -> Result:
     options = merged(part.options, {"downstream_expert": dict(place.options)})
     evalrc = options["downstream_expert"]["evalrc"]
@@ -294,7 +296,7 @@ def _result(
         },
         options=options,
         selected_step=0,
-        doubts=part.doubts,
+        doubts=doubts,
         engine="predictions of another system",
         seconds=0.0,
         tuned=place.tuned,

@@ -52,7 +52,7 @@ def refuse_others_answers(file: Path, said: Mapping[str, Any]) -> None:
 
     Args:
         file: where that is written, beside the answers.
-        said: the responder, its options, and what it is asked.
+        said: the responder, its options, and what it is asked; its doubts.
 
     Raises:
         UserError: it says something else, or cannot be read.
@@ -78,8 +78,6 @@ def answer_all(questions: Sequence[Question], responder: Any, file: Path, progre
         UserError: a file that is none of predictions; whatever the responder raises of this kind.
     """
     known = Predictions.read(file).answers if file.is_file() else {}
-    if callable(begin := getattr(responder, "begin", None)):
-        begin(questions)
     left = [question for question in questions if question.id not in known]
     for question in tqdm(left, desc=progress, unit="row", disable=not progress, dynamic_ncols=True):
         record(file, question.id, asked(responder, question))

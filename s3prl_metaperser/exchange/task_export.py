@@ -89,6 +89,7 @@ class _Row:
     file: str
     label: str
     shown: tuple[str, ...]
+    usual: str
 
 
 def export_task(workspaces: Sequence[Workspace], out: Path, how: Exporting) -> list[Written]:
@@ -158,7 +159,8 @@ def _rows(workspaces: Sequence[Workspace]) -> tuple[list[_Row], int, int]:
     name = {r: s if slugs.count(s) == 1 else f"{s}-{raters.index(r)}" for r, s in zip(raters, slugs, strict=True)}
     for workspace in workspaces:
         known = labels_of(workspace)
-        for query in part_of(workspace).queries():
+        part = part_of(workspace)
+        for query in part.queries():
             answer = known[query.rater, query.utterance]
             index = query.id.rpartition("/")[2]
             file = f"{name[query.rater]}-{query.episode.seed}-{index}"
@@ -168,7 +170,7 @@ def _rows(workspaces: Sequence[Workspace]) -> tuple[list[_Row], int, int]:
                 repeated += 1
             else:
                 shown = tuple(spoken(known[query.rater, u]) for u in query.episode.support)
-                rows[file] = _Row(workspace, query, file, spoken(answer), shown)
+                rows[file] = _Row(workspace, query, file, spoken(answer), shown, part.usual)
     return list(rows.values()), left_out, repeated
 
 
@@ -195,6 +197,7 @@ def _write(
             "shots": shots,
             "shown": listed(shown),
             "choices": listed(phrasing.choices(number)),
+            "usual": row.usual,
         }
     write_json(data / METADATA, metadata)
     listeners = len({row.query.rater for row in rows})

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from s3prl_metaperser.errors import UserError, shown
-from s3prl_metaperser.exchange.folder import CARD, Folder
+from s3prl_metaperser.exchange.folder import CARD, TWIN, Folder
 from s3prl_metaperser.storage.json_files import read_json
 
 #: Audio columns that the editors' script counts: ``audio``, ``audio2`` to ``audio9``.
@@ -58,6 +58,7 @@ class Question:
         listener, episode: whose label, and in which draw of labelled clips.
         shown: the labels of the others.
         choices: the classes.
+        usual: the class that the training raters answer most often; empty where it is not known here. For floors.
         label: the listener's own; empty where it is not known here. Not for systems.
     """
 
@@ -69,6 +70,7 @@ class Question:
     episode: int = 0
     shown: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    usual: str = ""
     label: str = ""
 
     @property
@@ -155,6 +157,7 @@ def _question(folder: Path, instance: str, key: str, row: dict[str, Any]) -> Que
         episode=int(row.get("episode", 0)),
         shown=_parts(row, "shown"),
         choices=_parts(row, "choices"),
+        usual=str(row.get("usual", "")),
         label=str(row["label"]),
     )
 
@@ -178,6 +181,7 @@ def questions_of(folder: Folder) -> Iterator[Question]:
         raise UserError(
             f"{folder.path} holds prompts in turns (--format chat). Write them with --format jsonl, or loop over them."
         )
+    usual = {query.id: part.usual for part in folder.card.parts for query in part.queries()}
     for row in folder.rows():
         yield Question(
             id=row["id"],
@@ -188,6 +192,7 @@ def questions_of(folder: Folder) -> Iterator[Question]:
             episode=row["episode"],
             shown=tuple(row["shown"]),
             choices=tuple(row["choices"]),
+            usual=usual.get(row["id"].removesuffix(TWIN), ""),
         )
 
 
