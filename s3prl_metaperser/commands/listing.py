@@ -84,10 +84,9 @@ def _upstreams(part: str) -> list[str]:
             lines += [*[""] * bool(lines), f"{group}:"]
         for known in mine:
             size = "" if known.millions is None else f"{known.millions} M"
-            lines.append(f"{known.name:<{width}} {size:>6}  {known.weights:<24} {known.summary}".rstrip())
+            licence = known.licence.short if known.licence else "not known" * known.weights.startswith("downloaded")
+            said = f"{known.name:<{width}} {size:>6}  {known.weights:<33} {licence:<20} {known.summary}"
+            lines.append(said.rstrip())
     licences = dict.fromkeys(known.licence for known in found if known.licence)
-    lines += [
-        "",
-        "Sizes in millions of parameters, where the name says them. Licences of weights, where they are known:",
-    ]
-    return [*lines, *(f"  {licence}" for licence in licences), "  others: ask who made them"]
+    lines += ["", "Sizes in millions of parameters, where they are known. Licences are of the weights:"]
+    return [*lines, *(f"  {licence}" for licence in licences), "  not known: ask who made them"]

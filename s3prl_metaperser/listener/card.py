@@ -14,7 +14,7 @@ from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream.catalogue import licence_of
+from s3prl_metaperser.upstream.licences import licence_of
 
 #: Version of the card. 1 (version 0.1.0) names the classes of its label set alone, and is read, too.
 SCHEMA: Literal[2] = 2
@@ -180,10 +180,9 @@ def licence_notes(upstream: str, corpus: str, model: str | None) -> dict[str, st
     unknown = "not known here; see where its weights come from"
     if upstream.startswith(("fbank", "mfcc", "mel", "spectrogram", "linear")):
         unknown = "no learned weights"
-    named = licence_of(upstream) or unknown
     return {
         "model": model or "not stated by who exported it",
-        "upstream": named,
+        "upstream": str(licence_of(upstream) or unknown),
         "corpus": (reader_of(corpus).terms if corpus in CORPORA.names() else "")
         or "not known here; ask who made the corpus",
     }
