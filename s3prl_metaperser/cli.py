@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 from s3prl_metaperser import __version__
 from s3prl_metaperser.commands import COMMANDS
@@ -14,12 +15,13 @@ from s3prl_metaperser.storage.disk import system_error
 
 
 class _Parser(argparse.ArgumentParser):
-    """Names the nearest commands for one that there is not, where argparse would list them all."""
+    """Names the nearest choices for one that there is not, as everywhere, where argparse would list them all."""
 
-    def _check_value(self, action: argparse.Action, value: str) -> None:
-        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            raise argparse.ArgumentError(None, str(unknown_name("command", value, action.choices)))
-        super()._check_value(action, value)
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            command = isinstance(action, argparse._SubParsersAction)
+            problem = unknown_name("command" if command else "value", value, map(str, action.choices))
+            raise argparse.ArgumentError(None if command else action, str(problem))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,9 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Start with `metaperser demo`.",
     )
     parser.add_argument("--version", action="version", version=f"metaperser {__version__}")
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
     return parser

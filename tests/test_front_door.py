@@ -29,6 +29,7 @@ from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_stack.hub_index import hub_index
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
+from s3prl_metaperser.upstream.licences import LICENCES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -170,11 +171,15 @@ def test_upstreams_are_listed_by_use_with_size_source_and_licence(capsys):
     assert sorted(names) == sorted(hub_index()), "each once"
     assert names.index("fbank_no_cmvn") < names.index("wavlm_base") < names.index("whisper_local") < names.index("tera")
     (line,) = (line for line in lines if line.startswith("wavlm_base "))
-    assert re.match(r"wavlm_base +95 M  downloaded on first use  WavLM Base, 94\.4 M", line)
-    few = out_of(capsys, "list", "upstreams", "wav2vec2")
-    assert "wav2vec2_large_960" in few
-    assert "MIT" in few
+    assert re.match(r"wavlm_base +95 M  downloaded on first use +MIT or CC BY-SA 3\.0 +WavLM Base, 94\.4 M", line)
+    few = out_of(capsys, "list", "upstreams", "hubert_")
+    assert re.search(r"^hubert_base_robust_mgr +95 M  downloaded on first use +not known$", few, flags=re.MULTILINE)
+    assert re.search(r"^hubert_local +-k FILE$", few, flags=re.MULTILINE), (
+        "whose weights they are is the user's to know"
+    )
+    assert "  MIT: fairseq's models" in few
     assert "wavlm_base " not in few
+    assert all(any(re.fullmatch(each.names, name) for name in hub_index()) for each in LICENCES)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("argcomplete") is None, reason="no argcomplete (the extra completion)")
@@ -205,6 +210,8 @@ def test_a_shell_completes_commands_grids_upstreams_and_systems(line, among, tmp
         (["list", "systems", "Meta-PreSER"], "'Meta-PerSER'? Or"),
         (["list", "corpora", "iemocapp"], "'iemocap'?"),
         (["raport"], "'report'? Or 'export'?"),
+        (["list", "system"], "'systems'? Available"),
+        (["score", "--missing", "eror"], "'error'? Available"),
         (["run", "tabel1"], "'table1'?"),
         (["plan", "tabel1"], "'table1'?"),
         (["train", "-u", "wavlm_bse"], "'wavlm_base'? Or"),

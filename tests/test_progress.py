@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import io
+from pathlib import Path
 
 from s3prl_metaperser import progress
 
@@ -50,3 +51,9 @@ def test_what_is_shown_only_when_it_takes_long_is_not_shown_at_its_end_either():
 
 def test_its_example_runs():
     assert doctest.testmod(progress).failed == 0
+
+
+def test_every_bar_of_the_package_is_this_one():
+    own = Path(progress.__file__)
+    others = [path for path in own.parent.rglob("*.py") if path != own and "from tqdm" in path.read_text()]
+    assert others == []

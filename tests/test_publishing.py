@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 
@@ -107,8 +108,13 @@ def test_what_is_missing_is_asked_for_and_nothing_is_written(results, tmp_path, 
 
 def test_results_beside_a_model_are_what_the_hubs_client_reads(results, tmp_path, capsys):
     given = ("--dataset-id", "lab/listeners", "--url", "https://example.org/r")
-    assert published(results, "hf_eval_results", tmp_path / "out", *given) == 0
-    assert "2 models with 2 results" in capsys.readouterr().out
+    dated = shutil.copytree(results, tmp_path / "dated")
+    for file in dated.rglob("*.json"):
+        os.utime(file, (1770120000, 1770120000))  # 2026-02-03, noon
+    assert published(dated, "hf_eval_results", tmp_path / "out", *given) == 0
+    said = capsys.readouterr().out
+    assert "2 models with 2 results" in said
+    assert "dates are those of the result files" in said
     benchmark = yaml.safe_load((tmp_path / "out" / "benchmark" / "eval.yaml").read_text())
     assert {"name", "description", "evaluation_framework", "tasks"} == set(benchmark)
     tasks = [task["id"] for task in benchmark["tasks"]]
@@ -123,7 +129,7 @@ def test_results_beside_a_model_are_what_the_hubs_client_reads(results, tmp_path
         assert entry.value == pytest.approx(100 * summary.intervals["macro_f1"].mean, abs=1e-4)
         assert "3 listeners" in entry.notes
         assert huggingface_hub.eval_result_entries_to_yaml([entry]) == content
-        assert isinstance(content[0]["date"], str)
+        assert content[0]["date"] == "2026-02-03"
 
 
 def test_a_value_over_fewer_listeners_than_its_neighbours_says_so(results, tmp_path):
@@ -163,7 +169,8 @@ def test_metrics_of_a_card_become_results_of_the_models_index(tmp_path):
     card = dataclasses.replace(card, metrics={"macro_f1": span, "raters": 1, "fold": "fold1"})
     metadata = hub_cards._metadata(card, told)
     (found,) = huggingface_hub.ModelCardData(**metadata).eval_results
-    assert (found.metric_type, found.metric_value, found.dataset_type) == ("macro_f1", 0.31, "lab/listeners")
+    assert (found.metric_type, found.metric_name, found.dataset_type) == ("macro_f1", "macro-F1, %", "lab/listeners")
+    assert found.metric_value == 31.0, "percent, as .eval_results has it"
 
 
 def test_what_one_listener_hears_is_not_published(tmp_path, capsys):

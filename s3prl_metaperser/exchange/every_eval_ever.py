@@ -24,7 +24,7 @@ from s3prl_metaperser.evaluation.collect import load_results, scored_of
 from s3prl_metaperser.evaluation.metrics import Metric, main_metrics
 from s3prl_metaperser.evaluation.result import Cell, Result
 from s3prl_metaperser.evaluation.statistics import LEVEL, Interval, Scored, influences, mean_intervals
-from s3prl_metaperser.exchange.publishing import Form, Told, slug
+from s3prl_metaperser.exchange.publishing import DATED, Form, Told, slug, written
 from s3prl_metaperser.storage.atomic import write_json, write_text
 from s3prl_metaperser.storage.hashing import file_hash
 
@@ -49,6 +49,7 @@ def write(source: Path, out: Path, told: Told) -> list[str]:
     rows = sum(_write(results, out, told) for results in cells.values())
     return [
         f"{out / 'data'}: {len(cells)} evaluations, {rows} predictions",
+        DATED,
         "check it in that folder's parent: every_eval_ever validate 'data/*/*/*/*.json' 'data/*/*/*/*.jsonl'",
     ]
 
@@ -62,8 +63,8 @@ def _write(results: Sequence[Result], out: Path, told: Told) -> int:
     model_id = told.model_id or f"{slug(told.organization)}/{_model(first)}"
     name = _uuid([first.key, first.cell.training_seed, *sorted(result.hashes.episodes for result in results)], model_id)
     place = "/".join(("data", slug(first.task), *map(slug, model_id.split("/")), name))
-    made = max(result.file.stat().st_mtime for result in results if result.file)
-    evaluation = f"{_evaluation(first)}/{model_id}/{int(made)}"
+    made = int(written(results).timestamp())
+    evaluation = f"{_evaluation(first)}/{model_id}/{made}"
     lines = list(_samples(first, scored, evaluation, model_id))
     samples = out / f"{place}_samples.jsonl"
     write_text(samples, "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines))
@@ -72,7 +73,7 @@ def _write(results: Sequence[Result], out: Path, told: Told) -> int:
         {
             "schema_version": SCHEMA,
             "evaluation_id": evaluation,
-            "evaluation_timestamp": str(int(made)),
+            "evaluation_timestamp": str(made),
             "retrieved_timestamp": str(int(time.time())),
             "source_metadata": _source(told),
             "eval_library": {"name": LIBRARY, "version": first.versions.get(LIBRARY, "unknown")},

@@ -6,8 +6,7 @@ The forms are those of Hugging Face's documentation (eval-results, eval.yaml, mo
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from s3prl_metaperser.evaluation.collect import load_results, scored_of
 from s3prl_metaperser.evaluation.metrics import METRICS, main_metrics
 from s3prl_metaperser.evaluation.result import Result, Setting
 from s3prl_metaperser.evaluation.statistics import intervals
-from s3prl_metaperser.exchange.publishing import Form, Told, slug
+from s3prl_metaperser.exchange.publishing import DATED, Form, Told, slug, written
 from s3prl_metaperser.listener.card import Card
 from s3prl_metaperser.storage.atomic import write_text
 
@@ -59,6 +58,7 @@ def write_results(source: Path, out: Path, told: Told) -> list[str]:
         f"{out}: {len(by_model)} models with {len(cells)} results; copy .eval_results into a model's repository",
         f"{out / 'benchmark' / 'eval.yaml'}: {len(tasks)} tasks, for the root of {dataset}. The hub keeps the list of "
         "frameworks: ask there for this one.",
+        DATED,
     ]
 
 
@@ -78,7 +78,6 @@ def _entry(results: Sequence[Result], dataset: str, told: Told, of: int) -> dict
     first, scored = results[0], scored_of(results)
     metric = main_metrics(first.answers)[0]
     span = intervals(scored)[metric.name]
-    made = max(result.file.stat().st_mtime for result in results if result.file)
     low, high = metric.shown(span.low), metric.shown(span.high)
     alone = " for further utterances of one listener" if len(scored) == 1 else ""
     who = f"{len(scored)} listeners" if len(scored) == of else f"INCOMPLETE: {len(scored)} of {of} listeners"
@@ -86,7 +85,7 @@ def _entry(results: Sequence[Result], dataset: str, told: Told, of: int) -> dict
     return {
         "dataset": {"id": dataset, "task_id": _task_id(first.key.setting)},
         "value": round(span.mean * metric.scale, 4),
-        "date": datetime.fromtimestamp(made, UTC).date().isoformat(),
+        "date": written(results).date().isoformat(),
         **({"source": {"url": told.url, "name": "results"}} if told.url else {}),
         "notes": "; ".join(notes),
     }
@@ -131,7 +130,7 @@ def _metadata(card: Card, told: Told) -> dict[str, Any]:
     licence, corpus = told.licence, card.training.corpus
     known = licence if licence and licence == slug(licence).lower() else "other"
     named = {"license_name": licence or "not-stated"} if known == "other" else {}
-    scores = {name: each for name, each in (card.metrics or {}).items() if isinstance(each, dict) and "mean" in each}
+    scores = {name: each["mean"] for name, each in _scores(card)}
     found: dict[str, Any] = {
         "license": known,
         **named,
@@ -145,10 +144,24 @@ def _metadata(card: Card, told: Told) -> dict[str, Any]:
     if scores:
         task = {"type": "audio-classification", "name": "what one listener hears"}
         data = {"type": told.dataset_id or slug(corpus), "name": corpus, "split": "test"}
-        values = [{"type": name, "name": name, "value": each["mean"]} for name, each in scores.items()]
+        values = [_value(name, mean) for name, mean in scores.items()]
         name = (told.model_id or card.system).rpartition("/")[2]
         found["model-index"] = [{"name": name, "results": [{"task": task, "dataset": data, "metrics": values}]}]
     return found
+
+
+def _scores(card: Card) -> Iterator[tuple[str, dict[str, float]]]:
+    for name, each in (card.metrics or {}).items():
+        if isinstance(each, dict) and "mean" in each:
+            yield name, each
+
+
+def _value(name: str, mean: float) -> dict[str, Any]:
+    """A metric of ``model-index``, in the unit of :func:`write_results`: percent where tables are in percent."""
+    metric = METRICS.get(name) if METRICS.knows(name) else None
+    if metric is None:
+        return {"type": name, "name": name, "value": mean}
+    return {"type": name, "name": metric.heading, "value": round(mean * metric.scale, 4)}
 
 
 def _page(card: Card, told: Told) -> str:
@@ -173,14 +186,11 @@ def _page(card: Card, told: Told) -> str:
         ]
         lines[-2] += "further recordings of this listener alone."
         lines += ["| metric | mean | 95 % interval |", "|---|---|---|"]
-        for name, each in metrics.items():
-            if isinstance(each, dict) and "mean" in each:
-                metric = METRICS.get(name) if METRICS.knows(name) else None
-                show = metric.shown if metric else lambda value: f"{value:.3f}"
-                heading = metric.heading if metric else name
-                lines.append(
-                    f"| {_cell(heading)} | {show(each['mean'])} | {show(each['low'])} to {show(each['high'])} |"
-                )
+        for name, each in _scores(card):
+            metric = METRICS.get(name) if METRICS.knows(name) else None
+            show = metric.shown if metric else lambda value: f"{value:.3f}"
+            heading = metric.heading if metric else name
+            lines.append(f"| {_cell(heading)} | {show(each['mean'])} | {show(each['low'])} to {show(each['high'])} |")
     lines += ["", "With s3prl_metaperser installed:", "", "```bash"]
     lines += ["metaperser adapt . --ratings my_ratings.csv --out LISTENER   # file,label: your own recordings"]
     lines += ["metaperser predict LISTENER clips/*.wav", "```", "", "## Licences", ""]

@@ -7,13 +7,17 @@ by an entry point in the group ``s3prl_metaperser.forms``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.registry import Registry
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.evaluation.result import Result
 
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 
@@ -84,6 +88,15 @@ for _name, _where, _summary in (
     ("hf_model", "hub_cards:MODEL", "an exported model: its folder with a model card, README.md"),
 ):
     FORMS.register(_name, f"s3prl_metaperser.exchange.{_where}", _summary)
+
+
+#: What :func:`written` means, for a form that says it.
+DATED = "dates are those of the result files (results record none): copy results with their times, as cp -p does"
+
+
+def written(results: Iterable[Result]) -> datetime:
+    """When the last of some results' files was written, in UTC; two runs of a result agree, so it holds no date."""
+    return datetime.fromtimestamp(max(result.file.stat().st_mtime for result in results if result.file), UTC)
 
 
 def slug(text: str) -> str:

@@ -6,13 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.work import Event
-
-#: Between two looks of a bar that is not on a terminal, such as in a job's log.
-LOG_SECONDS = 15.0
+from s3prl_metaperser.progress import tqdm
 
 
 class Progress:
@@ -29,15 +25,7 @@ class Progress:
         self._shown = 0.0
 
     def __enter__(self) -> Progress:
-        self._seconds = 0.5 if sys.stderr.isatty() else LOG_SECONDS
-        self._bar = tqdm(
-            total=len(self.cells),
-            unit="cell",
-            dynamic_ncols=True,
-            smoothing=0.05,
-            mininterval=self._seconds,
-            file=sys.stderr,
-        )
+        self._bar = tqdm(total=len(self.cells), unit="cell", smoothing=0.05, mininterval=0.5, file=sys.stderr)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -67,6 +55,6 @@ class Progress:
 
     def _say(self, text: str) -> None:
         self._bar.set_postfix_str(text, refresh=False)
-        if time.monotonic() - self._shown > self._seconds:
+        if time.monotonic() - self._shown > self._bar.mininterval:
             self._shown = time.monotonic()
             self._bar.refresh()

@@ -19,7 +19,7 @@ from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.run.domain_data import Domains
 from s3prl_metaperser.run.workspace import Workspace
-from s3prl_metaperser.s3prl_plugin.expert_base import CONFIG_FIELDS, Expert
+from s3prl_metaperser.s3prl_plugin.expert_base import Expert, configuration
 from s3prl_metaperser.tasks.domain_generalized_emotion import NAME
 
 #: Waveforms [n] at 16 kHz; classes, int64 [B]; sources, int64 [B].
@@ -47,8 +47,7 @@ class DownstreamExpert(Expert):
         open_workspace: Callable[..., Workspace] = Workspace,
         **kwargs,
     ):
-        config = {"downstream_expert": downstream_expert, **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs}}
-        options = DomainOptions.from_config(config)
+        options = DomainOptions.from_config(configuration(downstream_expert, kwargs))
         domains = Domains(options, int(kwargs.get("seed", 1337)), open_workspace)
         domains.refuse()
         hidden, classes = options.downstream_expert.modelrc.projector_dim, domains.corpus.classes

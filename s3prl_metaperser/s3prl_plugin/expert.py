@@ -23,7 +23,7 @@ from s3prl_metaperser.protocol.loader import (
 from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
 from s3prl_metaperser.run.testing import ROLES
 from s3prl_metaperser.run.workspace import Workspace
-from s3prl_metaperser.s3prl_plugin.expert_base import CONFIG_FIELDS, Expert
+from s3prl_metaperser.s3prl_plugin.expert_base import Expert, configuration
 from s3prl_metaperser.s3prl_plugin.registration import DOWNSTREAM
 
 
@@ -48,11 +48,7 @@ class DownstreamExpert(Expert):
         workspace: Workspace | None = None,
         **kwargs,
     ):
-        config = {
-            "downstream_expert": downstream_expert,
-            **{k: kwargs[k] for k in CONFIG_FIELDS if k in kwargs},
-        }
-        options = Options.from_config(config)
+        options = Options.from_config(configuration(downstream_expert, kwargs))
         if (pooling := options.downstream_expert.modelrc.pooling) != "mean":
             raise UserError(
                 f"modelrc.pooling: {pooling} needs each layer's frames, and s3prl hands over their weighted sum. Leave "

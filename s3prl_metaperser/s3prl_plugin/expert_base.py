@@ -1,9 +1,10 @@
-"""What experts have in common: how they log, what they say of a file, and how they read one."""
+"""What experts have in common: their configuration, how they log, what they say of a file, and how they read one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,11 @@ from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.meta.model import linear
 from s3prl_metaperser.seeding import torch_generator
 
-CONFIG_FIELDS = ("runner", "optimizer", "downstream_expert")
+
+def configuration(downstream_expert: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration, of what s3prl passes to an expert: its own field, and among all else two more."""
+    also = {name: others[name] for name in ("runner", "optimizer") if name in others}
+    return {"downstream_expert": downstream_expert, **also}
 
 
 class Expert(nn.Module):

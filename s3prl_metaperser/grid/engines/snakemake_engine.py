@@ -31,9 +31,8 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.grid.engines.profile import Profile, find_profile
 from s3prl_metaperser.grid.jobs import Kind, jobs_left, resources
 from s3prl_metaperser.grid.opened import OpenedGrid
-from s3prl_metaperser.grid.progress import LOG_SECONDS
 from s3prl_metaperser.grid.results import RESULT
-from s3prl_metaperser.progress import tqdm
+from s3prl_metaperser.progress import SECONDS, tqdm
 from s3prl_metaperser.storage.locks import held
 from s3prl_metaperser.storage.paths import cache_root
 
@@ -270,7 +269,7 @@ def _interrupt(*signal_and_frame: object) -> None:
 def _watch(process: subprocess.Popen[bytes], opened: OpenedGrid) -> None:
     """A bar over cells while Snakemake runs."""
     left = [cell for cell in opened.cells if not opened.results.is_done(cell)]
-    seconds = max(1.0 if sys.stderr.isatty() else LOG_SECONDS, 0.01 * len(left))
+    seconds = max(1.0 if sys.stderr.isatty() else SECONDS, 0.01 * len(left))
     with tqdm(total=len(left), unit="cell", dynamic_ncols=True, disable=not left, file=sys.stderr) as bar:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
