@@ -9,12 +9,15 @@ from listener_fixtures import LABELS, random_model, write_clips
 from random_checkpoints import make_checkpoint
 
 from s3prl_metaperser.cli import main
+from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 from s3prl_metaperser.listener.waves import waveform
 
 pytest.importorskip("onnxruntime", reason="extra onnx")
 pytest.importorskip("onnxscript", reason="extra onnx")
 from s3prl_metaperser.exchange.onnx_files import answers, features_of
+
+SCALE = LabelSet("five-points", "ordinal", tuple("12345"), levels=(1.0, 2.0, 3.0, 4.0, 5.0))
 
 
 def published(source, out, *more):
@@ -68,11 +71,17 @@ def test_a_model_that_adapts_as_a_whole_is_refused_and_nothing_is_written(tmp_pa
     assert not (tmp_path / "out").exists()
 
 
-def test_a_listener_whose_probabilities_are_mapped_is_refused_with_ways_that_can_be_written(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("labels", "way"),
+    [(None, "zero-shot+map"), (None, "zero-shot+bias"), (SCALE, "zero-shot+offset"), (SCALE, "zero-shot+affine")],
+)
+def test_what_a_listeners_outputs_are_adapted_by_is_in_the_graph(tmp_path, labels, way):
     clips = write_clips(tmp_path / "clips")
-    model = PersonalizedEmotionRecognizer.load(random_model(tmp_path / "model"))
-    model.adapt(clips[: len(LABELS)], LABELS[: len(clips)], system="zero-shot+map").save(tmp_path / "listener")
-    assert published(tmp_path / "listener", tmp_path / "out") == 2
-    said = capsys.readouterr().err
-    assert said.endswith("(metaperser adapt --system), one of: zero-shot, zero-shot+bias.\n")
-    assert not (tmp_path / "out").exists()
+    model = random_model(tmp_path / "model", **({} if labels is None else {"label_set": labels}))
+    given = LABELS[: len(clips)] if labels is None else [1, 2, 2, 3.5, 4, 5]
+    own = PersonalizedEmotionRecognizer.load(model).adapt(clips, given, system=way)
+    own.save(tmp_path / "listener")
+    assert published(tmp_path / "listener", tmp_path / "out") == 0
+    np.testing.assert_allclose(from_sound(tmp_path / "out", clips), own.predict_proba(clips), atol=1e-5)
+    base = PersonalizedEmotionRecognizer.load(model).predict_proba(clips)
+    assert np.abs(base - own.predict_proba(clips)).max() > 1e-2, "the way changes something"

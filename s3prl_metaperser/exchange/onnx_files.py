@@ -1,16 +1,17 @@
 """An exported model or an adapted listener as ONNX graphs: from features to answers, and where possible from sound.
 
-``head.onnx`` is everything behind the upstream, which is one matrix: layer weights, standardisation, projector and
-classifier are all linear. ``upstream.onnx`` makes its features of a waveform: log-mel filterbanks, whose frames are
-one convolution each, are written down here; Whisper's encoder is exported by torch. What was written is run and
-compared with the model before it is kept.
+``head.onnx`` is everything behind the upstream: one matrix, since layer weights, standardisation, projector and
+classifier are all linear, and behind it what a listener's outputs are adapted by. ``upstream.onnx`` makes its features
+of a waveform: log-mel filterbanks, whose frames are one convolution each, are written down here; Whisper's encoder,
+is exported by torch. What was written is run and compared with the model before it is kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ from s3prl_metaperser.exchange.publishing import Form, Told
 from s3prl_metaperser.listener.folder import CARD
 from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
-from s3prl_metaperser.methods.outputs import MARK
+from s3prl_metaperser.methods.base import ModelState, Predictor, System
+from s3prl_metaperser.methods.level_outputs import Line
+from s3prl_metaperser.methods.map_fit import SMALLEST
+from s3prl_metaperser.methods.output_only import Output, OutputOnly
 from s3prl_metaperser.s3prl_stack.hub import bundled_configs
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.disk import new_folder, writing
@@ -52,13 +56,15 @@ def write(source: Path, out: Path, told: Told) -> list[str]:
             gives something else than the model.
     """
     _check_installed()
+    import onnx
+
     recognizer = PersonalizedEmotionRecognizer.load(
         source, upstream_ckpt=told.options.get("ckpt"), upstream_model_config=told.options.get("model_config")
     )
     model = recognizer.model
-    weight, bias = _matrix(recognizer, source)
+    head = _head(recognizer, source)
     with writing(out), new_folder(out) as partial:
-        _save(_head(weight, bias, model), partial / HEAD)
+        onnx.save(head, str(partial / HEAD))
         upstream, why = _upstream(model, partial / UPSTREAM)
         _check(recognizer, partial, upstream)
         write_json(partial / ANSWERS, _answers(model))
@@ -87,65 +93,115 @@ def _check_installed() -> None:
     del onnx
 
 
-def _matrix(recognizer: PersonalizedEmotionRecognizer, source: Path) -> tuple[np.ndarray, np.ndarray]:
-    """What features go through: weight [C, L D] and bias [C], float64."""
+def _head(recognizer: PersonalizedEmotionRecognizer, source: Path) -> Any:
+    """What features [N, L, D] go through: one matrix, then what is fitted behind it.
+
+    Raises:
+        UserError: the whole model adapts, or there is no single head.
+    """
     model, system = recognizer.model, recognizer.system
     if not isinstance(model.inputs, PooledInputs):
         raise UserError(f"{source}: the whole model adapts (-f); only models on a frozen upstream become ONNX here.")
-    predictor = system.as_one_head(model.state, recognizer.predictor)
-    if not system.is_one_head(model.state, predictor):
-        _, mark, fitted = system.name.partition(MARK)
-        others = [way for way in model.ways if way != system.name and not (mark and way.endswith(mark + fitted))]
+    parts = _parts(system, model.state, recognizer.predictor)
+    if parts is None:
         raise UserError(
-            f"{source}: {system.name} predicts by more than one linear head, which {HEAD} is. Adapt with another way "
-            f"(metaperser adapt --system), one of: {', '.join(others)}."
+            f"{source}: {system.name} predicts by more than one linear head and what is fitted behind it, which {HEAD} "
+            f"is. Adapt with another way (metaperser adapt --system), such as {next(iter(model.ways))}."
         )
-    part = {name: value.detach().double().cpu() for name, value in predictor.items()}
+    part = {name: value.detach().double().cpu() for name, value in parts[0].items()}
     mixing = torch.softmax(part["weights"], 0)
     product = part["classifier.weight"] @ part["projector.weight"]  # [C, D]
-    weight = torch.einsum("l,cd->cld", mixing, product) / model.inputs.scale.double()
+    weight = torch.einsum("l,cd->ldc", mixing, product) / model.inputs.scale.double()[..., None]
     bias = part["classifier.weight"] @ part["projector.bias"] + part["classifier.bias"]
-    bias = bias - torch.einsum("cld,ld->c", weight, model.inputs.mean.double().expand(weight.shape[1:]))
-    return weight.flatten(1).numpy(), bias.numpy()
+    bias = bias - torch.einsum("ldc,ld->c", weight, model.inputs.mean.double().expand(weight.shape[:2]))
+    graph = _Graph("features", ["clips", *weight.shape[:2]])
+    found = graph.add("Softmax", graph.add("Gemm", graph.add("Flatten", "features"), weight.flatten(0, 1), bias))
+    for change in parts[1]:
+        found = change(graph, found)
+    return graph.model(found, "probabilities", ["clips", len(bias)])
 
 
-def _head(weight: np.ndarray, bias: np.ndarray, model: LoadedModel) -> Any:
-    from onnx import helper, numpy_helper
-
-    layers = len(model.inputs.mean) if isinstance(model.inputs, PooledInputs) else 1
-    size = weight.shape[1] // layers
-    names = {"weight": weight.T.astype(np.float32), "bias": bias.astype(np.float32)}
-    nodes = [
-        helper.make_node("Flatten", ["features"], ["flat"], axis=1),
-        helper.make_node("Gemm", ["flat", "weight", "bias"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=-1),
-    ]
-    return _model(
-        nodes,
-        {"features": ["clips", layers, size]},
-        {"probabilities": ["clips", len(bias)]},
-        [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in names.items()],
-    )
+#: Adds nodes that change probabilities to a graph; takes and gives the name of a value.
+_Change = Callable[["_Graph", str], str]
 
 
-def _model(nodes: list[Any], inputs: Mapping[str, Any], outputs: Mapping[str, Any], constants: list[Any]) -> Any:
-    import onnx
-    from onnx import TensorProto, helper
+def _parts(system: System, state: ModelState, predictor: Predictor) -> tuple[Predictor, list[_Change]] | None:
+    """One linear head, and what changes its probabilities; None where that is not all."""
+    head = system.as_one_head(state, predictor)
+    if system.is_one_head(state, head):
+        return head, []
+    if not isinstance(system, OutputOnly) or (below := _parts(system.base, state, system.below(predictor))) is None:
+        return None
+    classes = len(system.class_weights)
+    found = [_change(output, parameters, classes) for output, parameters in system.fitted(predictor)]
+    if (temperature := system.options.downstream_expert.outputrc.temperature) != 1:
+        found.append(functools.partial(_mixed, torch.eye(classes) / temperature, torch.zeros(classes)))
+    changes = [change for change in found if change is not None]
+    return (below[0], [*below[1], *changes]) if len(changes) == len(found) else None
 
-    given, made = (
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in each.items()]
-        for each in (inputs, outputs)
-    )
-    graph = helper.make_graph(nodes, "s3prl_metaperser", given, made, constants)
-    found = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    onnx.checker.check_model(found)
-    return found
+
+def _change(output: Output, parameters: Tensor, classes: int) -> _Change | None:
+    if (linear := output.as_linear(parameters, classes)) is not None:
+        return functools.partial(_mixed, *linear)
+    if (table := output.as_table(parameters, classes)) is not None:
+        return lambda graph, given: graph.add("MatMul", given, table)
+    return functools.partial(_moved, *output.moves(parameters), classes) if isinstance(output, Line) else None
 
 
-def _save(model: Any, path: Path) -> None:
-    import onnx
+def _logs(graph: _Graph, given: str) -> str:
+    return graph.add("Log", graph.add("Max", given, torch.tensor(SMALLEST)))
 
-    onnx.save(model, str(path))
+
+def _mixed(matrix: Tensor, offset: Tensor, graph: _Graph, given: str) -> str:
+    """softmax(M log p + b)."""
+    return graph.add("Softmax", graph.add("Gemm", _logs(graph, given), matrix.T, offset))
+
+
+def _moved(shift: Tensor, stretch: Tensor, classes: int, graph: _Graph, given: str) -> str:
+    """As :func:`.along_the_scale`, with sums and differences along the scale as products with tables."""
+    upto = torch.ones(classes, classes).triu()[:, :-1]  # what lies at a level or below
+    below, above = (_logs(graph, graph.add("MatMul", given, table)) for table in (upto, 1 - upto))
+    logits = graph.add("Sub", graph.add("Mul", graph.add("Sub", below, above), stretch), shift)
+    steps = torch.eye(classes)[:-1] - torch.eye(classes)[1:]
+    return graph.add("Gemm", graph.add("Sigmoid", logits), steps, torch.eye(classes)[-1])
+
+
+class _Graph:
+    """An ONNX graph as it grows: operators of one result each.
+
+    Args:
+        name, shape: of its input, float32.
+    """
+
+    def __init__(self, name: str, shape: list[Any]):
+        self._input, self._nodes, self._constants = (name, shape), list[Any](), list[Any]()
+
+    def add(self, operator: str, *given: str | np.ndarray | Tensor, **how: Any) -> str:
+        """The name of what an operator gives; tensors become float32 constants, arrays stay of their type."""
+        from onnx import helper, numpy_helper
+
+        names = []
+        for each in given:
+            if not isinstance(each, str):
+                value = each.detach().float().contiguous().numpy() if isinstance(each, Tensor) else each
+                self._constants.append(numpy_helper.from_array(value, f"constant{len(self._constants)}"))
+                each = self._constants[-1].name
+            names.append(each)
+        made = f"{operator.lower()}{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, names, [made], **how))
+        return made
+
+    def model(self, found: str, name: str, shape: list[Any]) -> Any:
+        """The whole, checked: ``found`` is its output, under this name."""
+        import onnx
+        from onnx import TensorProto, helper
+
+        nodes = [*self._nodes, helper.make_node("Identity", [found], [name])]
+        given, made = (helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (self._input, (name, shape)))
+        graph = helper.make_graph(nodes, "s3prl_metaperser", [given], [made], self._constants)
+        whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        onnx.checker.check_model(whole)
+        return whole
 
 
 # ------------------------------------------------------------------ the upstream
@@ -153,6 +209,8 @@ def _save(model: Any, path: Path) -> None:
 
 def _upstream(model: LoadedModel, path: Path) -> tuple[bool, str]:
     """Whether the upstream's graph was written, and why not."""
+    import onnx
+
     assert isinstance(model.inputs, PooledInputs)
     identity, upstream = model.inputs.identity, model.inputs.upstream
     if identity.pooling != "mean" or identity.normalize or identity.selection != "hidden_states":
@@ -162,7 +220,7 @@ def _upstream(model: LoadedModel, path: Path) -> tuple[bool, str]:
         return True, ""
     filterbank = _filterbank_of(identity.upstream)
     if filterbank is not None:
-        _save(filterbank, path)
+        onnx.save(filterbank, str(path))
         return True, ""
     return (
         False,
@@ -213,35 +271,18 @@ def _filterbank_of(name: str) -> Any | None:
 
 def _filterbank(order: int, window: int) -> Any:
     """80 log-mel bands of 25 ms every 10 ms, their deltas, and the time mean of each: [n] to [1, 80 (order + 1)]."""
-    from onnx import helper, numpy_helper
-
     reach = window // 2
     slope = np.tile(np.arange(-reach, reach + 1) / (reach * (reach + 1) * (2 * reach + 1) / 3), (80, 1, 1))
-    constants = {
-        "whole": np.array([1, 1, -1]),
-        "kernels": _frame_kernels(),
-        "bands": _mel_bands(),
-        "least": np.float32(np.finfo(np.float32).eps),
-        "edges": np.array([0, 0, reach, 0, 0, reach]),
-        "slope": slope.astype(np.float32),
-        "time": np.array([2]),
-    }
-    nodes = [
-        helper.make_node("Reshape", ["wave", "whole"], ["sound"]),
-        helper.make_node("Conv", ["sound", "kernels"], ["spectrum"], strides=[160]),
-        helper.make_node("Mul", ["spectrum", "spectrum"], ["squares"]),
-        helper.make_node("MatMul", ["bands", "squares"], ["energies"]),  # of both parts of each bin
-        helper.make_node("Max", ["energies", "least"], ["audible"]),
-        helper.make_node("Log", ["audible"], ["level0"]),
-    ]
-    for number in range(order):
-        nodes.append(helper.make_node("Pad", [f"level{number}", "edges"], [f"padded{number}"], mode="edge"))
-        nodes.append(helper.make_node("Conv", [f"padded{number}", "slope"], [f"level{number + 1}"], group=80))
-    levels = [f"level{number}" for number in range(order + 1)]
-    nodes.append(helper.make_node("Concat", levels, ["frames"], axis=1))
-    nodes.append(helper.make_node("ReduceMean", ["frames", "time"], ["features"], keepdims=0))
-    made = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    return _model(nodes, {"wave": ["samples"]}, {"features": [1, 80 * (order + 1)]}, made)
+    graph = _Graph("wave", ["samples"])
+    sound = graph.add("Reshape", "wave", np.array([1, 1, -1]))
+    spectrum = graph.add("Conv", sound, _frame_kernels(), strides=[160])
+    energies = graph.add("MatMul", _mel_bands(), graph.add("Mul", spectrum, spectrum))  # of both parts of each bin
+    levels = [graph.add("Log", graph.add("Max", energies, torch.tensor(torch.finfo(torch.float32).eps)))]
+    for _ in range(order):
+        padded = graph.add("Pad", levels[-1], np.array([0, 0, reach, 0, 0, reach]), mode="edge")
+        levels.append(graph.add("Conv", padded, slope.astype(np.float32), group=80))
+    means = graph.add("ReduceMean", graph.add("Concat", *levels, axis=1), np.array([2]), keepdims=0)
+    return graph.model(means, "features", [1, 80 * (order + 1)])
 
 
 def _frame_kernels() -> np.ndarray:

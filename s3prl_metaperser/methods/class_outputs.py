@@ -76,10 +76,9 @@ class Confusion(Output):
         return _zeros(classes * classes), TABLE + _zeros(classes * classes)
 
     def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-        return torch.log(torch.softmax(logs, -1) @ self.table(parameters, logs.shape[-1]))
+        return torch.log(torch.softmax(logs, -1) @ self.as_table(parameters, logs.shape[-1]))
 
-    @staticmethod
-    def table(parameters: torch.Tensor, classes: int) -> torch.Tensor:
+    def as_table(self, parameters: torch.Tensor, classes: int) -> torch.Tensor:
         """T, [C heard, C said]; every row sums to one."""
         before = (1 - CONFUSED) * torch.eye(classes, dtype=torch.float64) + CONFUSED / classes
         return torch.softmax(torch.log(before) + parameters.reshape(classes, classes), -1)

@@ -36,18 +36,22 @@ class Line(Output):
     def prior(self, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros(2, dtype=torch.float64), torch.tensor([SHIFT, STRETCH], dtype=torch.float64)
 
+    def moves(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """d, and what the logits are multiplied by."""
+        return parameters[0], torch.exp(parameters[1])
+
     def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-        return along_the_scale(logs, parameters[0], torch.exp(parameters[1]))
+        return along_the_scale(logs, *self.moves(parameters))
 
 
-class Offset(Output):
+class Offset(Line):
     """logit F' = logit F - d."""
 
     def prior(self, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros(1, dtype=torch.float64), torch.tensor([SHIFT], dtype=torch.float64)
 
-    def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-        return along_the_scale(logs, parameters[0], torch.ones((), dtype=torch.float64))
+    def moves(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return parameters[0], torch.ones((), dtype=torch.float64)
 
 
 class Tilt(Output):
@@ -76,9 +80,10 @@ class Affine(Output):
         return torch.einsum("g,gcd->cd", posterior, tables).flatten()
 
     def apply(self, parameters: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
-        classes = logs.shape[-1]
-        said = torch.softmax(logs, -1) @ parameters.reshape(classes, classes)
-        return torch.log(said.clamp_min(SMALLEST))
+        return torch.log((torch.softmax(logs, -1) @ self.as_table(parameters, logs.shape[-1])).clamp_min(SMALLEST))
+
+    def as_table(self, parameters: torch.Tensor, classes: int) -> torch.Tensor:
+        return parameters.reshape(classes, classes)
 
 
 @functools.cache

@@ -63,6 +63,10 @@ class Output:
         """
         return None
 
+    def as_table(self, parameters: torch.Tensor, classes: int) -> torch.Tensor | None:
+        """T [C, C]: the new probabilities are the old ones times it. None where they are no such mixture."""
+        return None
+
     def fit(self, logs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The most probable parameters [P], given label distributions [K, C] beside log-probabilities [K, C]."""
 
@@ -190,7 +194,7 @@ class OutputOnly(System):
 
     def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         probabilities = self.base.predict(state, predictor, query)
-        fitted = self._of(predictor)
+        fitted = self.fitted(predictor)
         if not fitted:
             return probabilities
         logs = _logs(probabilities)
@@ -198,11 +202,13 @@ class OutputOnly(System):
             logs = torch.log_softmax(output.apply(parameters, logs), -1)
         return tempered(torch.exp(logs).float().numpy(), self.options.downstream_expert.outputrc.temperature)
 
+    def is_one_head(self, state: ModelState, predictor: Predictor) -> bool:
+        """Where nothing is fitted beside the base's head, or is part of it."""
+        return not self.fitted(predictor) and self.base.is_one_head(state, predictor)
+
     def as_one_head(self, state: ModelState, predictor: Predictor) -> Predictor:
         """Scores that are only shifted or mixed are another classifier; what else is fitted stays beside the head."""
-        fitted, own = self._of(predictor), {self._named(index) for index in range(len(self.outputs))}
-        below = {name: value for name, value in predictor.items() if name not in own}
-        below = dict(self.base.as_one_head(state, below))
+        fitted, below = self.fitted(predictor), dict(self.base.as_one_head(state, self.below(predictor)))
         if not fitted or not self.base.is_one_head(state, below):
             return predictor
         classes = len(self.class_weights)
@@ -223,6 +229,16 @@ class OutputOnly(System):
     def embed(self, state: ModelState, predictor: Predictor, inputs: Inputs) -> torch.Tensor:
         return self.base.embed(state, predictor, inputs)
 
+    def fitted(self, predictor: Predictor) -> list[tuple[Output, torch.Tensor]]:
+        """The own outputs that a predictor holds parameters of, in their order, with these."""
+        named = ((output, self._named(index)) for index, output in enumerate(self.outputs))
+        return [(output, predictor[name].cpu()) for output, name in named if name in predictor]
+
+    def below(self, predictor: Predictor) -> Predictor:
+        """A predictor without these: the base's."""
+        own = {self._named(index) for index in range(len(self.outputs))}
+        return {name: value for name, value in predictor.items() if name not in own}
+
     @property
     def places(self) -> int:
         """How many outputs a predictor may hold parameters of: its own, behind those of a base that has some."""
@@ -235,11 +251,6 @@ class OutputOnly(System):
     def _named(self, index: int) -> str:
         """What the parameters of an own output are named in a predictor."""
         return f"{NAME}{self._below + index}"
-
-    def _of(self, predictor: Predictor) -> list[tuple[Output, torch.Tensor]]:
-        """The own outputs that a predictor holds parameters of, in their order, with these."""
-        named = ((output, self._named(index)) for index, output in enumerate(self.outputs))
-        return [(output, predictor[name].cpu()) for output, name in named if name in predictor]
 
     def _spread(self) -> tuple[Output, ...]:
         """The outputs, with priors as wide as the options say."""
