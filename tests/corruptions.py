@@ -11,30 +11,19 @@ import random
 import re
 from dataclasses import dataclass, field
 
-CLASSES = ["frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy"]
 OTHER = "other"
-#: Spellings of the release, besides the classes' own names and three-letter codes.
+#: What raters of the release wrote, by what they meant, in the order of its classes.
+_WRITTEN = """
+fru frustrated frustration / ang angry anger / sad sadness / dis disgust disgusted / exc excited excitement
+/ fea fear fearful afraid scared / neu neutral neutral_state / sur surprise surprised / hap happy happiness joy
+/ oth other others
+"""
+_MEANT = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy", OTHER)
+CLASSES = list(_MEANT[:-1])
 SPELLINGS = {
-    "frustration": "frustrated",
-    "anger": "angry",
-    "sadness": "sad",
-    "disgusted": "disgust",
-    "excitement": "excited",
-    "fearful": "fear",
-    "afraid": "fear",
-    "scared": "fear",
-    "neutral state": "neutral",
-    "surprised": "surprise",
-    "happiness": "happy",
-    "joy": "happy",
-    "others": OTHER,
-    OTHER: OTHER,
-    "oth": OTHER,
-    "exc": "excited",
-    "fea": "fear",
-    "hap": "happy",
-    **{name: name for name in CLASSES},
-    **{name[:3]: name for name in CLASSES},
+    word.replace("_", " "): meant
+    for meant, words in zip(_MEANT, _WRITTEN.split("/"), strict=True)
+    for word in words.split()
 }
 
 

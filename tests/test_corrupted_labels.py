@@ -9,9 +9,10 @@ import re
 
 import pytest
 from corpora_fixtures import block, rating, wav_path, write_iemocap, write_summary, write_wav
-from corruptions import corrupted, read_ratings, read_summary
+from corruptions import SPELLINGS, corrupted, read_ratings, read_summary
 
 from s3prl_metaperser.corpora import load_corpus
+from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.errors import UserError
 
 COUNT = 500
@@ -44,6 +45,11 @@ def release(tmp_path_factory):
     blocks = [block(f"{DIALOG}_{turn}", *lines) for turn, lines in TURNS.items()]
     path = write_summary(root, DIALOG, *blocks)
     return root, path, path.read_bytes()
+
+
+def test_the_labels_that_are_known_are_those_that_are_written_down_and_no_other():
+    assert {label: LABEL_SET.lookup(label) for label in SPELLINGS} == SPELLINGS
+    assert {*LABEL_SET.classes, *LABEL_SET.spellings} <= SPELLINGS.keys()
 
 
 def silent(root, path, data: bytes) -> str | None:

@@ -42,6 +42,7 @@ from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.folders import files_below, name_hint
 from s3prl_metaperser.corpora.iemocap_card import CARD
 from s3prl_metaperser.corpora.label_set import OTHER, LabelSet
+from s3prl_metaperser.corpora.label_sets import WORDS
 from s3prl_metaperser.corpora.reader import NamedClip, Reader
 from s3prl_metaperser.errors import UserError
 
@@ -49,43 +50,15 @@ from s3prl_metaperser.errors import UserError
 CLASSES = ("frustrated", "angry", "sad", "disgust", "excited", "fear", "neutral", "surprise", "happy")
 
 #: The three-letter codes. Every spelling in a release begins with its code.
-CODES = {
-    "fru": "frustrated",
-    "ang": "angry",
-    "sad": "sad",
-    "dis": "disgust",
-    "exc": "excited",
-    "fea": "fear",
-    "neu": "neutral",
-    "sur": "surprise",
-    "hap": "happy",
-    "oth": OTHER,
-}
-
-_SYNONYMS = {
-    "frustration": "frustrated",
-    "anger": "angry",
-    "sadness": "sad",
-    "disgusted": "disgust",
-    "excitement": "excited",
-    "fearful": "fear",
-    "afraid": "fear",
-    "scared": "fear",
-    "neutral state": "neutral",
-    "surprised": "surprise",
-    "happiness": "happy",
-    "joy": "happy",
-    "others": OTHER,
-}
-
-LABEL_SET = LabelSet("iemocap", "multi", CLASSES, CODES | _SYNONYMS)
+CODES = {name[:3]: name for name in (*CLASSES, OTHER)}
+LABEL_SET = LabelSet("iemocap", "multi", CLASSES, CODES | WORDS)
 
 #: The paper's fold1 .. fold5, the observer that it leaves out ("insufficient data", section 3.1), and Unseen's session.
 SUGGESTED = Suggestions(
     test_raters=("C-E1", "C-E2", "C-E4", "C-E5", "C-E6"), excluded_raters=("C-E3",), test_sessions=("Ses05",)
 )
 
-MAJORITY = LabelSet("iemocap-majority", "single", CLASSES, CODES | _SYNONYMS)
+MAJORITY = LabelSet("iemocap-majority", "single", CLASSES, CODES | WORDS)
 #: The code of an utterance on which no class has more than half of the raters.
 NO_MAJORITY = "xxx"
 

@@ -25,17 +25,19 @@ OWN_LABELS = (
 )
 
 #: One name for each emotion in the words of several corpora.
-_WORDS = {
+WORDS = {
+    "frustration": "frustrated",
     "anger": "angry",
+    "sadness": "sad",
     "disgusted": "disgust",
+    "excitement": "excited",
     "fearful": "fear",
     "afraid": "fear",
     "scared": "fear",
+    "neutral state": "neutral",
+    "surprised": "surprise",
     "happiness": "happy",
     "joy": "happy",
-    "neutral state": "neutral",
-    "sadness": "sad",
-    "surprised": "surprise",
     "others": OTHER,
 }
 
@@ -48,7 +50,7 @@ def _emotions(name: str, classes: str, codes: str = "") -> LabelSet:
         codes: the letter of each class in the corpus's files, and then that of "other", if it has one.
     """
     names = tuple(classes.split())
-    words = {word: meant for word, meant in _WORDS.items() if meant in (*names, OTHER)}
+    words = {word: meant for word, meant in WORDS.items() if meant in (*names, OTHER)}
     return LabelSet(name, "single", names, words | dict(zip(codes.split(), (*names, OTHER), strict=False)))
 
 
