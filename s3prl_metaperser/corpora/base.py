@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,17 @@ class Problem:
     path: str
     what: str
     serious: bool = True
+
+
+def seconds_of(path: Path, problems: list[Problem]) -> float:
+    """The duration of an audio file by its header; NaN where it cannot be read, and one problem more."""
+    from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for labels alone starts sooner
+
+    try:
+        return audio_seconds(path)
+    except BadAudio as fault:
+        problems.append(Problem(fault.path, fault.what))
+        return math.nan
 
 
 @dataclass(frozen=True)

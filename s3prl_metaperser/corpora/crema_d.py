@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,16 +41,7 @@ DROPPED_SLOW = "ratings: answered after 10 s"
 DROPPED_EARLIER = "ratings: replaced by the rater's later answer"
 
 _COLUMNS = (
-    "localid",
-    "pos",
-    "ttr",
-    "querytype",
-    "clipnum",
-    "questnum",
-    "clipname",
-    "sessionnums",
-    "respemo",
-    "resplevel",
+    *("localid", "pos", "ttr", "querytype", "clipnum", "questnum", "clipname", "sessionnums", "respemo", "resplevel"),
 )
 _CLIP = re.compile(r"(1\d{3})_[A-Z]{3}_[A-Z]{3}_[A-Z]{2}")
 
@@ -205,12 +197,10 @@ def _key(row: dict[str, str]) -> str:
     return "-".join(row[name] for name in ("sessionnums", "querytype", "questnum"))
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, column -> cell) of a table of R's; some of its numbers are texts in quotes of their own."""
-    table = csv_rows.rows(path, lambda name: name.strip().lower() in columns)
-    header = csv_rows.read_header(path, table, columns)
-    places = {name: csv_rows.column(path, header, (name,)) for name in columns}
-    return [(line, {name: row[n].strip().strip('"') for name, n in places.items()}) for line, row in table]
+    for line, row in csv_rows.cells(path, columns):
+        yield line, {name: cell.strip('"') for name, cell in row.items()}
 
 
 def _number(text: str, path: Path, line: int) -> float:

@@ -158,3 +158,15 @@ def column(path: Path, header: list[str], aliases: Sequence[str]) -> int:
         there = ", ".join(header) or "nothing"
         raise UserError(f"{path}:1: column {aliases[0]!r} is missing; it has {there}.{hint}")
     return found
+
+
+def cells(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line, column -> cell without blanks around it) of each row, of these columns, whose names may have any case.
+
+    Raises:
+        UserError: as :func:`rows`, or a column is missing.
+    """
+    table = rows(path, lambda name: name.strip().lower() in names)
+    header = read_header(path, table, names)
+    places = {name: column(path, header, (name,)) for name in names}
+    yield from ((line, {name: row[n].strip() for name, n in places.items()}) for line, row in table)

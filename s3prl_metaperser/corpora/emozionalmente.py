@@ -3,6 +3,7 @@ published of the evaluators in ``metadata/users.csv``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -46,9 +47,9 @@ def read(
     table = metadata / EVALUATIONS
     label_set = EMOZIONALMENTE.with_unknown(unknown_labels)
     rows = RatedRows(table, label_set, Place(audio, outside), duplicates=duplicates)
-    described = {row[0]: (row[1], "") for _, row in _columns(metadata / SAMPLES, ("file_name", "actor"))}
-    named = ("file_name", "evaluator", "emotion_recognized", "audio_quality")
-    for line, (file, evaluator, emotion, heard) in _columns(table, named):
+    described = {row["file_name"]: (row["actor"], "") for _, row in _rows(metadata / SAMPLES, ("file_name", "actor"))}
+    for line, row in _rows(table, ("file_name", "evaluator", "emotion_recognized", "audio_quality")):
+        file, evaluator, emotion, heard = row.values()
         if file not in described:
             raise UserError(f"{table}:{line}: {shown(file)} is not in {SAMPLES}. Take both tables from one release.")
         if not evaluator:
@@ -65,7 +66,7 @@ def _traits(path: Path, rows: RatedRows) -> dict[str, dict[str, str]]:
     """What is published of the evaluators; who is not in the table is noted."""
     if not path.is_file():
         return {}
-    found = {row[0]: dict(zip(TRAITS, row[1:], strict=True)) for _, row in _columns(path, ("username", *TRAITS))}
+    found = {row.pop("username"): row for _, row in _rows(path, ("username", *TRAITS))}
     evaluators = {rater for raters in rows.rated.values() for rater in raters}
     if unknown := sorted(evaluators - found.keys()):
         what = f"{len(unknown)} of {len(evaluators)} evaluators are not in it, e.g. {unknown[0]!r}."
@@ -73,14 +74,10 @@ def _traits(path: Path, rows: RatedRows) -> dict[str, dict[str, str]]:
     return found
 
 
-def _columns(path: Path, names: tuple[str, ...]) -> list[tuple[int, list[str]]]:
-    """(line, these cells) of each row."""
+def _rows(path: Path, names: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     if not path.is_file():
         raise UserError(f"{path} does not exist. Give the folder of Emozionalmente, with metadata/ and audio/ in it.")
-    table = csv_rows.rows(path, lambda name: name.strip().lower() in names)
-    header = csv_rows.read_header(path, table, names)
-    places = [csv_rows.column(path, header, (name,)) for name in names]
-    return [(line, [row[n].strip() for n in places]) for line, row in table]
+    return csv_rows.cells(path, names)
 
 
 READER = Reader(

@@ -19,7 +19,6 @@ nothing is passed over in silence. A comment holds anything, also what looks lik
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from s3prl_metaperser.corpora.base import (
     Rating,
     Suggestions,
     Utterance,
+    seconds_of,
 )
 from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.folders import files_below, name_hint
@@ -309,15 +309,9 @@ def _note_lost_dialogs(summaries: Path, dialogs: set[str], wavs: Counter[Path], 
 
 
 def _utterance(name: str, release: _Release) -> Utterance:
-    from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for the labels alone starts sooner
-
     path, parts = release.wavs[name], _UTTERANCE.fullmatch(name)
     assert parts is not None, "only such names have got a path"
-    try:
-        seconds = audio_seconds(path)
-    except BadAudio as fault:
-        release.problem(path, fault.what)
-        seconds = math.nan
+    seconds = seconds_of(path, release.problems)
     speaker, sex = parts["session"] + parts["gender"], parts["gender"].lower()
     return Utterance(name, path, speaker, parts["session"], seconds, language=CARD.language, sex=sex)
 

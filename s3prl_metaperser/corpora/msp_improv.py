@@ -19,6 +19,7 @@ from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import MSP_IMPROV
+from s3prl_metaperser.corpora.msp_podcast import text_of
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import DROPPED_REPEATED, RatedRows
 from s3prl_metaperser.corpora.reader import Reader
@@ -60,16 +61,12 @@ def read(
     path = next((root / name for name in TABLES if (root / name).is_file()), None)
     if path is None:
         raise UserError(f"{root / TABLES[0]} does not exist. Give the folder of MSP-IMPROV.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Unpack it again.") from None
     scale = LabelSet(f"msp_improv-{answer}", "ordinal", levels=(1.0, 2.0, 3.0, 4.0, 5.0))
     label_set = MSP_IMPROV.with_unknown(unknown_labels) if answer == "primary" else scale
     rows = RatedRows(path, label_set, Place(root, outside))
     files = {each.stem: each.relative_to(root).as_posix() for each in files_below(root).audio}
     described, seen, file = {}, set[tuple[str, str]](), ""
-    for number, line in enumerate(map(str.strip, lines), 1):
+    for number, line in enumerate(map(str.strip, text_of(path).splitlines()), 1):
         if found := _FILE.fullmatch(line):
             name = f"MSP-IMPROV-{found['name']}"
             file = files.get(name, f"{name}.wav")

@@ -133,7 +133,7 @@ def _answers(table: Path, rows: RatedRows) -> Iterator[_Answer]:
 
 def _of_text(table: Path) -> Iterator[_Answer | _Fault]:
     file = None
-    for number, line in enumerate(_text(table).splitlines(), 1):
+    for number, line in enumerate(text_of(table).splitlines(), 1):
         line = line.strip()
         if found := _FILE.fullmatch(line):
             file = found["file"].strip()
@@ -173,7 +173,7 @@ def _of_csv(table: Path) -> Iterator[_Answer | _Fault]:
 
 def _of_json(table: Path) -> Iterator[_Answer | _Fault]:
     try:
-        content = json.loads(_text(table))
+        content = json.loads(text_of(table))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{table}: not valid JSON ({error}). Unpack it again.") from None
     for file, workers in content.items() if isinstance(content, dict) else ():
@@ -184,7 +184,12 @@ def _of_json(table: Path) -> Iterator[_Answer | _Fault]:
                 yield _Answer(f"{file}, {worker}", file, worker, {part: str(parts[part]) for part in _PARTS})
 
 
-def _text(table: Path) -> str:
+def text_of(table: Path) -> str:
+    """The text of a file as it was published.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         return table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import posixpath
 import re
@@ -11,8 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds
-from s3prl_metaperser.corpora.base import UNKNOWN_SPEAKER, Problem, Utterance
+from s3prl_metaperser.corpora.base import UNKNOWN_SPEAKER, Problem, Utterance, seconds_of
 from s3prl_metaperser.corpora.folders import audio_in, on_disk
 from s3prl_metaperser.corpora.people import spelling_key
 from s3prl_metaperser.errors import UserError, shown
@@ -138,11 +136,7 @@ def rated_utterances(
     utterances = []
     for file, stem in zip(files, stems, strict=True):
         speaker, session = described.get(file, (UNKNOWN_SPEAKER, ""))
-        try:
-            seconds = audio_seconds(place.path(file))
-        except BadAudio as fault:
-            problems.append(Problem(fault.path, fault.what))
-            seconds = math.nan
+        seconds = seconds_of(place.path(file), problems)
         name = stem if taken[stem] == 1 else file
         utterances.append(Utterance(name, place.path(file), speaker, session, seconds))
     return utterances

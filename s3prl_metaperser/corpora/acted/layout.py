@@ -7,7 +7,6 @@ archive spelt them, and trees that were unpacked twice do no harm.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Utterance
+from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Utterance, seconds_of
 from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.emotions import ACTED, same_words
 from s3prl_metaperser.corpora.folders import Below, files_below
@@ -223,14 +222,8 @@ class _Found:
             self.problems.append(Problem(str(folder), what))
 
     def utterance(self, name: str) -> Utterance:
-        from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for labels alone starts sooner
-
         clip, path = self.clips[name]
-        try:
-            seconds = audio_seconds(path)
-        except BadAudio as fault:
-            self.problems.append(Problem(fault.path, fault.what))
-            seconds = math.nan
+        seconds = seconds_of(path, self.problems)
         if name in self.layout.known:
             self.problems.append(Problem(str(path), f"{self.layout.known[name]}, as published.", serious=False))
         language = clip.language or self.layout.language
