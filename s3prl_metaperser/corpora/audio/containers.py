@@ -168,7 +168,7 @@ def _riff(file: BinaryIO) -> _Sound | None:
     order = ">" if head[:4] == b"RIFX" else "<"
     whole = struct.unpack(f"{order}I", head[4:8])[0]
     long, block = 0, 1
-    for name, start, size in _chunks(file, 12, order):
+    for name, start, size in _chunks(file, 12, f"{order}4sI"):
         if name == b"fmt " and size >= 16:
             file.seek(start + 12)
             block = max(1, struct.unpack(f"{order}H", file.read(2).ljust(2, b"\0"))[0])
@@ -186,18 +186,11 @@ def _riff(file: BinaryIO) -> _Sound | None:
 
 
 def _wave64(file: BinaryIO) -> _Sound | None:
-    end = os.fstat(file.fileno()).st_size
-    at = 40
-    for _ in range(_MOST_CHUNKS):
-        file.seek(at)
-        if len(head := file.read(24)) < 24:
+    for name, start, size in _chunks(file, 40, "<16sQ", pad=8, counted=24):
+        if name[:4] == b"data":
+            return _Sound(start, max(0, size), _UNKNOWN_64, lambda behind: not behind.strip(b"\0"))
+        if size < 0:
             return None
-        size = struct.unpack("<Q", head[16:])[0]
-        if head[:4] == b"data":
-            return _Sound(at + 24, max(0, size - 24), _UNKNOWN_64, lambda behind: not behind.strip(b"\0"))
-        if size < 24 or at + size > end:
-            return None
-        at += size + -size % 8
     return None
 
 
@@ -207,7 +200,7 @@ def _wave64(file: BinaryIO) -> _Sound | None:
 def _iff(file: BinaryIO) -> _Sound | None:
     file.seek(4)
     whole = struct.unpack(">I", file.read(4))[0]
-    for name, start, size in _chunks(file, 12, ">"):
+    for name, start, size in _chunks(file, 12, ">4sI"):
         if name == b"SSND":
             file.seek(start)
             offset = struct.unpack(">I", file.read(8).ljust(8, b"\0")[:4])[0] if size else 0
@@ -218,17 +211,9 @@ def _iff(file: BinaryIO) -> _Sound | None:
 
 
 def _caf(file: BinaryIO) -> _Sound | None:
-    end, at = os.fstat(file.fileno()).st_size, 8
-    for _ in range(_MOST_CHUNKS):
-        file.seek(at)
-        if len(head := file.read(12)) < 12:
-            return None
-        size = struct.unpack(">Q", head[4:])[0]
-        if head[:4] == b"data":
-            return _Sound(at + 16, max(0, size - 4) if size < 1 << 63 else size, _UNKNOWN_64, _are_caf_chunks)
-        if at + 12 + size > end:
-            return None
-        at += 12 + size
+    for name, start, size in _chunks(file, 8, ">4sQ", pad=1):
+        if name == b"data":
+            return _Sound(start + 4, max(0, size - 4) if size < 1 << 63 else size, _UNKNOWN_64, _are_caf_chunks)
     return None
 
 
@@ -276,15 +261,25 @@ def _voc(file: BinaryIO, size: int, each: int, decoder_frames: int) -> Account:
 # ------------------------------------------------------------------ what may follow
 
 
-def _chunks(file: BinaryIO, at: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """(name, first byte, size) of the chunks from ``at`` on."""
+def _chunks(file: BinaryIO, at: int, form: str, pad: int = 2, counted: int = 0) -> Iterator[tuple[bytes, int, int]]:
+    """(name, first byte, size) of the chunks from ``at`` on.
+
+    Args:
+        form: of their heads, a name and a size.
+        pad: chunks begin at multiples of so many bytes.
+        counted: so many bytes of the head are counted in its size.
+    """
+    end, few = os.fstat(file.fileno()).st_size, struct.calcsize(form)
     for _ in range(_MOST_CHUNKS):
         file.seek(at)
-        if len(head := file.read(8)) < 8:
+        if len(head := file.read(few)) < few:
             return
-        size = struct.unpack(f"{order}I", head[4:])[0]
-        yield head[:4], at + 8, size
-        at += 8 + size + size % 2
+        name, size = struct.unpack(form, head)
+        size -= counted
+        yield name, at + few, size
+        at += few + size + -(counted + size) % pad
+        if at > end:
+            return
 
 
 def _are_chunks(behind: bytes, order: str) -> bool:

@@ -13,7 +13,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,10 +64,7 @@ class Foreign:
                 return by_header(self.container, file, size)
             if size > MOST_BYTES and self.whole in _READ_WHOLE:
                 return Account(fault=f"{size / 2**30:.1f} GiB are too much for one file. Split it.")
-            try:
-                fault = self.whole(file, size)
-            except _TooManyParts:
-                fault = f"damaged: more than {_MOST_PARTS} parts in {size} bytes"
+            fault = self.whole(file, size)
             return Account(fault=f"{fault}." if fault else "")
 
 
@@ -220,25 +217,37 @@ def _samples(wav: bytes) -> tuple[np.ndarray, int]:
 # ------------------------------------------------------------------ is a file whole?
 
 
-class _TooManyParts(Exception):
-    pass
+def _walked(file: BinaryIO, size: int, at: int, few: int, step: Callable[[int, bytes], int | str]) -> int | str:
+    """Where the parts of a file end that follow one another from ``at`` on; a text says what is wrong with one.
+
+    Args:
+        few: how many bytes of each part ``step`` is given.
+        step: ``step(at, head)``: where the part behind this one begins, or what is wrong.
+    """
+    for _ in range(_MOST_PARTS):
+        if at >= size:
+            return at
+        file.seek(at)
+        found = step(at, file.read(few))
+        if isinstance(found, str):
+            return found
+        at = found
+    return f"damaged: more than {_MOST_PARTS} parts in {size} bytes"
 
 
-def _parts() -> Iterator[int]:
-    yield from range(_MOST_PARTS)
-    raise _TooManyParts
+def _to_the_end(file: BinaryIO, size: int, at: int, few: int, step: Callable[[int, bytes], int | str]) -> str:
+    """What is wrong with a file whose parts are to end where it does."""
+    end = _walked(file, size, at, few, step)
+    return end if isinstance(end, str) else "" if end == size else f"truncated: {size} bytes exist of {end}"
 
 
 def _whole_boxes(file: BinaryIO, size: int) -> str:
     """MPEG-4: boxes up to the end of the file, of one file."""
-    at, seen = 0, set()
-    for _ in _parts():
-        if at >= size:
-            break
-        file.seek(at)
-        head = file.read(16)
+    seen = set()
+
+    def box(at: int, head: bytes) -> int | str:
         if not head.strip(b"\0"):
-            break
+            return size
         length, name = struct.unpack(">I4s", head[:8].ljust(8, b"\0"))
         if length == 1:
             length = struct.unpack(">Q", head[8:].ljust(8, b"\0"))[0]
@@ -246,40 +255,40 @@ def _whole_boxes(file: BinaryIO, size: int) -> str:
             return f"a second file begins at byte {at} of {size}"
         seen.add(name)
         if length == 0:
-            break
+            return size
         if length < 8 or at + length > size:
             return f"truncated: {size} bytes exist of {at + length}" if length >= 8 else f"damaged at byte {at}"
-        at += length
+        return at + length
+
+    if isinstance(fault := _walked(file, size, 0, 16, box), str):
+        return fault
     return "" if b"moov" in seen else f"truncated: the box that lists its samples is missing in {size} bytes"
 
 
-_SEGMENT, _CLUSTER, _EBML = 0x18538067, 0x1F43B675, 0x1A45DFA3
+_SEGMENT, _EBML = 0x18538067, 0x1A45DFA3
 
 
 def _whole_ebml(file: BinaryIO, size: int) -> str:
     """Matroska: elements up to the end of the file, of one file; unknown sizes are those of streams."""
-    at = 0
-    for _ in _parts():
-        if at >= size:
-            break
-        file.seek(at)
-        head = file.read(12).ljust(12, b"\0")
+
+    def element(at: int, head: bytes) -> int | str:
+        head = head.ljust(12, b"\0")
         name_length = 9 - head[0].bit_length()
-        if name_length > 4:
-            return f"damaged at byte {at} of {size}"
-        name = int.from_bytes(head[:name_length], "big")
-        size_length = 9 - head[name_length].bit_length()
+        size_length = 9 - head[name_length].bit_length() if name_length <= 4 else 9
         if size_length > 8:
             return f"damaged at byte {at} of {size}"
+        inside = at + name_length + size_length
+        name = int.from_bytes(head[:name_length], "big")
         raw = int.from_bytes(head[name_length : name_length + size_length], "big") - (1 << 7 * size_length)
         if name == _EBML and at:
             return f"a second file begins at byte {at} of {size}"
-        inside = at + name_length + size_length
         unknown = raw == (1 << 7 * size_length) - 1
         if not unknown and inside + raw > size:
             return f"truncated: {size} bytes exist of {inside + raw}"
-        at = inside if unknown or name == _SEGMENT else inside + raw
-    return ""
+        return inside if unknown or name == _SEGMENT else inside + raw
+
+    end = _walked(file, size, 0, 12, element)
+    return end if isinstance(end, str) else ""
 
 
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -304,82 +313,69 @@ _AMR_WB = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 
 def _whole_amr(file: BinaryIO, size: int) -> str:
     file.seek(0)
-    data = file.read()
-    wide = data.startswith(b"#!AMR-WB\n")
-    at, sizes = (9, _AMR_WB) if wide else (6, _AMR)
-    for _ in _parts():
-        if at >= len(data):
-            break
-        length = 0 if data[at] & 0x83 else sizes[data[at] >> 3 & 15]
-        if not length:
-            return f"damaged at byte {at} of {size}"
-        at += length
-    return "" if at == len(data) else f"truncated: {size} bytes exist of {at}"
+    start, sizes = (9, _AMR_WB) if file.read(9) == b"#!AMR-WB\n" else (6, _AMR)
+
+    def frame(at: int, head: bytes) -> int | str:
+        length = 0 if head[0] & 0x83 else sizes[head[0] >> 3 & 15]
+        return at + length if length else f"damaged at byte {at} of {size}"
+
+    return _to_the_end(file, size, start, 1, frame)
 
 
 def _whole_adts(file: BinaryIO, size: int) -> str:
-    file.seek(0)
-    data = file.read()
-    at = 0
-    for _ in _parts():
-        if at >= len(data) or data[at : at + 3] == b"TAG":
-            break
-        head = data[at : at + 7]
+    def frame(at: int, head: bytes) -> int | str:
+        if head.startswith(b"TAG"):
+            return size
         length = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if len(head) == 7 else 7
-        if head[:1] != b"\xff" or length < 7:
-            return f"damaged at byte {at} of {size}"
-        at += length
-    return "" if at <= len(data) else f"truncated: {size} bytes exist of {at}"
+        return at + length if head[0] == 0xFF and length >= 7 else f"damaged at byte {at} of {size}"
+
+    return _to_the_end(file, size, 0, 7, frame)
 
 
 def _whole_flv(file: BinaryIO, size: int) -> str:
-    at = 13
-    for _ in _parts():
-        if at >= size:
-            break
-        file.seek(at)
-        head = file.read(4)
-        if head[0] not in (8, 9, 18):
-            return f"damaged at byte {at} of {size}"
-        at += 15 + int.from_bytes(head[1:4], "big")
-    return "" if at == size else f"truncated: {size} bytes exist of {at}"
+    def tag(at: int, head: bytes) -> int | str:
+        return (
+            at + 15 + int.from_bytes(head[1:4], "big") if head[0] in (8, 9, 18) else f"damaged at byte {at} of {size}"
+        )
+
+    return _to_the_end(file, size, 13, 4, tag)
 
 
 def _whole_riff(file: BinaryIO, size: int) -> str:
     """AVI and its kin: RIFF chunks up to the end of the file."""
-    at = 0
-    for _ in _parts():
-        if at >= size:
-            break
-        file.seek(at)
-        head = file.read(12).ljust(12, b"\0")
+
+    def chunk(at: int, head: bytes) -> int | str:
+        head = head.ljust(12, b"\0")
         if head[4:8] in (b"\xff\xff\xff\xff", bytes(4)):
             return "its length is unknown, as in a stream, so that a missing end cannot be detected"
         if head[:4] != b"RIFF" or (at and head[8:] != b"AVIX"):
             return f"{size - at} bytes lie behind the {at} that the header gives"
-        at += 8 + struct.unpack("<I", head[4:8])[0]
-    return "" if at <= size + 1 else f"truncated: {size} bytes exist of {at}"
+        end = at + 8 + struct.unpack("<I", head[4:8])[0]
+        return size if end == size + 1 else end  # without the byte that pads an odd length
+
+    return _to_the_end(file, size, 0, 12, chunk)
 
 
 def _whole_wavpack(file: BinaryIO, size: int) -> str:
-    at, total, there = 0, None, 0
-    for _ in _parts():
-        if at >= size:
-            break
-        file.seek(at)
-        head = file.read(32)
+    total, there, tagged = None, 0, False
+
+    def block(at: int, head: bytes) -> int | str:
+        nonlocal total, there, tagged
         if head[:4] != b"wvpk" or len(head) < 32:
-            tag = head[:3] == b"TAG" or head[:8] == b"APETAGEX"
-            return "" if tag and b"wvpk" not in file.read() else f"damaged at byte {at} of {size}"
-        length, index, samples = (struct.unpack_from("<I", head, place)[0] for place in (4, 16, 20))
+            tagged = (head[:3] == b"TAG" or head[:8] == b"APETAGEX") and b"wvpk" not in file.read()
+            return size if tagged else f"damaged at byte {at} of {size}"
+        length, promised, index, samples = struct.unpack_from("<I4xIII", head, 4)
         if total is None:
-            total = struct.unpack_from("<I", head, 12)[0]
+            total = promised
         elif index < there - samples:
             return f"a second file begins at byte {at} of {size}"
-        there, at = index + samples, at + 8 + length
-    if at != size:
-        return f"truncated: {size} bytes exist of {at}"
-    return "" if total in (there, 0xFFFFFFFF) else f"{there} samples exist, and the header gives {total}"
+        there = index + samples
+        return at + 8 + length
+
+    fault = _to_the_end(file, size, 0, 32, block)
+    if fault or tagged or total in (there, 0xFFFFFFFF):
+        return fault
+    return f"{there} samples exist, and the header gives {total}"
 
 
 def _whole_tta(file: BinaryIO, size: int) -> str:
