@@ -16,7 +16,6 @@ import yaml
 from s3prl_metaperser.config.yaml_files import YAML_1_1, read_yaml
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.answer_facts import FACTS, SKIPPED, STATUS
-from s3prl_metaperser.corpora.base import Problem
 from s3prl_metaperser.corpora.exports import Answer, Export, Labels, tool_reader
 from s3prl_metaperser.corpora.label_cells import is_blank
 from s3prl_metaperser.corpora.label_set import LabelSet
@@ -115,8 +114,8 @@ def _read_table(
             who = str(each["rater_id"])
             export.answers.append(Answer(where, name, who, scheme, ticks=ticks, end=until, facts=how))
     if others := sorted(set(rated) - set(people)):
-        what = f"columns of raters that are no people (type is not {HUMAN}), left out: {', '.join(others)}."
-        export.problems.append(Problem(str(table), what, serious=False))
+        columns = f"columns of raters that are no people (type is not {HUMAN})"
+        export.note(table, f"{columns}, left out: {', '.join(others)}.")
 
 
 def _traits(rater: dict) -> dict[str, str]:

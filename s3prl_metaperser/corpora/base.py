@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,15 +104,38 @@ class Problem:
     serious: bool = True
 
 
-def seconds_of(path: Path, problems: list[Problem]) -> float:
-    """The duration of an audio file by its header; NaN where it cannot be read, and one problem more."""
-    from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for labels alone starts sooner
+@dataclass(kw_only=True)
+class Ledger:
+    """What a reader leaves out and what it finds wrong on its way to a corpus.
 
-    try:
-        return audio_seconds(path)
-    except BadAudio as fault:
-        problems.append(Problem(fault.path, fault.what))
-        return math.nan
+    Attributes:
+        dropped, problems: as in a corpus.
+    """
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, where: str | Path, what: str) -> None:
+        """What would change results."""
+        self.problems.append(Problem(str(where), what))
+
+    def note(self, where: str | Path, what: str) -> None:
+        """What is odd and changes nothing."""
+        self.problems.append(Problem(str(where), what, serious=False))
+
+    def counts(self) -> dict[str, int]:
+        """What was left out, by reason, for a corpus."""
+        return {reason: count for reason, count in sorted(self.dropped.items()) if count}
+
+    def seconds(self, path: Path) -> float:
+        """The duration of an audio file by its header; NaN where it cannot be read, which is a problem."""
+        from s3prl_metaperser.corpora.audio import BadAudio, audio_seconds  # what asks for labels alone starts sooner
+
+        try:
+            return audio_seconds(path)
+        except BadAudio as fault:
+            self.problem(fault.path, fault.what)
+            return math.nan
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 from s3prl_metaperser.corpora import csv_rows
 from s3prl_metaperser.corpora.acted.layout import Clip, Layout
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.card import Release
 from s3prl_metaperser.corpora.label_sets import CREMA_D
 from s3prl_metaperser.corpora.rated_files import Place
@@ -180,7 +180,7 @@ def _answers(table: Path, rows: RatedRows, modality: str, slow: set[str]) -> dic
             found[clip, rater] = answer
     for what, count in odd.items():
         if count:
-            rows.problems.append(Problem(str(table), f"{count} {what}; they are read.", serious=False))
+            rows.note(table, f"{count} {what}; they are read.")
     return found
 
 

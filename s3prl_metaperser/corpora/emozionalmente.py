@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.label_sets import EMOZIONALMENTE
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
@@ -69,8 +69,7 @@ def _traits(path: Path, rows: RatedRows) -> dict[str, dict[str, str]]:
     found = {row.pop("username"): row for _, row in _rows(path, ("username", *TRAITS))}
     evaluators = {rater for raters in rows.rated.values() for rater in raters}
     if unknown := sorted(evaluators - found.keys()):
-        what = f"{len(unknown)} of {len(evaluators)} evaluators are not in it, e.g. {unknown[0]!r}."
-        rows.problems.append(Problem(str(path), what, serious=False))
+        rows.note(path, f"{len(unknown)} of {len(evaluators)} evaluators are not in it, e.g. {unknown[0]!r}.")
     return found
 
 

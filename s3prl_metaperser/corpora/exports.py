@@ -7,7 +7,6 @@ are, and which recording is meant by a name that is seldom the file's, is the sa
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from s3prl_metaperser.corpora import iemocap
 from s3prl_metaperser.corpora.answer_facts import SKIPPED, STATUS
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Ledger, Suggestions
 from s3prl_metaperser.corpora.exported_audio import ExportedAudio
 from s3prl_metaperser.corpora.label_set import LabelError, LabelSet
 from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
@@ -105,14 +104,13 @@ class Labels(NamedTuple):
 
 
 @dataclass
-class Export:
+class Export(Ledger):
     """What one export holds.
 
     Attributes:
         path: the export, for errors.
         folder: where its audio is looked for.
         answers: all of them, of any question.
-        dropped, problems: as in a corpus.
         label_sets: question -> what may be answered, where the export says so.
         described: audio, as the export names it -> (speaker, session), where it says so.
         traits: annotator -> what is known of the person.
@@ -123,8 +121,6 @@ class Export:
     path: Path
     folder: Path
     answers: list[Answer] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
     label_sets: dict[str, LabelSet] = field(default_factory=dict)
     described: dict[str, tuple[str, str]] = field(default_factory=dict)
     traits: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -187,7 +183,7 @@ class Export:
         people.check()
         rows.dropped[DROPPED_RATER] += people.left_out
         if others := sorted({each.question for each in self.answers} - {chosen, ""}):
-            rows.problems.append(Problem(str(self.path), f"answers not used: {', '.join(others)}.", serious=False))
+            rows.note(self.path, f"answers not used: {', '.join(others)}.")
             asked = {each.who for each in self.answers if each.question in (chosen, "")}
             rows.dropped[DROPPED_OTHERS] += 0 if who.all_one else len({each.who for each in self.answers} - asked)
         described = {files.named(file, "files"): said for file, said in self.described.items()} or None

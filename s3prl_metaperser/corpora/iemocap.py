@@ -32,11 +32,10 @@ from s3prl_metaperser.corpora.base import (
     DROPPED_OTHER,
     DROPPED_UNRATED,
     Corpus,
-    Problem,
+    Ledger,
     Rating,
     Suggestions,
     Utterance,
-    seconds_of,
 )
 from s3prl_metaperser.corpora.emotions import ACTED
 from s3prl_metaperser.corpora.folders import files_below, name_hint
@@ -104,18 +103,13 @@ _LARGEST_SUMMARY = 1 << 24
 
 
 @dataclass
-class _Release:
+class _Release(Ledger):
     """What has been read so far."""
 
     wavs: dict[str, Path] = field(default_factory=dict)  # utterance with a block -> where its audio belongs
     codes: dict[str, str] = field(default_factory=dict)  # the same utterances -> code of the raters' majority
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # session -> how many summaries and wavs it has
     ticks: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # (utterance, rater) -> classes
-    dropped: Counter[str] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
-
-    def problem(self, where: str | Path, what: str, serious: bool = True) -> None:
-        self.problems.append(Problem(str(where), what, serious))
 
 
 def read(root: Path, *, answers: Literal["raters", "majority"] = "raters") -> Corpus:
@@ -152,7 +146,7 @@ def _read(root: Path, compare: Callable[[Path, _Release], None], answers: str) -
             _read_session(session, number, release)
         else:
             what = f"this session is missing; the corpus is read without it.{name_hint(session)}"
-            release.problem(session, what, serious=False)
+            release.note(session, what)
     compare(folder, release)
     ratings = _ratings(release) if answers == "raters" else _majorities(release)
     if not ratings:
@@ -166,7 +160,7 @@ def _read(root: Path, compare: Callable[[Path, _Release], None], answers: str) -
         label_set=LABEL_SET if answers == "raters" else MAJORITY,
         utterances=tuple(_utterance(name, release) for name in rated),
         ratings=tuple(ratings),
-        dropped={reason: count for reason, count in sorted(release.dropped.items()) if count},
+        dropped=release.counts(),
         problems=tuple(release.problems),
         suggested=SUGGESTED if answers == "raters" else Suggestions(),
     )
@@ -204,14 +198,14 @@ def _compare_with_published(folder: Path, release: _Release) -> None:
     ]
     if other:
         what = f"not the whole published release: {'; '.join(other)}. Unpack what is missing."
-        release.problem(folder, what, serious=False)
+        release.note(folder, what)
 
 
 def _note_empty_sessions(folder: Path, release: _Release) -> None:
     for number, size in release.sizes.items():
         if not any(size):
             what = "this session has neither summaries nor wavs; the corpus is read without it."
-            release.problem(folder / f"Session{number}", what, serious=False)
+            release.note(folder / f"Session{number}", what)
 
 
 def by_code(label: str) -> str | None:
@@ -285,7 +279,7 @@ def _read_summaries(folder: Path, wavs: Path, number: int, release: _Release) ->
             release.dropped[DROPPED_NO_SUMMARY] += not beside
         elif dialog is None:
             release.dropped[DROPPED_FILE] += 1
-            release.problem(path, "not named like a dialog (Ses01F_impro01.txt); not read.", serious=False)
+            release.note(path, "not named like a dialog (Ses01F_impro01.txt); not read.")
         elif int(dialog[1]) != number:
             release.dropped[DROPPED_FILE] += 1
             release.problem(path, f"a dialog of session {dialog[1]} in the folder of session {number}; not read.")
@@ -300,18 +294,18 @@ def _note_lost_dialogs(summaries: Path, dialogs: set[str], wavs: Counter[Path], 
     lost = {folder: count for folder, count in sorted(wavs.items()) if folder.name not in dialogs}
     if len(lost) > _MOST_LOST:
         what = f"no summaries of {len(lost)} dialogs, so {sum(lost.values())} wavs have no ratings. Unpack them again."
-        release.problem(summaries, what, serious=False)
+        release.note(summaries, what)
         return
     for folder, count in lost.items():
         hint = name_hint(summaries / f"{folder.name}.txt")
         what = f"no summary {summaries / folder.name}.txt, so its {count} wavs have no ratings.{hint}"
-        release.problem(folder, what, serious=False)
+        release.note(folder, what)
 
 
 def _utterance(name: str, release: _Release) -> Utterance:
     path, parts = release.wavs[name], _UTTERANCE.fullmatch(name)
     assert parts is not None, "only such names have got a path"
-    seconds = seconds_of(path, release.problems)
+    seconds = release.seconds(path)
     speaker, sex = parts["session"] + parts["gender"], parts["gender"].lower()
     return Utterance(name, path, speaker, parts["session"], seconds, language=CARD.language, sex=sex)
 
@@ -348,7 +342,7 @@ class _Summary:
                 self.closed = True
             elif not _COLUMN_NAMES.fullmatch(line):
                 self.release.dropped[DROPPED_LINE] += 1
-                self._problem(number, f"line not understood, left out: {line[:60]!r}", serious=False)
+                self._note(number, f"line not understood, left out: {line[:60]!r}")
             self._refuse_run_together(line, number)
             if "\0" in line:  # a disk or a copy that failed leaves them in place of whole lines
                 self._problem(number, "a NUL character: a part of the file is lost here. Unpack it again.")
@@ -357,7 +351,7 @@ class _Summary:
             self.release.problem(self.path, "this file contains no ratings. Unpack it again from the release.")
         elif self.attributes_seen and not self.lines["A"]:
             what = "the last block has no attribute (A-) lines: the file may have been cut short."
-            self._problem(self.header_line, what, serious=False)
+            self._note(self.header_line, what)
 
     def _content(self) -> bytes | None:
         """The file's bytes; None, and a problem, where it cannot be read."""
@@ -430,22 +424,22 @@ class _Summary:
         if not _RATER.fullmatch(rater):
             release.dropped[DROPPED_RATER] += 1
             known = "C-E1 to C-E6, C-F1 to C-F5, C-M1 to C-M5"
-            self._problem(number, f"unknown rater {rater!r} ({known}), left out.", serious=False)
+            self._note(number, f"unknown rater {rater!r} ({known}), left out.")
             return
         if rater[2] != "E" and rater[3] != self.path.stem[4]:
             what = f"{rater} is an actor of session {rater[3]}, but rates one of session {self.path.stem[4]}."
-            self._problem(number, what, serious=False)
+            self._note(number, what)
         answer = LABEL_SET.parse(cell, by_code)
         release.dropped[DROPPED_OTHER] += answer.others
         release.dropped[DROPPED_LABEL] += len(answer.unknown)
         for label in answer.unknown:
-            self._problem(number, f"unknown label {label[:60]!r}, left out.", serious=False)
+            self._note(number, f"unknown label {label[:60]!r}, left out.")
         for label in misspelt(cell):
-            self._problem(number, f"label {label[:60]!r} is read as {by_code(label)!r}.", serious=False)
+            self._note(number, f"label {label[:60]!r} is read as {by_code(label)!r}.")
         key = (self.utterance, rater)
         if key in release.ticks:
             what = f"a second line of {rater} for {self.utterance}: their labels are united (not serious)."
-            self._problem(number, what, serious=False)
+            self._note(number, what)
         release.ticks.setdefault(key, set()).update(answer.ticks)
 
     def _end_block(self) -> None:
@@ -453,8 +447,11 @@ class _Summary:
             what = f"{self.utterance} has no categorical (C-) line: the file was cut short. Unpack it again."
             self._problem(self.header_line, what)
 
-    def _problem(self, line: int, what: str, serious: bool = True) -> None:
-        self.release.problem(f"{self.path}:{line}", what, serious)
+    def _problem(self, line: int, what: str) -> None:
+        self.release.problem(f"{self.path}:{line}", what)
+
+    def _note(self, line: int, what: str) -> None:
+        self.release.note(f"{self.path}:{line}", what)
 
 
 def clip_named(path: Path) -> NamedClip | None:

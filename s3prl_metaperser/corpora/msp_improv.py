@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import MSP_IMPROV
@@ -73,7 +73,7 @@ def read(
             described[file] = (found["speaker"], found["session"])
         elif line and (not file or (found := _WORKER.fullmatch(line)) is None):
             rows.dropped[DROPPED_LINE] += 1
-            rows.problems.append(Problem(f"{path}:{number}", f"line not understood, left out: {line[:60]!r}."))
+            rows.problem(f"{path}:{number}", f"line not understood, left out: {line[:60]!r}.")
         elif line and found and (file, found["worker"]) in seen:
             rows.dropped[DROPPED_REPEATED] += 1
         elif line and found:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.label_cells import is_blank
 from s3prl_metaperser.corpora.label_sets import AROUSAL, DOMINANCE, MSP_PODCAST, MSP_PODCAST_SECONDARY, VALENCE
 from s3prl_metaperser.corpora.rated_files import UNKNOWN_SPEAKER, Place
@@ -128,7 +128,7 @@ def _answers(table: Path, rows: RatedRows) -> Iterator[_Answer]:
         else:
             line, text = found.args
             rows.dropped[DROPPED_LINE] += 1
-            rows.problems.append(Problem(f"{table}:{line}", f"line not understood, left out: {text[:60]!r}."))
+            rows.problem(f"{table}:{line}", f"line not understood, left out: {text[:60]!r}.")
 
 
 def _of_text(table: Path) -> Iterator[_Answer | _Fault]:
@@ -201,8 +201,8 @@ def _compare(answers: list[_Answer], table: Path, others: list[_Answer], other: 
     first, second = _by_pair(answers), _by_pair(others)
     if bad := sorted(pair for pair in first.keys() | second.keys() if first.get(pair) != second.get(pair)):
         file, worker = bad[0]
-        what = f"{len(bad)} answers differ from those in {table.name}, e.g. {worker} for {file}. Unpack both again."
-        rows.problems.append(Problem(str(other), what))
+        few = f"{len(bad)} answers differ from those in {table.name}, e.g. {worker} for {file}"
+        rows.problem(other, f"{few}. Unpack both again.")
 
 
 def _by_pair(answers: list[_Answer]) -> dict[tuple[str, str], tuple]:
@@ -256,15 +256,13 @@ def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
         (path for name in ("consensus", "concensus") if (path := folder / f"labels_{name}.csv").is_file()), None
     )
     if table is None:
-        what = "no labels_consensus.csv: who speaks is unknown, so that speakers cannot be kept apart."
-        rows.problems.append(Problem(str(folder), what, serious=False))
+        rows.note(folder, "no labels_consensus.csv: who speaks is unknown, so that speakers cannot be kept apart.")
         return {}
     content = csv_rows.rows(table)
     header = csv_rows.read_header(table, content, ())
     file = csv_rows.column(table, header, ("FileName",))
     if (speaker := csv_rows.find_column(header, ("SpkrID",))) is None:
-        what = "no column SpkrID: who speaks is unknown, so that speakers cannot be kept apart."
-        rows.problems.append(Problem(str(table), what, serious=False))
+        rows.note(table, "no column SpkrID: who speaks is unknown, so that speakers cannot be kept apart.")
         return {}
     found = {row[file].strip(): row[speaker].strip() for _, row in content}
     described = {
@@ -272,8 +270,8 @@ def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
     }
     unknown = sum(described.get(name, (UNKNOWN_SPEAKER, ""))[0] == UNKNOWN_SPEAKER for name in rows.rated)
     if unknown:
-        what = f"{unknown} of {len(rows.rated)} rated files have no known speaker; they may share one with others."
-        rows.problems.append(Problem(str(table), what, serious=False))
+        few = f"{unknown} of {len(rows.rated)} rated files"
+        rows.note(table, f"{few} have no known speaker; they may share one with others.")
     return described
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.base import UNKNOWN_SPEAKER, Problem, Utterance, seconds_of
+from s3prl_metaperser.corpora.base import UNKNOWN_SPEAKER, Ledger, Utterance
 from s3prl_metaperser.corpora.folders import audio_in, on_disk
 from s3prl_metaperser.corpora.people import spelling_key
 from s3prl_metaperser.errors import UserError, shown
@@ -101,50 +101,44 @@ class Place:
         return None if real.startswith(os.path.join(self._real, "")) else real
 
 
-def note_alike(path: Path, names: set[str], problems: list[Problem], kind: str) -> None:
+def note_alike(path: Path, names: set[str], ledger: Ledger, kind: str) -> None:
     """Names that a person would take for one."""
     seen: dict[str, str] = {}
     for name in sorted(names):
         if (other := seen.setdefault(spelling_key(name), name)) != name:
-            what = f"{kind}s {shown(other)} and {shown(name)} count as two {kind}s. If they are one, spell them alike."
-            problems.append(Problem(str(path), what, serious=False))
+            both = f"{kind}s {shown(other)} and {shown(name)}"
+            ledger.note(path, f"{both} count as two {kind}s. If they are one, spell them alike.")
 
 
 def rated_utterances(
-    place: Place,
-    files: list[str],
-    dropped: Counter[str],
-    problems: list[Problem],
-    described: Mapping[str, tuple[str, str]] | None = None,
+    place: Place, files: list[str], ledger: Ledger, described: Mapping[str, tuple[str, str]] | None = None
 ) -> list[Utterance]:
     """One utterance per file, in the order of ``files``.
 
     Args:
         place: where they are.
         files: as :meth:`Place.checked` gives them.
-        dropped, problems: of the corpus; what is found is added.
+        ledger: takes what is found.
         described: file -> (speaker, session); by default what ``files.csv`` says.
     """
     if described is None:
-        described = _described(place, files, dropped, problems)
+        described = _described(place, files, ledger)
     if respelt := place.respelt():
         what = f"{len(respelt)} names differ from those on disk in their Unicode form (NFC, NFD), e.g. {respelt[0]!r}."
-        problems.append(Problem(str(place.folder), f"{what} They are taken for the same.", serious=False))
+        ledger.note(place.folder, f"{what} They are taken for the same.")
     stems = [str(PurePosixPath(file).with_suffix("")) for file in files]
     # A stem may also be the whole name of another file: a.wav beside a.wav.flac.
     taken = Counter(stems) + Counter(file for file, stem in zip(files, stems, strict=True) if file != stem)
     utterances = []
     for file, stem in zip(files, stems, strict=True):
         speaker, session = described.get(file, (UNKNOWN_SPEAKER, ""))
-        seconds = seconds_of(place.path(file), problems)
+        seconds = ledger.seconds(place.path(file))
         name = stem if taken[stem] == 1 else file
         utterances.append(Utterance(name, place.path(file), speaker, session, seconds))
     return utterances
 
 
-def _described(
-    place: Place, files: list[str], dropped: Counter[str], problems: list[Problem]
-) -> dict[str, tuple[str, str]]:
+def _described(place: Place, files: list[str], ledger: Ledger) -> dict[str, tuple[str, str]]:
     """File -> (speaker, session) by ``files.csv``, if there is one, and what is odd about it."""
     table = place.folder / "files.csv"
     if not os.path.lexists(table):
@@ -152,16 +146,15 @@ def _described(
     if not table.is_file():
         raise UserError(f"{table}: this is not a file. Replace it with the table, or remove it.")
     described = _read_files(table, place)
-    note_alike(table, {speaker for speaker, _ in described.values()}, problems, "speaker")
-    note_alike(table, {session for _, session in described.values()}, problems, "session")
+    note_alike(table, {speaker for speaker, _ in described.values()}, ledger, "speaker")
+    note_alike(table, {session for _, session in described.values()}, ledger, "session")
     unnamed = [file for file in files if file in described and not described[file][1]]
     if unnamed and any(session for _, session in described.values()):
-        what = f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do."
-        problems.append(Problem(str(table), what, serious=False))
-    dropped[DROPPED_FILE] += len(described.keys() - set(files))
+        ledger.note(table, f"{len(unnamed)} rated files have no session, e.g. {unnamed[0]!r}, and others do.")
+    ledger.dropped[DROPPED_FILE] += len(described.keys() - set(files))
     if missing := [file for file in files if file not in described]:
-        what = f"{len(missing)} rated files are missing from it, e.g. {missing[0]!r}; their speaker is unknown."
-        problems.append(Problem(str(table), what, serious=False))
+        few = f"{len(missing)} rated files are missing from it, e.g. {missing[0]!r}"
+        ledger.note(table, f"{few}; their speaker is unknown.")
     return described
 
 

@@ -18,7 +18,7 @@ from s3prl_metaperser.corpora.base import (
     DROPPED_OTHER,
     DROPPED_UNRATED,
     Corpus,
-    Problem,
+    Ledger,
     Rating,
     Suggestions,
 )
@@ -44,7 +44,7 @@ class NothingRated(UserError):
     """No row has a label that the label set takes."""
 
 
-class RatedRows:
+class RatedRows(Ledger):
     """Rows of one table on their way into a corpus.
 
     Args:
@@ -56,13 +56,14 @@ class RatedRows:
 
     Attributes:
         rated: file -> what its raters answered.
-        dropped, merged, problems: as in a corpus; a reader may add what it leaves out itself.
+        merged: as in a corpus.
 
     Raises:
         UserError: ``duplicates`` is none of these, or a union of answers of which there is one for each rating.
     """
 
     def __init__(self, path: Path, label_set: LabelSet, place: Place, *, duplicates: str = "error", hint: str = ""):
+        super().__init__()
         if duplicates not in DUPLICATES:
             raise unknown_name("value of duplicates", duplicates, DUPLICATES)
         if duplicates == "union" and label_set.kind != "multi":
@@ -72,9 +73,7 @@ class RatedRows:
         self._duplicates, self._hint = duplicates, hint
         self._which = "--duplicates union or first" if label_set.kind == "multi" else "--duplicates first"
         self.rated: dict[str, _Raters] = {}
-        self.dropped: Counter[str] = Counter()
         self.merged: Counter[str] = Counter()
-        self.problems: list[Problem] = []
         self._files: dict[str, str] = {}  # as written -> as checked
         self._parsed: dict[str, Cell] = {}
         self._used: Counter[str] = Counter()  # how many ratings have this text
@@ -149,17 +148,18 @@ class RatedRows:
         for label, count in self._used.items():
             self._count(self._parsed[label], count)
         if self._united:
-            what = f"{self._united} repeated rows were united with the first row for their file and rater."
-            self.problems.append(Problem(str(self.path), what, serious=False))
-        note_alike(self.path, {rater for raters in self.rated.values() for rater in raters}, self.problems, "rater")
+            self.note(
+                self.path, f"{self._united} repeated rows were united with the first row for their file and rater."
+            )
+        note_alike(self.path, {rater for raters in self.rated.values() for rater in raters}, self, "rater")
         kept = {file: left for file, raters in sorted(self.rated.items()) if (left := _with_ticks(raters))}
         if not kept:
-            lost = ", ".join(f"{count} x {reason}" for reason, count in sorted(self.dropped.items()) if count)
+            lost = ", ".join(f"{count} x {reason}" for reason, count in self.counts().items())
             what = f"empty corpus, no row has a label of {', '.join(self.label_set.classes)}."
             raise NothingRated(f"{self.path}: {what}{f' Left out: {lost}.' if lost else ''}")
         self.dropped[DROPPED_NOTHING_LEFT] += sum(map(len, self.rated.values())) - sum(map(len, kept.values()))
         self.dropped[DROPPED_UNRATED] += len(self.rated) - len(kept)
-        utterances = rated_utterances(self.place, list(kept), self.dropped, self.problems, described)
+        utterances = rated_utterances(self.place, list(kept), self, described)
         self._check_ends(dict(zip(kept, (utterance.seconds for utterance in utterances), strict=True)))
         self.dropped[DROPPED_UNRATED_AUDIO] += self.place.unrated(self.rated)
         known = traits or {}
@@ -175,7 +175,7 @@ class RatedRows:
             label_set=self.label_set,
             utterances=tuple(sorted(utterances, key=lambda utterance: utterance.id)),
             ratings=tuple(sorted(ratings, key=lambda rating: (rating.utterance, rating.rater))),
-            dropped={reason: count for reason, count in sorted(self.dropped.items()) if count},
+            dropped=self.counts(),
             problems=tuple(self.problems),
             suggested=suggested,
             merged=dict(sorted(self.merged.items())),

@@ -25,7 +25,7 @@ from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows, iemocap
 from s3prl_metaperser.corpora.answer_facts import FACTS
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.exports import Answer, Export, Labels
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import OWN_LABELS, label_set_of
@@ -138,7 +138,7 @@ def read_table(
     people.check()
     rows.dropped[DROPPED_RATER] += people.left_out
     if columns.note:
-        rows.problems.append(Problem(str(path), columns.note, serious=False))
+        rows.note(path, columns.note)
     return rows.corpus("ratings_csv", suggested=Suggestions() if label_set else iemocap.SUGGESTED)
 
 

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from s3prl_metaperser.corpora.base import Corpus, Problem, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_sets import ACCURACY, FLUENCY, PROSODIC
 from s3prl_metaperser.corpora.rated_files import UNKNOWN_SPEAKER, Place
@@ -58,8 +58,8 @@ def read(
         described[file] = (speakers.get(utterance, UNKNOWN_SPEAKER), "")
         for number, score in enumerate(given, 1):
             rows.add(utterance, file, f"expert{number}", str(score))
-    what = f"place 1 to {EXPERTS} of each list is taken for one expert throughout; the corpus does not say so."
-    rows.problems.append(Problem(str(path), what, serious=False))
+    taken = f"place 1 to {EXPERTS} of each list is taken for one expert throughout"
+    rows.note(path, f"{taken}; the corpus does not say so.")
     return rows.corpus("speechocean762", suggested=Suggestions(), described=described, root=root)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Utterance, seconds_of
+from s3prl_metaperser.corpora.base import Corpus, Ledger, Rating, Utterance
 from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.emotions import ACTED, same_words
 from s3prl_metaperser.corpora.folders import Below, files_below
@@ -136,7 +135,7 @@ class Layout(Card):
             label_set=LabelSet(self.name, "single", self.classes),
             utterances=utterances,
             ratings=tuple(Rating(u.id, ACTED, (found.clips[u.id][0].emotion,)) for u in utterances),
-            dropped={reason: count for reason, count in sorted(found.dropped.items()) if count},
+            dropped=found.counts(),
             problems=tuple(found.problems),
         )
 
@@ -171,15 +170,14 @@ def folder_word(path: Path, known: Mapping[str, str]) -> str | None:
     return next((known[word] for word in words if word in known), None)
 
 
-class _Found:
+class _Found(Ledger):
     """The files of a corpus on the way into it."""
 
     def __init__(self, layout: Layout, root: Path):
+        super().__init__()
         self.layout, self.root = layout, root
         self.clips: dict[str, tuple[Clip, Path]] = {}
         self.strange: list[Path] = []
-        self.dropped: Counter[str] = Counter()
-        self.problems: list[Problem] = []
 
     def add(self, path: Path) -> None:
         clip = self.layout.understood(path.relative_to(self.root))
@@ -203,8 +201,8 @@ class _Found:
         elif first.emotion == clip.emotion and _equal(path, other):
             self.dropped[DROPPED_DOUBLE] += 1
         else:
-            what = f"another file of this name is {other}, and what is in them differs. Remove one of the two."
-            self.problems.append(Problem(str(path), what))
+            what = f"another file of this name is {other}, and what is in them differs"
+            self.problem(path, f"{what}. Remove one of the two.")
 
     def note_rest(self, below: Below) -> None:
         self.dropped[DROPPED_HIDDEN] += len(below.hidden)
@@ -212,20 +210,19 @@ class _Found:
         self.dropped[DROPPED_NAME] += len(self.strange)
         if self.strange:
             example = f"{shown(str(self.strange[0].relative_to(self.root)))}; its own are like {self.layout.example}"
-            what = f"{len(self.strange)} audio files have names that are not this corpus's, e.g. {example}."
-            self.problems.append(Problem(str(self.root), what, serious=False))
+            self.note(
+                self.root, f"{len(self.strange)} audio files have names that are not this corpus's, e.g. {example}."
+            )
         if doubles := self.dropped[DROPPED_DOUBLE]:
-            what = f"{doubles} files are in it twice, in two folders; each is counted once."
-            self.problems.append(Problem(str(self.root), what, serious=False))
+            self.note(self.root, f"{doubles} files are in it twice, in two folders; each is counted once.")
         for folder, why in below.unlisted:
-            what = f"this folder cannot be listed ({why}). Give yourself the right to read it."
-            self.problems.append(Problem(str(folder), what))
+            self.problem(folder, f"this folder cannot be listed ({why}). Give yourself the right to read it.")
 
     def utterance(self, name: str) -> Utterance:
         clip, path = self.clips[name]
-        seconds = seconds_of(path, self.problems)
+        seconds = self.seconds(path)
         if name in self.layout.known:
-            self.problems.append(Problem(str(path), f"{self.layout.known[name]}, as published.", serious=False))
+            self.note(path, f"{self.layout.known[name]}, as published.")
         language = clip.language or self.layout.language
         more = {"language": language, "sex": clip.sex, "level": clip.level, "sentence": clip.sentence}
         return Utterance(name, path, clip.speaker, "", seconds, **more)
