@@ -153,6 +153,10 @@ class Suggestions:
     test_sessions: tuple[str, ...] = ()
 
 
+#: What most readers suggest.
+NONE_SUGGESTED = Suggestions()
+
+
 @dataclass(frozen=True, repr=False)
 class Corpus:
     """A corpus as read.
@@ -177,7 +181,7 @@ class Corpus:
     ratings: tuple[Rating, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    suggested: Suggestions = Suggestions()
+    suggested: Suggestions = NONE_SUGGESTED
     merged: Mapping[str, int] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

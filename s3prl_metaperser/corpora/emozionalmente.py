@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.label_sets import EMOZIONALMENTE
 from s3prl_metaperser.corpora.rated_files import Place
 from s3prl_metaperser.corpora.rated_rows import RatedRows
@@ -59,7 +59,7 @@ def read(
         else:
             rows.add(line, file, evaluator, emotion)
     traits = _traits(metadata / USERS, rows)
-    return rows.corpus("emozionalmente", suggested=Suggestions(), described=described, root=root, traits=traits)
+    return rows.corpus("emozionalmente", described=described, root=root, traits=traits)
 
 
 def _traits(path: Path, rows: RatedRows) -> dict[str, dict[str, str]]:

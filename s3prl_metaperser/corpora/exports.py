@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from s3prl_metaperser.corpora import iemocap
 from s3prl_metaperser.corpora.answer_facts import SKIPPED, STATUS
-from s3prl_metaperser.corpora.base import Corpus, Ledger, Suggestions
+from s3prl_metaperser.corpora.base import Corpus, Ledger
 from s3prl_metaperser.corpora.exported_audio import ExportedAudio
 from s3prl_metaperser.corpora.label_set import LabelError, LabelSet
 from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
@@ -187,7 +187,7 @@ class Export(Ledger):
             asked = {each.who for each in self.answers if each.question in (chosen, "")}
             rows.dropped[DROPPED_OTHERS] += 0 if who.all_one else len({each.who for each in self.answers} - asked)
         described = {files.named(file, "files"): said for file, said in self.described.items()} or None
-        return rows.corpus(name, suggested=Suggestions(), described=described, traits=self.traits)
+        return rows.corpus(name, described=described, traits=self.traits)
 
     def labels(
         self, labels: Mapping[str, str] | str | None = None, answer: str | None = None, audio: Path | None = None

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import MSP_IMPROV
@@ -79,7 +79,7 @@ def read(
         elif line and found:
             seen.add((file, found["worker"]))
             rows.add(number, file, found["worker"], _answer(found, answer))
-    return rows.corpus("msp_improv", suggested=Suggestions(), described=described, root=root)
+    return rows.corpus("msp_improv", described=described, root=root)
 
 
 def _answer(found: re.Match[str], answer: str) -> str:

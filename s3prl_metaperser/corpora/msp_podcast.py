@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from s3prl_metaperser.corpora import csv_rows
-from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.label_cells import is_blank
 from s3prl_metaperser.corpora.label_sets import AROUSAL, DOMINANCE, MSP_PODCAST, MSP_PODCAST_SECONDARY, VALENCE
 from s3prl_metaperser.corpora.rated_files import UNKNOWN_SPEAKER, Place
@@ -59,64 +59,64 @@ class _Fault(Exception):
     """A line that is none of the format: (line, text)."""
 
 
-def read(
-    root: Path,
-    *,
-    answer: Literal["primary", "secondary", "arousal", "valence", "dominance"] = "primary",
-    unknown_labels: Literal["error", "drop"] | None = None,
-    outside: bool = False,
-) -> Corpus:
-    """Read the workers of MSP-Podcast.
-
-    Where a worker stands twice for a file the first answer is used, and the others are counted.
+def release_reader(name: str, terms: str, within: str = ".") -> Reader:
+    """The reader of a release in this form, none of which anybody may pass on.
 
     Args:
-        root: the release's folder, that of its labels, or one of the files of workers' answers.
-        answer: the primary emotion (one, with "Other-..." left out and counted), the secondary ones (several), or an
-            attribute on its scale from 1 to 7.
-        unknown_labels: what happens to labels that are none of the release's, ``"error"`` or ``"drop"``.
-        outside: whether files may be outside the folder, behind links.
-
-    Raises:
-        UserError: no file of workers' answers, one that cannot be read, or nothing rated.
+        name: its registered name.
+        terms: as :class:`.Reader` has them.
+        within: the folder below the root in which labels may be, too.
     """
-    return read_release("msp_podcast", root, answer, unknown_labels, outside)
+
+    def read(
+        root: Path,
+        *,
+        answer: Literal["primary", "secondary", "arousal", "valence", "dominance"] = "primary",
+        unknown_labels: Literal["error", "drop"] | None = None,
+        outside: bool = False,
+    ) -> Corpus:
+        """Read the workers of a release.
+
+        Where a worker stands twice for a file the first answer is used, and the others are counted.
+
+        Args:
+            root: the release's folder, that of its labels, or one of the files of workers' answers.
+            answer: the primary emotion (one, with "Other-..." left out and counted), the secondary ones (several), or
+                an attribute on its scale from 1 to 7.
+            unknown_labels: what happens to labels that are none of the release's.
+            outside: whether files may be outside the folder, behind links.
+
+        Raises:
+            UserError: no file of workers' answers, one that cannot be read, or nothing rated.
+        """
+        root = user_path(root)
+        tables = [root] if root.is_file() else _tables(root) or _tables(root / within)
+        if not tables:
+            names = ", ".join(_ENCODINGS)
+            raise UserError(f"{root} has none of {names}. Give the release's folder, or the file itself.")
+        folder = root if root.is_dir() else _release(root)
+        label_set = ANSWERS[answer][1].with_unknown(unknown_labels)
+        rows = RatedRows(tables[0], label_set, Place(_audio(folder), outside))
+        answers = list(_answers(tables[0], rows))
+        _add(answers, answer, rows)
+        for other in tables[1:]:
+            _compare(answers, tables[0], list(_answers(other, rows)), other, rows)
+        described = _speakers(tables[0].parent, rows)
+        return rows.corpus(name, described=described, root=folder)
+
+    return Reader(read, terms=terms, redistributable=False)
 
 
-def read_release(
-    name: str,
-    root: Path,
-    answer: str,
-    unknown_labels: Literal["error", "drop"] | None,
-    outside: bool,
-    *,
-    within: str = ".",
-) -> Corpus:
-    """The workers of a release in this form; arguments as :func:`read`'s.
-
-    Args:
-        name: of the reader.
-        within: the folder below ``root`` in which labels may be, too.
-    """
-    root = user_path(root)
-    tables = [root] if root.is_file() else _tables(root) or _tables(root / within)
-    if not tables:
-        raise UserError(f"{root} has none of {', '.join(_ENCODINGS)}. Give the release's folder, or the file itself.")
-    folder = root if root.is_dir() else _release(root)
-    part, label_set = ANSWERS[answer]
-    rows = RatedRows(tables[0], label_set.with_unknown(unknown_labels), Place(_audio(folder), outside))
-    answers, seen = list(_answers(tables[0], rows)), set()
+def _add(answers: list[_Answer], answer: str, rows: RatedRows) -> None:
+    """Rate files by the first answer of each worker."""
+    seen = set()
     for each in answers:
         if (each.file, each.worker) in seen:
             rows.dropped[DROPPED_REPEATED] += 1
             continue
         seen.add((each.file, each.worker))
-        cell = each.parts[part]
+        cell = each.parts[ANSWERS[answer][0]]
         rows.add(each.line, each.file, each.worker, ";".join(cell.split(",")) if answer == "secondary" else cell)
-    for other in tables[1:]:
-        _compare(answers, tables[0], list(_answers(other, rows)), other, rows)
-    described = _speakers(tables[0].parent, rows)
-    return rows.corpus(name, suggested=Suggestions(), described=described, root=folder)
 
 
 def _answers(table: Path, rows: RatedRows) -> Iterator[_Answer]:
@@ -275,9 +275,7 @@ def _speakers(folder: Path, rows: RatedRows) -> dict[str, tuple[str, str]]:
     return described
 
 
-READER = Reader(
-    read,
-    terms="MSP-Podcast is given out under an agreement with UT Dallas; ask there whether models trained on it may be "
-    "shared",
-    redistributable=False,
+READER = release_reader(
+    "msp_podcast",
+    "MSP-Podcast is given out under an agreement with UT Dallas; ask there whether models trained on it may be shared",
 )

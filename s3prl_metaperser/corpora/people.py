@@ -58,16 +58,7 @@ _NEVER_A_NAME = re.compile(
 )
 # May stand for several people; with a number behind it, it is a pseudonym.
 _ANYBODY = {
-    "unknown",
-    "anonymous",
-    "anon",
-    "nobody",
-    "various",
-    "several",
-    "multiple",
-    "mixed",
-    "everyone",
-    "everybody",
+    *("unknown", "anonymous", "anon", "nobody", "various", "several", "multiple", "mixed", "everyone", "everybody"),
 }
 #: A longer name is not made of such words, and would take long to be found so.
 _LONGEST = 40

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from s3prl_metaperser.corpora.base import Corpus, Suggestions
+from s3prl_metaperser.corpora.base import Corpus
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_sets import ACCURACY, FLUENCY, PROSODIC
 from s3prl_metaperser.corpora.rated_files import UNKNOWN_SPEAKER, Place
@@ -60,7 +60,7 @@ def read(
             rows.add(utterance, file, f"expert{number}", str(score))
     taken = f"place 1 to {EXPERTS} of each list is taken for one expert throughout"
     rows.note(path, f"{taken}; the corpus does not say so.")
-    return rows.corpus("speechocean762", suggested=Suggestions(), described=described, root=root)
+    return rows.corpus("speechocean762", described=described, root=root)
 
 
 def _speakers(root: Path) -> dict[str, str]:
