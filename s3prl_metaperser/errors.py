@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -37,6 +37,20 @@ def unknown_name(kind: str, value: str, known: Iterable[str], listed: str = "") 
     known = sorted(known)
     rest = f"`{listed}` lists all {len(known)}." if listed else f"Available: {', '.join(known)}."
     return UserError(f"Unknown {kind} {value!r}.{did_you_mean(value, known)} {rest}")
+
+
+def listed(names: Sequence[object], most: int = 3) -> str:
+    """The first names in a line, and dots where there are more.
+
+    >>> listed(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def printable(text: str, keep: str = "\n\t") -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, listed
 
 #: Deviations below this share of their layer's median count as that: what hardly varies is nearly dead.
 FLOOR = 1e-3
@@ -92,8 +92,8 @@ def refuse_few_emotions(emotions: Mapping[str, set[str]]) -> None:
     """
     few = sorted(speaker for speaker, found in emotions.items() if len(found) < FEWEST_EMOTIONS)
     if few:
-        shown = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
         raise UserError(
             f"modelrc.statistics: speaker needs at least {FEWEST_EMOTIONS} emotions of each speaker, or it takes away "
-            f"what is to be recognised; {len(few)} of {len(emotions)} have fewer ({shown}). Set it to corpus or source."
+            f"what is to be recognised; {len(few)} of {len(emotions)} have fewer ({listed(few, 5)}). Set it to corpus "
+            "or source."
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora.base import Corpus, Rating
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.errors import UserError, listed, unknown_name
 from s3prl_metaperser.protocol.recordings import equal_recordings
 from s3prl_metaperser.protocol.splits import Split
 from s3prl_metaperser.seeding import numpy_generator
@@ -28,7 +28,6 @@ REST, PAIR, SINGLE = "rest", "pair", "single"
 SINGLE_TRAINS = 0.8
 #: With fewer speakers nothing is said about others.
 FEWEST_SPEAKERS = 3
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -270,20 +269,16 @@ def refuse_domain_leaks(
         for other in names[at + 1 :]:
             both = f"would be {one} and {other}"
             if shared := sorted({*sides[one]} & {*sides[other]}):
-                raise UserError(f"{split.scenario}: {len(shared)} utterances {both}: {_listed(shared)}.")
+                raise UserError(f"{split.scenario}: {len(shared)} utterances {both}: {listed(shared)}.")
             who = [{corpus.utterance(name).speaker for name in sides[side]} for side in (one, other)]
             if by_speaker and (speakers := sorted(who[0] & who[1])):
-                raise UserError(f"{split.scenario}: {len(speakers)} speakers {both}: {_listed(speakers)}.")
+                raise UserError(f"{split.scenario}: {len(speakers)} speakers {both}: {listed(speakers)}.")
             groups = equal_recordings(sounds, {*sides[one], *sides[other]})
             across = [each for each in groups if {*each} & {*sides[one]} and {*each} & {*sides[other]}]
             if across and not allow:
-                shown = _listed([" = ".join(group) for group in across])
+                shown = listed([" = ".join(group) for group in across])
                 raise UserError(
                     f"{split.scenario}: {len(across)} recording{'s' * (len(across) > 1)} {both} under two names: "
                     f"{shown}. Remove one of each, or set datarc.equal_audio: 'first' keeps the first name in the "
                     "alphabet, 'allow' takes them for two."
                 )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

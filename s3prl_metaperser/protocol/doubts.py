@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from s3prl_metaperser.corpora.alike import Alike, Answers
 from s3prl_metaperser.corpora.base import UNKNOWN_SPEAKER, Corpus
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, listed
 
 _SHOWN = 5
 
@@ -58,8 +58,7 @@ def speakers_on_both_sides(corpus: Corpus, learned: Collection[str], tested: Col
     if known == [UNKNOWN_SPEAKER]:
         return ["it is not known who speaks (files.csv names no speakers): those of the test sessions may train, too"]
     count = sum(speaker[utterance] in there for utterance in tested)
-    shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
     return [
         f"the sessions are unseen, speakers are not: {count} of {len(tested)} tested utterances are by speakers of the "
-        f"training sessions ({shown})"
+        f"training sessions ({listed(known, _SHOWN)})"
     ]

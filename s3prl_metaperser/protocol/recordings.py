@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from s3prl_metaperser.corpora.base import Corpus
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, listed
 from s3prl_metaperser.protocol.splits import Split, in_role
 
-#: Pairs that a message shows.
-_SHOWN = 3
 _ADVICE = (
     "Remove one name of each, or set datarc.equal_audio: 'first' keeps the first name in the alphabet and leaves the "
     "others out with their ratings, 'allow' takes them for two recordings."
@@ -81,8 +79,7 @@ def _recordings(count: int) -> str:
 
 
 def _listed(corpus: Corpus, groups: Sequence[Sequence[str]]) -> str:
-    paths = [" = ".join(_relative(corpus.utterance(u).path, corpus.root) for u in group) for group in groups[:_SHOWN]]
-    return ", ".join(paths) + (", ..." if len(groups) > _SHOWN else "")
+    return listed([" = ".join(_relative(corpus.utterance(u).path, corpus.root) for u in group) for group in groups])
 
 
 def _relative(path: Path, root: Path) -> str:

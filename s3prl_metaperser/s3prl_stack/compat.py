@@ -33,13 +33,14 @@ import importlib.machinery
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.s3prl_stack import download, guards, stand_ins
 from s3prl_metaperser.s3prl_stack.lazy_hub import LazyHub
+from s3prl_metaperser.s3prl_stack.replaced import replaced
 
 
 @functools.cache
@@ -140,22 +141,13 @@ def _patch_runner(module: Any) -> None:
 
     @functools.wraps(evaluate)
     def evaluate_where_it_runs(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with contextlib.nullcontext() if str(self.args.device).startswith("cuda") else _cuda_hidden():
+        import torch
+
+        hidden = replaced(torch.cuda, "is_available", lambda: False)
+        with contextlib.nullcontext() if str(self.args.device).startswith("cuda") else hidden:
             return evaluate(self, *args, **kwargs)
 
     module.Runner.evaluate = evaluate_where_it_runs
-
-
-@contextlib.contextmanager
-def _cuda_hidden() -> Iterator[None]:
-    import torch
-
-    is_available = torch.cuda.is_available
-    torch.cuda.is_available = lambda: False
-    try:
-        yield
-    finally:
-        torch.cuda.is_available = is_available
 
 
 def _patch_helper(module: Any) -> None:

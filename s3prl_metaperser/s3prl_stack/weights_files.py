@@ -205,7 +205,7 @@ def _unreachable(ckpt: str, url: str, reason: str) -> UserError:
     )
 
 
-def defining_files(name: str, ckpt: str | None, model_config: str | None, refresh: bool = False) -> list[Path]:
+def defining_files(name: str, ckpt: str | None, model_config: str | None) -> list[Path]:
     """The files that decide what upstream ``name`` computes, fetched first where they are downloads.
 
     Returns:
@@ -220,8 +220,12 @@ def defining_files(name: str, ckpt: str | None, model_config: str | None, refres
     urls = checkpoint_urls(name) or ([str(ckpt)] if is_address(ckpt) else [])
     if urls:
         files = [download_folder() / download_name(url) for url in urls]
-        if not any(file.is_file() for file in files) or refresh:
-            _fetch_all(name, urls, files, refresh)
+        if not any(file.is_file() for file in files):
+            try:
+                for file, url in zip(files, urls, strict=True):
+                    fetch(file, url)
+            except DownloadFailed as error:
+                raise with_local_way(error, name) from error
         files = [file for file in files if file.is_file()]
     elif not ckpt:
         files = bundled_configs(name)
@@ -230,14 +234,6 @@ def defining_files(name: str, ckpt: str | None, model_config: str | None, refres
     else:
         files = [Path(ckpt)]
     return [*files, Path(model_config)] if model_config else files
-
-
-def _fetch_all(name: str, urls: list[str], files: list[Path], refresh: bool) -> None:
-    for url, file in zip(urls, files, strict=True):
-        try:
-            fetch(file, url, refresh)
-        except DownloadFailed as error:
-            raise with_local_way(error, name) from error
 
 
 def with_local_way(error: DownloadFailed, name: str) -> UserError:

@@ -33,15 +33,15 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.errors import UserError, listed, shown
 from s3prl_metaperser.s3prl_stack.hub_index import RATE
+from s3prl_metaperser.s3prl_stack.replaced import replaced
 
 #: Of the two random states.
 SEEDS = (1, 2)
 #: Features that differ by more than this part of their largest value are not the same: an upstream that draws.
 SAME = 1e-4
 _HALF = (torch.float16, torch.bfloat16)
-_NAMED = 3
 #: How torch's two forms of weight norm name the same tensor.
 _WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 _lock = threading.RLock()  # what is patched meanwhile is the whole process's
@@ -94,7 +94,7 @@ def whole(make: Callable[[], nn.Module], name: str, file: str) -> nn.Module:
         other, loading, upstream = _made(make, SEEDS[1], name, file)
     _check_names(loading, upstream, name, file)
     if broken := [key for key, value in upstream.named_parameters() if not value.detach().sum().isfinite()]:
-        raise UserError(f"-u {name}: {file} holds NaN or infinity in {_listed(broken)}. Copy or download it again.")
+        raise UserError(f"-u {name}: {file} holds NaN or infinity in {listed(broken)}. Copy or download it again.")
     differing = sorted(key for key, value in one.tensors.items() if other.tensors.get(key) != value)
     if differing and not _equal(one.features, other.features):
         raise _not_whole(name, file, differing, loading)
@@ -133,7 +133,7 @@ def _check_names(loading: _Loading, upstream: nn.Module, name: str, file: str) -
         raise _not_whole(name, file, absent, loading)
     if extra := sorted(unexpected - missing):
         raise UserError(
-            f"-u {name}: {file} holds weights ({len(extra)}) that the model has no place for: {_listed(extra)}. Its "
+            f"-u {name}: {file} holds weights ({len(extra)}) that the model has no place for: {listed(extra)}. Its "
             "configuration is not that of its weights. Save both together again (save_pretrained), or copy the folder "
             "again."
         )
@@ -143,10 +143,10 @@ def _not_whole(name: str, file: str, missing: list[str], loading: _Loading) -> U
     """The error for weights that are in no file."""
     counted = f"{len(missing)} parameter{'s' * (len(missing) > 1)} of the model {'are' if len(missing) > 1 else 'is'}"
     what = counted if missing else "the model's parameters are"
-    listed = f": {_listed(missing)}" if missing else ""
+    names = f": {listed(missing)}" if missing else ""
     if not file:
         return UserError(
-            f"-u {name}: {what} random: no file holds them{listed}. Its features could not be made twice. "
+            f"-u {name}: {what} random: no file holds them{names}. Its features could not be made twice. "
             "Choose an upstream with stored weights, or write them to a file that it reads (-k)."
         )
     why = "The file is of another model, or its configuration is not that of its weights."
@@ -155,11 +155,7 @@ def _not_whole(name: str, file: str, missing: list[str], loading: _Loading) -> U
             f"The names in the file begin with {shown(loading.prefix)}, as another trainer writes them: save the model "
             "that stands inside, without that prefix."
         )
-    return UserError(f"-u {name}: {what} not in {file} and would be random{listed}. {why}")
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return UserError(f"-u {name}: {what} not in {file} and would be random{names}. {why}")
 
 
 def _renamed(names: Iterable[str]) -> set[str]:
@@ -272,19 +268,9 @@ def _watched() -> Iterator[_Loading]:
         )
         return content
 
-    ours = (_in_place_of(nn.Module, "_load_from_state_dict", filled), _in_place_of(torch, "load", loaded))
+    ours = (replaced(nn.Module, "_load_from_state_dict", filled), replaced(torch, "load", loaded))
     with ours[0], ours[1], _pretrained_watched(seen):
         yield seen
-
-
-@contextlib.contextmanager
-def _in_place_of(owner: Any, name: str, ours: Any) -> Iterator[None]:
-    before = vars(owner)[name]
-    setattr(owner, name, ours)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def _take_new_names(expected: Mapping[str, Any], state: Any) -> None:
@@ -348,5 +334,5 @@ def _pretrained_watched(seen: _Loading) -> Iterator[None]:
         _note_prefix(seen, seen.missing, map(str, found["unexpected_keys"]))
         return made
 
-    with _in_place_of(model, "from_pretrained", classmethod(from_pretrained)):
+    with replaced(model, "from_pretrained", classmethod(from_pretrained)):
         yield

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from s3prl_metaperser import __version__
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, first_line
 from s3prl_metaperser.storage.atomic import replacing
 from s3prl_metaperser.storage.hashing import content_hash
 
@@ -68,10 +68,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = load_checked(path)
     except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"{path} is not a checkpoint that can be read safely ({reason}). Use another one of its folder, or train "
-            "again."
+            f"{path} is not a checkpoint that can be read safely ({first_line(error)}). Use another one of its folder, "
+            "or train again."
         ) from None
     whole = isinstance(content, dict) and isinstance(content.get("Args"), argparse.Namespace)
     if not whole or not isinstance(content.get("Config"), dict):

@@ -11,11 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.errors import UserError, listed, shown
 
 #: Sections in which names are many and values are hashes: they are counted, as so many of these.
 _COUNTED = {"audio": "file", "labels": "rater"}
-_NAMED = 3
 
 
 def digest(parts: Any) -> str:
@@ -41,8 +40,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def refuse(what: str, then: Mapping[str, Any], now: Mapping[str, Any], advice: str) -> UserError:
     """The error for something that was made from other parts."""
-    listed = "; ".join(differences(then, now)) or "it does not say from what"
-    return UserError(f"{what} was made from different inputs (stored -> current: {listed}). {advice}")
+    differing = "; ".join(differences(then, now)) or "it does not say from what"
+    return UserError(f"{what} was made from different inputs (stored -> current: {differing}). {advice}")
 
 
 def _counted(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -51,9 +50,8 @@ def _counted(section: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> li
     phrases = []
     for names, verb in ((changed, "changed"), (gone, "missing"), (added, "new")):
         if names:
-            listed = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
             noun = _COUNTED[section] + "s" * (len(names) > 1)
-            phrases.append(f"{section} of {len(names)} {noun} {verb} ({listed})")
+            phrases.append(f"{section} of {len(names)} {noun} {verb} ({listed(names)})")
     return phrases
 
 

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s3prl_metaperser.errors import UserError, did_you_mean
+from s3prl_metaperser.s3prl_stack.replaced import replaced
 
 _TRANSFORMERS = tuple(f"s3prl.upstream.{family}.expert" for family in ("wavlm", "hubert", "wav2vec2"))
 _KALDI = "s3prl.upstream.baseline.expert"
 # s3prl.upstream.interfaces: how far the frames may be from samples / rate
 _TOLERATED_FRAMES = 5
-_MISSING = object()
 _mel_banks: Callable | None = None
 
 
@@ -170,17 +170,3 @@ def _mel_banks_once() -> Iterator[None]:
         _mel_banks = functools.lru_cache(maxsize=8)(kaldi.get_mel_banks)
     with replaced(kaldi, "get_mel_banks", _mel_banks):
         yield
-
-
-@contextlib.contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """``owner.name`` is ``value`` within the block, on this object alone."""
-    before = vars(owner).get(name, _MISSING)
-    object.__setattr__(owner, name, value)
-    try:
-        yield
-    finally:
-        if before is _MISSING:
-            object.__delattr__(owner, name)
-        else:
-            object.__setattr__(owner, name, before)

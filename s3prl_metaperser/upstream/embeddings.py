@@ -22,10 +22,8 @@ from torch import Tensor, nn
 
 from s3prl_metaperser.corpora.base import Utterance
 from s3prl_metaperser.corpora.folders import is_audio
-from s3prl_metaperser.errors import UserError, printable
+from s3prl_metaperser.errors import UserError, first_line, listed, printable
 from s3prl_metaperser.upstream.store import PooledFeatures
-
-_SHOWN = 3
 
 
 def expert(ckpt: str, model_config: str | None = None) -> GivenVectors:
@@ -111,8 +109,8 @@ class GivenVectors(nn.Module):
     def _missing(self, absent: Sequence[Utterance], total: int) -> UserError:
         return UserError(
             f"-k {self.source}: {len(absent)} of {total} recordings have no vector of their own: "
-            f"{_listed([u.id for u in absent])} ({_listed([str(u.path) for u in absent])}). The file has "
-            f"{len(self.rows)} names such as {_listed(list(self.rows))}. A name is a recording's id, or its path: "
+            f"{listed([u.id for u in absent])} ({listed([u.path for u in absent])}). The file has "
+            f"{len(self.rows)} names such as {listed(list(self.rows))}. A name is a recording's id, or its path: "
             "whole or from any folder on, with or without suffix."
         )
 
@@ -128,10 +126,9 @@ def read_vectors(path: Path) -> tuple[list[str], Tensor]:
             names, values = (content.get(key) for key in ("names", "values"))
             held = ", ".join(content) or "nothing"
     except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"-k {path}: not a file of vectors ({reason}). Write one: np.savez(FILE, names=names, values=values), with "
-            "names as an array of text."
+            f"-k {path}: not a file of vectors ({first_line(error)}). Write one: "
+            "np.savez(FILE, names=names, values=values), with names as an array of text."
         ) from None
     if names is None or values is None:
         raise UserError(f"-k {path}: it holds {held}; expected names [N] and values [N, D] or [N, L, D].")
@@ -148,19 +145,13 @@ def _check(path: Path, names: np.ndarray, values: np.ndarray) -> None:
         raise UserError(f"{what}: there must be one name for each of them.")
     unique, counts = np.unique(names, return_counts=True)
     if len(unique) < len(names):
-        raise UserError(
-            f"-k {path}: {int((counts > 1).sum())} names stand twice: {_listed(unique[counts > 1].tolist())}."
-        )
+        twice = unique[counts > 1].tolist()
+        raise UserError(f"-k {path}: {len(twice)} names stand twice: {listed(twice)}.")
     with np.errstate(over="ignore"):
         broken = ~np.isfinite(values.astype(np.float32)).reshape(len(values), -1).all(1)
     if broken.any():
-        raise UserError(
-            f"-k {path}: {int(broken.sum())} vectors hold NaN or infinity: {_listed(names[broken].tolist())}."
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(str, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+        bad = names[broken].tolist()
+        raise UserError(f"-k {path}: {len(bad)} vectors hold NaN or infinity: {listed(bad)}.")
 
 
 def _folded(name: str) -> str:

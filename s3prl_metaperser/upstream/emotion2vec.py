@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from s3prl_metaperser.upstream.emotion2vec_files import CONVOLUTIONS, ModelWeights, read_model
-from s3prl_metaperser.upstream.own import OwnUpstream, fill
+from s3prl_metaperser.upstream.own import OwnUpstream
 
 #: Samples that one frame is made of, of which the next one is SAMPLES away.
 WINDOW, SAMPLES = 400, 320
@@ -45,7 +45,7 @@ class UpstreamExpert(OwnUpstream):
     def __init__(self, weights: ModelWeights):
         super().__init__()
         self.model, self.normalize = Encoder(weights), weights.normalize
-        fill(self.model, weights.tensors, weights.source, "one emotion2vec model")
+        weights.fill(self.model)
 
     def states(self, wave: Tensor) -> list[Tensor]:
         heard = F.layer_norm(wave, wave.shape) if self.normalize else wave

@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from s3prl_metaperser.errors import UserError, shown
+from s3prl_metaperser.errors import UserError, listed, shown
+from s3prl_metaperser.upstream.own import ModelTensors
 
 #: (size of the kernel, stride) of the convolutions over the waveform, as in wav2vec 2.0.
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
@@ -38,70 +39,53 @@ _PRENET, _BLOCK = re.compile(rf"{_AUDIO}context_encoder\.blocks\.(\d+)\."), re.c
 
 
 @dataclass(frozen=True)
-class ModelWeights:
-    """A model's weights.
+class ModelWeights(ModelTensors):
+    """A model's weights by their names in :class:`.emotion2vec.Encoder`.
 
     Attributes:
-        source: the file, for messages.
-        tensors: by their names in :class:`.emotion2vec.Encoder`, in the file's precision.
         normalize: whether waveforms are scaled to mean 0 and variance 1, each by itself.
     """
 
-    source: Path
-    tensors: dict[str, Tensor]
+    what: ClassVar[str] = _WHAT
     normalize: bool
 
     @property
     def channels(self) -> int:
         """Of the convolutions over the waveform."""
-        return self._shape("feature_extractor.layers.0.conv.weight", 3)[0]
+        return self.shape("feature_extractor.layers.0.conv.weight", 3)[0]
 
     @property
     def size(self) -> int:
         """D, of a hidden state."""
-        return self._shape("post_extract_proj.weight", 2)[0]
+        return self.shape("post_extract_proj.weight", 2)[0]
 
     @property
     def inner(self) -> int:
         """Size of the feed-forward part."""
-        return self._shape("encoder.layers.0.mlp.fc1.weight", 2)[0]
-
-    @property
-    def layers(self) -> int:
-        """Blocks, those of the audio prenet among them."""
-        return len({name.split(".")[2] for name in self.tensors if name.startswith("encoder.layers.")})
+        return self.shape("encoder.layers.0.mlp.fc1.weight", 2)[0]
 
     @property
     def tokens(self) -> int:
         """How many learned tokens stand before the frames."""
-        return self._shape("encoder.extra_tokens", 3)[1]
+        return self.shape("encoder.extra_tokens", 3)[1]
 
     @property
     def scales(self) -> torch.Size:
         """Of the learned scales of distance: [1 or layers, 1, heads, 1, 1]."""
-        return self._shape("encoder.alibi_scale", 5)
+        return self.shape("encoder.alibi_scale", 5)
 
     @property
     def positions(self) -> list[torch.Size]:
         """Of the positional convolutions' weights, each [D, D / groups, kernel]."""
         found = [name for name in self.tensors if re.fullmatch(r"encoder\.pos_conv\.\d+\.weight", name)]
-        return [self._shape(f"encoder.pos_conv.{number}.weight", 3) for number in range(len(found))]
+        return [self.shape(f"encoder.pos_conv.{number}.weight", 3) for number in range(len(found))]
 
     def __post_init__(self) -> None:
         if self.size % self.scales[2] or self.scales[0] not in (1, self.layers):
-            raise self._odd(f"encoder.alibi_scale is {list(self.scales)}, with {self.layers} blocks of {self.size}")
+            raise self.refused(f"encoder.alibi_scale is {list(self.scales)}, with {self.layers} blocks of {self.size}")
         for shape in self.positions:
             if shape[0] % shape[1]:
-                raise self._odd(f"encoder.pos_conv has a weight {list(shape)}")
-
-    def _shape(self, name: str, dimensions: int) -> torch.Size:
-        found = self.tensors.get(name)
-        if found is None or found.dim() != dimensions or not found.numel():
-            raise self._odd(f"{name} is missing")
-        return found.shape
-
-    def _odd(self, what: str) -> UserError:
-        return UserError(f"-k {self.source}: these are not the weights of {_WHAT}: {what}.")
+                raise self.refused(f"encoder.pos_conv has a weight {list(shape)}")
 
 
 def read_model(path: Path) -> ModelWeights:
@@ -167,9 +151,8 @@ def _ours(path: Path, state: Mapping[str, Any]) -> dict[str, Tensor]:
         else:
             found[ours] = value
     if unknown or not found:
-        names = ", ".join(sorted(unknown)[:3]) + (", ..." if len(unknown) > 3 else "")
         raise UserError(
             f"-k {path}: these are not the weights of {_WHAT}: "
-            + (f"{len(unknown)} unknown ({names})." if unknown else "there are none in it.")
+            + (f"{len(unknown)} unknown ({listed(sorted(unknown))})." if unknown else "there are none in it.")
         )
     return found

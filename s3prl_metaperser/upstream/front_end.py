@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from s3prl_metaperser.upstream.batching import replaced
+from s3prl_metaperser.s3prl_stack.replaced import replaced
 
 
 @contextlib.contextmanager

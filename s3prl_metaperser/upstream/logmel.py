@@ -8,16 +8,16 @@ bins, 64 HTK mel bands from 60 to 7800 Hz whose triangles are straight in mel, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from s3prl_metaperser.config.validator import read
+from s3prl_metaperser.upstream.own import OwnUpstream
 
 RATE, WINDOW, HOP, BINS = 16_000, 400, 160, 1024
 BANDS, LOWEST, HIGHEST, FLOOR = 64, 60.0, 7800.0, 1e-6
@@ -43,15 +43,14 @@ def expert(model_config: str | None = None) -> LogMel:
     return LogMel(read(LogMelOptions, Path(model_config)) if model_config else LogMelOptions())
 
 
-class LogMel(nn.Module):
+class LogMel(OwnUpstream):
     """An upstream as s3prl has them, without weights.
 
     Args:
         options: which window.
     """
 
-    #: All of them are real: none stands for padding.
-    keeps_all_frames = True
+    samples = HOP
     window: Tensor
     filters: Tensor
 
@@ -62,24 +61,14 @@ class LogMel(nn.Module):
         self.register_buffer("window", window.float(), persistent=False)
         self.register_buffer("filters", mel_filters().float(), persistent=False)
 
-    def get_downsample_rates(self, key: str = "") -> int:
-        """Samples a frame."""
-        return HOP
-
     def frames(self, waves: Tensor) -> Tensor:
         """Waveforms [..., n] at 16 kHz to frames [..., 1 + (n - 400) // 160, 64]; those under 400 are filled up."""
         filled = F.pad(waves, (0, max(0, WINDOW - waves.shape[-1])))
         spectrum = torch.fft.rfft(filled.unfold(-1, WINDOW, HOP) * self.window, BINS).abs()
         return torch.log(spectrum @ self.filters + FLOOR)
 
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Frames of waveforms, each [n]; each is computed alone, and padded with zeros afterwards.
-
-        Returns:
-            ``hidden_states``, one tensor [B, T, 64], and ``last_hidden_state``.
-        """
-        frames = nn.utils.rnn.pad_sequence([self.frames(wave) for wave in wavs], batch_first=True)
-        return {"hidden_states": [frames], "last_hidden_state": frames}
+    def states(self, wave: Tensor) -> list[Tensor]:
+        return [self.frames(wave)]
 
 
 def mel_filters() -> Tensor:

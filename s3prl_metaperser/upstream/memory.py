@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, first_line
 
 _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "status_alloc_failed")
 
@@ -33,5 +33,4 @@ def explaining_memory(where: str, advice: str = _LOWER) -> Iterator[None]:
         text = str(error).lower()
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(sign in text for sign in _SIGNS):
             raise
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{where} ran out of memory ({first}). {advice}") from error
+        raise UserError(f"{where} ran out of memory ({first_line(error)}). {advice}") from error

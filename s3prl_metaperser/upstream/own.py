@@ -1,15 +1,17 @@
-"""What this project's own encoders share: clips are heard one by one, and weights are all of one model's."""
+"""What this project's own upstreams share: clips are heard one by one, and weights are all of one model's."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, listed
 
 
 class OwnUpstream(nn.Module, ABC):
@@ -25,7 +27,7 @@ class OwnUpstream(nn.Module, ABC):
 
     @abstractmethod
     def states(self, wave: Tensor) -> list[Tensor]:
-        """The L + 1 hidden states of one waveform [n], each [T, D]."""
+        """The hidden states of one waveform [n], each [T, D]."""
 
     def get_downsample_rates(self, key: str = "") -> int:
         """Samples a frame."""
@@ -35,33 +37,58 @@ class OwnUpstream(nn.Module, ABC):
         """Hidden states of waveforms, each [n] at 16 kHz; each is computed alone, and padded with zeros afterwards.
 
         Returns:
-            ``hidden_states``, L + 1 tensors [B, T, D], and ``last_hidden_state``.
+            ``hidden_states``, tensors [B, T, D], and ``last_hidden_state``.
         """
         alone = [self.states(wave) for wave in wavs]
         layers = [nn.utils.rnn.pad_sequence(list(same), batch_first=True) for same in zip(*alone, strict=True)]
         return {"hidden_states": layers, "last_hidden_state": layers[-1]}
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path, what: str) -> None:
-    """Load weights into a model.
+@dataclass(frozen=True)
+class ModelTensors:
+    """A model's weights; what it takes is read from their shapes.
 
-    Args:
-        source: where they are from, for messages.
-        what: they should be, such as ``one Whisper encoder``.
-
-    Raises:
-        UserError: some are missing, left over or of another shape.
+    Attributes:
+        what: they should be, for messages.
+        source: the file or folder, for messages.
+        tensors: by their names in the model, in the file's precision.
     """
-    own = model.state_dict()
-    wrong = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
-    faults = ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "left over"))
-    said = [f"{_listed(names)} {why}" for names, why in (*faults, (wrong, "of another shape")) if names]
-    if said:
-        raise UserError(
-            f"-k {source}: these are not the weights of {what}: {'; '.join(said)}. Copy or convert the model again."
-        )
-    model.load_state_dict(tensors)
 
+    what: ClassVar[str]
+    source: Path
+    tensors: dict[str, Tensor]
 
-def _listed(names: set[str]) -> str:
-    return f"{len(names)} ({', '.join(sorted(names)[:3])}{', ...' if len(names) > 3 else ''})"
+    @property
+    def layers(self) -> int:
+        """Blocks."""
+        return len({name.split(".")[2] for name in self.tensors if name.startswith("encoder.layers.")})
+
+    def shape(self, name: str, dimensions: int) -> torch.Size:
+        """Of a tensor that must be there.
+
+        Raises:
+            UserError: it is not, or has other dimensions.
+        """
+        found = self.tensors.get(name)
+        if found is None or found.dim() != dimensions or not found.numel():
+            raise self.refused(f"{name} is missing")
+        return found.shape
+
+    def fill(self, model: nn.Module) -> None:
+        """Load them into a model.
+
+        Raises:
+            UserError: some are missing, left over or of another shape.
+        """
+        own, given = model.state_dict(), self.tensors
+        wrong = {name for name in own.keys() & given.keys() if own[name].shape != given[name].shape}
+        faults = ((own.keys() - given.keys(), "missing"), (given.keys() - own.keys(), "left over"))
+        all_faults = (*faults, (wrong, "of another shape"))
+        said = [f"{len(names)} ({listed(sorted(names))}) {why}" for names, why in all_faults if names]
+        if said:
+            raise self.refused(f"{'; '.join(said)}. Copy or convert the model again")
+        model.load_state_dict(given)
+
+    def refused(self, why: str) -> UserError:
+        """The error for weights of something else."""
+        return UserError(f"-k {self.source}: these are not the weights of {self.what}: {why}.")

@@ -20,7 +20,7 @@ from torch import nn
 
 from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.corpora.base import Utterance
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, first_line
 from s3prl_metaperser.upstream.batching import hidden_states
 
 Pooling = Literal["mean", "statistics"]
@@ -110,7 +110,7 @@ def pooler(
         except (RuntimeError, ValueError, AssertionError) as error:
             names = ", ".join(f"{u.path} ({u.seconds:.2f} s)" for u in utterances)
             raise UserError(
-                f"The upstream fails on {names}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. "
+                f"The upstream fails on {names}: {first_line(error)}. "
                 "Very short or very long audio is the usual cause; `metaperser validate` shows durations out of range."
             ) from error
 

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.upstream.batching import replaced
+from s3prl_metaperser.s3prl_stack.replaced import replaced
 
 
 class _Unhooked(nn.Module):

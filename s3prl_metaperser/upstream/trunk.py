@@ -7,17 +7,18 @@ time is what the network's classifier saw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.seeding import torch_generator
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.upstream.logmel import HOP, LogMel
 from s3prl_metaperser.upstream.logmel import expert as logmel
+from s3prl_metaperser.upstream.own import OwnUpstream
 from s3prl_metaperser.upstream.resnet18 import STRIDE, Trunk
 
 
@@ -51,7 +52,7 @@ def expert(ckpt: str, model_config: str | None = None) -> LogMelTrunk:
     return LogMelTrunk(logmel(model_config), trunk)
 
 
-class LogMelTrunk(nn.Module):
+class LogMelTrunk(OwnUpstream):
     """An upstream as s3prl has them.
 
     Args:
@@ -59,23 +60,12 @@ class LogMelTrunk(nn.Module):
         trunk: from frames to maps.
     """
 
-    keeps_all_frames = True
+    samples = HOP * STRIDE
 
     def __init__(self, front_end: LogMel, trunk: Trunk) -> None:
         super().__init__()
         self.front_end, self.trunk = front_end, trunk
         self.eval()
 
-    def get_downsample_rates(self, key: str = "") -> int:
-        """Samples a frame."""
-        return HOP * STRIDE
-
-    def forward(self, wavs: Sequence[Tensor]) -> dict[str, Any]:
-        """Frames of waveforms, each [n]; each is computed alone, and padded with zeros afterwards.
-
-        Returns:
-            ``hidden_states``, one tensor [B, T', H], and ``last_hidden_state``.
-        """
-        maps = [self.trunk.maps(self.front_end.frames(wave)[None, None]) for wave in wavs]
-        frames = nn.utils.rnn.pad_sequence([each[0].mean(-1).T for each in maps], batch_first=True)
-        return {"hidden_states": [frames], "last_hidden_state": frames}
+    def states(self, wave: Tensor) -> list[Tensor]:
+        return [self.trunk.maps(self.front_end.frames(wave)[None, None])[0].mean(-1).T]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from s3prl_metaperser.config.validator import read
-from s3prl_metaperser.upstream.own import OwnUpstream, fill
+from s3prl_metaperser.upstream.own import OwnUpstream
 from s3prl_metaperser.upstream.whisper_files import EncoderWeights, read_encoder
 
 RATE, WINDOW, HOP = 16_000, 400, 160
@@ -60,7 +60,7 @@ class UpstreamExpert(OwnUpstream):
     def __init__(self, weights: EncoderWeights, *, pad: bool = False):
         super().__init__()
         self.model, self.pad = Encoder(weights), pad
-        fill(self.model, weights.tensors, weights.source, "one Whisper encoder")
+        weights.fill(self.model)
 
     def states(self, wave: Tensor) -> list[Tensor]:
         longest = len(self.model.encoder.positions) * SAMPLES

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.s3prl_stack.weights_files import read_settings
+from s3prl_metaperser.upstream.own import ModelTensors
 
 _CONFIG, _EXTRACTOR, _CT2 = "config.json", "preprocessor_config.json", "model.bin"
 _CT2_NAME = b"WhisperSpec\0"
@@ -63,53 +64,39 @@ _CT2_NAMES = (
 
 
 @dataclass(frozen=True)
-class EncoderWeights:
-    """An encoder's weights.
+class EncoderWeights(ModelTensors):
+    """An encoder's weights by their names in :class:`.whisper.Encoder`.
 
     Attributes:
-        source: the file or folder, for messages.
         heads: of attention.
-        tensors: by their names in :class:`.whisper.Encoder`, in the file's precision.
     """
 
-    source: Path
+    what: ClassVar[str] = "one Whisper encoder"
     heads: int
-    tensors: dict[str, Tensor]
 
     @property
     def mels(self) -> int:
         """Bands of the spectrogram."""
-        return self._shape("feature_extractor.conv1.weight", 3)[1]
+        return self.shape("feature_extractor.conv1.weight", 3)[1]
 
     @property
     def size(self) -> int:
         """D, of a hidden state."""
-        return self._shape("feature_extractor.conv1.weight", 3)[0]
+        return self.shape("feature_extractor.conv1.weight", 3)[0]
 
     @property
     def positions(self) -> int:
         """The most frames that it takes."""
-        return self._shape("encoder.positions", 2)[0]
+        return self.shape("encoder.positions", 2)[0]
 
     @property
     def inner(self) -> int:
         """Size of the feed-forward part."""
-        return self._shape("encoder.layers.0.fc1.weight", 2)[0]
-
-    @property
-    def layers(self) -> int:
-        """Blocks."""
-        return len({name.split(".")[2] for name in self.tensors if name.startswith("encoder.layers.")})
+        return self.shape("encoder.layers.0.fc1.weight", 2)[0]
 
     def __post_init__(self) -> None:
         if self.size % self.heads:
             raise UserError(f"-k {self.source}: {self.heads} heads do not divide its {self.size} features.")
-
-    def _shape(self, name: str, dimensions: int) -> torch.Size:
-        found = self.tensors.get(name)
-        if found is None or found.dim() != dimensions or not found.numel():
-            raise UserError(f"-k {self.source}: these are not the weights of one Whisper encoder: {name} is missing.")
-        return found.shape
 
 
 def read_encoder(path: Path) -> EncoderWeights:
@@ -156,7 +143,7 @@ def _openai(path: Path) -> EncoderWeights:
         raise UserError(
             f"-k {path}: it has no dims and model_state_dict, as OpenAI's checkpoints of Whisper have.{folder}"
         )
-    found = EncoderWeights(path, _heads(path, dims.get("n_audio_head")), _ours(path, _encoder(path, state), _OPENAI))
+    found = EncoderWeights(path, _ours(path, _encoder(path, state), _OPENAI), _heads(path, dims.get("n_audio_head")))
     _compare(found, dims, mels="n_mels", positions="n_audio_ctx", size="n_audio_state", layers="n_audio_layer")
     return found
 
@@ -169,7 +156,7 @@ def _hugging_face(folder: Path, config: Mapping[str, Any]) -> EncoderWeights:
             raise UserError(f"-k {folder}: {_CONFIG} says {key}: {shown(config[key])}; only {wanted} is known here.")
     state = _pretrained(folder)
     heads = _heads(folder, config.get("encoder_attention_heads"))
-    found = EncoderWeights(folder, heads, _ours(folder, _encoder(folder, state)))
+    found = EncoderWeights(folder, _ours(folder, _encoder(folder, state)), heads)
     names = {"mels": "num_mel_bins", "positions": "max_source_positions", "size": "d_model"}
     _compare(found, config, **names, layers="encoder_layers", inner="encoder_ffn_dim")
     if (folder / _EXTRACTOR).is_file():
@@ -231,7 +218,7 @@ def _ctranslate2(path: Path) -> EncoderWeights:
     for name in [name for name in tensors if name.endswith("/k_proj/bias")]:
         if tensors.pop(name).count_nonzero():
             raise UserError(f"-k {path}: {name} is not zero, as it is in every Whisper.")
-    found = EncoderWeights(path, 1, _ours(path, tensors, _CT2_NAMES))
+    found = EncoderWeights(path, _ours(path, tensors, _CT2_NAMES), 1)
     # files of before num_heads was stored: every Whisper has heads of 64
     return replace(found, heads=_heads(path, found.size // 64 if heads is None else int(heads)))
 
