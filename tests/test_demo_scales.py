@@ -77,7 +77,7 @@ def test_identical_raters_use_the_scale_alike_and_opposed_ones_upside_down():
 
 
 def test_more_answers_of_a_rater_are_worth_more_up_to_the_raters_own_use_of_the_scale(monkeypatch):
-    monkeypatch.setattr("s3prl_metaperser.demo.scale_card.SAMPLE", 400)
+    monkeypatch.setattr("s3prl_metaperser.demo.asked.SAMPLE", 400)
     made = scales.scaled("valence", "crowd", utterances=200, seed=0)
     found = ceilings(made, "crowd", seed=0)["by_k"]
     surprisal = [found[key]["surprisal"] for key in ("0", "4", "16", "32", "own")]

@@ -1,21 +1,19 @@
-"""The crowd's card, with what K labels of a rater are worth to somebody who knows what was said: exact Bayes."""
+"""The crowd's card."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from s3prl_metaperser.corpora.iemocap import CLASSES as IEMOCAP
+from s3prl_metaperser.demo import asked
+from s3prl_metaperser.demo.asked import rounded
 from s3prl_metaperser.demo.crowd import CLASSES, POPULATIONS, Population, Rater, alpha, probabilities
 from s3prl_metaperser.demo.draws import generator
 from s3prl_metaperser.demo.script import Turn
 
-SHOTS = (0, 4, 16, 32)
-#: Raters of the population that stand for all of it, and raters of the corpus that are asked about.
-SAMPLE, ASKED = 2000, 200
-QUERIES = 8
 NOTE = (
     "Share of correct answers and surprisal (nats) on the answers of this corpus of a predictor that knows every "
     "utterance's arousal, valence and dominance and how raters are drawn, but of a rater K answers alone (exact Bayes "
@@ -27,53 +25,16 @@ NOTE = (
 def ceilings(
     population: Population, raters: dict[str, Rater], turns: Sequence[Turn], answers: dict[str, dict[str, str]]
 ) -> dict:
-    """Scores by K and with the rater's own table, means over raters.
-
-    Returns:
-        ``note``, ``raters`` (how many were asked about), and ``by_k``: for each K and ``own`` the share of ``correct``
-        answers and the mean ``surprisal`` in nats.
-    """
+    """``note``, and the share of ``correct`` answers and the ``surprisal`` of :func:`.asked.by_k`."""
     rng = generator(0, "crowd population", population.what)
-    sample = [Rater.draw(population, rng) for _ in range(SAMPLE)]
-    avd = {turn.utterance: np.array(turn.avd) for turn in turns}
-    by_rater: dict[str, list[tuple[str, int]]] = {}
-    for utterance, given in answers.items():
-        for name, answer in given.items():
-            by_rater.setdefault(name, []).append((utterance, CLASSES.index(answer)))
-    scores: dict[str, list[tuple[float, float]]] = {}
-    for name in [name for name in raters if len(by_rater.get(name, [])) >= max(SHOTS) + QUERIES][:ASKED]:
-        order = generator(0, "ceiling", name).permutation(len(by_rater[name]))
-        rated = [by_rater[name][place] for place in order]
-        heard, chosen = np.stack([avd[utterance] for utterance, _ in rated]), np.array([c for _, c in rated])
-        asked = slice(max(SHOTS), None)
-        for shots, predicted in predicted_by_k(probabilities(sample, heard), chosen):
-            scores.setdefault(str(shots), []).append(_scored(predicted, chosen[asked]))
-        own = probabilities([raters[name]], heard[asked])[0]
-        scores.setdefault("own", []).append(_scored(own, chosen[asked]))
-    means = {key: np.mean(values, axis=0) for key, values in scores.items()}
-    found = {key: {"correct": round(float(a), 6), "surprisal": round(float(n), 6)} for key, (a, n) in means.items()}
-    return {"note": NOTE, "raters": len(next(iter(scores.values()), [])), "by_k": found}
+    sample = [Rater.draw(population, rng) for _ in range(asked.SAMPLE)]
+    numbers = {u: {name: CLASSES.index(answer) for name, answer in given.items()} for u, given in answers.items()}
 
+    def tables(people: Sequence[Rater], mine: Sequence[Turn]) -> np.ndarray:
+        return probabilities(people, np.array([turn.avd for turn in mine]))
 
-def predicted_by_k(table: np.ndarray, chosen: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(K, P(answer) [n - max(SHOTS), C]) of one who knows how raters are drawn, and the first K answers.
-
-    The utterances predicted are those behind the first :data:`SHOTS`, whatever K is.
-
-    Args:
-        table: P(answer) of each rater of a sample of the population, [SAMPLE, n, C].
-        chosen: what the rater answered, [n].
-    """
-    log_likelihood = np.log(np.maximum(table[:, np.arange(len(chosen)), chosen], 1e-12))  # [SAMPLE, n]
-    for shots in SHOTS:
-        weight = log_likelihood[:, :shots].sum(1)
-        weight = np.exp(weight - weight.max())
-        yield shots, np.tensordot(weight / weight.sum(), table[:, max(SHOTS) :], axes=1)
-
-
-def _scored(predicted: np.ndarray, given: np.ndarray) -> tuple[float, float]:
-    rows = np.arange(len(given))
-    return float((predicted.argmax(1) == given).mean()), float(-np.log(predicted[rows, given]).mean())
+    found = asked.by_k(raters, turns, numbers, tables, sample, asked.correct_and_surprisal)
+    return {"note": NOTE, **found}
 
 
 def card(variant: str, raters: dict[str, Rater], turns: Sequence[Turn], answers: dict[str, dict[str, str]]) -> dict:
@@ -102,8 +63,3 @@ def card(variant: str, raters: dict[str, Rater], turns: Sequence[Turn], answers:
         "intended": {turn.utterance: IEMOCAP[turn.intended] for turn in turns},
         "avd": {turn.utterance: rounded(np.array(turn.avd)) for turn in turns},
     }
-
-
-def rounded(values: np.ndarray) -> list[float]:
-    """As the card has numbers: six decimals."""
-    return [round(float(value), 6) for value in values]

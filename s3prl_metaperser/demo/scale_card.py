@@ -9,11 +9,12 @@ import numpy as np
 
 from s3prl_metaperser.corpora.agreement import krippendorff_alpha
 from s3prl_metaperser.corpora.iemocap import CLASSES as IEMOCAP
-from s3prl_metaperser.demo import crowd
-from s3prl_metaperser.demo.crowd_card import ASKED, QUERIES, SAMPLE, SHOTS, predicted_by_k, rounded
+from s3prl_metaperser.demo import asked, crowd
+from s3prl_metaperser.demo.asked import rounded
 from s3prl_metaperser.demo.draws import generator
 from s3prl_metaperser.demo.raters import VARIANTS
 from s3prl_metaperser.demo.scales import LEVELS, Judge, Scaled, crowd_judge, heard, probabilities
+from s3prl_metaperser.demo.script import Turn
 
 NOTE = (
     "Share of levels that are right, surprisal (nats) and mean absolute error (levels, of the expected level) on the "
@@ -55,53 +56,24 @@ def card(made: Scaled, variant: str, *, seed: int) -> dict:
 
 
 def ceilings(made: Scaled, variant: str, *, seed: int) -> dict:
-    """Scores of predictors that know the truth, means over raters.
+    """``note``, and the share of ``correct`` levels, the ``surprisal`` and the mean absolute ``error`` of
+    :func:`.asked.by_k`; of the eleven raters for ``others`` in place of each K."""
+    sample = _sample(variant) if variant in crowd.POPULATIONS else []
+    numbers = {u: {name: level - LEVELS[0] for name, level in given.items()} for u, given in made.answers.items()}
 
-    Returns:
-        ``note``, ``raters`` (how many were asked about) and ``by_k``: for each K of a crowd, or ``others``, and for
-        ``own``, the share of ``correct`` levels, the mean ``surprisal`` and the mean absolute ``error``.
-    """
-    avd = np.array([turn.avd for turn in made.turns])
-    by_rater: dict[str, list[int]] = {}
-    for at, turn in enumerate(made.turns):
-        for name in made.answers[turn.utterance]:
-            by_rater.setdefault(name, []).append(at)
-    in_a_crowd = variant in crowd.POPULATIONS
-    least = max(SHOTS) + QUERIES if in_a_crowd else 1
-    asked = [name for name in made.judges if len(by_rater.get(name, [])) >= least][:ASKED]
-    sample = _sample(variant) if in_a_crowd else []
-    scores: dict[str, list[tuple[float, float, float]]] = {}
-    for name in asked:
-        order = generator(0, "ceiling", name).permutation(len(by_rater[name]))
-        rated = [by_rater[name][place] for place in order]
-        turns = [made.turns[at] for at in rated]
-        chosen = np.array([made.answers[turn.utterance][name] - LEVELS[0] for turn in turns])
+    def tables(judges: Sequence[Judge], mine: Sequence[Turn]) -> np.ndarray:
+        avd = np.array([turn.avd for turn in mine])
+        return probabilities(judges, heard(judges, made.question, avd, mine, seed=seed))
 
-        def tables(judges: Sequence[Judge], rated=rated, turns=turns) -> np.ndarray:
-            return probabilities(judges, heard(judges, made.question, avd[rated], turns, seed=seed))
-
-        rest = slice(max(SHOTS) if in_a_crowd else 0, None)
-        if in_a_crowd:
-            predicted = {str(k): each for k, each in predicted_by_k(tables(sample), chosen)}
-        else:
-            others = [judge for other, judge in made.judges.items() if other != name]
-            predicted = {"others": tables(others).mean(0)}
-        for key, each in (*predicted.items(), ("own", tables([made.judges[name]])[0][rest])):
-            scores.setdefault(key, []).append(_scored(each, chosen[rest]))
-    means = {key: np.mean(values, axis=0) for key, values in scores.items()}
-    names = ("correct", "surprisal", "error")
-    by_k = {key: dict(zip(names, rounded(values), strict=True)) for key, values in means.items()}
-    return {"note": NOTE, "raters": len(asked), "by_k": by_k}
+    return {"note": NOTE, **asked.by_k(made.judges, made.turns, numbers, tables, sample, _scored)}
 
 
 def _sample(variant: str) -> list[Judge]:
     rng = generator(0, "scale population", variant)
     population = crowd.POPULATIONS[variant]
-    return [crowd_judge(crowd.Rater.draw(population, rng), variant, rng) for _ in range(SAMPLE)]
+    return [crowd_judge(crowd.Rater.draw(population, rng), variant, rng) for _ in range(asked.SAMPLE)]
 
 
-def _scored(predicted: np.ndarray, given: np.ndarray) -> tuple[float, float, float]:
-    rows, levels = np.arange(len(given)), np.arange(len(LEVELS))
-    right = float((predicted.argmax(1) == given).mean())
-    surprisal = float(-np.log(np.maximum(predicted[rows, given], 1e-12)).mean())
-    return right, surprisal, float(np.abs(predicted @ levels - given).mean())
+def _scored(predicted: np.ndarray, given: np.ndarray) -> dict[str, float]:
+    error = float(np.abs(predicted @ np.arange(len(LEVELS)) - given).mean())
+    return {**asked.correct_and_surprisal(predicted, given), "error": error}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from s3prl_metaperser.errors import unknown_name
 from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.csv_text import csv_text
 
+#: (folder, utterances, path of each) -> seconds of each, once they are synthesised.
+Rendered = Callable[[Path, list[Turn], dict[str, str]], dict[str, float]]
 #: Changes with anything that changes what the same seed gives.
 RECIPE_VERSION = 1
 FEWEST, MOST = 10, 10_000
@@ -65,10 +67,14 @@ def write_demo_corpus(
     """
     settings = _settings(seed, utterances, raters, answer)
 
-    def write(partial: Path) -> None:
-        _write(partial, settings, progress=progress, workers=max(1, int(workers)))
+    def rendered(partial: Path, turns: list[Turn], paths: dict[str, str]) -> dict[str, float]:
+        """Synthesise all utterances; utterance id -> seconds."""
+        plans = [[deliver(t, paths[t.utterance], seed=seed) for t in turns if t.speaker == s] for s in SPEAKERS]
+        with tqdm(total=len(turns), desc="demo corpus", unit="utterance", disable=not progress) as bar:
+            samples = render_speakers(plans, partial, workers=max(1, int(workers)), done=bar.update)
+        return {t.utterance: samples[paths[t.utterance]] / SAMPLE_RATE for t in turns}
 
-    return made_whole(Path(folder), settings, write)
+    return made_whole(Path(folder), settings, lambda partial: _write(partial, settings, rendered))
 
 
 def _settings(seed: int, utterances: int, raters: str, answer: str) -> dict:
@@ -81,54 +87,52 @@ def _settings(seed: int, utterances: int, raters: str, answer: str) -> dict:
     return {"recipe": RECIPE_VERSION, "seed": seed, "utterances": utterances, "raters": raters, **asked}
 
 
-def _write(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+def _write(folder: Path, settings: dict, rendered: Rendered) -> None:
     if "answer" in settings:
-        return _write_scale(folder, settings, progress=progress, workers=workers)
+        return _write_scale(folder, settings, rendered)
     if settings["raters"] in crowd.POPULATIONS:
-        return _write_crowd(folder, settings, progress=progress, workers=workers)
+        return _write_crowd(folder, settings, rendered)
     seed, variant = settings["seed"], settings["raters"]
     prior = intended_prior(variant)
     turns = write_script(prior, seed=seed, utterances=settings["utterances"])
     models = rater_models(variant)
     ratings = draw_ratings(models, turns, seed=seed)
     paths = {t.utterance: f"Session{t.session}/sentences/wav/{t.dialog}/{t.utterance}.wav" for t in turns}
-    seconds = _rendered(folder, turns, paths, seed=seed, progress=progress, workers=workers)
+    seconds = rendered(folder, turns, paths)
     write_dialogs(folder, turns, seconds, ratings, seed=seed)
     write_card(folder, _card(settings, prior, turns, models, ratings, seconds))
 
 
-def _write_crowd(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+def _write_crowd(folder: Path, settings: dict, rendered: Rendered) -> None:
     seed, variant = settings["seed"], settings["raters"]
     turns = write_script(crowd.intended_prior(), seed=seed, utterances=settings["utterances"])
     raters = crowd.raters_of(variant, len(turns), seed=seed)
     answers = crowd.draw_answers(raters, turns, seed=seed)
     labels = f"name: {crowd.LABEL_SET.name}\nkind: {crowd.LABEL_SET.kind}\nclasses: [{', '.join(crowd.CLASSES)}]\n"
-    known = _write_own(folder, settings, turns, answers, "label", labels, progress=progress, workers=workers)
+    known = _write_own(folder, settings, rendered, turns, answers, "label", labels)
     write_card(folder, {**known, **crowd_card(variant, raters, turns, answers)})
 
 
-def _write_scale(folder: Path, settings: dict, *, progress: bool, workers: int) -> None:
+def _write_scale(folder: Path, settings: dict, rendered: Rendered) -> None:
     seed, variant = settings["seed"], settings["raters"]
     made = scales.scaled(settings["answer"], variant, utterances=settings["utterances"], seed=seed)
     labels = f"name: {scales.LABEL_SETS[made.question].name}\nkind: ordinal\nlevels: {list(scales.LEVELS)}\n"
-    known = _write_own(folder, settings, made.turns, made.answers, "value", labels, progress=progress, workers=workers)
+    known = _write_own(folder, settings, rendered, made.turns, made.answers, "value", labels)
     write_card(folder, {**known, **scale_card(made, variant, seed=seed)})
 
 
 def _write_own(
     folder: Path,
     settings: dict,
+    rendered: Rendered,
     turns: list[Turn],
     answers: Mapping[str, Mapping[str, str | int]],
     column: str,
     labels: str,
-    *,
-    progress: bool,
-    workers: int,
 ) -> dict:
     """Audio, ratings.csv, files.csv and labels.yaml; returns what the card has of every corpus."""
     paths = {turn.utterance: crowd_file(turn) for turn in turns}
-    seconds = _rendered(folder, turns, paths, seed=settings["seed"], progress=progress, workers=workers)
+    seconds = rendered(folder, turns, paths)
     rated = [(paths[name], rater, str(answer)) for name, given in answers.items() for rater, answer in given.items()]
     _write_csv(folder / "ratings.csv", [("file", "rater", column), *rated])
     spoken = [(paths[turn.utterance], turn.speaker, f"Ses{turn.session:02d}") for turn in turns]
@@ -144,16 +148,6 @@ def _write_csv(path: Path, rows: list[tuple[str, str, str]]) -> None:
 def crowd_file(turn: Turn) -> str:
     """Where an utterance of the crowd's corpus is, relative to the folder."""
     return f"wav/{turn.utterance}.wav"
-
-
-def _rendered(
-    folder: Path, turns: list[Turn], paths: dict[str, str], *, seed: int, progress: bool, workers: int
-) -> dict[str, float]:
-    """Synthesise all utterances; utterance id -> seconds."""
-    plans = [[deliver(t, paths[t.utterance], seed=seed) for t in turns if t.speaker == s] for s in SPEAKERS]
-    with tqdm(total=len(turns), desc="demo corpus", unit="utterance", disable=not progress) as bar:
-        samples = render_speakers(plans, folder, workers=workers, done=bar.update)
-    return {t.utterance: samples[paths[t.utterance]] / SAMPLE_RATE for t in turns}
 
 
 def _card(
