@@ -301,8 +301,8 @@ def test_with_the_whole_model_the_gradient_by_micro_batches_is_that_of_one_graph
         torch.stack([embedded(task.model, theta, head, task.inputs(rows)) for rows in each])
         for each in (batch.support_rows, batch.query_rows)
     ]
-    twin = copy.copy(state)
-    twin.learner = SimpleNamespace(prefix="head.", parameters=lambda: theta)
+    twin, learner = copy.copy(state), copy.copy(state.learner)
+    twin.learner, learner.parameters = learner, lambda: theta
     system._loss(twin, system._episodes(task, batch, *hidden)).mean().backward()
     agree(state, [torch.zeros_like(p) if p.grad is None else p.grad for p in theta.values()])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+Section = TypeVar("Section")
 
 #: What an option can change: the probabilities and metrics of a result; what is said about them (intervals, the table
 #: over adaptation steps); how fast and in how much memory; or which files are read and written, and where.
@@ -68,6 +70,15 @@ def kinds_of(section: type, prefix: str = "") -> Iterator[tuple[str, Affects]]:
             affects := each.metadata.get("affects", "numbers")
         ) is not None:  # None: holds options that others declare
             yield f"{prefix}{each.name}", affects
+
+
+def with_values(section: Section, values: Mapping[str, Any]) -> Section:
+    """A section with options of it, or of the sections below it, replaced: ``section.option`` -> value."""
+    for name, value in values.items():
+        first, _, rest = name.partition(".")
+        new = with_values(getattr(section, first), {rest: value}) if rest else value
+        section = dataclasses.replace(typing.cast(Any, section), **{first: new})
+    return section
 
 
 def numbers_of(section: Any) -> dict[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s3prl_metaperser.config.domain_options import DomainOptions
+from s3prl_metaperser.config.section import with_values
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.generalise import averaging
 from s3prl_metaperser.generalise.model import DomainModel
@@ -89,10 +88,7 @@ class Generaliser(nn.Module):
     @classmethod
     def options_in_force(cls, options: DomainOptions) -> DomainOptions:
         """The configuration with the options that this system's facts fix."""
-        fixed = cls.facts.fixed if cls.facts else {}
-        for name, value in fixed.items():
-            options = _with(options, name.split("."), value)
-        return options
+        return with_values(options, cls.facts.fixed) if cls.facts else options
 
     def prepare(self, model: DomainModel) -> None:
         """Make what is trained beside the model (a discriminator, say) or kept from step to step, before training."""
@@ -161,15 +157,23 @@ class Generaliser(nn.Module):
         """The mean over domains of each one's mean (Gandhi et al., Eq. 2), or over samples (``loss_mean: pooled``)."""
         if self.general.loss_mean == "pooled":
             return losses.mean()
-        return torch.stack([losses[domains == domain].mean() for domain in torch.unique(domains)]).mean()
+        return domain_means(losses, domains).mean()
+
+    def loss(self, logits: Tensor, batch: DomainBatch) -> Tensor:
+        """:meth:`mean_loss` of a batch's samples, whose logits are [B, C]."""
+        return self.mean_loss(self.sample_losses(logits, batch.labels), batch.domains)
+
+
+def by_domain(values: Tensor, domains: Tensor) -> Iterator[Tensor]:
+    """The values [n, ...] of each domain that is present, in the domains' order."""
+    return (values[domains == domain] for domain in torch.unique(domains))
+
+
+def domain_means(values: Tensor, domains: Tensor) -> Tensor:
+    """The mean of each domain that is present, [d]."""
+    return torch.stack([part.mean() for part in by_domain(values, domains)])
 
 
 def _shares(counts: np.ndarray) -> Tensor:
     """Of counts [C], float32 [C]."""
     return torch.from_numpy(counts / max(1, counts.sum())).float()
-
-
-def _with(section: Any, path: list[str], value: Any) -> Any:
-    """A section of options with one option of it, or below it, replaced."""
-    name, *rest = path
-    return dataclasses.replace(section, **{name: _with(getattr(section, name), rest, value) if rest else value})

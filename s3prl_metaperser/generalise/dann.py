@@ -36,7 +36,7 @@ class DANN(Penalised):
 
     def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
         features = model.features(batch.inputs)
-        loss = self.mean_loss(self.sample_losses(model.classifier(features), batch.labels), batch.domains)
+        loss = self.loss(model.classifier(features), batch)
         told = self.discriminator(_Turned.apply(features, self.weight(step)))
         whose = batch.domains if self.general.adversary == "source" else batch.speakers
         assert whose is not None

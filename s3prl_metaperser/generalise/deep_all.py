@@ -11,7 +11,6 @@ class DeepAll(Generaliser):
     """One ordinary step on the whole batch."""
 
     def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
-        losses = self.sample_losses(model(batch.inputs), batch.labels)
-        loss = self.mean_loss(losses, batch.domains)
+        loss = self.loss(model(batch.inputs), batch)
         loss.backward()
         return Step(loss.item())

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from s3prl_metaperser.generalise.base import Generaliser, Step
+from s3prl_metaperser.generalise.base import Generaliser, Step, domain_means
 from s3prl_metaperser.generalise.model import DomainModel
-from s3prl_metaperser.generalise.penalised import domain_means
 from s3prl_metaperser.protocol.domain_batches import DomainBatch
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
 from torch import Tensor
 
-from s3prl_metaperser.generalise.base import Generaliser, Step
+from s3prl_metaperser.generalise.base import Generaliser, Step, by_domain, domain_means
 from s3prl_metaperser.generalise.model import DomainModel
 from s3prl_metaperser.protocol.domain_batches import DomainBatch
+
+__all__ = ["Penalised", "by_domain", "domain_means"]
 
 
 class Penalised(Generaliser):
@@ -37,8 +36,7 @@ class Penalised(Generaliser):
     def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
         features = model.features(batch.inputs)
         logits = model.classifier(features)
-        loss = self.mean_loss(self.sample_losses(logits, batch.labels), batch.domains)
-        penalty = self.penalty(model, features, logits, batch)
+        loss, penalty = self.loss(logits, batch), self.penalty(model, features, logits, batch)
         objective = loss + self.weight(step) * penalty
         objective.backward()
         return Step(objective.item(), {"penalty": penalty.item()})
@@ -49,13 +47,3 @@ class Penalised(Generaliser):
         given = self.general.anneal_steps
         rise = round(self.usual_rise * self.sources.steps) if given is None else given
         return full * min(1.0, step / max(1, rise))
-
-
-def by_domain(values: Tensor, domains: Tensor) -> Iterator[Tensor]:
-    """The values [n, ...] of each domain that is present, in the domains' order."""
-    return (values[domains == domain] for domain in torch.unique(domains))
-
-
-def domain_means(values: Tensor, domains: Tensor) -> Tensor:
-    """The mean of each domain that is present, [d]."""
-    return torch.stack([part.mean() for part in by_domain(values, domains)])

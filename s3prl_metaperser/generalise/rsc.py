@@ -18,8 +18,7 @@ class RSC(Generaliser):
     def outer_gradient(self, model: DomainModel, batch: DomainBatch, step: int) -> Step:
         features = model.features(batch.inputs)
         kept = self.kept(model, features.detach(), batch.labels)
-        losses = self.sample_losses(model.classifier(features * kept), batch.labels)
-        loss = self.mean_loss(losses, batch.domains)
+        loss = self.loss(model.classifier(features * kept), batch)
         loss.backward()
         return Step(loss.item(), {"muted": 1 - kept.mean().item()})
 

@@ -215,35 +215,33 @@ def _row(name: str, summary: str) -> Facts:
 
 
 _HERE = "s3prl_metaperser.methods"
-_FROZEN: tuple[Scope, ...] = ("frozen",)
 _ENTIRE: tuple[Scope, ...] = ("finetuned",)
-_zero = Facts(uses=INITIALISATION, initialised=True)
-_few = Facts(uses=(*INITIALISATION, *FEW_SHOT), initialised=True, adapts_by="optimizer")
+
+
+def _add(name: str, target: str, facts: Facts, **changes: Any) -> None:
+    """Register a system of this room, its facts with changes."""
+    register(name, f"{_HERE}.{target}", dataclasses.replace(facts, **changes))
 
 
 def _twins(target: str, facts: Facts, frozen: tuple[str, str, int], entire: tuple[str, str, int]) -> None:
     """One class under two names: name, summary and row of Table 1 in each scope."""
-    for scopes, (name, summary, row) in ((_FROZEN, frozen), (_ENTIRE, entire)):
-        guest = facts.guest and scopes == _FROZEN
-        own = dataclasses.replace(facts, scopes=scopes, summary=summary, table1=row, guest=guest)
-        register(name, f"{_HERE}.{target}", own)
+    for scope, (name, summary, row) in (("frozen", frozen), ("finetuned", entire)):
+        guest = facts.guest and scope == "frozen"
+        _add(name, target, facts, scopes=(scope,), summary=summary, table1=row, guest=guest)
 
 
-register(
-    "Random",
-    f"{_HERE}.random_logits:Random",
-    Facts("standard-normal logits: the floor of every table", uses=(), learns=False, colour="#8a8f98", table1=1),
-)
-register(
-    "Most-Frequent",
-    f"{_HERE}.floors:MostFrequent",
-    Facts("the listener's most frequent labels, whatever is heard: a floor", uses=(), learns=False),
-)
-register(
-    "Calibrated-Zero",
-    f"{_HERE}.floors:CalibratedZero",
-    dataclasses.replace(_zero, summary="zero-shot with one temperature, of the validation rater: a floor"),
-)
+_none = Facts(uses=(), learns=False)
+_zero = Facts(uses=INITIALISATION, initialised=True)
+_few = Facts(uses=(*INITIALISATION, *FEW_SHOT), initialised=True, adapts_by="optimizer", guest=True)
+_batches = Facts(uses=(*INITIALISATION, *FEW_SHOT, *CLIPPING), trains="batches", adapts_by="classifier")
+_heads = Facts(uses=(*INITIALISATION, *CLIPPING, *NUMBERS), trains="batches")
+_skene = dataclasses.replace(_zero, uses=(*INITIALISATION, *NUMBERS), adapts_by="numbers")
+_floor = "standard-normal logits: the floor of every table"
+_add("Random", "random_logits:Random", _none, summary=_floor, colour="#8a8f98", table1=1)
+_frequent = "the listener's most frequent labels, whatever is heard: a floor"
+_add("Most-Frequent", "floors:MostFrequent", _none, summary=_frequent)
+_calibrated = "zero-shot with one temperature, of the validation rater: a floor"
+_add("Calibrated-Zero", "floors:CalibratedZero", _zero, summary=_calibrated)
 _twins(
     "few:Zero",
     _zero,
@@ -252,7 +250,7 @@ _twins(
 )
 _twins(
     "few:Few",
-    dataclasses.replace(_few, guest=True),
+    _few,
     ("Linear-Few", "consensus labels, then K samples (section 2.4)", 2),
     ("Entire-Few", "SSL-E, then K samples (section 2.4)", 3),
 )
@@ -262,64 +260,21 @@ _twins(
     ("Linear-Sim", "cosine to class centres (section 2.4, eq. 1)", 6),
     ("Entire-Sim", "SSL-E, class centres (section 2.4, eq. 1)", 6),
 )
-register(
-    "Multi-Few",
-    f"{_HERE}.multi_few:MultiFew",
-    Facts(
-        "a classifier a rater, at test a new one (section 2.4)",
-        uses=(*INITIALISATION, *FEW_SHOT, *CLIPPING),
-        trains="batches",
-        adapts_by="classifier",
-        table1=5,
-    ),
-)
-_numbers = dataclasses.replace(_zero, uses=(*INITIALISATION, *NUMBERS), adapts_by="numbers")
-_skene = dataclasses.replace(
-    _numbers, summary="one latent judgement, a table a rater (Dawid and Skene 1979); a new table for the listener"
-)
-register("Dawid-Skene", f"{_HERE}.dawid_skene:DawidSkene", dataclasses.replace(_skene, colour="#1b7837"))
-register(
-    "Dawid-Skene:mixture",
-    f"{_HERE}.dawid_skene:DawidSkeneMixture",
-    dataclasses.replace(
-        _skene, summary="the same, the listener's table a mixture of the raters'", trained_as="Dawid-Skene"
-    ),
-)
-_heads = Facts(uses=(*INITIALISATION, *CLIPPING, *NUMBERS), trains="batches")
-register(
-    "Nearest-Rater",
-    f"{_HERE}.rater_heads:NearestRater",
-    dataclasses.replace(
-        _heads, summary="the classifier of the training rater who answers most alike", adapts_by="sharpness"
-    ),
-)
-register(
-    "Rater-Mixture",
-    f"{_HERE}.rater_heads:RaterMixture",
-    dataclasses.replace(_heads, summary="the training raters' classifiers, mixed by likelihood", adapts_by="numbers"),
-)
-register(
-    "Rater-Embedding",
-    f"{_HERE}.rater_embedding:RaterEmbedding",
-    Facts(
-        "a vector a rater beside the projector, at test a new one",
-        uses=(*INITIALISATION, *FEW_SHOT, *CLIPPING),
-        trains="batches",
-        adapts_by="classifier",
-    ),
-)
-register(
-    "No-Audio",
-    f"{_HERE}.no_audio:NoAudio",
-    Facts(
-        "what the training raters answered to the very clip, nothing heard: a floor of the scenario seen",
-        scopes=_FROZEN,
-        uses=(),
-        learns=False,
-        guest=True,
-    ),
-)
-register(DEFAULT_SYSTEM, f"{_HERE}.meta_perser:MetaPerSER", _META)
+_own = "a classifier a rater, at test a new one (section 2.4)"
+_add("Multi-Few", "multi_few:MultiFew", _batches, summary=_own, table1=5)
+_latent = "one latent judgement, a table a rater (Dawid and Skene 1979); a new table for the listener"
+_add("Dawid-Skene", "dawid_skene:DawidSkene", _skene, summary=_latent, colour="#1b7837")
+_mixed = {"summary": "the same, the listener's table a mixture of the raters'", "trained_as": "Dawid-Skene"}
+_add("Dawid-Skene:mixture", "dawid_skene:DawidSkeneMixture", _skene, **_mixed)
+_nearest = "the classifier of the training rater who answers most alike"
+_add("Nearest-Rater", "rater_heads:NearestRater", _heads, summary=_nearest, adapts_by="sharpness")
+_mixture = "the training raters' classifiers, mixed by likelihood"
+_add("Rater-Mixture", "rater_heads:RaterMixture", _heads, summary=_mixture, adapts_by="numbers")
+_vector = "a vector a rater beside the projector, at test a new one"
+_add("Rater-Embedding", "rater_embedding:RaterEmbedding", _batches, summary=_vector)
+_answers = "what the training raters answered to the very clip, nothing heard: a floor of the scenario seen"
+_add("No-Audio", "no_audio:NoAudio", _none, summary=_answers, scopes=("frozen",), guest=True)
+_add(DEFAULT_SYSTEM, "meta_perser:MetaPerSER", _META)
 for _name, _summary in _ROWS.items():
     register(f"{DEFAULT_SYSTEM}:{_name}", f"{_HERE}.meta_perser:MetaPerSER", _row(_name, _summary))
 
@@ -344,7 +299,7 @@ def _neighbour(
     options = {f"{EXPERT}.metarc.{option}": value for option, value in fixed.items()}
     options |= {} if steps is None else {f"{EXPERT}.evalrc.steps": steps}
     own = dataclasses.replace(facts, summary=summary, colour=colour, fixed=options)
-    register(name, f"{_HERE}.{target}", dataclasses.replace(own, initialised=True, table1=None, parts={}))
+    _add(name, target, own, initialised=True, table1=None, parts={})
 
 
 _neighbour(
@@ -403,7 +358,9 @@ for _name, _target, _summary in (
 
 #: For each listener the way to adapt that the K labels call for, by cross-validation.
 for _name in ("Linear-Few", "Entire-Few", DEFAULT_SYSTEM, "Ridge-MAP", "Meta-Map"):
-    _own = dataclasses.replace(
+    _add(
+        f"{_name}:chosen",
+        "chosen:Chosen",
         _FACTS[_name],
         summary=f"zero-shot, a few numbers or {_name}, as cross-validation on the K labels says",
         adaptations=_FACTS[_name].adaptations * (1 + PARTS["finetuned"]),
@@ -414,4 +371,3 @@ for _name in ("Linear-Few", "Entire-Few", DEFAULT_SYSTEM, "Ridge-MAP", "Meta-Map
         guest=False,
         parts={},
     )
-    register(f"{_name}:chosen", f"{_HERE}.chosen:Chosen", _own)

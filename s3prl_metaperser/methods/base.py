@@ -12,14 +12,15 @@ import torch
 
 from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.section import with_values
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.methods.facts import EXPERT, START, Facts, Scope
+from s3prl_metaperser.methods.facts import START, Facts, Scope
 from s3prl_metaperser.methods.initialisation import initialised
 from s3prl_metaperser.methods.learner import HeadLearner, Learner, Parameters, new_head, new_learner
 from s3prl_metaperser.methods.task import EpisodeData, Inputs, Support, TrainingTask
-from s3prl_metaperser.methods.tuning import RATES, Overrides, grid, overridden
+from s3prl_metaperser.methods.tuning import RATES, Overrides, grid
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.protocol.loss import weighted_targets
 
@@ -101,7 +102,7 @@ class System:
         fixed = dict(cls.facts.fixed) if cls.facts else {}
         if fixed.get(START) and isinstance(options.downstream_expert.metarc.initialisation, str):
             del fixed[START]  # it is fixed to have a start, and this is one
-        return overridden(options, {name.removeprefix(f"{EXPERT}."): value for name, value in fixed.items()})
+        return with_values(options, fixed)
 
     @property
     def outer_steps(self) -> int:

@@ -15,7 +15,7 @@ from s3prl_metaperser.corpora.label_set import Kind, LabelSet
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.choice import choose, parts_of_samples, sample_losses
 from s3prl_metaperser.methods.facts import Facts
-from s3prl_metaperser.methods.output_only import OutputOnly, on_top_of
+from s3prl_metaperser.methods.output_only import OutputOnly, held_out, on_top_of
 from s3prl_metaperser.methods.outputs import MARK, PARTS, TRIED, on_top
 
 ZERO = "zero-shot"
@@ -73,11 +73,12 @@ class Chosen(OutputOnly):
         return super().initialise(task)
 
     def adapt_many(self, state: ModelState, supports: Sequence[Support]) -> list[Predictor]:
-        tried = ways(self.base, self.kind)
+        tried, samples = ways(self.base, self.kind), len(supports[0].targets)
+        parts = parts_of_samples(samples, min(PARTS[self.scope], samples))
         losses = {
             name: [
                 sample_losses(found, support.targets.cpu().numpy())
-                for found, support in zip(self._held_out(way, state, supports), supports, strict=True)
+                for found, support in zip(held_out(way, state, supports, parts), supports, strict=True)
             ]
             for name, way in tried.items()
         }
@@ -92,16 +93,3 @@ class Chosen(OutputOnly):
         if WAY not in predictor:
             return self.base.predict(state, predictor, query)
         return list(ways(self.base, self.kind).values())[int(predictor[WAY])].predict(state, predictor, query)
-
-    def _held_out(self, way: System, state: ModelState, supports: Sequence[Support]) -> list[np.ndarray]:
-        """Probabilities [K, C] of each episode's samples, each from an adaptation to other parts of them."""
-        samples = len(supports[0].targets)
-        if samples == 1 or not way.personalises:
-            return [way.predict(state, way.unadapted(state), support.features) for support in supports]
-        found = [np.empty(support.targets.shape, dtype=np.float32) for support in supports]
-        for part in parts_of_samples(samples, min(PARTS[self.scope], samples)):
-            rest = np.setdiff1d(np.arange(samples), part)
-            adapted = way.adapt_many(state, [support.some(rest) for support in supports])
-            for own, predictor, support in zip(found, adapted, supports, strict=True):
-                own[part] = way.predict(state, predictor, support.some(part).features)
-        return found

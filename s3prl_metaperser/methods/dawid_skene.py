@@ -53,7 +53,8 @@ class DawidSkene(System):
         start = initialised(task)
         learner = _learner(task)
         parameters, prefix = learner.parameters(), learner.prefix
-        fitted = fit_tables(_embedded(start, task), *_answers(task), *_classifier(start))
+        weight, bias = (value.detach().cpu() for value in start.classifier(start.parameters()))
+        fitted = fit_tables(_embedded(start, task), *_answers(task), weight, bias)
         with torch.no_grad():
             for name, value in {**start.parameters(), **{f"{prefix}{n}": v for n, v in fitted.items()}}.items():
                 parameters[name].copy_(value)
@@ -185,12 +186,6 @@ def _learner(task: TrainingTask) -> HeadLearner:
     head: nn.Module = new_head(task.options, layers, features, len(task.classes), "blank")
     head.tables = Tables(len(task.raters), len(task.classes))
     return new_learner(task, head=head)
-
-
-def _classifier(start: HeadLearner) -> tuple[torch.Tensor, torch.Tensor]:
-    names = (f"{start.prefix}classifier.{name}" for name in ("weight", "bias"))
-    weight, bias = (start.parameters()[name].detach().cpu() for name in names)
-    return weight, bias
 
 
 def _embedded(learner: HeadLearner, task: TrainingTask) -> torch.Tensor:

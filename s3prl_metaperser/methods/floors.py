@@ -34,10 +34,9 @@ class CalibratedZero(Zero):
     def initialise(self, task: TrainingTask) -> ModelState:
         state = super().initialise(task)
         factor = 1 / self.temperature(state, task.validation_episodes)
-        parameters, prefix = state.parameters(), state.learner.prefix
         with torch.no_grad():
-            for name in ("classifier.weight", "classifier.bias"):
-                parameters[f"{prefix}{name}"].mul_(factor)
+            for value in state.learner.classifier(state.parameters()):
+                value.mul_(factor)
         return state
 
     def temperature(self, state: ModelState, episodes: Sequence[EpisodeData]) -> float:

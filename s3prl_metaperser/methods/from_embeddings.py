@@ -18,12 +18,10 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from s3prl_metaperser.methods.base import ModelState, Predictor, Support, System, TrainingTask
-from s3prl_metaperser.methods.initialisation import initialised
-from s3prl_metaperser.methods.learner import new_learner
 from s3prl_metaperser.methods.meta_perser import part_by_part
 from s3prl_metaperser.methods.tuning import Overrides, factors
 from s3prl_metaperser.protocol.loader import EpisodeBatch, training_loader
-from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, unfilled, weighted_batch
 
 #: Outer steps, and of a crowd episodes, that choose a number that training starts from; and the most that it may be.
 FIRST_STEPS, FIRST_EPISODES, MOST = 4, 256, 1000.0
@@ -88,12 +86,6 @@ class FromEmbeddings(System):
 
     # -- training ----------------------------------------------------------------------------------------------
 
-    def blank(self, task: TrainingTask) -> ModelState:
-        return ModelState(new_learner(task, "blank"))
-
-    def initialise(self, task: TrainingTask) -> ModelState:
-        return ModelState(initialised(task))
-
     def outer_loss(self, state: ModelState, batch: EpisodeBatch, step: int, task: TrainingTask) -> torch.Tensor:
         """The mean over raters of the query loss, on pooled features."""
         passing_on = state.learner.passing_on(state.parameters())
@@ -133,9 +125,7 @@ class FromEmbeddings(System):
         self, task: TrainingTask, batch: EpisodeBatch, support: torch.Tensor, query: torch.Tensor
     ) -> Episodes:
         labels, asked = batch.support_targets.to(task.device), batch.query_targets.to(task.device)
-        scale = asked.sum(-1, keepdim=True)
-        weighted = scale * weighted_targets(_plain(asked), self.class_weights)
-        return Episodes(support, _plain(labels), query, weighted)
+        return Episodes(support, unfilled(labels), query, weighted_batch(asked, self.class_weights))
 
     def _loss(self, state: ModelState, episodes: Episodes) -> torch.Tensor:
         """The query loss of each of A episodes."""
@@ -185,8 +175,3 @@ class FromEmbeddings(System):
             state.learner.with_head(shared, {"classifier.weight": weight, "classifier.bias": bias})
             for weight, bias in zip(found.weight, found.bias, strict=True)
         ]
-
-
-def _plain(targets: torch.Tensor) -> torch.Tensor:
-    """Label distributions of a batch's targets; zeros stay, where a short episode was filled up."""
-    return targets / targets.sum(-1, keepdim=True).clamp_min(torch.finfo(targets.dtype).tiny)

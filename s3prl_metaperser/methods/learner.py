@@ -89,6 +89,10 @@ class Learner:
         with torch.no_grad():
             return torch.softmax(self.logits(parameters, inputs).float(), dim=-1).cpu().numpy()
 
+    def classifier(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last layer's weight and bias among ``parameters``."""
+        return parameters[f"{self.prefix}classifier.weight"], parameters[f"{self.prefix}classifier.bias"]
+
     def with_head(self, parameters: Parameters, changed: Parameters) -> dict[str, torch.Tensor]:
         """``parameters`` with some of the head's (by their names in the head) replaced."""
         return {**parameters, **{f"{self.prefix}{name}": value for name, value in changed.items()}}

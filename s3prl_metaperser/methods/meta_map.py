@@ -25,8 +25,7 @@ class MetaMap(FromEmbeddings):
     def classifiers(
         self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor, factor: float = 1.0
     ) -> Classifiers:
-        parameters, prefix = state.parameters(), state.learner.prefix
-        weight, bias = (parameters[f"{prefix}classifier.{name}"].double() for name in ("weight", "bias"))
+        weight, bias = (value.double() for value in state.learner.classifier(state.parameters()))
         weight, bias = weight - weight.mean(0), bias - bias.mean()
         centred = hidden.double() @ weight.T + bias  # [A, K, C]
         gram = factor * (MAP**2 * centred @ centred.transpose(1, 2) + BIAS**2)

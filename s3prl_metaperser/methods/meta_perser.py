@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +27,30 @@ from s3prl_metaperser.methods.few import each
 from s3prl_metaperser.methods.initialisation import initialised
 from s3prl_metaperser.methods.learner import HeadLearner, Parameters, new_learner
 from s3prl_metaperser.protocol.loader import EpisodeBatch
-from s3prl_metaperser.protocol.loss import weighted_targets
+from s3prl_metaperser.protocol.loss import unfilled, weighted_batch, weighted_targets
 from s3prl_metaperser.upstream.micro_batches import graphs_worth_keeping
 
 #: Features and projections of the raters whose outer gradient is computed at once: what a CPU's last cache holds. The
 #: paper's nine are always together.
 PART_BYTES = 32 << 20
+
+
+class OneRater(NamedTuple):
+    """What the outer gradient of one rater with the whole model goes by.
+
+    Attributes:
+        support: micro-batches of the inner steps.
+        query: micro-batches of the outer loss; None: those of ``support``.
+        step: the outer step, counted from 1.
+        kept: graphs that are worth keeping.
+    """
+
+    parameters: Parameters
+    rates: InnerRates
+    support: Sequence[MicroLoss]
+    query: Sequence[MicroLoss] | None
+    step: int
+    kept: int
 
 
 class MetaPerSER(System):
@@ -107,7 +126,7 @@ class MetaPerSER(System):
                 rows, targets = batch.query_rows[index], batch.query_targets[index]
                 query, _ = self._losses(state, task, rows, targets, step, rater, "query")
             try:
-                found = self.one_raters(parameters, rates, support, query, step, kept)
+                found = self.one_raters(OneRater(parameters, rates, support, query, step, kept))
             except adjoint.NonFinite as error:
                 raise UserError(f"Outer step {step}, rater {rater}: {error} The last checkpoint is kept.") from None
             _add(parameters, found.parameters, share)
@@ -117,44 +136,25 @@ class MetaPerSER(System):
 
         return self.rater_by_rater(state, batch, step, gradient)
 
-    def one_raters(
-        self,
-        parameters: Parameters,
-        rates: InnerRates,
-        support: Sequence[MicroLoss],
-        query: Sequence[MicroLoss] | None,
-        step: int,
-        kept: int,
-    ) -> adjoint.OuterGradient:
-        """The outer gradient of one rater with the whole model.
-
-        Args:
-            query: micro-batches of the outer loss; None: those of ``support``.
-            kept: graphs that are worth keeping.
-        """
-        return adjoint.outer_gradient(parameters, rates, support, self._second_order(step), query, keep_graphs=kept)
+    def one_raters(self, one: OneRater) -> adjoint.OuterGradient:
+        """The outer gradient of one rater with the whole model."""
+        of = one.parameters, one.rates, one.support, self._second_order(one.step), one.query
+        return adjoint.outer_gradient(*of, keep_graphs=one.kept)
 
     def _gather(
         self, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, by_layer: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features [A, K, L, D] (``by_layer``: [A, L, K * D]) and weighted targets [A, K, C] of a batch.
-
-        Filling and scaling of short episodes are in ``targets``; the sample weight is of the unscaled target, whose
-        entries sum to one.
-        """
+        """Features [A, K, L, D] (``by_layer``: [A, L, K * D]) and weighted targets [A, K, C] of a batch."""
         rows, targets = rows.to(task.device), targets.to(task.device)
-        scale = targets.sum(-1, keepdim=True)
-        plain = targets / scale.clamp_min(torch.finfo(targets.dtype).tiny)
         features = closed_form.gathered(task.pooled, rows) if by_layer else task.pooled[rows]
-        return features, scale * weighted_targets(plain, self.class_weights)
+        return features, weighted_batch(targets, self.class_weights)
 
     def _losses(
         self, state: ModelState, task: TrainingTask, rows: torch.Tensor, targets: torch.Tensor, *seed: object
     ) -> tuple[list[MicroLoss], int]:
         """One rater's samples, without what filled a short episode up, as micro-batches; and graphs worth keeping."""
         present = targets.sum(-1) > 0
-        plain = targets[present] / targets[present].sum(-1, keepdim=True)
-        weighted = weighted_targets(plain.to(task.device), self.class_weights)
+        weighted = weighted_targets(unfilled(targets[present]).to(task.device), self.class_weights)
         audio = task.waveforms[np.asarray(rows[present])]
         seconds = self.options.downstream_expert.tunerc.micro_batch_seconds
         kept = graphs_worth_keeping([len(wave) for wave in audio], seconds)

@@ -10,14 +10,11 @@ at ``metarc.lslr_lr``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from s3prl_metaperser.meta import adjoint
-from s3prl_metaperser.meta.micro_gradients import MicroLoss
-from s3prl_metaperser.meta.rates import ElementRates, InnerRates
+from s3prl_metaperser.meta.rates import ElementRates
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
-from s3prl_metaperser.methods.learner import HeadLearner, Parameters
-from s3prl_metaperser.methods.meta_perser import MetaPerSER
+from s3prl_metaperser.methods.learner import HeadLearner
+from s3prl_metaperser.methods.meta_perser import MetaPerSER, OneRater
 from s3prl_metaperser.methods.tuning import Overrides, factors
 
 
@@ -32,14 +29,7 @@ class MetaSGD(MetaPerSER):
         rates = ElementRates(learner.parameters(), self.options.downstream_expert.metarc.inner_lr)
         return ModelState(learner, rates.to(task.device))
 
-    def one_raters(
-        self,
-        parameters: Parameters,
-        rates: InnerRates,
-        support: Sequence[MicroLoss],
-        query: Sequence[MicroLoss] | None,
-        step: int,
-        kept: int,
-    ) -> adjoint.OuterGradient:
+    def one_raters(self, one: OneRater) -> adjoint.OuterGradient:
         """The exact gradient of one rater with the whole model."""
-        return adjoint.one_step_gradient(parameters, rates, support, support if query is None else query)
+        query = one.support if one.query is None else one.query
+        return adjoint.one_step_gradient(one.parameters, one.rates, one.support, query)

@@ -24,7 +24,6 @@ A state's head holds the raters' classifiers stacked, in the order of the task's
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,11 +31,13 @@ import torch
 from torch import nn
 
 from s3prl_metaperser.config.options import OptimizerOptions, Options
+from s3prl_metaperser.config.section import with_values
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
+from s3prl_metaperser.methods.facts import EXPERT
 from s3prl_metaperser.methods.few import each, optimised, through
 from s3prl_metaperser.methods.learner import HeadLearner, new_head, new_learner
 from s3prl_metaperser.protocol.loader import EpisodeBatch
-from s3prl_metaperser.protocol.loss import soft_cross_entropy, weighted_targets
+from s3prl_metaperser.protocol.loss import soft_cross_entropy, unfilled, weighted_targets
 from s3prl_metaperser.seeding import torch_generator
 
 CLASSIFIER = ("classifier.weight", "classifier.bias")
@@ -134,22 +135,15 @@ class RaterClassifiers(nn.Module):
 
 def trained_like_the_initialisation(options: Options) -> Options:
     """Outer steps with ``initrc``'s number, optimiser and evaluation interval; its batch size is what is drawn."""
-    expert, initrc = options.downstream_expert, options.downstream_expert.initrc
-    runner = dataclasses.replace(
-        options.runner,
-        total_steps=initrc.total_steps,
-        eval_step=initrc.eval_step,
-        save_step=initrc.eval_step,
-    )
-    metarc = dataclasses.replace(
-        expert.metarc, shots=initrc.batch_size, raters=None, raters_per_step=None, combined_set=True, selection="best"
-    )
-    return dataclasses.replace(
-        options,
-        runner=runner,
-        optimizer=OptimizerOptions("AdamW", initrc.lr, initrc.weight_decay),
-        downstream_expert=dataclasses.replace(expert, metarc=metarc),
-    )
+    initrc = options.downstream_expert.initrc
+    runner = {"total_steps": initrc.total_steps, "eval_step": initrc.eval_step, "save_step": initrc.eval_step}
+    drawn = {"shots": initrc.batch_size, "raters": None, "raters_per_step": None, "combined_set": True}
+    changed = {
+        "runner": with_values(options.runner, runner),
+        "optimizer": OptimizerOptions("AdamW", initrc.lr, initrc.weight_decay),
+        f"{EXPERT}.metarc": with_values(options.downstream_expert.metarc, {**drawn, "selection": "best"}),
+    }
+    return with_values(options, changed)
 
 
 def multi_rater_learner(task: TrainingTask) -> HeadLearner:
@@ -168,9 +162,7 @@ def samples_of_a_rater(options: Options, raters: int) -> int:
 
 def own_samples(batch: EpisodeBatch, samples: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The first ``samples`` of each rater's draw: rows [A, n] and label distributions [A, n, C], zero where filled."""
-    targets = batch.support_targets[:, :samples]
-    sums = targets.sum(-1, keepdim=True)
-    return batch.support_rows[:, :samples], targets / torch.where(sums > 0, sums, torch.ones_like(sums))
+    return batch.support_rows[:, :samples], unfilled(batch.support_targets[:, :samples])
 
 
 def new_classifier(hidden: int, classes: int, *seed: object) -> dict[str, torch.Tensor]:

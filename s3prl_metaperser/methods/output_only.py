@@ -219,7 +219,7 @@ class OutputOnly(System):
             if linear is None:
                 return predictor
             matrix, offset = matrix @ linear[0], offset + matrix @ linear[1]
-        weight, bias = (below[f"{state.learner.prefix}classifier.{name}"] for name in ("weight", "bias"))
+        weight, bias = state.learner.classifier(below)
         changed = {
             "classifier.weight": (matrix @ weight.cpu().double()).to(weight),
             "classifier.bias": (matrix @ bias.cpu().double() + offset).to(bias),
@@ -295,18 +295,27 @@ class OutputOnly(System):
         return found
 
     def _from_outside(self, state: ModelState, supports: Sequence[Support]) -> list[np.ndarray]:
-        """Probabilities [K, C] of each episode's samples, each from an adaptation to others of them."""
         samples = np.arange(len(supports[0].targets))
-        if len(samples) == 1:
-            return [self.base.predict(state, self.base.unadapted(state), support.features) for support in supports]
         folds = min(FOLDS, len(samples))
-        found = [np.empty((len(samples), supports[0].targets.shape[1]), dtype=np.float32) for _ in supports]
-        for fold in range(folds):
-            inside, outside = samples[samples % folds != fold], samples[samples % folds == fold]
-            predictors = self.base.adapt_many(state, [support.some(inside) for support in supports])
-            for own, predictor, support in zip(found, predictors, supports, strict=True):
-                own[outside] = self.base.predict(state, predictor, support.some(outside).features)
-        return found
+        return held_out(self.base, state, supports, [samples[fold::folds] for fold in range(folds)])
+
+
+def held_out(
+    system: System, state: ModelState, supports: Sequence[Support], parts: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Probabilities [K, C] of each episode's samples, each part's from an adaptation to the others.
+
+    Where there is one part, or the system does not adapt, they are those before adaptation.
+    """
+    if len(parts) == 1 or not system.personalises:
+        return [system.predict(state, system.unadapted(state), support.features) for support in supports]
+    found = [np.empty(support.targets.shape, dtype=np.float32) for support in supports]
+    for part in parts:
+        rest = np.setdiff1d(np.concatenate(parts), part)
+        predictors = system.adapt_many(state, [support.some(rest) for support in supports])
+        for own, predictor, support in zip(found, predictors, supports, strict=True):
+            own[part] = system.predict(state, predictor, support.some(part).features)
+    return found
 
 
 def on_top_of(system: type[System], name: str, outputs: Sequence[str], facts: Facts) -> type[System]:

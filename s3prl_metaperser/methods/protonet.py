@@ -34,7 +34,7 @@ class ProtoNet(FromEmbeddings):
         shares = self.shares(torch.from_numpy(labels.targets).to(hidden))
         count = shares.sum(0)[:, None]
         self._keep(state, torch.where(count > 0, (shares.T @ hidden) / count.clamp_min(NOTHING), hidden.mean(0)))
-        kept = state.parameters()[f"{prefix}classifier.weight"].detach() / 2
+        kept = state.learner.classifier(state.parameters())[0].detach() / 2
 
         def scaled(number: float, known: Episodes) -> Episodes:
             self._keep(state, number * kept)
@@ -50,13 +50,12 @@ class ProtoNet(FromEmbeddings):
     def classifiers(
         self, state: ModelState, hidden: torch.Tensor, labels: torch.Tensor, factor: float = 1.0
     ) -> Classifiers:
-        parameters, prefix = state.parameters(), state.learner.prefix
-        shares = self.shares(labels).to(hidden)
+        fallback, shares = state.learner.classifier(state.parameters()), self.shares(labels).to(hidden)
         count = shares.sum(1)[..., None]  # [A, C, 1]
         prototypes = shares.transpose(1, 2) @ hidden / torch.where(count > 0, count, 1.0)
-        weight = torch.where(count > 0, 2 * prototypes, parameters[f"{prefix}classifier.weight"])
+        weight = torch.where(count > 0, 2 * prototypes, fallback[0])
         squares = -(prototypes**2).sum(-1)
-        bias = torch.where(count[..., 0] > 0, squares, parameters[f"{prefix}classifier.bias"])
+        bias = torch.where(count[..., 0] > 0, squares, fallback[1])
         return Classifiers(factor * weight, factor * bias)
 
     def shares(self, labels: torch.Tensor) -> torch.Tensor:
@@ -69,7 +68,7 @@ class ProtoNet(FromEmbeddings):
     @staticmethod
     def _keep(state: ModelState, prototypes: torch.Tensor) -> None:
         """Fallback prototypes [C, H], as a classifier."""
-        parameters, prefix = state.parameters(), state.learner.prefix
+        weight, bias = state.learner.classifier(state.parameters())
         with torch.no_grad():
-            parameters[f"{prefix}classifier.weight"].copy_(2 * prototypes)
-            parameters[f"{prefix}classifier.bias"].copy_(-(prototypes**2).sum(-1))
+            weight.copy_(2 * prototypes)
+            bias.copy_(-(prototypes**2).sum(-1))

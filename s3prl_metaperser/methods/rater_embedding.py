@@ -51,7 +51,7 @@ class RaterEmbedding(MultiFew):
         with self.adapting(state, supports[0]):
             hidden = torch.stack([self.embed(state, start, support.features) for support in supports])
         targets = weighted_targets(torch.stack([support.targets for support in supports]), self.class_weights)
-        weight, bias = (start[f"{prefix}classifier.{name}"] for name in ("weight", "bias"))
+        weight, bias = state.learner.classifier(start)
 
         def loss(moved: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
             return soft_cross_entropy((hidden + moved[EMBEDDINGS][:, None]) @ weight.T + bias, targets)

@@ -53,7 +53,7 @@ class NearestRater(MultiFew):
     def of_all_raters(self, state: ModelState, shared: Predictor, inputs: Inputs) -> torch.Tensor:
         """What each training rater's classifier predicts, float64 [R, K, C] on the CPU."""
         hidden = self.embed(state, shared, inputs)
-        weight, bias = (shared[f"{state.learner.prefix}{name}"] for name in CLASSIFIER)
+        weight, bias = state.learner.classifier(shared)
         logits = hidden @ weight.transpose(1, 2) + bias[:, None]
         return torch.softmax(logits.cpu().double(), -1)
 

@@ -14,17 +14,13 @@ larger for it to be meta-learning.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import torch
 
 from s3prl_metaperser.meta import adjoint, closed_form
 from s3prl_metaperser.meta.inner_loop import adapt_without_graph, expand
-from s3prl_metaperser.meta.micro_gradients import MicroLoss
-from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.methods.base import ModelState, TrainingTask
-from s3prl_metaperser.methods.learner import Parameters
-from s3prl_metaperser.methods.meta_perser import MetaPerSER, at_once, rates_of
+from s3prl_metaperser.methods.meta_perser import MetaPerSER, OneRater, at_once, rates_of
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 
 
@@ -45,18 +41,10 @@ class Reptile(MetaPerSER):
         distances = torch.stack([((value - ends[name]) ** 2).sum() for name, value in start.items()])
         return distances.sum() / (2 * metarc.inner_lr * len(batch.raters))
 
-    def one_raters(
-        self,
-        parameters: Parameters,
-        rates: InnerRates,
-        support: Sequence[MicroLoss],
-        query: Sequence[MicroLoss] | None,
-        step: int,
-        kept: int,
-    ) -> adjoint.OuterGradient:
+    def one_raters(self, one: OneRater) -> adjoint.OuterGradient:
         """The same distance and its gradient, with the whole model."""
         metarc = self.options.downstream_expert.metarc
-        ends = adjoint.adapt(parameters, rates, support, metarc.inner_steps)
-        way = {name: (value.detach() - ends[name]) / metarc.inner_lr for name, value in parameters.items()}
+        ends = adjoint.adapt(one.parameters, one.rates, one.support, metarc.inner_steps)
+        way = {name: (value.detach() - ends[name]) / metarc.inner_lr for name, value in one.parameters.items()}
         loss = sum(metarc.inner_lr / 2 * float((part.double() ** 2).sum()) for part in way.values())
-        return adjoint.OuterGradient(loss, way, torch.zeros_like(rates.values))
+        return adjoint.OuterGradient(loss, way, torch.zeros_like(one.rates.values))

@@ -9,12 +9,13 @@ numbers under a prior how wide that is and how sharp predictions are. The shippe
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.config.section import with_values
+from s3prl_metaperser.methods.facts import EXPERT
 
 #: ``section.option`` of ``downstream_expert`` -> value.
 Overrides = dict[str, Any]
@@ -101,11 +102,7 @@ def _without_steps(spread: bool, scope: Literal["frozen", "finetuned"], options:
 
 def overridden(options: Options, overrides: Mapping[str, Any]) -> Options:
     """``options`` with ``section.option`` of ``downstream_expert`` replaced."""
-    expert = options.downstream_expert
-    for name, value in overrides.items():
-        section, key = name.split(".")
-        expert = dataclasses.replace(expert, **{section: dataclasses.replace(getattr(expert, section), **{key: value})})
-    return dataclasses.replace(options, downstream_expert=expert)
+    return with_values(options, {f"{EXPERT}.{name}": value for name, value in overrides.items()})
 
 
 def number_of_choices(scope: Literal["frozen", "finetuned"]) -> int:

@@ -35,6 +35,16 @@ def weighted_targets(targets: torch.Tensor, class_weights: torch.Tensor) -> torc
     return targets * (targets * class_weights).sum(-1, keepdim=True)
 
 
+def unfilled(targets: torch.Tensor) -> torch.Tensor:
+    """Label distributions [..., C] of a batch's targets, without their scale; zeros stay, where it was filled up."""
+    return targets / targets.sum(-1, keepdim=True).clamp_min(torch.finfo(targets.dtype).tiny)
+
+
+def weighted_batch(targets: torch.Tensor, class_weights: torch.Tensor) -> torch.Tensor:
+    """:func:`weighted_targets` of a batch: the weight is of the unscaled target, and filling and scale stay."""
+    return targets.sum(-1, keepdim=True) * weighted_targets(unfilled(targets), class_weights)
+
+
 def soft_cross_entropy(logits: torch.Tensor, weighted: torch.Tensor) -> torch.Tensor:
     """``-sum_c T_c log softmax(logits)_c``, averaged over samples: [..., K, C] twice -> [...]."""
     return -(weighted * torch.log_softmax(logits, dim=-1)).sum(-1).mean(-1)
