@@ -52,7 +52,8 @@ class _Sweep:
     """Gradients by theta_s and by all U_t and E_t with t < s, while s goes down.
 
     Attributes:
-        mixing, bias, classifier, classifier_bias, ups, downs: as in :class:`Theta`, of the outer loss.
+        mixing, bias, classifier, classifier_bias, ups, downs: as in :class:`Theta`, of the outer loss; no rows of
+            ``downs`` where no step's gradient is differentiated, since nobody would read them.
     """
 
     def __init__(self, theta: Theta, passes: int):
@@ -60,7 +61,8 @@ class _Sweep:
         self.bias = torch.zeros_like(theta.bias)
         self.classifier = torch.zeros_like(theta.classifier)
         self.classifier_bias = torch.zeros_like(theta.classifier_bias)
-        self.ups, self.downs = torch.zeros_like(theta.ups), torch.zeros_like(theta.downs)
+        self.ups = torch.zeros_like(theta.ups)
+        self.downs = torch.zeros_like(theta.downs if passes > 1 else theta.downs[:, :0])
         self.left = theta.classifier.new_empty(passes, *theta.classifier.shape)
         self.right = theta.classifier.new_empty(passes, *theta.classifier.shape[:2], theta.projector.shape[1])
         self.filled = 0
@@ -159,7 +161,8 @@ class _Sweep:
             between_bar = torch.bmm(combined, theta.down.transpose(1, 2)).neg_()
             self.classifier.baddbmm_(between_bar, theta.up)
             self.ups[:, before].baddbmm_(between_bar.transpose(1, 2), theta.classifier)
-            self.downs[:, before].baddbmm_(at.between.transpose(1, 2), combined, alpha=-1)
+            if self.downs.shape[1]:
+                self.downs[:, before].baddbmm_(at.between.transpose(1, 2), combined, alpha=-1)
 
         # h = sum over layers
         if at.samples.features.shape[1] > 1:

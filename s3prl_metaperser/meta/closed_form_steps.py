@@ -70,7 +70,7 @@ class Theta:
         raters, (classes, hidden) = len(samples.features), classifier.shape
         ups = classifier.new_empty(raters, room * classes, hidden)
         downs = classifier.new_empty(raters, room * classes, projector.shape[1])
-        own = (x.expand(raters, *x.shape).contiguous() for x in (mixing, bias, classifier, classifier_bias))
+        own = (x.expand(raters, *x.shape) for x in (mixing, bias, classifier, classifier_bias))
         mixing, bias, classifier, classifier_bias = own
         return cls(mixing, projector, bias, classifier, classifier_bias, ups, downs)
 
@@ -217,7 +217,9 @@ def through_softmax(shares: Tensor, values: Tensor) -> Tensor:
 
 
 def times_projector(rows: Tensor, projector: Tensor) -> Tensor:
-    """[A, C, H] times W1 -> [A, C, D]; one product for all raters where they share it."""
+    """[A, C, H] times W1 -> [A, C, D]; one product where all raters share it, of one's rows where they share those."""
+    if projector.dim() == 2 and not rows.stride(0):
+        return (rows[0] @ projector).expand(len(rows), -1, -1)
     if projector.dim() == 3:
         return torch.bmm(rows, projector)
     return (rows.reshape(-1, rows.shape[2]) @ projector).view(*rows.shape[:2], -1)
