@@ -131,10 +131,7 @@ def acted_corpus(name: str, root: str | Path, merge: Mapping[str, str] | None = 
     """A corpus's acted labels in the five common emotions; see :func:`.emotions.in_common`.
 
     Args:
-        name: one of :func:`acted_corpora`.
-        root: its folder.
         merge: changes of the corpus's own map of its classes to the five.
-        options: of its reader.
 
     Raises:
         UserError: as :func:`load_corpus`; a corpus without such labels.
@@ -175,7 +172,6 @@ def read_labels(
 
     Args:
         path: the table, or the export's file or folder.
-        label_set: what may be answered.
         audio: the folder that files are relative to; by default the table's or export's.
         who, outside, duplicates, unknown_labels: as for :func:`.ratings_csv.read_table`.
         options: of the tool's reader: ``answer``, and what its ``find`` takes.

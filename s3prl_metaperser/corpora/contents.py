@@ -77,12 +77,7 @@ def heard_hash(sound: Sound) -> str:
 
 
 class Contents:
-    """Digests of a corpus's audio.
-
-    Args:
-        corpus: as read.
-        cache: the cache folder.
-    """
+    """Digests of a corpus's audio."""
 
     def __init__(self, corpus: Corpus, cache: Path):
         self.corpus = corpus

@@ -38,7 +38,6 @@ def rows(path: Path, known: Callable[[str], bool] | None = None, *, as_written: 
     with columns that have no name, rows may lack these.
 
     Args:
-        path: the table.
         known: whether a column's name is known, which decides where more than one separator could split the header.
         as_written: keep the apostrophes that :func:`.storage.csv_text.inert` puts before formulas.
 

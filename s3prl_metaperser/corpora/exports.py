@@ -143,7 +143,6 @@ class Export(Ledger):
         """The corpus of the answers to one question.
 
         Args:
-            name: the reader's.
             label_set: what may be answered; by default as ``labels`` says, ``labels.yaml`` beside the export, or the
                 export itself, else IEMOCAP's.
             labels, duplicates, outside, unknown_labels: as in :func:`.ratings_csv.read`.

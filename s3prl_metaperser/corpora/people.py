@@ -170,10 +170,6 @@ def spelling_key(name: str) -> str:
 class People:
     """Names, as a table has them one after the other, into people.
 
-    Args:
-        path: the table, for errors.
-        who: what is said about them.
-
     Attributes:
         left_out: how many labels were of raters that were not asked for.
     """

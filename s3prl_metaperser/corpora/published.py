@@ -23,7 +23,6 @@ def compared(corpus: Corpus, card: Card) -> dict[str, Any]:
 
     Args:
         corpus: with one label an utterance, in its own classes.
-        card: of it.
 
     Returns:
         Plain data, ready for JSON: ``title``, ``licence``, ``source``, ``cite``, ``language``, ``form`` (which of

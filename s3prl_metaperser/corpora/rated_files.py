@@ -28,7 +28,6 @@ class Place:
     """The folder in which files are looked for.
 
     Args:
-        folder: its path.
         outside: whether files may be elsewhere.
     """
 
@@ -116,9 +115,7 @@ def rated_utterances(
     """One utterance per file, in the order of ``files``.
 
     Args:
-        place: where they are.
         files: as :meth:`Place.checked` gives them.
-        ledger: takes what is found.
         described: file -> (speaker, session); by default what ``files.csv`` says.
     """
     if described is None:

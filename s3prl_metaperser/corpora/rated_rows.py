@@ -50,8 +50,6 @@ class RatedRows(Ledger):
 
     Args:
         path: the table, for errors.
-        label_set: what raters may answer.
-        place: where files are looked for.
         duplicates: ``error``, ``union`` or ``first``.
         hint: what to add to the error of a label that the set does not take.
 
@@ -136,7 +134,6 @@ class RatedRows(Ledger):
         """The corpus of all rows. An utterance's id is its path without the extension, where that tells it apart.
 
         Args:
-            name: the reader's.
             suggested: how it is split by default.
             described: file -> (speaker, session); by default as ``files.csv`` beside the audio has it.
             root: the corpus's folder; by default that in which files are looked for.

@@ -79,9 +79,6 @@ def columns_of(path: Path, header: Sequence[str], who: Who, *, scale: bool = Fal
     """What the columns of a table of ratings are.
 
     Args:
-        path: the table, for errors.
-        header: its columns' names, as written.
-        who: what is said about whose labels they are.
         scale: whether labels are numbers, which may stand in a column ``value``.
 
     Raises:

@@ -95,9 +95,6 @@ class Reader:
     def checked(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options, given and default, as :attr:`read` takes them.
 
-        Args:
-            name: of the corpus, for errors.
-
         Raises:
             UserError: an option that is not declared, or of another type.
         """

@@ -22,7 +22,6 @@ def segment_end(start: str, end: str, path: Path, line: int | str) -> float | No
 
     Args:
         start, end: as the table has them: seconds, or pandas' ``0 days 00:00:02.44``; blank and ``NaT`` are the file's.
-        path, line: of the row, for errors.
 
     Raises:
         UserError: no time, or a segment that begins later.

@@ -36,7 +36,6 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
     once each are a sampling rate other than 16000 Hz, more than one channel, and a telephone's band.
 
     Args:
-        corpus: as a reader returned it.
         decode_audio: decode every audio file, rather than trust the headers that the reader saw.
         progress: show a progress bar on stderr meanwhile.
 

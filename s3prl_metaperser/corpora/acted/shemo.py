@@ -57,7 +57,6 @@ def read(root: Path, *, listed: bool = False) -> Corpus:
     """Read ShEMO.
 
     Args:
-        root: the folder.
         listed: what ``shemo.json`` lists alone, with its labels; the paper's numbers are those of all files.
 
     Raises:

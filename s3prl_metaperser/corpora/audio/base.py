@@ -69,7 +69,6 @@ def convert(path: str | Path, *options: str, before: str = "") -> str:
     """The command that makes a WAV file of a file that is not read as it is.
 
     Args:
-        path: the file.
         options: what ffmpeg is told about the output.
         before: what it is told about the input.
     """

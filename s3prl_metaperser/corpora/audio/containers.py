@@ -69,7 +69,6 @@ def account(file: BinaryIO, audio: soundfile.SoundFile) -> Account:
     """What a file holds by its bytes.
 
     Args:
-        file: the file, open for reading bytes.
         audio: the same file as libsndfile has opened it.
     """
     size = os.fstat(file.fileno()).st_size
@@ -95,8 +94,6 @@ def by_header(container: str, file: BinaryIO, size: int) -> Account:
 
     Args:
         container: libsndfile's name of it.
-        file: open for reading bytes.
-        size: of the file in bytes.
     """
     file.seek(0)
     if container == "VOC":

@@ -67,7 +67,6 @@ def account(data: bytes, decoder_frames: int) -> Account:
     """What a file of MPEG audio holds.
 
     Args:
-        data: the whole file.
         decoder_frames: samples per channel that libsndfile expects in it.
     """
     walk = _walked(data)

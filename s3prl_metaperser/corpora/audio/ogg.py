@@ -52,7 +52,6 @@ def account(data: bytes, decoder_frames: int) -> Account:
     """What an Ogg file holds.
 
     Args:
-        data: the whole file.
         decoder_frames: samples per channel that libsndfile expects in it.
     """
     links: list[_Link] = []
