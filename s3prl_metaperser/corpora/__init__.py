@@ -21,6 +21,7 @@ from s3prl_metaperser.corpora.exports import Export, Labels
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.corpora.label_sets import LABEL_SETS
 from s3prl_metaperser.corpora.people import Who
+from s3prl_metaperser.corpora.rated_rows import Reading
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.registry import Registry
@@ -173,18 +174,19 @@ def read_labels(
     Args:
         path: the table, or the export's file or folder.
         audio: the folder that files are relative to; by default the table's or export's.
-        who, outside, duplicates, unknown_labels: as for :func:`.ratings_csv.read_table`.
+        who, outside, duplicates, unknown_labels: as a :class:`.Reading` has them.
         options: of the tool's reader: ``answer``, and what its ``find`` takes.
 
     Raises:
         UserError: an option that this form does not have, or as the reader of that form.
     """
-    reading: dict[str, Any] = {"audio": audio, "who": who, "outside": outside, "duplicates": duplicates}
-    reading["unknown_labels"] = unknown_labels
+    reading = Reading(
+        who=who or Who(), duplicates=duplicates, outside=outside, unknown_labels=unknown_labels, audio=audio
+    )
     name, export = _tools_export(path, options)
     if export is None:
-        return ratings_csv.read_table(path, label_set, **reading)
-    return export.corpus(name, label_set, answer=options.get("answer"), **reading)
+        return ratings_csv.read_table(path, reading, label_set)
+    return export.corpus(name, reading, label_set, answer=options.get("answer"))
 
 
 def exported_labels(

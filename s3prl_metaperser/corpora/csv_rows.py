@@ -149,14 +149,18 @@ def column(path: Path, header: list[str], aliases: Sequence[str]) -> int:
     """As ``find_column``.
 
     Raises:
-        UserError: there is no such column; the message names the existing ones.
+        UserError: there is no such column.
     """
     found = find_column(header, aliases)
     if found is None:
-        hint = " Separate the columns by commas." if len(header) == 1 else did_you_mean(aliases[0], header)
-        there = ", ".join(header) or "nothing"
-        raise UserError(f"{path}:1: column {aliases[0]!r} is missing; it has {there}.{hint}")
+        raise missing(path, aliases[0], header)
     return found
+
+
+def missing(path: Path, name: str, header: list[str]) -> UserError:
+    """The error for a table without a column; its message names the existing ones."""
+    hint = " Separate the columns by commas." if len(header) == 1 else did_you_mean(name, header)
+    return UserError(f"{path}:1: column {name!r} is missing; it has {', '.join(header) or 'nothing'}.{hint}")
 
 
 def cells(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:

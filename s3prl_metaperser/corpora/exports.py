@@ -18,10 +18,9 @@ from s3prl_metaperser.corpora.answer_facts import SKIPPED, STATUS
 from s3prl_metaperser.corpora.base import Corpus, Ledger
 from s3prl_metaperser.corpora.exported_audio import ExportedAudio
 from s3prl_metaperser.corpora.label_set import LabelError, LabelSet
-from s3prl_metaperser.corpora.label_sets import LABELS, OWN_LABELS, label_set_of
+from s3prl_metaperser.corpora.label_sets import LABELS, label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
-from s3prl_metaperser.corpora.rated_files import Place
-from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.corpora.rated_rows import Reading
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.errors import UserError, shown, unknown_name
 from s3prl_metaperser.storage.json_files import parse_json
@@ -130,45 +129,33 @@ class Export(Ledger):
     def corpus(
         self,
         name: str,
+        reading: Reading,
         label_set: LabelSet | None = None,
         *,
         labels: Mapping[str, str] | str | None = None,
         answer: str | None = None,
-        duplicates: str = "error",
-        outside: bool = False,
-        unknown_labels: Literal["error", "drop"] | None = None,
-        who: Who | None = None,
-        audio: Path | None = None,
     ) -> Corpus:
         """The corpus of the answers to one question.
 
         Args:
             label_set: what may be answered; by default as ``labels`` says, ``labels.yaml`` beside the export, or the
                 export itself, else IEMOCAP's.
-            labels, duplicates, outside, unknown_labels: as in :func:`.ratings_csv.read`.
+            labels: as in :func:`.ratings_csv.read`.
             answer: the question, where there are several.
-            who: what is said about the annotators.
-            audio: the folder of the audio; by default :attr:`folder`.
 
         Raises:
             UserError: several questions and none is named, or as :class:`.RatedRows`.
         """
-        who, folder = who or Who(), audio or self.folder
+        who = reading.who
         if who.rater_column is not None:
             raise UserError(f"{self.path} names its annotators itself: leave out --rater-column.")
         chosen = self._chosen(answer)
         label_set = label_set or label_set_of(self.folder, labels) or self.label_sets.get(chosen)
-        rows = RatedRows(
-            self.path,
-            (label_set or iemocap.LABEL_SET).with_unknown(unknown_labels),
-            Place(folder, outside),
-            duplicates=duplicates,
-            hint="" if label_set else OWN_LABELS,
-        )
+        rows = reading.rows(self.path, self.folder, label_set)
         rows.dropped.update(self.dropped)
         rows.problems += self.problems
         self._check_names(who)
-        people, files = People(self.path, who), ExportedAudio(folder, self.path)
+        people, files = People(self.path, who), ExportedAudio(rows.place.folder, self.path)
         for each in self.answers:
             text = each.text(rows.label_set) if each.question == chosen else ""
             if each.question not in (chosen, ""):
@@ -263,15 +250,9 @@ def tool_reader(
         alike_raters: Literal["error", "one", "distinct"] = "error",
         **finding: Any,
     ) -> Corpus:
-        return find(user_path(root), **finding).corpus(
-            name,
-            labels=labels,
-            answer=answer,
-            duplicates=duplicates,
-            outside=outside,
-            unknown_labels=unknown_labels,
-            who=Who(None, raters, alike_raters),
-        )
+        who = Who(None, raters, alike_raters)
+        reading = Reading(who=who, duplicates=duplicates, outside=outside, unknown_labels=unknown_labels)
+        return find(user_path(root), **finding).corpus(name, reading, labels=labels, answer=answer)
 
     # Its labels are its own; there is nothing to ask about models trained on them.
     return Reader(read, recognises=recognises, find=find, write=write, writes=writes)

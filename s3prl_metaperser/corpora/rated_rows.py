@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from s3prl_metaperser.corpora import iemocap
 from s3prl_metaperser.corpora.base import (
     DROPPED_LABEL,
     DROPPED_LEFT_OUT,
@@ -24,10 +27,12 @@ from s3prl_metaperser.corpora.base import (
     Suggestions,
 )
 from s3prl_metaperser.corpora.label_set import Cell, LabelError, LabelSet, UnknownLabel
-from s3prl_metaperser.corpora.label_sets import sets_with
+from s3prl_metaperser.corpora.label_sets import OWN_LABELS, sets_with
+from s3prl_metaperser.corpora.people import Who
 from s3prl_metaperser.corpora.rated_files import Place, note_alike, rated_utterances
 from s3prl_metaperser.corpora.segments import CUT, TOLERANCE
 from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.storage.paths import user_path
 
 #: What may be done with a second row for the same file and rater.
 DUPLICATES = ("error", "union", "first")
@@ -202,6 +207,39 @@ class RatedRows(Ledger):
         self.dropped[DROPPED_LABEL] += ratings * len(cell.unknown)
         for change in cell.merged:
             self.merged[change] += ratings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the answers in a file are read, whatever its form.
+
+    Attributes:
+        who: what is said about whose they are.
+        duplicates: what to do with a second row for the same file and rater: ``error``, ``union`` or ``first``.
+        outside: whether files may be outside their folder.
+        unknown_labels: what happens to labels that the set does not know; by default what the set itself says.
+        audio: the folder that files are relative to; by default that of the table or export.
+    """
+
+    who: Who = field(default_factory=Who)
+    duplicates: str = "error"
+    outside: bool = False
+    unknown_labels: Literal["error", "drop"] | None = None
+    audio: Path | None = None
+
+    def rows(self, path: Path, folder: Path, label_set: LabelSet | None) -> RatedRows:
+        """What takes the rows of a file, with IEMOCAP's labels where no set is known; errors then say how to name one.
+
+        Args:
+            folder: of its audio, by default.
+        """
+        return RatedRows(
+            path,
+            (label_set or iemocap.LABEL_SET).with_unknown(self.unknown_labels),
+            Place(user_path(self.audio) if self.audio else folder, self.outside),
+            duplicates=self.duplicates,
+            hint="" if label_set else OWN_LABELS,
+        )
 
 
 def _with_ticks(raters: _Raters) -> list[tuple[str, Cell]]:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from s3prl_metaperser.corpora.csv_rows import missing
 from s3prl_metaperser.corpora.people import Who, fold, is_fact, is_no_person
-from s3prl_metaperser.errors import UserError, did_you_mean, unknown_name
+from s3prl_metaperser.errors import UserError, unknown_name
 
 FILE, RATER, LABEL, VALUE = "file", "rater", "label", "value"
 TIMES = ("start", "end")
@@ -122,7 +123,7 @@ class _Header:
             return self._without_rater()
         label = self._label([n for n in self.free if n != rater])
         if label is None:
-            raise self._missing(LABEL)
+            raise missing(self.path, LABEL, self.names)
         return self._made(rater=rater, label=label, listener=self.who.listener if rater is None else None)
 
     def _without_rater(self) -> Columns:
@@ -179,7 +180,7 @@ class _Header:
         last = ([n for n in everywhere if self.folded[n] == name] for name in _LAST_FILES)
         found = next(filter(None, (*kinds, *last)), None)
         if found is None:
-            raise self._missing(FILE)
+            raise missing(self.path, FILE, self.names)
         if len(found) > 1:
             raise self._either("name the file", found, f"Call the right one {FILE!r}.")
         return found[0]
@@ -235,11 +236,6 @@ class _Header:
     def _either(self, what: str, found: Sequence[int], how: str) -> UserError:
         names = " and ".join(repr(self.names[n]) for n in found)
         return UserError(f"{self.path}:1: {len(found)} columns could {what}: {names}. {how}")
-
-    def _missing(self, column: str) -> UserError:
-        hint = " Separate the columns by commas." if len(self.names) == 1 else did_you_mean(column, self.names)
-        there = ", ".join(self.names) or "nothing"
-        return UserError(f"{self.path}:1: column {column!r} is missing; it has {there}.{hint}")
 
     def _no_scale(self) -> UserError:
         if self.who.listener is not None:

@@ -28,10 +28,9 @@ from s3prl_metaperser.corpora.answer_facts import FACTS
 from s3prl_metaperser.corpora.base import Corpus, Suggestions
 from s3prl_metaperser.corpora.exports import Answer, Export, Labels
 from s3prl_metaperser.corpora.label_set import LabelSet
-from s3prl_metaperser.corpora.label_sets import OWN_LABELS, label_set_of
+from s3prl_metaperser.corpora.label_sets import label_set_of
 from s3prl_metaperser.corpora.people import DROPPED_RATER, People, Who
-from s3prl_metaperser.corpora.rated_files import Place
-from s3prl_metaperser.corpora.rated_rows import RatedRows
+from s3prl_metaperser.corpora.rated_rows import Reading
 from s3prl_metaperser.corpora.rating_columns import LABEL, TIMES, VALUE, Columns, columns_of, is_known
 from s3prl_metaperser.corpora.reader import Reader
 from s3prl_metaperser.corpora.segments import segment_end
@@ -77,14 +76,8 @@ def read(
     """
     path = _table_at(root)
     who = Who(rater_column, raters, alike_raters, tuple(exclude_raters or ()))
-    return read_table(
-        path,
-        label_set_of(path.parent, labels),
-        duplicates=duplicates,
-        outside=outside,
-        who=who,
-        unknown_labels=unknown_labels,
-    )
+    reading = Reading(who=who, duplicates=duplicates, outside=outside, unknown_labels=unknown_labels)
+    return read_table(path, reading, label_set_of(path.parent, labels))
 
 
 def _table_at(root: Path) -> Path:
@@ -95,40 +88,21 @@ def _table_at(root: Path) -> Path:
     return path
 
 
-def read_table(
-    root: Path,
-    label_set: LabelSet | None = None,
-    *,
-    duplicates: str = "error",
-    audio: Path | None = None,
-    who: Who | None = None,
-    outside: bool = False,
-    unknown_labels: Literal["error", "drop"] | None = None,
-) -> Corpus:
+def read_table(root: Path, reading: Reading, label_set: LabelSet | None = None) -> Corpus:
     """Read ``ratings.csv`` with the labels of a given set.
 
     An utterance's id is its path without the extension; where two files differ in nothing but that, they keep it.
 
     Args:
-        root: as in :func:`read`, and so are ``duplicates``, ``outside`` and ``unknown_labels``.
+        root: as in :func:`read`.
         label_set: None for IEMOCAP's; then an unknown label's error explains ``labels.yaml``.
-        audio: the folder that files are relative to; by default that of the CSV file.
-        who: what is said about whose labels they are.
 
     Raises:
         UserError: it is not clear who rated; no such file, not UTF-8, a row or a label that cannot be read, a number
             out of scale, a path that leads out of the folder (all with file and line), or nothing rated.
     """
     path = _table_at(root)
-    folder = path.parent if audio is None else user_path(audio)
-    rows = RatedRows(
-        path,
-        (iemocap.LABEL_SET if label_set is None else label_set).with_unknown(unknown_labels),
-        Place(folder, outside),
-        duplicates=duplicates,
-        hint=OWN_LABELS if label_set is None else "",
-    )
-    who = who or Who()
+    rows, who = reading.rows(path, path.parent, label_set), reading.who
     people = People(path, who)
     table = csv_rows.rows(path, is_known)
     columns = columns_of(path, csv_rows.read_header(path, table, ()), who, scale=rows.label_set.kind == "ordinal")

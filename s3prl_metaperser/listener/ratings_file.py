@@ -13,7 +13,7 @@ from s3prl_metaperser.corpora import csv_rows, ratings_csv
 from s3prl_metaperser.corpora.answer_facts import FACTS
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.corpora.people import People, Who, is_blank
-from s3prl_metaperser.corpora.rated_rows import NothingRated
+from s3prl_metaperser.corpora.rated_rows import NothingRated, Reading
 from s3prl_metaperser.corpora.rating_columns import columns_of, is_known, says_who
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.listener.labels import answer_text, for_listeners
@@ -185,9 +185,8 @@ class RatingsFile:
         if self.rater not in (self._person(row, line) for line, row in self._rows):
             return {}
         try:
-            corpus = ratings_csv.read_table(
-                self.path, for_listeners(label_set), audio=self.root, who=self._who, **self._reading
-            )
+            reading = Reading(audio=self.root, who=self._who, **self._reading)
+            corpus = ratings_csv.read_table(self.path, reading, for_listeners(label_set))
         except NothingRated:  # rows that were prepared, to be filled in here
             return {}
         paths = {utterance.id: utterance.path for utterance in corpus.utterances}
