@@ -24,6 +24,7 @@ from s3prl_metaperser.grid.cells import expand
 from s3prl_metaperser.grid.definition import known_grids, read_grid
 from s3prl_metaperser.grid.relevance import nested
 from s3prl_metaperser.listener.folder import read_card
+from s3prl_metaperser.run import scopes
 from s3prl_metaperser.run.unadapted import _bar
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
@@ -119,6 +120,22 @@ def test_train_takes_every_option_of_the_launcher_but_its_mode():
     TRAIN.add(parser.add_subparsers())
     train = vars(parser.parse_args(["train"]))
     assert {*train, "mode"} - {"run"} == set(vars(build_parser().parse_args(["-m", "train"])))
+
+
+def test_a_corpus_that_is_not_there_is_missed_before_an_upstream_is_downloaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scopes, "checkpoint_hash", lambda *_, **__: pytest.fail("downloaded"))
+    for root in ("", f",,config.downstream_expert.datarc.root={tmp_path}/none"):
+        line = [
+            "-u",
+            "wavlm_base",
+            "-p",
+            str(tmp_path / "cell"),
+            "-o",
+            f"config.downstream_expert.datarc.corpus=iemocap{root}",
+        ]
+        assert cli.main(["train", *line]) == 2
+        assert ("does not exist" if root else "needs its folder") in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def check_bars(said: str, result: dict) -> None:

@@ -75,9 +75,9 @@ class OpenCell:
         self.options = system.options_in_force(cell.options)
         if (threads := self.options.runner.threads) is not None:
             torch.set_num_threads(threads)
-        known = identify(cell, self.options)  # whatever is known to fail does so before work is spent
         if cell.task == FIRST_TASK:
-            foresee(self.options)
+            foresee(self.options)  # whatever is known to fail does so before work is spent
+        known = identify(cell, self.options)
         start = start_of(cell, self.options, known[0])
         self.workspace = open_workspace(self.options)
         if cell.task == FIRST_TASK:

@@ -87,17 +87,19 @@ def split_by_rater(corpus: Corpus, data: DataOptions) -> Split:
 
 
 def foresee(options: Options) -> None:
-    """Check what the labels alone say of a cell, where making the corpus's audio would come first.
+    """Check what is known without the corpus's folder, before an upstream is downloaded or the folder's audio made.
 
     Raises:
-        UserError: the split cannot be made, or a rater has too few ratings for K.
+        UserError: no such folder; the split cannot be made, or a rater has too few ratings for K.
     """
     data = options.downstream_expert.datarc
     root = root_of(data)
-    if root is None or root.exists():
+    if root is not None and root.exists():
         return
     corpus = labels_without_audio(data.corpus, reader_options(data))
-    if corpus is not None:
+    if corpus is None:
+        open_corpus(data)  # says what is missing
+    else:
         Workspace(options, corpus).check_shots()
 
 
