@@ -45,7 +45,7 @@ def test_healthy_cells_stay_as_they_are(text):
 @pytest.mark.parametrize("name", [*FORMULAS, "\x1b[31mred.wav", "\udcff.wav", "a\u202eb.wav"])
 def test_no_file_name_or_class_means_anything_in_predictions(name):
     kind = LabelSet("x", "single", ("calm", "=1+2"))
-    found = Predictions(kind, (name,), np.array([[0.25, 0.75]], np.float32), (("=1+2",),), ())
+    found = Predictions(kind, (name,), np.array([[0.25, 0.75]], np.float32), (("=1+2",),), (), (), (False,))
     table = list(csv.reader(io.StringIO(found.as_csv())))
     assert table[0] == ["file", "calm", "'=1+2", "label"]
     assert table[1][1:] == ["0.25", "0.75", "'=1+2"]

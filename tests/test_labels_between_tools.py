@@ -21,7 +21,8 @@ KINDS = {
     "ordinal": ("{name: fluency, kind: ordinal, levels: [1, 2, 3, 4, 5]}", ["3.5", "1"], "5"),
 }
 HEADER = (
-    "file,rater,label,status,plays,response_time,labelled_at,again,again_plays,again_response_time,again_labelled_at"
+    "file,rater,label,status,plays,heard,response_time,labelled_at,"
+    "again,again_plays,again_response_time,again_labelled_at"
 )
 NATIVE = ("label_studio", "potato", "prodigy", "audformat")
 
@@ -33,11 +34,11 @@ def table(root, kind):
     (root / "clips" / "labels.yaml").write_text(labels)
     rows = [
         HEADER,
-        f"a.wav,anna,{first},,2,3.250,2026-11-28T09:30:00Z,{second},1,1.125,2026-11-28T09:45:00Z",
-        f"b.wav,anna,{second},,1,0.875,2026-11-28T09:31:00Z,,,,",
-        "c d.wav,anna,,skipped,1,2.000,2026-11-28T09:32:00Z,,,,",
-        f"a.wav,ben,{other},,,,,,,,",
-        f"b.wav,ben,{first},,3,10.500,2026-11-29T00:00:01Z,,,,",
+        f"a.wav,anna,{first},,2,whole,3.250,2026-11-28T09:30:00Z,{second},1,1.125,2026-11-28T09:45:00Z",
+        f"b.wav,anna,{second},,1,,0.875,2026-11-28T09:31:00Z,,,,",
+        "c d.wav,anna,,skipped,1,whole,2.000,2026-11-28T09:32:00Z,,,,",
+        f"a.wav,ben,{other},,,,,,,,,",
+        f"b.wav,ben,{first},,3,whole,10.500,2026-11-29T00:00:01Z,,,,",
     ]
     (root / "clips" / "ratings.csv").write_text("\n".join(rows) + "\n")
     return root / "clips" / "ratings.csv"
@@ -114,6 +115,7 @@ def test_times_and_skips_stand_where_the_tools_have_them(tmp_path):
             for f in (
                 "status",
                 "plays",
+                "heard",
                 "response_time",
                 "labelled_at",
                 "again",

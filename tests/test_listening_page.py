@@ -175,7 +175,7 @@ def test_it_adapts_after_every_few_to_what_python_would_adapt_to(visitor, recogn
     for index, label in zip(chosen[:2], labels, strict=False):
         visitor.tick(index, label)
     assert visitor.session.view().used == 0
-    assert "has not adapted to you yet: it will, after 1 more labels" in visitor.page()
+    assert "has not adapted to you yet; labels that it still needs: 1" in visitor.page()
     visitor.tick(chosen[2], labels[2])
     view = visitor.settle()
     assert view.used == 3

@@ -8,6 +8,7 @@ import string
 import numpy as np
 import pytest
 from listener_fixtures import random_model, write_clips
+from scipy import stats
 from test_listening_page import Visitor, rows, session_on
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
@@ -16,6 +17,7 @@ from s3prl_metaperser.corpora.iemocap import LABEL_SET
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener import question
+from s3prl_metaperser.listener.curve import gained
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.leave_out import leave_out
 from s3prl_metaperser.listener.next_clip import design_gain
@@ -106,7 +108,8 @@ def test_plays_times_and_skips_are_in_the_table_and_the_list_and_survive_a_resta
     again = visit()
     assert again.session.view().skipped == {1}
     assert re.findall(marks, again.page("/clip/3"))[:2] == wanted[:2]
-    assert again.session.diary["clip/0"].whole, "what was labelled was heard"
+    assert again.send("/clip/1", ("label", "fear"))[0].status == 400, "one play that was broken off is not to the end"
+    assert again.send("/clip/0", ("label", "angry"))[0].status == 303, "heard to its end before"
     again.tick(1, "fear")
     assert facts(folder / "ratings.csv")[names[1]]["status"] == ""
     assert again.session.view().skipped == frozenset()
@@ -337,7 +340,7 @@ def test_the_curves_are_leave_out_and_movement_at_every_few_labels_and_are_made_
     before = recognizer.predict_proba(paths[:6])
     gain = 100 * (fit.probabilities[np.arange(6), own] - before[np.arange(6), own])
     assert view.curve[-1].gain.mean == pytest.approx(gain.mean(), abs=1e-3)
-    half = 2.570582 * gain.std(ddof=1) / 6**0.5  # t of 5 degrees of freedom
+    half = stats.t.ppf(1 - 0.05 / 4 / 2, 5) * gain.std(ddof=1) / 6**0.5  # four looks until there are K = 8 labels
     assert view.curve[-1].gain.high - gain.mean() == pytest.approx(half, rel=1e-4)
     four, six = (recognizer.adapt(paths[:n], labels[:n]).predict_proba(paths[6:]) for n in (4, 6))
     assert view.curve[-1].moved == pytest.approx(50 * np.abs(six - four).sum(1).mean(), abs=1e-3)
@@ -349,13 +352,29 @@ def test_the_curves_are_leave_out_and_movement_at_every_few_labels_and_are_made_
     assert page.count("<circle") == 3 + 2
 
 
+def test_the_intervals_of_a_curve_hold_all_at_once_and_lie_within_what_is_possible():
+    labels = ListenerLabels.read(["happy"] * 32, LABEL_SET)
+    draw, share, wrong = np.random.default_rng(0), np.zeros((32, 9)), []
+    for _ in range(400):  # a listener whom adaptation helps on no clip on average, looked at after every four labels
+        after = share.copy()
+        after[:, CLASSES.index("happy")] = draw.normal(0, 0.1, 32)
+        points = [
+            gained(ListenerLabels(LABEL_SET, labels.answers[:n]), after[:n], share[:n], 8) for n in range(4, 33, 4)
+        ]
+        wrong.append(any(point.low > 0 or point.high < 0 for point in points))
+    assert np.mean(wrong) < 0.05, "one look of eight is wrong no more often than a single one"
+    ends = gained(ListenerLabels(LABEL_SET, labels.answers[:2]), np.eye(9)[[8, 0]], np.eye(9)[[0, 8]], 8)
+    assert (ends.low, ends.high) == (-100, 100)
+
+
 def test_enough_is_said_at_k_and_my_listener_is_what_adapt_would_save(visit, model, folder, capsys):
     visitor = visit()
     visitor.settle()
     answer, page = visitor.send("/keep", ("name", "mine"))
-    assert (answer.status, "There is no label yet" in page.decode()) == (400, True)
+    assert (answer.status, "Possible from 8 labels on; you have given 0" in page.decode()) == (400, True)
     for index in range(8):
-        assert "Enough:" not in visitor.page("/news")
+        assert "Enough:" not in (news := visitor.page("/news"))
+        assert 'disabled aria-describedby="keep-why">Save my listener</button><span id="keep-why"' in news
         visitor.tick(index, ("happy", "sad")[index % 2])
     visitor.settle()
     assert "Enough: you can save your listener" in visitor.page("/news"), "this model was trained for 8"

@@ -138,6 +138,8 @@ def _tell(arguments: argparse.Namespace, session: ListeningSession, clips: Path,
 
     done, file, rater = len(session.view().answers), session.file.path, session.file.rater
     print(printable(f"{done} labelled clips{f' of {rater}' if several else ''} in {file}"))
+    for what in session.view().said_of_unlike():
+        print(f"warning: {what}", file=sys.stderr)
     if found := session.agreement():
         print(f"the same clip again: {found[1]} of {found[0]} answers alike, Krippendorff's alpha {found[2]:.2f}")
     if done:

@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _predict(arguments: argparse.Namespace, place: Path | None) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.files import predict_files
+    from s3prl_metaperser.listener.model import said_of_unlike
     from s3prl_metaperser.listener.shell import load
     from s3prl_metaperser.storage.atomic import write_text
 
@@ -53,6 +54,8 @@ def _predict(arguments: argparse.Namespace, place: Path | None) -> int:
         sys.stdout.flush()
     for folder, what in found.passed_over:
         print(printable(f"{folder}: passed over: {what}", keep=""), file=sys.stderr)
+    for what in said_of_unlike(sum(found.unlike), len(found.unlike)):
+        print(f"warning: {what}", file=sys.stderr)
     for file, why in found.unreadable:
         print(f"{printable(file, keep='')}: {printable(why)}", file=sys.stderr)
     if found.unreadable:

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-STATUS, PLAYS, SECONDS, AT = "status", "plays", "response_time", "labelled_at"
+STATUS, PLAYS, HEARD, SECONDS, AT = "status", "plays", "heard", "response_time", "labelled_at"
 #: Of the second answer to a clip that came again: the answer itself, and how it was given.
 AGAIN = ("again", *(f"again_{name}" for name in (PLAYS, SECONDS, AT)))
 #: Every fact, each a column of ratings.csv as soon as there is something to say.
-FACTS = (STATUS, PLAYS, SECONDS, AT, *AGAIN)
+FACTS = (STATUS, PLAYS, HEARD, SECONDS, AT, *AGAIN)
 #: The status of a clip that was skipped.
 SKIPPED = "skipped"
+#: What is said of a clip that was heard to its end.
+WHOLE = "whole"
 #: What tools that keep further fields beside an answer are given all facts under.
 EXTRA = "listening"
 

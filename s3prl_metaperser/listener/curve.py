@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from s3prl_metaperser.evaluation.statistics import Estimate, Interval
+from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, within
 from s3prl_metaperser.listener.labels import ListenerLabels
 
 #: With fewer labels predictions may stand still because nothing was learned.
@@ -24,8 +24,8 @@ class Point:
     Attributes:
         labels: how many the model was adapted to.
         gain: probability given to the listener's own answers, each clip predicted without itself, minus that of the
-            model that is not adapted; in points, mean over the clips with its 95 % interval for clips like these. None
-            where nothing was left out.
+            model that is not adapted; in points, mean over the clips with its interval for clips like these: all points
+            together hold in 95 %. None where nothing was left out.
         moved: how far predictions for clips without a label moved since the point before: half the sum of absolute
             differences of probabilities, in points, mean over the clips. None at the first point.
     """
@@ -35,18 +35,20 @@ class Point:
     moved: float | None = None
 
 
-def gained(labels: ListenerLabels, left_out: np.ndarray, average: np.ndarray) -> Interval:
+def gained(labels: ListenerLabels, left_out: np.ndarray, average: np.ndarray, looks: int = 1) -> Interval:
     """``gain`` of a point.
 
     Args:
         labels: K answers.
         left_out: probabilities [K, C] of each clip by the model adapted without it.
         average: probabilities [K, C] by the model that is not adapted.
+        looks: points of the curve. Who looks at each errs more often than at one: each has a share of the 5 %
+            (Bonferroni), so that all of them together hold in 95 %.
     """
     counts = labels.counts
     each = 100 * ((left_out - average) * counts / counts.sum(1, keepdims=True)).sum(1)
     error = float(each.std(ddof=1)) / len(each) ** 0.5
-    return Estimate(float(each.mean()), error, len(each) - 1).interval()
+    return within(Estimate(float(each.mean()), error, len(each) - 1).interval(1 - (1 - LEVEL) / looks), -100, 100)
 
 
 def movement(

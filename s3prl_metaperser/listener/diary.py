@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from s3prl_metaperser.corpora.answer_facts import AT, PLAYS, SECONDS
+from s3prl_metaperser.corpora.answer_facts import AT, HEARD, PLAYS, SECONDS, WHOLE
 
 
 @dataclass
@@ -54,11 +54,12 @@ class Diary:
         self[where].whole = True
 
     def facts(self, where: str) -> dict[str, str]:
-        """``plays``, ``response_time`` in seconds and ``labelled_at`` in UTC of an answer given now."""
+        """``plays``, ``heard``, ``response_time`` in seconds and ``labelled_at`` in UTC of an answer given now."""
         entry = self[where]
         start = entry.started or entry.opened
         return {
             PLAYS: str(entry.plays),
+            HEARD: WHOLE if entry.whole else "",
             SECONDS: "" if start is None else f"{time.monotonic() - start:.3f}",
             AT: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -67,4 +68,4 @@ class Diary:
         """What an earlier session wrote of a clip."""
         entry = self[where]
         entry.plays = int(facts[PLAYS]) if facts.get(PLAYS, "").isdecimal() else 0
-        entry.whole = entry.plays > 0
+        entry.whole = facts.get(HEARD) == WHOLE

@@ -23,7 +23,7 @@ class Enrolled:
         way: how it adapts.
         fit: of the way that was taken; None for zero-shot, and where nothing was left out.
         chosen: how the way was chosen; None where it was given, or could not be.
-        warnings: what the labels are too few or too much alike for.
+        warnings: what speaks against relying on it: clips unlike those of the training, labels too few or too alike.
     """
 
     recognizer: PersonalizedEmotionRecognizer
@@ -74,5 +74,6 @@ def enrol(
         way = system or list(model.ways)[-1]
         fit = leave_out(model, items, labels, folds, progress=progress, system=model.way(way))
     adapted = recognizer.adapt_items(items, labels, seed=seed, system=way)
-    warned = labels.warnings(model.card.adaptation.shots, copies)
+    assert adapted.listener is not None
+    warned = [*adapted.listener["warnings"], *labels.warnings(model.card.adaptation.shots, copies)]
     return Enrolled(adapted, way, fit, chosen, (*warned, *(fit.warning() if fit and not chosen else [])))

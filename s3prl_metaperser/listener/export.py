@@ -23,7 +23,7 @@ from s3prl_metaperser.listener.card import (
     licence_notes,
     option_sections,
 )
-from s3prl_metaperser.listener.folder import MEAN, PRIORS, RATES, SCALE, check_new, write_folder
+from s3prl_metaperser.listener.folder import HEARD, MEAN, PRIORS, RATES, SCALE, check_new, write_folder
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, systems
 from s3prl_metaperser.methods.base import System
 from s3prl_metaperser.methods.tuning import overridden
@@ -167,6 +167,7 @@ def _tensors(content: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], str |
     if "InnerRates" in content:
         tensors[RATES] = content["InnerRates"]["values"]
     tensors |= {f"{PRIORS}{name}": value for name, value in content.get("OutputPriors", {}).items()}
+    tensors |= {f"{HEARD}{name}": value for name, value in content.get("Heard", {}).items()}
     if not finetuned:
         tensors |= {MEAN: content["Preprocessing"]["mean"], SCALE: content["Preprocessing"]["scale"]}
     rest = {name: value for name, value in upstream.items() if f"upstream.{name}" not in tensors}

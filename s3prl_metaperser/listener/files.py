@@ -32,6 +32,7 @@ class Predictions:
         answers: what each row stands for, see :meth:`.PersonalizedEmotionRecognizer.answers`.
         unreadable: (file, why), of the others.
         passed_over: (folder, what in it is hidden or no audio by its name, counted).
+        unlike: whether each is unlike the speech that the model was trained on, see :meth:`.LoadedModel.unlike`.
     """
 
     label_set: LabelSet
@@ -39,7 +40,8 @@ class Predictions:
     probabilities: np.ndarray
     answers: tuple[Answer, ...]
     unreadable: tuple[tuple[str, str], ...]
-    passed_over: tuple[tuple[str, str], ...] = ()
+    passed_over: tuple[tuple[str, str], ...]
+    unlike: tuple[bool, ...]
 
     @property
     def column(self) -> str:
@@ -57,10 +59,12 @@ class Predictions:
         """One object: ``classes``, ``predictions`` and ``unreadable``."""
         classes, several = self.label_set.classes, self.label_set.kind in ("multi", "soft")
         predictions = []
-        for file, row, answer in zip(self.files, self.probabilities.tolist(), self.answers, strict=True):
+        for file, row, answer, unlike in zip(
+            self.files, self.probabilities.tolist(), self.answers, self.unlike, strict=True
+        ):
             shown = answer if isinstance(answer, float) else list(answer) if several else answer_text(answer)
             named = dict(zip(classes, row, strict=True))
-            predictions.append({"file": file, "probabilities": named, self.column: shown})
+            predictions.append({"file": file, "probabilities": named, self.column: shown, "unlike_training": unlike})
         unreadable = [{"file": file, "error": why} for file, why in self.unreadable]
         content = {"classes": list(classes), "predictions": predictions, "unreadable": unreadable}
         return printable_json(content) + "\n"
@@ -137,6 +141,7 @@ def predict_files(
         shown = "; ".join(f"{name}: {why}" for name, why in unreadable) or "none is given"
         raise UserError(f"No audio files ({shown}).")
     done: list[str] = []
+    unlike: list[bool] = []
     rows: list[np.ndarray] = [np.empty((0, len(recognizer.classes)), dtype=np.float32)]
     with tqdm(total=len(files), desc="predicting", disable=not progress, unit="file", dynamic_ncols=True) as bar:
         for part in recognizer.chunks(files):
@@ -148,6 +153,8 @@ def predict_files(
             done += [part[place] for place in made if place not in faults]
             unreadable += [(part[place], why) for place, why in faults.items()]
             rows.append(found[finite])
+            unlike += recognizer.model.unlike(list(made.values()))[finite].tolist() if made else []
     probabilities = np.concatenate(rows)
     answers = tuple(recognizer.answers(probabilities))
-    return Predictions(recognizer.label_set, tuple(done), probabilities, answers, tuple(unreadable), tuple(passed_over))
+    nothing = tuple(unreadable), tuple(passed_over)
+    return Predictions(recognizer.label_set, tuple(done), probabilities, answers, *nothing, tuple(unlike))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Names of the tensors beside the parameters.
 RATES, MEAN, SCALE = "inner_rates", "preprocessing.mean", "preprocessing.scale"
+#: Before the names of what says which clips are unlike those of the training (:class:`.Heard`).
+HEARD = "heard."
 #: Before the names of learned priors of output adaptations.
 PRIORS = "output_priors."
 TENSORS, CARD = "model.safetensors", "card.json"
@@ -157,7 +159,8 @@ def card_checksum(content: Mapping[str, Any]) -> str:
 def _check_sizes(card: Card, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
     """The card's numbers are those of its tensors, before memory is taken by them."""
     shape = card.upstream.layers, card.upstream.features
-    expected: dict[str, tuple[int | None, ...]] = {MEAN: shape, SCALE: shape}
+    expected: dict[str, tuple[int | None, ...]] = dict.fromkeys((MEAN, SCALE, f"{HEARD}mean", f"{HEARD}scale"), shape)
+    expected[f"{HEARD}far"] = ()
     if card.kind == "model":  # a listener's parameters are whatever its system adapts
         hidden = card.options.get("modelrc", {}).get("projector_dim")
         expected |= {"weights": shape[:1], "projector.weight": (hidden, shape[1])}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.listener.card import Card
-from s3prl_metaperser.listener.folder import CARD, MEAN, PRIORS, RATES, SCALE, ModelFolder
+from s3prl_metaperser.listener.folder import CARD, HEARD, MEAN, PRIORS, RATES, SCALE, ModelFolder
 from s3prl_metaperser.listener.labels import ListenerLabels, decided
 from s3prl_metaperser.listener.upstream import find_upstream
 from s3prl_metaperser.meta.adjoint import NonFinite
@@ -26,8 +26,23 @@ from s3prl_metaperser.methods.similarity import CENTRES
 from s3prl_metaperser.protocol.loader import LabelTable
 from s3prl_metaperser.storage.hashing import tensor_hash
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
+from s3prl_metaperser.upstream.heard import NEARER, Heard
 from s3prl_metaperser.upstream.inputs import PooledInputs, WaveInputs
 from s3prl_metaperser.upstream.store import RECIPE, FeatureIdentity
+
+#: Of other speakers' clips in the training's own way of recording one to four in a hundred are unlike it.
+_EXPECTED = 0.1
+
+
+def said_of_unlike(count: int, total: int) -> list[str]:
+    """What to say where so many of all clips are unlike those of the training; nothing where that is to be expected."""
+    if count <= _EXPECTED * total:
+        return []
+    return [
+        f"Unlike the speech that this model was trained on: {count} of {total} clips, which are farther from its mean "
+        f"features than {NEARER} in 100 of its own. Do not rely on what it predicts of such clips, unless labels of "
+        "some bear it out."
+    ]
 
 
 class LoadedModel:
@@ -44,6 +59,8 @@ class LoadedModel:
         label_set: what listeners may answer.
         classes: its C names, the order of every array with a class axis.
         finetuned: whether the upstream adapts, too.
+        heard: by what a clip is known that is unlike those of the training; None with -f, and in models of 0.2.0 and
+            earlier.
         predictor: predicts without further adaptation: the model's initialisation, or the adapted listener.
 
     Raises:
@@ -66,9 +83,11 @@ class LoadedModel:
         self.system = systems(self.finetuned).get(self.card.system)(self.options, weights)
         self.state = self.system.blank(self._task(build, weights)).to(device)
         self.inputs = self._inputs(build, folder.tensors)
-        priors = {n: v for n, v in folder.tensors.items() if n.startswith(PRIORS)}
-        self.state.priors.update({name.removeprefix(PRIORS): value for name, value in priors.items()})
-        parameters = {n: v for n, v in folder.tensors.items() if n not in (RATES, MEAN, SCALE, *priors)}
+        priors, heard = (_named(folder.tensors, before) for before in (PRIORS, HEARD))
+        self.state.priors.update(priors)
+        self.heard = Heard.from_tensors(heard)
+        tensors = {n: v for n, v in folder.tensors.items() if not n.startswith((PRIORS, HEARD))}
+        parameters = {n: v for n, v in tensors.items() if n not in (RATES, MEAN, SCALE)}
         if self.card.kind == "listener":
             self.predictor: Predictor = {name: value.to(device) for name, value in parameters.items()}
         else:
@@ -77,13 +96,22 @@ class LoadedModel:
 
     @property
     def preprocessing(self) -> dict[str, Tensor]:
-        """What pooled features are standardised by, under its names in a folder; nothing with a fine-tuned upstream."""
-        return {MEAN: self.inputs.mean, SCALE: self.inputs.scale} if isinstance(self.inputs, PooledInputs) else {}
+        """What is known of pooled features, under its names in a folder; nothing with a fine-tuned upstream."""
+        if not isinstance(self.inputs, PooledInputs):
+            return {}
+        heard = {} if self.heard is None else self.heard.as_tensors()
+        return {MEAN: self.inputs.mean, SCALE: self.inputs.scale, **{f"{HEARD}{n}": v for n, v in heard.items()}}
 
     def items(self, waves: Sequence[Tensor]) -> list[Tensor]:
         """Waveforms, each float32 [n] at 16 kHz, to the model's inputs: features [L, D], or with -f the waveforms."""
         with self.lock:  # exact batching works on the upstream itself
             return self.inputs.each(waves)
+
+    def unlike(self, items: Sequence[Tensor]) -> np.ndarray:
+        """Which of N inputs (:meth:`items`) are of clips unlike those of the training, bool [N]; none where unknown."""
+        if self.heard is None or not len(items):
+            return np.zeros(len(items), dtype=bool)
+        return self.heard.unlike(torch.stack(list(items))).numpy()
 
     def targets(self, labels: ListenerLabels) -> Tensor:
         """Smoothed label distributions of K clips, float32 [K, C]."""
@@ -214,6 +242,10 @@ class LoadedModel:
                 f"{said.name} has {found}. It was trained from other weights (-i?) than its card names."
             )
         return model
+
+
+def _named(tensors: dict[str, Tensor], before: str) -> dict[str, Tensor]:
+    return {name.removeprefix(before): value for name, value in tensors.items() if name.startswith(before)}
 
 
 def _check_device(device: str) -> None:

@@ -195,8 +195,9 @@ def busy_words(session: ListeningSession, view: View) -> str:
 
 def version(view: View) -> str:
     """Changes whenever the news do."""
-    parts = (view.used, len(view.answers), len(view.adapted), view.pending, len(view.unreadable), bool(view.problem))
-    return "-".join(str(int(part)) for part in (*parts, len(view.again), hash(view.saved) % 1000))
+    counts = [len(view.answers), len(view.adapted), len(view.unreadable), len(view.unlike), len(view.again)]
+    parts = (view.used, view.pending, bool(view.problem), *counts, hash(view.saved) % 1000)
+    return "-".join(str(int(part)) for part in parts)
 
 
 @functools.cache

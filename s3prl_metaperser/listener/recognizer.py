@@ -14,7 +14,7 @@ from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener.folder import CARD, TENSORS, read_folder, write_folder
 from s3prl_metaperser.listener.labels import ANSWER_COLUMNS, ListenerLabels, answer_text
-from s3prl_metaperser.listener.model import LoadedModel
+from s3prl_metaperser.listener.model import LoadedModel, said_of_unlike
 from s3prl_metaperser.listener.prepare import prepare
 from s3prl_metaperser.listener.waves import Clip, as_clips, name_of
 from s3prl_metaperser.methods.base import Predictor, System
@@ -222,7 +222,7 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
             "clips": len(items),
             "ticks": labels.totals(),
             "seed": seed,
-            "warnings": [],
+            "warnings": said_of_unlike(int(model.unlike(items).sum()), len(items)),
             "fit": None,
         }
         return PersonalizedEmotionRecognizer(model, way.as_one_head(model.state, predictor), listener, way)
@@ -255,6 +255,24 @@ frustrated, angry, sad, disgust, excited, fear, neutral, surprise, happy, other;
         for part in self.chunks(as_clips(wavs)):
             found.append(self.predict_items(self.items(part, sampling_rate=sampling_rate, batch_size=batch_size)))
         return np.concatenate(found)
+
+    def unlike_training(
+        self, wavs: Clip | Sequence[Clip], *, sampling_rate: int | None = None, batch_size: int = 1
+    ) -> np.ndarray:
+        """Which of N clips are farther from the mean features of the training split than 99 in 100 of its own.
+
+        Args:
+            wavs: as in :meth:`predict_proba`; so are the others.
+
+        Returns:
+            bool [N]; all False where the model cannot say: on a fine-tuned upstream, and trained by 0.2.0 or earlier.
+
+        Raises:
+            UserError: a clip that cannot be read.
+        """
+        parts = self.chunks(as_clips(wavs))
+        found = [self._model.unlike(self.items(p, sampling_rate=sampling_rate, batch_size=batch_size)) for p in parts]
+        return np.concatenate([np.zeros(0, dtype=bool), *found])
 
     def chunks(self, clips: Sequence[T]) -> Iterator[Sequence[T]]:
         """Clips in parts that are predicted together: features are small, waveforms are not."""

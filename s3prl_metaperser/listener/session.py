@@ -30,12 +30,13 @@ from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener import consent
-from s3prl_metaperser.listener.curve import Point, gained, movement
+from s3prl_metaperser.listener.curve import FEWEST, Point, gained, movement
 from s3prl_metaperser.listener.diary import Diary
 from s3prl_metaperser.listener.enrolment import enrol
 from s3prl_metaperser.listener.folder import check_new
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_of, answer_text
 from s3prl_metaperser.listener.leave_out import Fit, leave_out
+from s3prl_metaperser.listener.model import said_of_unlike
 from s3prl_metaperser.listener.next_clip import most_informative
 from s3prl_metaperser.listener.question import ENGLISH, Asked, read_question
 from s3prl_metaperser.listener.ratings import NAMELESS
@@ -80,6 +81,7 @@ class View:
         again: clip that came again -> the second answer.
         curve: how far adaptation was after each few labels.
         saved: the last attempt to save the listener.
+        unlike: clips that are unlike the speech that the model was trained on.
     """
 
     answers: dict[int, Answer]
@@ -97,6 +99,11 @@ class View:
     again: dict[int, Answer] = field(default_factory=dict)
     curve: tuple[Point, ...] = ()
     saved: Saved | None = None
+    unlike: frozenset[int] = frozenset()
+
+    def said_of_unlike(self) -> list[str]:
+        """What to say of them, see :func:`.model.said_of_unlike`."""
+        return said_of_unlike(len(self.unlike), len(self.average))
 
 
 class ListeningSession:
@@ -253,9 +260,8 @@ class ListeningSession:
             UserError: as :meth:`label`.
         """
         answer, where = self._answer(f"again/{index}", label), f"again/{index}"
-        facts = {"again": answer_text(answer)} | {
-            f"again_{name}": said for name, said in self.diary.facts(where).items()
-        }
+        told = {f"{AGAIN[0]}_{name}": said for name, said in self.diary.facts(where).items()}
+        facts = {AGAIN[0]: answer_text(answer)} | {name: said for name, said in told.items() if name in AGAIN}
         with self._changed:
             self._save(index, None, facts)
             self._publish(again={**self._view.again, index: answer})
@@ -298,6 +304,16 @@ class ListeningSession:
         return frozenset(skipped), again
 
     @property
+    def fewest(self) -> int:
+        """With fewer labels, or with fewer than the model was trained for, a listener is not saved."""
+        return min(FEWEST, self.recognizer.model.card.adaptation.shots)
+
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether there are labels enough to save the listener."""
+        return len(self._view.answers) >= self.fewest
+
+    @property
     def listener_name(self) -> str:
         """A name for the listener's folder that nothing beside the labels has."""
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.file.rater).strip("-._")[:48] or NAMELESS
@@ -317,12 +333,12 @@ class ListeningSession:
             name: of a new folder.
 
         Raises:
-            UserError: no label, or no name of a new folder.
+            UserError: too few labels, or no name of a new folder.
         """
         if not _FOLDER_NAME.fullmatch(name):
             raise UserError(f"{name[:80]!r} cannot be the name of a folder. Use letters, digits, '-', '_' and '.'.")
-        if not self._view.answers:
-            raise UserError("There is no label yet.")
+        if not self.can_be_saved:
+            raise UserError(self.asked.say("save_from", fewest=self.fewest, labels=len(self._view.answers)))
         check_new(self.file.path.parent / name)
         with self._changed:
             self._to_save = name
@@ -446,7 +462,9 @@ class ListeningSession:
             self._publish(unreadable={**self._view.unreadable, index: _one_line(error) or type(error).__name__})
             return
         self._items[index] = self._shared[name] = item
-        self._publish(average={**self._view.average, index: average}, adapted={**self._view.adapted, **after})
+        unlike = self._view.unlike | ({index} if self.recognizer.model.unlike([item])[0] else set())
+        known = {**self._view.average, index: average}
+        self._publish(average=known, adapted={**self._view.adapted, **after}, unlike=unlike)
 
     def _adapt(self) -> None:
         """Adapt to all labels, from the model's initialisation."""
@@ -489,7 +507,10 @@ class ListeningSession:
             self._adapted = self.recognizer.adapt_items(items, part)
             every = dict(self._items)
             after = dict(zip(every, self._adapted.predict_items(list(every.values())), strict=True))
-            gain = gained(part, fit.probabilities, np.stack([average[i] for i in used[:n]])) if fit else None
+            looks = -(
+                -model.card.adaptation.shots // self.every
+            )  # until there are as many labels as it was trained for
+            gain = gained(part, fit.probabilities, np.stack([average[i] for i in used[:n]]), looks) if fit else None
             points.append(Point(n, gain, moved=movement(self._before, after, self._view.answers)))
             self._before = after
         return points, fit

@@ -29,6 +29,7 @@ from s3prl_metaperser.run.starting import refuse_heard, refuse_heard_upstream, s
 from s3prl_metaperser.run.workspace import Workspace, foresee, say
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 from s3prl_metaperser.storage.provenance import refuse
+from s3prl_metaperser.upstream.heard import Heard
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,20 @@ class OpenCell:
             "Task": self.task.identity,
             "MadeFrom": self.task.made_from,
             "Preprocessing": {"mean": self.scope.prepared.mean, "scale": self.scope.prepared.scale},
+            "Heard": self._heard(),
             "Training": self._what_adaptation_needs(),
         }
         return Experiment(self.cell.folder, f"{self.cell.task}_{split.scenario}_{split.fold}", constants)
+
+    def _heard(self) -> dict[str, torch.Tensor]:
+        """By what a clip is known that is unlike the training split's; nothing where waveforms are the input."""
+        prepared, used = self.scope.prepared, sorted({rating.utterance for rating in self.workspace.split.train})
+        if not isinstance(prepared.values, torch.Tensor):
+            return {}
+        values, rows = prepared.values, [prepared.rows[utterance] for utterance in used]
+        made_by = self.scope.identity, self.cell.upstream.layer, None if self.start is None else self.start.sha256
+        key = ("heard", *made_by, self.workspace.corpus.fingerprint(), *rows)
+        return self.workspace.shared(key, lambda: Heard.of(values, rows)).as_tensors()
 
     def _what_adaptation_needs(self) -> dict[str, Any]:
         """What adapting to a new listener needs to know of the training data, which may be gone by then."""

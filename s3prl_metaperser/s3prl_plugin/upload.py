@@ -26,7 +26,7 @@ from s3prl_metaperser.storage.paths import steps_of
 #: Never uploaded: earlier experiments that a restart moved aside, and what is hidden.
 _NEVER = ["previous-*", ".*"]
 #: Entries of a checkpoint that adaptation and prediction go by; all others are about this machine and its corpus.
-_ENTRIES = ("Step", "Epoch", "Best", "System", "Task", "Preprocessing", "Training", "Adapted")
+_ENTRIES = ("Step", "Epoch", "Best", "System", "Task", "Preprocessing", "Heard", "Training", "Adapted")
 _TENSORS = ("Featurizer", "Downstream", "Upstream", "InnerRates")
 _ARGUMENTS = (
     *("mode", "downstream", "downstream_variant", "seed", "upstream", "upstream_trainable"),

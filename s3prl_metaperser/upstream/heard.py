@@ -1,0 +1,54 @@
+"""How far a clip's features are from those of the speech that a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+#: So many training clips in a hundred are nearer than what counts as unlike them.
+NEARER = 99
+_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The features of the training split's N clips, as the head sees them.
+
+    Attributes:
+        mean, scale: mean and standard deviation of each feature, float32 [L, D].
+        far: the distance that :data:`NEARER` in a hundred of these clips are within, float32 [].
+    """
+
+    mean: torch.Tensor
+    scale: torch.Tensor
+    far: torch.Tensor
+
+    @classmethod
+    def of(cls, values: torch.Tensor, rows: Sequence[int]) -> Heard:
+        """Of some rows of features [N, L, D]."""
+        parts = [values[rows[start : start + _AT_ONCE]].cpu().double() for start in range(0, len(rows), _AT_ONCE)]
+        mean = torch.stack([part.sum(0) for part in parts]).sum(0) / len(rows)
+        scale = (torch.stack([((part - mean) ** 2).sum(0) for part in parts]).sum(0) / len(rows)).sqrt()
+        scale[scale < 1e-8] = 1.0
+        found = cls(mean.float(), scale.float(), torch.zeros(()))
+        far = torch.cat([found.distances(part) for part in parts]).quantile(NEARER / 100)
+        return cls(found.mean, found.scale, far)
+
+    def distances(self, items: torch.Tensor) -> torch.Tensor:
+        """Root mean square of the z-scores of N clips [N, L, D], float32 [N]; about one for clips of the training."""
+        return (((items.cpu().float() - self.mean) / self.scale) ** 2).mean((1, 2)).sqrt()
+
+    def unlike(self, items: torch.Tensor) -> torch.Tensor:
+        """Which of N clips [N, L, D] are farther from the mean than that, bool [N]."""
+        return self.distances(items) > self.far
+
+    def as_tensors(self) -> dict[str, torch.Tensor]:
+        """By name, for files."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor]) -> Heard | None:
+        """The reverse; None where a file of an earlier version has nothing of it."""
+        return cls(**tensors) if tensors else None
