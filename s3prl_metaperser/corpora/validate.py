@@ -8,7 +8,7 @@ from collections import Counter
 from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.corpora.audio import RATE, BadAudio, read_audio
 from s3prl_metaperser.corpora.audio.levels import TELEPHONE_BAND
-from s3prl_metaperser.corpora.base import FEWEST_RATERS, UNKNOWN_SPEAKER, Corpus, Problem, Utterance
+from s3prl_metaperser.corpora.base import FEWEST_RATERS, UNKNOWN_SPEAKER, Corpus, Ledger, Problem, Utterance
 from s3prl_metaperser.corpora.card import Card
 from s3prl_metaperser.corpora.contents import heard_hash
 from s3prl_metaperser.corpora.emotions import ACTED, has_listeners
@@ -122,7 +122,7 @@ def format_report(corpus: Corpus, report: dict) -> str:
 
 def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
     known = {problem.path for problem in corpus.problems}  # what the reader has already said is not said again
-    problems: list[Problem] = []
+    found = Ledger()
     rates: Counter[int] = Counter()
     channels: Counter[int] = Counter()
     narrow: list[str] = []
@@ -133,30 +133,29 @@ def _audio_problems(corpus: Corpus, progress: bool) -> list[Problem]:
             sound = read_audio(utterance.path)
         except BadAudio as fault:
             if fault.path not in known:
-                problems.append(Problem(fault.path, fault.what))
+                found.problem(fault.path, fault.what)
             continue
         first = heard.setdefault(heard_hash(sound) or str(utterance.path), utterance)
         if first is not utterance:
             labels = [acted.get(each.id, ()) for each in (utterance, first)]
             differ = OTHER_LABEL.format(*map(", ".join, labels)) if labels[0] != labels[1] else ""
-            problems.append(Problem(str(utterance.path), EQUAL.format(first.path) + differ, serious=False))
+            found.note(utterance.path, EQUAL.format(first.path) + differ)
         rates[sound.rate] += 1
         channels[sound.channels] += 1
         narrow += [str(utterance.path)] if TELEPHONE_BAND in sound.notes else []
-        notes = (what for what in sound.notes if what != TELEPHONE_BAND)
-        problems += [Problem(str(utterance.path), what, serious=False) for what in notes]
+        for what in sound.notes:
+            if what != TELEPHONE_BAND:
+                found.note(utterance.path, what)
     readable = sum(rates.values())
     del rates[RATE], channels[1]
     if rates:
-        what = f"sampling rate other than {RATE} Hz, will be resampled: {_files(rates, 'Hz')}."
-        problems.append(Problem(str(corpus.root), what, serious=False))
+        found.note(corpus.root, f"sampling rate other than {RATE} Hz, will be resampled: {_files(rates, 'Hz')}.")
     if channels:
-        what = f"more than one channel, will be down-mixed to mono: {_files(channels, 'channels')}."
-        problems.append(Problem(str(corpus.root), what, serious=False))
+        mixed = f"more than one channel, will be down-mixed to mono: {_files(channels, 'channels')}."
+        found.note(corpus.root, mixed)
     if narrow:
-        what = f"{len(narrow)} of {readable} files hold {TELEPHONE_BAND[:-1]}, e.g. {narrow[0]}."
-        problems.append(Problem(str(corpus.root), what, serious=False))
-    return problems
+        found.note(corpus.root, f"{len(narrow)} of {readable} files hold {TELEPHONE_BAND[:-1]}, e.g. {narrow[0]}.")
+    return found.problems
 
 
 def _files(counts: Counter[int], unit: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from s3prl_metaperser.errors import listed
+
 #: Full scale is 1. Floats that overshoot it are clipped speech; floats beyond this, and whole numbers from 2 on, are
 #: integers that nobody divided.
 LOUDEST = 100.0
@@ -99,5 +101,4 @@ def _narrow(mono: np.ndarray, rate: int) -> bool:
 
 
 def _channels(numbers: Sequence[int]) -> str:
-    listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
-    return f"channel{'s' if len(numbers) > 1 else ''} {listed}"
+    return f"channel{'s' if len(numbers) > 1 else ''} {listed(numbers, 8)}"
