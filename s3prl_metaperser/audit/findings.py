@@ -47,6 +47,10 @@ class Findings:
         """Check ``value == expected``; ``of`` says what is expected."""
         return self.check(value == expected, key, f"{_short(value)}, but {of} is {_short(expected)}")
 
+    def close(self, value: float, expected: float, tolerance: float, key: str, of: str) -> bool:
+        """Check that two numbers are equal but for rounding; ``of`` says whose the expected one is."""
+        return self.check(abs(value - expected) <= tolerance, key, f"{value}, but {of} is {expected}")
+
 
 def _short(value: object) -> str:
     text = repr(value)

@@ -95,5 +95,5 @@ def _check_ticks(
             targets = labels.target(counted, smoothing).astype(np.float32).astype(np.float64)
             logs = np.log(np.maximum(np.array(episode.probabilities), np.finfo(np.float32).tiny))
             loss = float((-(targets * logs).sum(1) * (targets * weights).sum(1)).mean())
-            close = abs(loss - episode.loss) <= LOSS_TOLERANCE * max(1.0, abs(loss))
-            findings.check(close, f"{key}.loss", f"{episode.loss}, but the probabilities' is {loss}")
+            room = LOSS_TOLERANCE * max(1.0, abs(loss))
+            findings.close(episode.loss, loss, room, f"{key}.loss", "the probabilities'")

@@ -40,29 +40,20 @@ def check_one(result: Result, findings: Findings) -> bool:
     _check_means(result, findings)
     _check_trajectory(result, findings)
     for index, control in enumerate(result.controls or ()):
-        if control.diverged is not None:
-            continue
-        whole = all(
-            len(v) == len(result.episodes) for v in (*control.metrics.values(), control.loss, control.predicted)
-        )
-        if findings.check(whole, f"controls[{index}]", "does not have one entry for each episode"):
-            _check_point(result, control, f"controls[{index}]", findings)
+        _check_point(result, control, f"controls[{index}]", findings)
     return True
 
 
 def _check_cell(result: Result, findings: Findings) -> None:
     """The cell is what the options say."""
     cell = result.cell
-    pairs = {
-        "corpus": ("datarc", "corpus"),
-        "scenario": ("datarc", "scenario"),
-        "fold": ("datarc", "fold"),
-        "shots": ("evalrc", "shots"),
-        "queries": ("evalrc", "queries"),
-        "protocol": ("evalrc", "protocol"),
-    }
-    for name, path in pairs.items():
-        findings.equal(getattr(cell, name), result.option(*path), f"cell.{name}", f"option {'.'.join(path)}")
+    for section, names in {
+        "datarc": ("corpus", "scenario", "fold"),
+        "evalrc": ("shots", "queries", "protocol"),
+    }.items():
+        for name in names:
+            said = result.option(section, name)
+            findings.equal(getattr(cell, name), said, f"cell.{name}", f"option {section}.{name}")
     seeds = result.option("evalrc", "seeds" if cell.split == "test" else "validation_seeds")
     expected = tuple(range(seeds)) if isinstance(seeds, int) and seeds < 10**6 else seeds
     findings.equal(cell.seeds, expected, "cell.seeds", "what the options say")
@@ -244,10 +235,7 @@ def _check_means(result: Result, findings: Findings) -> None:
         key, values = f"metrics.{name}", [e.metrics[name] for e in result.episodes if name in e.metrics]
         whole = len(values) + span.undefined == len(result.episodes)
         if findings.check(whole, key, "some episodes do not have it") and values:
-            mean = float(np.mean(values))
-            findings.check(
-                abs(span.mean - mean) <= TOLERANCE, f"{key}.mean", f"{span.mean}, but the episodes' is {mean}"
-            )
+            findings.close(span.mean, float(np.mean(values)), TOLERANCE, f"{key}.mean", "the episodes'")
         findings.check(span.low <= span.mean <= span.high, key, "low, mean and high are out of order")
         if name in again:
             low, high = again[name].low, again[name].high
@@ -265,24 +253,22 @@ def _check_trajectory(result: Result, findings: Findings) -> None:
     if points:
         asked = result.option("evalrc", "trajectory") or ()
         whole = isinstance(asked, list | tuple) and all(isinstance(steps, int) for steps in asked)
-        findings.equal(
-            [point.steps for point in points],
-            sorted(set(asked)) if whole else asked,
-            "trajectory[].steps",
-            "option evalrc.trajectory",
-        )
+        expected = sorted(set(asked)) if whole else asked
+        findings.equal([point.steps for point in points], expected, "trajectory[].steps", "option evalrc.trajectory")
     for index, point in enumerate(points):
         key, rising = f"trajectory[{index}]", not index or point.steps > points[index - 1].steps
         findings.check(rising, key, "has no more steps than the point before")
-        if point.diverged is not None:
-            continue
-        lists = (*point.metrics.values(), point.loss, point.support_loss, point.predicted)
-        right = all(len(values) == len(result.episodes) for values in lists)
-        if findings.check(right, key, "does not have one entry for each episode"):
-            _check_point(result, point, key, findings)
+        _check_point(result, point, key, findings)
 
 
 def _check_point(result: Result, point: Point | Control, key: str, findings: Findings) -> None:
+    if point.diverged is not None:
+        return
+    of_support = (point.support_loss,) if isinstance(point, Point) else ()
+    lists = (*point.metrics.values(), point.loss, *of_support, point.predicted)
+    whole = all(len(values) == len(result.episodes) for values in lists)
+    if not findings.check(whole, key, "does not have one entry for each episode"):
+        return
     classes, own = len(result.classes), isinstance(point, Point) and point.steps == result.cell.steps
     of_decisions = {metric.name for metric in metrics_for(result.answers) if metric.of_decisions}
     for number, (episode, bits) in enumerate(zip(result.episodes, point.predicted, strict=True)):
