@@ -39,7 +39,7 @@ from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
 from s3prl_metaperser.demo.ceilings import consensus_table
 from s3prl_metaperser.demo.ceilings import scores as ceiling_scores
 from s3prl_metaperser.demo.raters import EXTERNALS, rater_models
-from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
+from s3prl_metaperser.evaluation.meta_testing import meta_test, validation
 from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.meta.model import pooled_logits
@@ -95,7 +95,7 @@ def trained(system, task, selecting):
     best, every = (math.inf, 0, state), system.options.runner.eval_step
     for step in outer_steps(system, task, OuterLoop(system, state, task)):
         if step % every == 0 or step == system.outer_steps:
-            value = validation_loss(system, state, selecting)
+            value = validation(system, state, selecting, lambda result: result.loss)
             if value < best[0]:
                 best = (value, step, copy.deepcopy(state))
     return best[2], best[1]

@@ -14,7 +14,7 @@ from synthetic import synthetic_corpus
 from test_finetuned_runner import command
 
 from s3prl_metaperser.config.options import Options
-from s3prl_metaperser.evaluation.meta_testing import meta_test, validation_loss
+from s3prl_metaperser.evaluation.meta_testing import meta_test, validation
 from s3prl_metaperser.evaluation.selection import select, validated
 from s3prl_metaperser.meta.model import PARAMETERS
 from s3prl_metaperser.meta.rates import InnerRates
@@ -110,7 +110,7 @@ def test_the_choice_with_the_lowest_validation_loss_is_taken(name, task, monkeyp
     losses = []
     for choice in system.tunable():
         by_hand = type(system)(overridden(task.options, choice), system.class_weights)
-        losses.append(validation_loss(by_hand, state, task.validation_episodes))
+        losses.append(validation(by_hand, state, task.validation_episodes, lambda result: result.loss))
     assert [loss for _, loss in found.losses] == pytest.approx(losses)
     assert found.chosen == system.tunable()[int(np.argmin(losses))]
     assert found.system.options == overridden(task.options, found.chosen)

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.commands.common import at_least
-from s3prl_metaperser.commands.score import add_words, rates_text
+from s3prl_metaperser.commands.score import add_words, metrics_text, rates_text
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.hashing import file_hash, text_hash
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from s3prl_metaperser.evaluation.statistics import Interval
+    from s3prl_metaperser.exchange.scoring import Rates
 
 
 def add(commands) -> None:
@@ -65,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     scored = [task_evaluate.evaluate(each, given[each.name], arguments.language, synonyms) for each in found]
     for one in scored:
         print(f"{one.name}: {one.rows} rows, {len(one.rated)} listener(s)")
-        _print(one.rates, one.metrics)
+        _print(one.intervals())
     gained = task_evaluate.gain(scored[0], scored[1]) if len(scored) == 2 else None
     if len(scored) == 2:
         first, second = (1, 0) if _shots(found[0]) < _shots(found[1]) else (0, 1)
@@ -74,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         if gained is None:
             print("  the two instances have different rows")
         else:
-            _print(*gained, sign="+")
+            _print(gained, sign="+")
     from s3prl_metaperser.storage.atomic import write_json
 
     write_json(out / "scores.json", task_evaluate.as_json(scored, gained))
@@ -144,12 +142,5 @@ def _shots(instance: Any) -> int:
     return max(len(question.paths) for question in instance.questions)
 
 
-def _print(rates: Mapping[str, Interval], metrics: Mapping[str, Interval], sign: str = "") -> None:
-    from s3prl_metaperser.evaluation.metrics import METRICS
-
-    print("\n".join(rates_text(rates, sign)))
-    for name, span in metrics.items():
-        metric = METRICS.get(name)
-        if "single" not in metric.further:
-            low, high = metric.shown(span.low, sign), metric.shown(span.high, sign)
-            print(f"  {metric.heading:<34} {metric.shown(span.mean, sign):>7}   [{low}, {high}]")
+def _print(found: Rates, sign: str = "") -> None:
+    print("\n".join(rates_text(found.rates, sign) + metrics_text(found.metrics, "single", sign)))

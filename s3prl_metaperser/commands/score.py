@@ -71,35 +71,31 @@ def run(arguments: argparse.Namespace) -> int:
 
 def setting_table(setting: Setting) -> list[str]:
     """A setting's numbers as text."""
-    from s3prl_metaperser.evaluation.metrics import METRICS
-    from s3prl_metaperser.evaluation.statistics import intervals
-    from s3prl_metaperser.exchange.scoring import rate_intervals
-
     lines = [setting.title]
     for variant in setting.variants:
         counts = {"without a prediction": variant.missing, "scaled to a sum of 1": variant.scaled}
         said = "".join(f", {count} {what}" for what, count in counts.items() if count)
         lines.append(f"{variant.name}: {variant.queries} queries{said}")
-        found = intervals(variant.scored)
+        found = variant.intervals()
         kind = next(iter(variant.scored.values()))[0].label_set.kind
-        for name, span in found.items():
-            metric = METRICS.get(name)
-            if kind not in metric.further:
-                lines.append(f"  {metric.heading:<34} {metric.shown(span.mean):>7}   {_between(metric, span)}")
-        lines += rates_text(rate_intervals(variant.rated)) if variant.rated else []
-    if setting.gain:
+        lines += metrics_text(found.metrics, kind) + rates_text(found.rates)
+    if setting.gain.metrics:
         lines.append(f"gain of the labelled clips ({' minus '.join(each.name for each in setting.variants)})")
-        for name, span in setting.gain.items():
-            metric = METRICS.get(name)
-            if kind not in metric.further:
-                lines.append(
-                    f"  {metric.heading:<34} {metric.shown(span.mean, '+'):>7}   {_between(metric, span, '+')}"
-                )
-    return lines + rates_text(setting.gain_in_words, "+")
+        lines += metrics_text(setting.gain.metrics, kind, "+")
+    return lines + rates_text(setting.gain.rates, "+")
 
 
-def _between(metric, span: Interval, sign: str = "") -> str:
-    return f"[{metric.shown(span.low, sign)}, {metric.shown(span.high, sign)}]"
+def metrics_text(found: Mapping[str, Interval], kind: str, sign: str = "") -> list[str]:
+    """Metrics of a kind of labels with their intervals, a line each."""
+    from s3prl_metaperser.evaluation.metrics import METRICS
+
+    known = [(METRICS.get(name), span) for name, span in found.items()]
+    return [
+        f"  {metric.heading:<34} {metric.shown(span.mean, sign):>7}   "
+        f"[{metric.shown(span.low, sign)}, {metric.shown(span.high, sign)}]"
+        for metric, span in known
+        if kind not in metric.further
+    ]
 
 
 def rates_text(found: Mapping[str, Interval], sign: str = "") -> list[str]:

@@ -37,7 +37,10 @@ def told_apart(results: Sequence[Result]) -> list[Result]:
     for name, mine in by_name.items():
         for corpus, words in _words(name, mine).items():
             names[name, corpus] = f"{name} ({words})" if words else name
-    return [_renamed(result, names[result.cell.corpus, result.hashes.corpus]) for result in results]
+    return [
+        result.changed(cell=dataclasses.replace(result.cell, corpus=names[result.cell.corpus, result.hashes.corpus]))
+        for result in results
+    ]
 
 
 def reader_of(corpus: str) -> str:
@@ -47,15 +50,6 @@ def reader_of(corpus: str) -> str:
     ('ratings_csv', 'demo')
     """
     return corpus.partition(" (")[0]
-
-
-def _renamed(result: Result, name: str) -> Result:
-    if name == result.cell.corpus:
-        return result
-    found = dataclasses.replace(result, cell=dataclasses.replace(result.cell, corpus=name))
-    object.__setattr__(found, "file", result.file)
-    object.__setattr__(found, "known", result.known)
-    return found
 
 
 def _words(name: str, results: Sequence[Result]) -> dict[str, str]:

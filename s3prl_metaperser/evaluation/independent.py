@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr
 
 from s3prl_metaperser.evaluation.statistics import Estimate, Influences
 from s3prl_metaperser.seeding import numpy_generator
@@ -57,13 +56,6 @@ class Mixed:
     raters: float
     utterances: float
     noise: float
-
-    @property
-    def p(self) -> float:
-        """Two-sided, of a mean of zero."""
-        if self.estimate.error == 0:
-            return 1.0 if self.estimate.mean == 0 else 0.0
-        return float(2 * stdtr(self.estimate.freedom, -abs(self.estimate.mean) / self.estimate.error))
 
 
 def mixed_model(differences: Mapping[str, Influences], metric: str) -> Mixed | None:

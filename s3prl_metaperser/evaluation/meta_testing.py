@@ -152,11 +152,6 @@ def predict_unadapted(system: System, state: ModelState, episodes: Sequence[Epis
     return [whole[index] for index in range(len(episodes))]
 
 
-def validation_loss(system: System, state: ModelState, episodes: Sequence[EpisodeData]) -> float:
-    """Mean class-balanced loss in meta-testing the validation rater; infinite where adaptation diverges."""
-    return validation(system, state, episodes, lambda result: result.loss)
-
-
 def validation(
     system: System, state: ModelState, episodes: Sequence[EpisodeData], scored: Callable[[EpisodeResult], float]
 ) -> float:

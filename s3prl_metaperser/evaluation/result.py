@@ -382,9 +382,12 @@ class Result:
         parts: dict[str, Any] = {
             n: v and tuple(map(bits, v)) for n in ("trajectory", "controls") for v in [vars(self)[n]]
         }
-        found = dataclasses.replace(self, episodes=tuple(map(smaller, self.episodes)), **parts)
-        object.__setattr__(found, "file", self.file)
-        object.__setattr__(found, "known", self.known)
+        return self.changed(episodes=tuple(map(smaller, self.episodes)), **parts)
+
+    def changed(self, **fields: Any) -> Result:
+        """The same with other fields, and still of its file, with what is known of its raters."""
+        found = dataclasses.replace(self, **fields)
+        vars(found).update(file=self.file, known=self.known)
         return found
 
     def _repr_html_(self) -> str:

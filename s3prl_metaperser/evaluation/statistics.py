@@ -211,14 +211,25 @@ def influences(episodes: Sequence[Scored], metrics: Sequence[Metric] | None = No
     """
     if metrics is None and isinstance(episodes, Episodes):
         return episodes.influences
-    queries = tuple(tuple(episode.query) for episode in episodes)
-    varying = [episode.units for episode in episodes]
-    place = {name: at for at, name in enumerate(dict.fromkeys(name for names in varying for name in names))}
     found = [episode.influence if metrics is None else episode.influence_on(metrics) for episode in episodes]
     metrics = tuple(metrics_for(episodes[0].label_set) if episodes and metrics is None else metrics or ())
+    queries, units = [tuple(episode.query) for episode in episodes], [episode.units for episode in episodes]
+    replicates = _by_replicate(episodes, [values for values, _ in found])
+    clustered = bool(episodes) and all(own != query for own, query in zip(units, queries, strict=True))
+    return dataclasses.replace(joined(metrics, queries, units, found), replicates=replicates, clustered=clustered)
+
+
+def joined(
+    metrics: tuple[Metric, ...],
+    queries: Sequence[tuple[str, ...]],
+    units: Sequence[tuple[str, ...]],
+    found: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> Influences:
+    """One rater's influences from those of each episode: values [M], and derivatives by its units [M, U]."""
+    place = {name: at for at, name in enumerate(dict.fromkeys(name for names in units for name in names))}
     total, derivatives = np.zeros(len(metrics)), np.zeros((len(place), len(metrics)))
-    defined = np.ones((len(metrics), len(episodes)), dtype=bool)
-    for number, ((values, own), names) in enumerate(zip(found, varying, strict=True)):
+    defined = np.ones((len(metrics), len(queries)), dtype=bool)
+    for number, ((values, own), names) in enumerate(zip(found, units, strict=True)):
         defined[:, number] = np.isfinite(values)
         total += np.where(defined[:, number], values, 0.0)
         unbiased = np.sqrt(len(names) / max(len(names) - 1, 1))
@@ -226,9 +237,7 @@ def influences(episodes: Sequence[Scored], metrics: Sequence[Metric] | None = No
     count = defined.sum(1)
     means = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     derivatives = derivatives.T / np.maximum(count, 1)[:, None]
-    replicates = _by_replicate(episodes, [values for values, _ in found])
-    clustered = bool(episodes) and all(episode.units != tuple(episode.query) for episode in episodes)
-    return Influences(metrics, queries, tuple(place), means, derivatives, defined, replicates, clustered)
+    return Influences(metrics, tuple(queries), tuple(place), means, derivatives, defined)
 
 
 def _by_replicate(episodes: Sequence[Scored], values: Sequence[np.ndarray]) -> dict[tuple[int, str], np.ndarray]:
@@ -299,6 +308,11 @@ def paired_intervals(
             differences[rater] = influences(episodes) - influences(second.get(rater, ()))
         except ValueError as error:
             raise ValueError(f"rater {rater}: {error}") from None
+    return difference_intervals(differences)
+
+
+def difference_intervals(differences: Mapping[str, Influences]) -> dict[str, Interval]:
+    """:func:`paired_intervals` of raters whose paired differences are known."""
     reach = {metric.name: metric.bounds[1] - metric.bounds[0] for own in differences.values() for metric in own.metrics}
     return {
         name: within(estimate.interval(), -reach[name], reach[name])

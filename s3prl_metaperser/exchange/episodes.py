@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from s3prl_metaperser.exchange.folder import (
     import_pyarrow,
     prompts_name,
     whole,
+    write_parquet,
 )
 from s3prl_metaperser.exchange.prompts import Phrasing, Wording, spoken
 from s3prl_metaperser.storage.atomic import write_json, write_text
@@ -195,16 +195,11 @@ def _write_lines(path: Path, rows: Iterator[dict[str, Any]]) -> int:
 
 
 def _write_parquet(path: Path, rows: Iterator[dict[str, Any]]) -> int:
-    arrow, parquet = import_pyarrow(), import_pyarrow("parquet")
+    arrow = import_pyarrow()
     texts = arrow.list_(arrow.string())
     kinds = {"id": arrow.string(), "listener": arrow.string(), "episode": arrow.int64(), "choices": texts}
     kinds |= {"shots": arrow.int64(), "audio": texts, "shown": texts, "instruction": arrow.string()}
-    schema, count = arrow.schema(list(kinds.items())), 0
-    with parquet.ParquetWriter(path, schema) as writer:
-        while batch := list(itertools.islice(rows, _AT_ONCE)):
-            writer.write_table(arrow.Table.from_pylist(batch, schema))
-            count += len(batch)
-    return count
+    return write_parquet(path, arrow.schema(list(kinds.items())), rows, _AT_ONCE)
 
 
 _WRITERS: dict[Form, Callable[[Path, Iterator[dict[str, Any]]], int]] = {

@@ -8,6 +8,7 @@ nothing of ``answers.json``.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -229,6 +230,17 @@ def whole(out: Path, what: str) -> Iterator[Path]:
         with held(beside(out), f"--out {out}"), new_folder(out) as partial:
             yield partial
             os.replace(partial, out)
+
+
+def write_parquet(path: Path, schema: Any, rows: Iterator[dict[str, Any]], at_once: int) -> int:
+    """Write rows into a Parquet file, so many at a time; returns how many there were."""
+    arrow, parquet, count = import_pyarrow(), import_pyarrow("parquet"), 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(itertools.islice(rows, at_once)):
+            writer.write_table(arrow.Table.from_pylist(batch, schema))
+            count += len(batch)
+    return count
 
 
 def import_pyarrow(module: str = "") -> Any:

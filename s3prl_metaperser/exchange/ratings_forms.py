@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora import Corpus, Rating, Reader, load_corpus
 from s3prl_metaperser.corpora.exports import Given, Labels
 from s3prl_metaperser.errors import UserError, shown
@@ -22,6 +23,8 @@ from s3prl_metaperser.protocol.splits import Split, make_split
 from s3prl_metaperser.storage.atomic import write_json, write_text
 from s3prl_metaperser.storage.csv_text import csv_text
 from s3prl_metaperser.storage.disk import writing
+from s3prl_metaperser.storage.hashing import file_hash
+from s3prl_metaperser.storage.json_files import read_json
 
 #: LeWiDi's and PersEval's question.
 ASKED = "what the annotator hears in speech"
@@ -203,9 +206,6 @@ def _set(corpus: Corpus, ratings: Sequence[Rating]) -> dict[str, Any]:
 
 def write_croissant(source: Path, out: Path, told: Told) -> list[str]:
     """Croissant's ``croissant.json`` for each instance of an exported task, to stand beside ``preprocessed``."""
-    from s3prl_metaperser.storage.hashing import file_hash
-    from s3prl_metaperser.storage.json_files import read_json
-
     found = sorted(source.glob("*/preprocessed/metadata.json")) or sorted(source.glob("preprocessed/metadata.json"))
     if not found:
         raise UserError(
@@ -240,7 +240,7 @@ def _croissant(name: str, licence: str, told: Told, sha256: str, keys: Sequence[
         for key in keys
     ]
     return {
-        "@context": _CONTEXT,
+        "@context": read_yaml(Path(__file__).with_name("croissant_context.yaml")),
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": name,
@@ -260,43 +260,3 @@ def _croissant(name: str, licence: str, told: Told, sha256: str, keys: Sequence[
         ],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "questions", "name": "questions", "field": fields}],
     }
-
-
-_CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "equivalentProperty": "cr:equivalentProperty",
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "format": "cr:format",
-    "includes": "cr:includes",
-    "isLiveDataset": "cr:isLiveDataset",
-    "jsonPath": "cr:jsonPath",
-    "key": "cr:key",
-    "md5": "cr:md5",
-    "parentField": "cr:parentField",
-    "path": "cr:path",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "recordSet": "cr:recordSet",
-    "references": "cr:references",
-    "regex": "cr:regex",
-    "repeated": "cr:repeated",
-    "replace": "cr:replace",
-    "samplingRate": "cr:samplingRate",
-    "sc": "https://schema.org/",
-    "separator": "cr:separator",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
-}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,11 @@ from s3prl_metaperser.evaluation.collect import RESULT
 from s3prl_metaperser.evaluation.decided import UNADAPTED
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.result import FIRST_TASK, Control, EvaluatedCell, Result
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals, paired_intervals
 from s3prl_metaperser.evaluation.trajectory import point_of
 from s3prl_metaperser.exchange.beside import Place, places, results_beside
 from s3prl_metaperser.exchange.folder import TWIN, Folder, Part
 from s3prl_metaperser.exchange.predictions import Predictions
-from s3prl_metaperser.exchange.scoring import Rated, Row, rate_intervals, row_of
+from s3prl_metaperser.exchange.scoring import Answers, Rated, Rates, Row, row_of
 from s3prl_metaperser.exchange.words import Vocabulary
 from s3prl_metaperser.grid.definition import slug
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS
@@ -57,13 +56,11 @@ class Given:
     missing: str = "error"
 
 
-@dataclass
-class Variant:
+@dataclass(kw_only=True)
+class Variant(Answers):
     """The answers with labelled clips, or without, to all folds of one setting.
 
     Attributes:
-        scored: fold and rater -> episodes, for metrics.
-        rated: the same, as far as they are answers in words.
         files: the result files.
         queries: how many; of them
         in_words: answers in words,
@@ -72,8 +69,6 @@ class Variant:
     """
 
     name: str
-    scored: dict[str, list[Scored]] = field(default_factory=dict)
-    rated: dict[str, list[Rated]] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
     queries: int = 0
     in_words: int = 0
@@ -87,26 +82,12 @@ class Setting:
 
     Attributes:
         variants: with labelled clips and without, as far as there are answers.
-        gain: metric -> what the labelled clips gain, paired; empty without both.
-        gain_in_words: the same of the rates.
+        gain: what the labelled clips gain, paired; empty without both.
     """
 
     title: str
     variants: tuple[Variant, ...]
-    gain: Mapping[str, Interval]
-    gain_in_words: Mapping[str, Interval]
-
-    @classmethod
-    def of(cls, title: str, own: Variant, twin: Variant) -> Setting:
-        """With the gain, where both have the same folds."""
-        both = own.scored.keys() == twin.scored.keys() != set()
-        words = own.rated.keys() == twin.rated.keys() != set()
-        return cls(
-            title,
-            tuple(variant for variant in (own, twin) if variant.scored),
-            paired_intervals(own.scored, twin.scored) if both else {},
-            rate_intervals(own.rated, twin.rated) if words else {},
-        )
+    gain: Rates
 
 
 @dataclass(frozen=True)
@@ -141,7 +122,7 @@ def score(folder: Folder, predictions: Predictions, out: Path, given: Given) -> 
     settings: dict[str, tuple[Variant, Variant]] = {}
     for at in answered:
         title = f"{parts[at].corpus} {parts[at].scenario}, K={parts[at].shots}"
-        new = Variant(given.name), Variant(given.name + ZERO_SHOT)
+        new = Variant(name=given.name), Variant(name=given.name + ZERO_SHOT)
         own, twin = settings.setdefault(title, new)
         alone = _tested(folder, at, rows[True][at], twin) if at in rows[True] else None
         tested = _tested(folder, at, rows[False][at], own) if at in rows[False] else None
@@ -151,7 +132,10 @@ def score(folder: Folder, predictions: Predictions, out: Path, given: Given) -> 
                 _write(out, at, parts[at], where[at], variant, results, predictions, compared)
     scores = Scores(
         predictions,
-        tuple(Setting.of(title, *pair) for title, pair in settings.items()),
+        tuple(
+            Setting(title, tuple(each for each in (own, twin) if each.scored), own.gain_over(twin))
+            for title, (own, twin) in settings.items()
+        ),
         tuple(str(part) for at, part in enumerate(parts) if at not in answered),
     )
     write_json(out / SUMMARY, as_json(scores))
@@ -323,17 +307,12 @@ def as_json(scores: Scores) -> dict[str, Any]:
 
 
 def _setting_json(setting: Setting) -> dict[str, Any]:
-    def spans(found: Mapping[str, Interval]) -> dict[str, Any]:
-        return {name: span.as_json() for name, span in found.items()}
-
-    systems = {
-        each.name: {
+    systems = {}
+    for each in setting.variants:
+        found = each.intervals().as_json()
+        systems[each.name] = {
             **{name: getattr(each, name) for name in ("queries", "in_words", "missing", "scaled")},
-            "metrics": spans(intervals(each.scored)),
-            "rates": spans(rate_intervals(each.rated)) if each.rated else None,
+            **{**found, "rates": found["rates"] or None},
             "files": [str(path) for path in each.files],
         }
-        for each in setting.variants
-    }
-    gain = {"metrics": spans(setting.gain), "rates": spans(setting.gain_in_words)}
-    return {"systems": systems, "gain_of_labelled_clips": gain}
+    return {"systems": systems, "gain_of_labelled_clips": setting.gain.as_json()}

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError, shown, unknown_name
-from s3prl_metaperser.evaluation.statistics import Estimate, Interval, error_and_freedom, within
+from s3prl_metaperser.evaluation.metrics import Metric
+from s3prl_metaperser.evaluation.statistics import (
+    Influences,
+    Interval,
+    Scored,
+    difference_intervals,
+    intervals,
+    joined,
+    mean_intervals,
+    paired_intervals,
+)
 from s3prl_metaperser.exchange.predictions import Answered
 from s3prl_metaperser.exchange.prompts import spoken
 from s3prl_metaperser.exchange.words import Vocabulary
@@ -20,8 +32,7 @@ AS_IT_IS, ROUNDED = 1e-5, 0.02
 #: By how much one class leads where nothing is said: a guess, drawn by the row's id, for whatever asks for one class.
 LEAD = 1e-9
 #: What is counted of answers in words.
-EXACT, MENTION, NOT_APPLICABLE = "exact", "mention", "not_applicable"
-RATES = (EXACT, MENTION, NOT_APPLICABLE)
+RATES = tuple(Metric(name, name, (), lambda *_: math.nan) for name in ("exact", "mention", "not_applicable"))
 
 
 @dataclass(frozen=True)
@@ -112,38 +123,53 @@ class Rated:
     query: tuple[str, ...]
     values: np.ndarray
 
+    @property
+    def influence(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rates, [3], and their derivatives by the weight of each utterance, [3, Q]."""
+        means = self.values.mean(1)
+        return means, (self.values - means[:, None]) / len(self.query)
 
-def rate_intervals(
-    raters: Mapping[str, Sequence[Rated]], minus: Mapping[str, Sequence[Rated]] | None = None
-) -> dict[str, Interval]:
-    """Mean and 95 % interval of each rate over listeners, as :mod:`.statistics` has it of metrics.
 
-    Args:
-        minus: other answers to the same queries: the paired difference.
+@dataclass
+class Answers:
+    """Answers to the queries of listeners.
+
+    Attributes:
+        scored: listener (in several folds: fold and listener) -> episodes, for metrics.
+        rated: the same, as far as they are answers in words.
     """
-    if minus is not None:
-        raters = {
-            rater: [replace(e, values=e.values - o.values) for e, o in zip(mine, minus[rater], strict=True)]
-            for rater, mine in raters.items()
-        }
-    means, own, totals = [], np.zeros(len(RATES)), dict[str, np.ndarray]()
-    for episodes in raters.values():
-        means.append(np.mean([e.values.mean(1) for e in episodes], axis=0))
-        mine: dict[str, np.ndarray] = {}
-        for e in episodes:
-            size = len(e.query)
-            nudged = (e.values - e.values.mean(1, keepdims=True)) / np.sqrt(size * max(size - 1, 1)) / len(episodes)
-            for utterance, column in zip(e.query, nudged.T, strict=True):
-                mine[utterance] = mine.get(utterance, 0.0) + column
-        own += sum(column**2 for column in mine.values())
-        for utterance, column in mine.items():
-            totals[utterance] = totals.get(utterance, 0.0) + column
-    total = sum((column**2 for column in totals.values()), np.zeros(len(RATES)))
-    low = 0.0 if minus is None else -1.0
-    found = {}
-    for at, name in enumerate(RATES):
-        of_raters = np.array([each[at] for each in means])
-        error, freedom = error_and_freedom(of_raters, own[at], total[at], len(totals))
-        estimate = Estimate(float(of_raters.mean()), float(error), float(freedom))
-        found[name] = within(estimate.interval(), low, 1.0)
-    return found
+
+    scored: dict[str, list[Scored]] = field(default_factory=dict)
+    rated: dict[str, list[Rated]] = field(default_factory=dict)
+
+    def intervals(self) -> Rates:
+        """Means over listeners with 95 % intervals: metrics, and rates where there are answers in words."""
+        return Rates(intervals(self.scored), mean_intervals(self._rates()) if self.rated else {})
+
+    def gain_over(self, other: Answers) -> Rates:
+        """The paired differences, of metrics and of rates each as far as both have answers of the same listeners."""
+        both = self.scored.keys() == other.scored.keys() != set()
+        words = self.rated.keys() == other.rated.keys() != set()
+        mine, theirs = (self._rates(), other._rates()) if words else ({}, {})
+        return Rates(
+            paired_intervals(self.scored, other.scored) if both else {},
+            difference_intervals({who: own - theirs[who] for who, own in mine.items()}) if words else {},
+        )
+
+    def _rates(self) -> dict[str, Influences]:
+        found = {}
+        for listener, mine in self.rated.items():
+            queries = [each.query for each in mine]
+            found[listener] = joined(RATES, queries, queries, [each.influence for each in mine])
+        return found
+
+
+class Rates(NamedTuple):
+    """Means or differences with their 95 % intervals, by name: metrics of what was understood, and rates."""
+
+    metrics: dict[str, Interval]
+    rates: dict[str, Interval]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file."""
+        return {what: {name: span.as_json() for name, span in found.items()} for what, found in self._asdict().items()}

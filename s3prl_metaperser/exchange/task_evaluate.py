@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ import numpy as np
 
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals, paired_intervals
+from s3prl_metaperser.evaluation.statistics import Scored
 from s3prl_metaperser.exchange.predictions import Predictions, record
 from s3prl_metaperser.exchange.responders import asked
-from s3prl_metaperser.exchange.scoring import Rated, rate_intervals, row_of
+from s3prl_metaperser.exchange.scoring import Answers, Rated, Rates, row_of
 from s3prl_metaperser.exchange.task_files import Instance, Question
 from s3prl_metaperser.exchange.words import Vocabulary
 from s3prl_metaperser.progress import tqdm
@@ -28,23 +27,13 @@ SMOOTHING = 0.05
 RESPONSE, SYSTEM = "sllm_response", "sllm_name"
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """The scores of one instance.
-
-    Attributes:
-        rates: exact, mention and not applicable, over listeners.
-        metrics: of the classes that are named, over listeners.
-        rated, scored: listener -> draws; what these are made of.
-    """
+@dataclass(kw_only=True)
+class Evaluated(Answers):
+    """The answers to one instance, by listener and draw."""
 
     name: str
     rows: int
     label_set: LabelSet
-    rates: Mapping[str, Interval]
-    metrics: Mapping[str, Interval]
-    rated: Mapping[str, list[Rated]]
-    scored: Mapping[str, list[Scored]]
 
 
 def refuse_others_answers(file: Path, said: Mapping[str, Any]) -> None:
@@ -132,29 +121,24 @@ def evaluate(
     draws: dict[str, dict[int, list[Question]]] = {}
     for question in questions:
         draws.setdefault(question.listener, {}).setdefault(question.episode, []).append(question)
-    rated: dict[str, list[Rated]] = {}
-    scored: dict[str, list[Scored]] = {}
+    found = Evaluated(name=instance.name, rows=len(questions), label_set=label_set)
     for listener, episodes in draws.items():
         for mine in episodes.values():
             names = tuple(file_hash(question.paths[question.query]) for question in mine)  # listeners share clips
             counts = np.stack([label_set.counts((question.label,)) for question in mine])
             rows = [row_of(q.id, answers[q.id], count, words, SMOOTHING) for q, count in zip(mine, counts, strict=True)]
             rates = np.array([row.rates for row in rows]).T
-            rated.setdefault(listener, []).append(Rated(names, rates))
+            found.rated.setdefault(listener, []).append(Rated(names, rates))
             own = Scored(names, np.stack([row.probabilities for row in rows]), counts, label_set, SMOOTHING)
-            scored.setdefault(listener, []).append(own)
-    return Evaluated(instance.name, len(questions), label_set, rate_intervals(rated), intervals(scored), rated, scored)
+            found.scored.setdefault(listener, []).append(own)
+    return found
 
 
-def gain(first: Evaluated, second: Evaluated) -> tuple[dict[str, Interval], dict[str, Interval]] | None:
-    """What the first instance has over the second, row by row: rates and metrics; None where their rows differ."""
-    if {k: [e.query for e in v] for k, v in first.rated.items()} != {
-        k: [e.query for e in v] for k, v in second.rated.items()
-    }:
-        return None
-    if first.label_set.classes != second.label_set.classes:
-        return None
-    return rate_intervals(first.rated, second.rated), paired_intervals(first.scored, dict(second.scored))
+def gain(first: Evaluated, second: Evaluated) -> Rates | None:
+    """What the first instance has over the second, row by row; None where their rows differ."""
+    asked = [{who: [e.query for e in mine] for who, mine in each.rated.items()} for each in (first, second)]
+    same = asked[0] == asked[1] and first.label_set.classes == second.label_set.classes
+    return first.gain_over(second) if same else None
 
 
 def write_responses(instance: Instance, answers: Mapping[str, str], name: str, path: Path) -> None:
@@ -164,15 +148,7 @@ def write_responses(instance: Instance, answers: Mapping[str, str], name: str, p
     write_json(path, content)
 
 
-def as_json(evaluated: Sequence[Evaluated], gained: Any) -> dict[str, Any]:
+def as_json(evaluated: Sequence[Evaluated], gained: Rates | None) -> dict[str, Any]:
     """For ``scores.json``."""
-
-    def spans(found: Mapping[str, Interval]) -> dict[str, Any]:
-        return {name: span.as_json() for name, span in found.items()}
-
-    content: dict[str, Any] = {
-        each.name: {"rows": each.rows, "rates": spans(each.rates), "metrics": spans(each.metrics)} for each in evaluated
-    }
-    if gained is not None:
-        content["gain_of_labelled_clips"] = {"rates": spans(gained[0]), "metrics": spans(gained[1])}
-    return json.loads(json.dumps(content))
+    content = {each.name: {"rows": each.rows, **each.intervals().as_json()} for each in evaluated}
+    return content if gained is None else {**content, "gain_of_labelled_clips": gained.as_json()}

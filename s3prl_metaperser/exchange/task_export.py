@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.corpora import reader_of
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.exchange.clips import copy_audio, licence_of, link
+from s3prl_metaperser.exchange.clips import Clips, licence_of, link
 from s3prl_metaperser.exchange.episodes import labels_of, part_of
-from s3prl_metaperser.exchange.folder import Query, import_pyarrow, whole
+from s3prl_metaperser.exchange.folder import Query, import_pyarrow, whole, write_parquet
 from s3prl_metaperser.exchange.prompts import Phrasing, Wording, spoken
 from s3prl_metaperser.exchange.task_files import (
     DATASET,
@@ -84,7 +85,6 @@ class Written:
 class _Row:
     """A query and the clips beside it, before it is an instance's."""
 
-    workspace: Workspace
     query: Query
     file: str
     label: str
@@ -113,15 +113,13 @@ def export_task(workspaces: Sequence[Workspace], out: Path, how: Exporting) -> l
     corpus = "".join(part.capitalize() for part in slug(first.corpus.name).replace("-", "_").split("_"))
     found = []
     with whole(out, "the task") as partial:
-        clips = partial / ".clips"
-        clips.mkdir()
+        folder = partial / ".clips"  # one copy of each recording, of which the task has many names
+        clips = Clips(first.corpus, dict(first.contents.files), folder, str(folder))
         for count in (shots, 0)[: 1 + how.twins]:
             name = f"{how.name}_{corpus}-{count}shot"
             written = _write(partial / name, name, count, rows, clips, how, licence)
             found.append(Written(name, *written, left_out, repeated, (partial / name / DATASET / PARQUET).is_file()))
-        for clip in clips.iterdir():
-            clip.unlink()
-        clips.rmdir()
+        shutil.rmtree(folder)
         write_text(partial / README, task_page(how.name, first, found, licence))
     return found
 
@@ -170,24 +168,26 @@ def _rows(workspaces: Sequence[Workspace]) -> tuple[list[_Row], int, int]:
                 repeated += 1
             else:
                 shown = tuple(spoken(known[query.rater, u]) for u in query.episode.support)
-                rows[file] = _Row(workspace, query, file, spoken(answer), shown, part.usual)
+                rows[file] = _Row(query, file, spoken(answer), shown, part.usual)
     return list(rows.values()), left_out, repeated
 
 
 def _write(
-    folder: Path, name: str, shots: int, rows: Sequence[_Row], clips: Path, how: Exporting, licence: str
+    folder: Path, name: str, shots: int, rows: Sequence[_Row], clips: Clips, how: Exporting, licence: str
 ) -> tuple[int, int, int]:
     """One instance; returns how many rows, listeners and different instructions it has."""
     data = folder / PREPROCESSED
     data.mkdir(parents=True)
-    label_set = rows[0].workspace.corpus.label_set
-    phrasing = Phrasing(label_set, rows=len(rows), seed=how.seed, about=how.about, wording=how.wording, kind="single")
+    corpus = clips.corpus
+    phrasing = Phrasing(
+        corpus.label_set, rows=len(rows), seed=how.seed, about=how.about, wording=how.wording, kind="single"
+    )
     metadata: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(rows):
         shown = row.shown[:shots]
         instruction = phrasing.with_examples(number, shown, (2, shots + 1), 1) if shots else phrasing.alone(number)
         for at, utterance in enumerate((row.query.utterance, *row.query.episode.support[:shots]), start=1):
-            link(_clip(row.workspace, utterance, clips), data / wav_name(name, row.file, at))
+            link(Path(clips.path(utterance)), data / wav_name(name, row.file, at))
         metadata[wav_name(name, row.file, 1)] = {
             "file": row.file,
             "instruction": instruction,
@@ -202,8 +202,8 @@ def _write(
     write_json(data / METADATA, metadata)
     listeners = len({row.query.rater for row in rows})
     instructions = len({row["instruction"] for row in metadata.values()})
-    terms = licence or f"not to be passed on: {reader_of(rows[0].workspace.corpus.name).terms or 'unknown licence'}"
-    write_json(folder / INSTANCE, _instance(name, shots, rows, how, terms))
+    terms = licence or f"not to be passed on: {reader_of(corpus.name).terms or 'unknown licence'}"
+    write_json(folder / INSTANCE, _instance(name, shots, rows, corpus.name, how, terms))
     write_text(folder / README, instance_page(name, shots, len(rows), listeners, instructions, terms, how.seed))
     try:
         import_pyarrow()
@@ -214,21 +214,13 @@ def _write(
     return len(rows), listeners, instructions
 
 
-def _clip(workspace: Workspace, utterance: str, clips: Path) -> Path:
-    """One copy of each recording, of which the task has many names."""
-    copy = clips / f"{workspace.contents.files[utterance]}.wav"
-    if not copy.exists():
-        copy_audio(workspace.corpus.utterance(utterance).path, copy)
-    return copy
-
-
-def _instance(name: str, shots: int, rows: Sequence[_Row], how: Exporting, terms: str) -> dict[str, Any]:
+def _instance(name: str, shots: int, rows: Sequence[_Row], corpus: str, how: Exporting, terms: str) -> dict[str, Any]:
     given = f"{shots} clips that a listener has labelled" if shots else "no labelled clip"
-    corpus, listeners = rows[0].workspace.corpus, len({row.query.rater for row in rows})
+    listeners = len({row.query.rater for row in rows})
     what = f"Label the emotion in a clip as one particular listener does, given {given}."
     return {
         "name": name,
-        "description": f"{what} {len(rows)} rows of {listeners} listener(s) of {corpus.name}. Audio: {terms}.",
+        "description": f"{what} {len(rows)} rows of {listeners} listener(s) of {corpus}. Audio: {terms}.",
         "keywords": ["emotion recognition", "personalization", "in-context learning", "annotator", "speech"],
         "metrics": ["accuracy"],
         "path": f"DynamicSuperb/{name}",
@@ -238,7 +230,7 @@ def _instance(name: str, shots: int, rows: Sequence[_Row], how: Exporting, terms
 
 def _write_parquet(path: Path, wavs: Path, name: str, clips: int, metadata: dict[str, dict[str, Any]]) -> None:
     """The data set, with recordings in it, in the form of the Hugging Face library ``datasets``."""
-    arrow, parquet = import_pyarrow(), import_pyarrow("parquet")
+    arrow = import_pyarrow()
     kinds = {"episode": "int64", "shots": "int64"}
     texts = next(iter(metadata.values()))
     sound = arrow.struct([("bytes", arrow.binary()), ("path", arrow.string())])
@@ -247,20 +239,10 @@ def _write_parquet(path: Path, wavs: Path, name: str, clips: int, metadata: dict
     features = {column: {"_type": "Audio"} for column in columns(clips)}
     features |= {key: {"dtype": kinds.get(key, "string"), "_type": "Value"} for key in texts}
     said = {"huggingface": json.dumps({"info": {"features": features}})}
-    schema = arrow.schema(fields, metadata=said)
 
-    def batches() -> Iterator[list[dict[str, Any]]]:
-        batch = []
+    def rows() -> Iterator[dict[str, Any]]:
         for row in metadata.values():
             names = {column: wav_name(name, row["file"], at) for at, column in enumerate(columns(clips), start=1)}
-            sounds = {c: {"bytes": (wavs / each).read_bytes(), "path": each} for c, each in names.items()}
-            batch.append({**sounds, **row})
-            if len(batch) == _AT_ONCE:
-                yield batch
-                batch = []
-        yield batch
+            yield {**{c: {"bytes": (wavs / each).read_bytes(), "path": each} for c, each in names.items()}, **row}
 
-    path.parent.mkdir(parents=True)
-    with parquet.ParquetWriter(path, schema) as writer:
-        for batch in batches():
-            writer.write_table(arrow.Table.from_pylist(batch, schema))
+    write_parquet(path, arrow.schema(fields, metadata=said), rows(), _AT_ONCE)

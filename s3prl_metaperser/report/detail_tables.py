@@ -132,7 +132,7 @@ def checks_table(question: Question, study: Study) -> Table | None:
                 Value(c.p, decimals=3, positive=True),
                 Value(sign_flip(list(c.per_rater.values())), decimals=3, positive=True),
                 ABSENT if model is None else value(c.metric, model.estimate.interval(), signed=True),
-                ABSENT if model is None else Value(model.p, decimals=3, positive=True),
+                ABSENT if model is None else Value(model.estimate.p_value(), decimals=3, positive=True),
             )
         )
     if not rows:

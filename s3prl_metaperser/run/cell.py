@@ -7,7 +7,7 @@ import random
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -47,6 +47,13 @@ class Record:
     resumed_at: int = 0
     opened: OpenCell | None = None
 
+    @contextlib.contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        """Note how long the block takes, where it comes to its end."""
+        since = time.perf_counter()
+        yield
+        self.seconds[what] = round(time.perf_counter() - since, 3)
+
 
 def run_cell(
     cell: CellOptions, open_workspace: Callable[[Options], Workspace] = Workspace, record: Record | None = None
@@ -81,35 +88,26 @@ def run_cell(
 
 
 def _run(cell: CellOptions, open_workspace: Callable[[Options], Workspace], record: Record) -> Result:
-    since = time.perf_counter()
-
-    def lap(name: str) -> None:
-        nonlocal since
-        now = time.perf_counter()
-        record.seconds[name], since = round(now - since, 3), now
-
-    fit_for_this_machine()
-    seed_everything(cell.seed)
-    opened = record.opened = OpenCell(cell, open_workspace)
-    write_yaml(cell.folder, cell.as_arguments(), opened.options.as_config())
-    record.outer_steps = opened.system.outer_steps
-    lap("preparation")
+    with record.timed("preparation"):
+        fit_for_this_machine()
+        seed_everything(cell.seed)
+        opened = record.opened = OpenCell(cell, open_workspace)
+        write_yaml(cell.folder, cell.as_arguments(), opened.options.as_config())
+        record.outer_steps = opened.system.outer_steps
     past = None
     if states := steps_of(cell.folder):
         past = Checkpoint.read(states[-1][1])
         record.resumed_at = past.step
     elif (shared := opened.initialisation_file) is not None and not shared.exists():
-        opened.initialise()  # apart from training, which finds it in the cache, so that its time is known
-        lap("initialisation")
-    with trained_once(opened) if past is None else contextlib.nullcontext() as taken:
+        with record.timed("initialisation"):
+            opened.initialise()  # apart from training, which finds it in the cache, so that its time is known
+    with record.timed("training"), trained_once(opened) if past is None else contextlib.nullcontext() as taken:
         if taken is None:
             train(opened, past)
         else:
             record.resumed_at = taken
-    lap("training")
-    result = evaluate(opened, Checkpoint.read(cell.folder / BEST))
-    lap("evaluation")
-    return result
+    with record.timed("evaluation"):
+        return evaluate(opened, Checkpoint.read(cell.folder / BEST))
 
 
 def fit_for_this_machine() -> None:

@@ -21,7 +21,7 @@ from s3prl_metaperser.run.domain_testing import packed, validation_loss
 from s3prl_metaperser.run.experiment import BEST, NOTHING
 from s3prl_metaperser.run.opened import Checkpoint
 from s3prl_metaperser.run.workspace import say
-from s3prl_metaperser.storage.provenance import differences, refuse
+from s3prl_metaperser.storage.provenance import refuse
 
 #: What bounds a training that diverges.
 BOUNDS = (
@@ -181,11 +181,7 @@ class DomainTraining:
         load(self.opened, past)
         if not past.resumed:
             return
-        changed = differences(past.content["Config"], self.options.as_config())
-        for phrase in changed:
-            say(f"options changed at step {past.step}: {phrase}")
-            self.files.note(f"Options changed at step {past.step}: {phrase}")
-        self.best = self.files.resume_after(past.path, past.step, past.content["Best"], changed=bool(changed))
+        self.best, changed = self.files.resume_after(past)
         self.step, self.diverged = past.step, "" if changed else past.content["Diverged"]
         self.curves = {name: [(int(s), v) for s, v in points] for name, points in past.content["Curves"].items()}
         self._since.update({name: list(values) for name, values in past.content["Since"].items()})

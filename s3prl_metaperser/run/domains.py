@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from s3prl_metaperser.errors import UserError
@@ -41,25 +40,21 @@ def run_cell(
     record = record if record is not None else Record()
     refuse_several_processes(cell)
     with one_writer(cell.folder):
-        fit_for_this_machine()
-        seed_everything(cell.seed)
-        since = time.perf_counter()
-        opened = OpenDomains(cell, open_workspace)
-        write_yaml(cell.folder, cell.as_arguments(), opened.options.as_config())
-        record.outer_steps = opened.total_steps
-        record.seconds["preparation"] = round(time.perf_counter() - since, 3)
+        with record.timed("preparation"):
+            fit_for_this_machine()
+            seed_everything(cell.seed)
+            opened = OpenDomains(cell, open_workspace)
+            write_yaml(cell.folder, cell.as_arguments(), opened.options.as_config())
+            record.outer_steps = opened.total_steps
         if past is None and (states := steps_of(cell.folder)):
             past = Checkpoint.read(states[-1][1])
         if cell.trains:
-            since = time.perf_counter()
             record.resumed_at = past.step if past is not None and past.resumed else 0
-            DomainTraining(opened, past).run()
-            record.seconds["training"] = round(time.perf_counter() - since, 3)
+            with record.timed("training"):
+                DomainTraining(opened, past).run()
             past = Checkpoint.read(cell.folder / BEST)
         if past is None:
             raise UserError("Nothing to evaluate: name an experiment with -e EXPDIR or a checkpoint with -i FILE.")
-        since = time.perf_counter()
-        load(opened, past)
-        result = evaluate_domains(opened, past)
-        record.seconds["evaluation"] = round(time.perf_counter() - since, 3)
-    return result
+        with record.timed("evaluation"):
+            load(opened, past)
+            return evaluate_domains(opened, past)

@@ -23,8 +23,10 @@ from s3prl_metaperser.storage.disk import clear_leftovers, writing
 from s3prl_metaperser.storage.events import Events
 from s3prl_metaperser.storage.locks import held
 from s3prl_metaperser.storage.paths import new_previous, steps_of
+from s3prl_metaperser.storage.provenance import differences
 
 if TYPE_CHECKING:
+    from s3prl_metaperser.run.opened import Checkpoint
     from s3prl_metaperser.run.outer_loop import OuterLoop
 
 BEST, LOCK = "dev-best.ckpt", ".lock"
@@ -83,13 +85,7 @@ class Experiment:
 
     def log(self, split: str, key: str, value: float, step: int) -> None:
         """One value, in log.log and, where it is finite, for TensorBoard."""
-        if not parallel.is_leader():
-            return
-        if self._events is None:
-            self._events = Events(self.folder, step)
-        if math.isfinite(value):
-            self._events.add(f"{self.task}/{split}-{key}", value, step)
-        self.note(f"{split} {key} at step {step}: {value}")
+        self.log_steps(split, key, [(step, value)])
 
     def show_result(self, split: str, values: Mapping[str, float], step: int) -> None:
         """Values of an evaluation for TensorBoard, beside those of training, which stay."""
@@ -97,9 +93,13 @@ class Experiment:
             return
         events = Events(self.folder, None)
         for name, value in values.items():
-            if math.isfinite(value):
-                events.add(f"{self.task}/{split}-{name}", value, step)
+            self._show(events, f"{split}-{name}", [(step, value)])
         events.close()
+
+    def _show(self, events: Events, name: str, points: Sequence[tuple[int, float]]) -> None:
+        for step, value in points:
+            if math.isfinite(value):
+                events.add(f"{self.task}/{name}", value, step)
 
     def log_steps(self, split: str, key: str, points: Sequence[tuple[int, float]]) -> None:
         """Values of several steps, as :meth:`log` does, in one write."""
@@ -107,9 +107,7 @@ class Experiment:
             return
         if self._events is None:
             self._events = Events(self.folder, points[0][0])
-        for step, value in points:
-            if math.isfinite(value):
-                self._events.add(f"{self.task}/{split}-{key}", value, step)
+        self._show(self._events, f"{split}-{key}", points)
         self.note("\n".join(f"{split} {key} at step {step}: {value}" for step, value in points))
 
     def close(self) -> None:
@@ -118,29 +116,28 @@ class Experiment:
             self._events.close()
             self._events = None
 
-    def resume_after(self, checkpoint: Path, step: int, best: Mapping[str, Any], *, changed: bool) -> dict[str, Any]:
-        """Restore the folder to its state after ``step`` steps.
+    def resume_after(self, past: Checkpoint) -> tuple[dict[str, Any], bool]:
+        """Restore the folder to its state after a checkpoint's steps, and say which options were changed.
 
         Partial files of a killed process are removed, and checkpoints of later steps are moved aside: this training
         will write its own. ``dev-best.ckpt`` may be of a later step than the checkpoint if the process was killed
         between writing the two; the one that the checkpoint names is restored. If that is gone, an unchanged training
         will reach the later one again, and one with changed options selects from its own steps.
 
-        Args:
-            checkpoint: the one to resume from.
-            best: the best step so far, as it says.
-            changed: whether options were changed.
-
         Returns:
-            The best step so far to resume with.
+            The best step so far to resume with, and whether options were changed.
         """
-        best = dict(best)
+        changed = differences(past.content["Config"], self.constants["Config"])
+        for phrase in changed:
+            say(f"options changed at step {past.step}: {phrase}")
+            self.note(f"Options changed at step {past.step}: {phrase}")
+        best = dict(past.content.get("Best", NOTHING))
         if parallel.is_leader():
             with writing(self.folder):
                 clear_leftovers(self.folder)
-                best = self._restored(checkpoint, step, best, changed)
-                self._put_aside([path for number, path in steps_of(self.folder) if number > step])
-        return parallel.gather(best)[0]
+                best = self._restored(past.path, past.step, best, bool(changed))
+                self._put_aside([path for number, path in steps_of(self.folder) if number > past.step])
+        return parallel.gather(best)[0], bool(changed)
 
     def _restored(self, checkpoint: Path, step: int, best: dict[str, Any], changed: bool) -> dict[str, Any]:
         path = self.folder / BEST

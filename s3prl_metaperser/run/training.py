@@ -16,7 +16,6 @@ from s3prl_metaperser.run.experiment import BEST, NOTHING
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
 from s3prl_metaperser.run.outer_loop import OuterLoop, preferred, training_batches
 from s3prl_metaperser.run.workspace import say
-from s3prl_metaperser.storage.provenance import differences
 
 
 def train(opened: OpenCell, past: Checkpoint | None = None) -> dict[str, Any]:
@@ -62,12 +61,8 @@ class _Training:
 
     def _resume(self, past: Checkpoint) -> None:
         self.done = past.step
-        changed = differences(past.content["Config"], self.opened.options.as_config())
-        for phrase in changed:
-            say(f"options changed at step {self.done}: {phrase}")
-            self.files.note(f"Options changed at step {self.done}: {phrase}")
-        best, self.files.initial_loss = past.content.get("Best", NOTHING), past.content.get("InitialLoss")
-        self.best = self.files.resume_after(past.path, self.done, best, changed=bool(changed))
+        self.best, _ = self.files.resume_after(past)
+        self.files.initial_loss = past.content.get("InitialLoss")
         if self.loop is not None and self.done:
             self.loop.resume(past.content["Optimizer"], self.done)
             self.losses += past.content.get("Losses", [])

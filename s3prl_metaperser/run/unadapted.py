@@ -9,7 +9,7 @@ import numpy as np
 
 from s3prl_metaperser.evaluation.metrics import METRICS
 from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, paired_intervals, within
+from s3prl_metaperser.evaluation.statistics import Interval, Scored, mean_scores, paired_intervals
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 from s3prl_metaperser.run.workspace import say
 
@@ -108,13 +108,10 @@ def against_unadapted(
             "(metarc.inner_lr, evalrc.rate_factor), or take a system that does not adapt."
         )
     scores, gains = mean_scores(zero_shot), paired_intervals(after, zero_shot)
-    bounds = {name: METRICS.get(name).bounds for name in gains}
     return Gains(
         before={name: scores[name] for name in gains},
         after={name: result.metrics[name].mean for name in gains},
-        difference={
-            name: within(gain, low - high, high - low) for name, gain in gains.items() for low, high in [bounds[name]]
-        },
+        difference=gains,
         raters=tuple(after),
     )
 
