@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import griffe
-from mkdocs.structure.files import File
+from mkdocs.structure.files import File, InclusionLevel
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -61,7 +61,7 @@ def on_files(files: Any, config: Any) -> Any:
     texts = {(ROOT / "docs" / file.src_uri): file.content_string for file in files.documentation_pages()}
     texts |= {ROOT / name: (ROOT / name).read_text(encoding="utf-8") for name in OUTSIDE}
     for place, path in sorted({each for source, text in texts.items() for each in _linked(source, text)}):
-        files.append(File.generated(config, place, abs_src_path=str(path)))
+        files.append(File.generated(config, place, abs_src_path=str(path), inclusion=InclusionLevel.INCLUDED))
     return files
 
 

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from test_structure import ROOMS
+
+from s3prl_metaperser import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -35,6 +38,17 @@ def test_the_readme_is_short_and_says_first_that_it_runs_where_s3prl_alone_does_
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 120
     assert "where s3prl 0.4.18 alone does not import" in " ".join(lines[:8])
+
+
+def test_the_citation_the_changes_and_the_package_are_of_one_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    heading = re.search(
+        r"^## (\d\S*) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert heading is not None
+    assert (cited["version"], str(cited["date-released"])) == heading.groups() == (__version__, heading[2])
+    assert [len(each["authors"]) for each in cited["references"]] == [5, 20, 3]
+    assert all(each["year"] for each in cited["references"])
 
 
 def test_the_picture_and_the_table_of_the_rooms_show_all_of_them():

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import yaml
@@ -65,6 +66,14 @@ def test_the_python_page_has_every_public_name_and_no_page_fetches_anything(site
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert not re.search(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', text), page
+
+
+def test_every_link_inside_the_site_leads_to_a_file_of_it(site):
+    pages = [page for page in site.rglob("*.html") if page.name != "404.html"]  # which has a server's addresses
+    for page in pages:
+        links = re.findall(r'<a[^>]+href="([^"#?]+)', page.read_text(encoding="utf-8"))
+        lost = [each for each in links if "://" not in each and not (page.parent / unquote(each)).exists()]
+        assert [each for each in lost if each != "." and not each.startswith("mailto:")] == [], page.name
 
 
 def test_every_page_of_docs_has_a_place_in_the_navigation(site):
