@@ -30,7 +30,7 @@ from s3prl_metaperser.storage.hashing import file_hash
 
 SCHEMA = "0.3.0"
 LIBRARY = "s3prl-metaperser"
-_HOW = "Student's t over listeners with shared utterances counted (see the library's docs/results.md)"
+_HOW = "Student's t over listeners with shared utterances counted (see the library's docs/statistics.md)"
 _HOW_ONE = "over the utterances of one listener, by influence functions"
 
 
