@@ -27,7 +27,6 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.storage.paths import user_path
 
 TABLES = ("Evalution.txt", "Evaluation.txt")
-DROPPED_LINE = "lines: not understood"
 #: The letter that a line has of each attribute, all on scales from 1 to 5.
 ATTRIBUTES = {"activation": "A", "valence": "V", "dominance": "D", "naturalness": "N"}
 
@@ -72,8 +71,7 @@ def read(
             file = files.get(name, f"{name}.wav")
             described[file] = (found["speaker"], found["session"])
         elif line and (not file or (found := _WORKER.fullmatch(line)) is None):
-            rows.dropped[DROPPED_LINE] += 1
-            rows.problem(f"{path}:{number}", f"line not understood, left out: {line[:60]!r}.")
+            rows.not_understood(path, number, line)
         elif line and found and (file, found["worker"]) in seen:
             rows.dropped[DROPPED_REPEATED] += 1
         elif line and found:

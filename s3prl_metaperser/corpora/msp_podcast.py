@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -36,7 +36,6 @@ ANSWERS = {
     "dominance": ("EmoDom", DOMINANCE),
 }
 _PARTS = tuple(part for part, _ in ANSWERS.values())
-DROPPED_LINE = "lines: not understood"
 
 _NUMBER = r"(\d+(?:\.\d*)?|NaN)"
 _FILE = re.compile(r"(?P<file>[^;]+\.wav)\s*;.*", re.IGNORECASE)
@@ -53,10 +52,6 @@ class _Answer(NamedTuple):
     file: str
     worker: str
     parts: Mapping[str, str]
-
-
-class _Fault(Exception):
-    """A line that is none of the format: (line, text)."""
 
 
 def release_reader(name: str, terms: str, within: str = ".") -> Reader:
@@ -97,10 +92,10 @@ def release_reader(name: str, terms: str, within: str = ".") -> Reader:
         folder = root if root.is_dir() else _release(root)
         label_set = ANSWERS[answer][1].with_unknown(unknown_labels)
         rows = RatedRows(tables[0], label_set, Place(_audio(folder), outside))
-        answers = list(_answers(tables[0], rows))
+        answers = _answers(tables[0], rows)
         _add(answers, answer, rows)
         for other in tables[1:]:
-            _compare(answers, tables[0], list(_answers(other, rows)), other, rows)
+            _compare(answers, tables[0], _answers(other, rows), other, rows)
         described = _speakers(tables[0].parent, rows)
         return rows.corpus(name, described=described, root=folder)
 
@@ -119,29 +114,22 @@ def _add(answers: list[_Answer], answer: str, rows: RatedRows) -> None:
         rows.add(each.line, each.file, each.worker, ";".join(cell.split(",")) if answer == "secondary" else cell)
 
 
-def _answers(table: Path, rows: RatedRows) -> Iterator[_Answer]:
-    """The answers of one encoding; a line that is none is serious, and counted."""
+def _answers(table: Path, rows: RatedRows) -> list[_Answer]:
+    """The answers of one encoding; lines that are none go into the ledger of ``rows``."""
     encoding = {".csv": _of_csv, ".json": _of_json}.get(table.suffix.lower(), _of_text)
-    for found in encoding(table):
-        if isinstance(found, _Answer):
-            yield found
-        else:
-            line, text = found.args
-            rows.dropped[DROPPED_LINE] += 1
-            rows.problem(f"{table}:{line}", f"line not understood, left out: {text[:60]!r}.")
+    return list(encoding(table, rows))
 
 
-def _of_text(table: Path) -> Iterator[_Answer | _Fault]:
+def _of_text(table: Path, rows: RatedRows) -> Iterator[_Answer]:
     file = None
     for number, line in enumerate(text_of(table).splitlines(), 1):
         line = line.strip()
         if found := _FILE.fullmatch(line):
             file = found["file"].strip()
-        elif line and (file is None or (made := _of_line(number, file, line)) is None):
-            yield _Fault(number, line)
-        elif line:
-            assert made is not None
+        elif line and file is not None and (made := _of_line(number, file, line)) is not None:
             yield made
+        elif line:
+            rows.not_understood(table, number, line)
 
 
 def _of_line(line: int | str, file: str, text: str) -> _Answer | None:
@@ -152,26 +140,29 @@ def _of_line(line: int | str, file: str, text: str) -> _Answer | None:
     return _Answer(line, file, found["worker"], dict(zip(_PARTS, (major, second, *numbers), strict=True)))
 
 
-def _of_csv(table: Path) -> Iterator[_Answer | _Fault]:
-    rows = csv_rows.rows(table)
-    header = csv_rows.read_header(table, rows, ())
+def _of_csv(table: Path, rows: RatedRows) -> Iterator[_Answer]:
+    content = csv_rows.rows(table)
+    header = csv_rows.read_header(table, content, ())
     file = csv_rows.column(table, header, ("FileName",))
     detail = csv_rows.find_column(header, ("EmoDetail",))
     if detail is not None:
-        for line, row in rows:
-            yield _of_line(line, row[file].strip(), row[detail]) or _Fault(line, row[detail])
+        for line, row in content:
+            if (made := _of_line(line, row[file].strip(), row[detail])) is not None:
+                yield made
+            else:
+                rows.not_understood(table, line, row[detail])
         return
     worker = csv_rows.column(table, header, ("WorkerID", "Workers", "Worker"))
-    places = [csv_rows.column(table, header, (part,)) for part in _PARTS]
-    for line, row in rows:
-        cells = [row[n].strip() for n in places]
+    places = {part: csv_rows.column(table, header, (part,)) for part in _PARTS}
+    for line, row in content:
         if is_blank(row[worker]):
-            yield _Fault(line, f"{row[file]}, no worker")
-            continue
-        yield _Answer(line, row[file].strip(), row[worker].strip(), dict(zip(_PARTS, cells, strict=True)))
+            rows.not_understood(table, line, f"{row[file]}, no worker")
+        else:
+            parts = {part: row[n].strip() for part, n in places.items()}
+            yield _Answer(line, row[file].strip(), row[worker].strip(), parts)
 
 
-def _of_json(table: Path) -> Iterator[_Answer | _Fault]:
+def _of_json(table: Path, rows: RatedRows) -> Iterator[_Answer]:
     try:
         content = json.loads(text_of(table))
     except (ValueError, RecursionError) as error:
@@ -179,7 +170,7 @@ def _of_json(table: Path) -> Iterator[_Answer | _Fault]:
     for file, workers in content.items() if isinstance(content, dict) else ():
         for worker, parts in workers.items() if isinstance(workers, dict) else ():
             if not isinstance(parts, dict) or not set(_PARTS) <= parts.keys():
-                yield _Fault(f"{file}, {worker}", shown(parts))
+                rows.not_understood(table, f"{file}, {worker}", shown(parts))
             else:
                 yield _Answer(f"{file}, {worker}", file, worker, {part: str(parts[part]) for part in _PARTS})
 
@@ -220,11 +211,8 @@ def _value(cell: str) -> str | float:
         return ",".join(map(str.strip, cell.split(",")))
 
 
-_ENCODINGS: dict[str, Callable[[Path], Iterator[_Answer | _Fault]]] = {
-    "labels_detailed.csv": _of_csv,
-    "labels_detailed.json": _of_json,
-    "labels.txt": _of_text,
-}
+#: Of several the first is read, and the others are held against it.
+_ENCODINGS = ("labels_detailed.csv", "labels_detailed.json", "labels.txt")
 
 
 def _tables(root: Path) -> list[Path]:

@@ -38,6 +38,7 @@ from s3prl_metaperser.storage.paths import user_path
 DUPLICATES = ("error", "union", "first")
 
 DROPPED_BLANK = "ratings: blank label"
+DROPPED_LINE = "lines: not understood"
 DROPPED_UNRATED_AUDIO = "files: audio without a rating, beside rated files"
 DROPPED_REPEATED = "ratings: repeated, the first is used"
 
@@ -126,6 +127,11 @@ class RatedRows(Ledger):
         else:
             raters[rater] = (line, cell)
         self._used[label] += 1
+
+    def not_understood(self, path: Path, line: Line, text: str) -> None:
+        """Count a line of some file that is none of its format, which is a problem."""
+        self.dropped[DROPPED_LINE] += 1
+        self.problem(f"{path}:{line}", f"line not understood, left out: {text[:60]!r}.")
 
     def corpus(
         self,
