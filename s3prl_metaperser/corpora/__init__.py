@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from s3prl_metaperser.config.options import DataOptions
 from s3prl_metaperser.corpora import ratings_csv
-from s3prl_metaperser.corpora.base import Corpus, Problem, Rating, Suggestions, Utterance
+from s3prl_metaperser.corpora.base import Corpus, Ledger, Problem, Rating, Suggestions, Utterance
 from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.corpora.emotions import in_common
 from s3prl_metaperser.corpora.exports import Export, Labels
@@ -32,6 +32,7 @@ __all__ = [
     "LABEL_SETS",
     "Corpus",
     "LabelSet",
+    "Ledger",
     "Problem",
     "Rating",
     "Reader",
