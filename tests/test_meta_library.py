@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from s3prl_metaperser import meta
 from s3prl_metaperser.errors import UserError
@@ -295,6 +296,45 @@ def test_a_compiled_model_is_refused_for_second_order_alone():
     meta.outer_gradient(model, batch, None, cross_entropy, 0.1, steps=1, second_order=False)
 
 
+class Checkpointed(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.first = kind, nn.Linear(3, 4)
+        self.middle = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Dropout(0.3), nn.Linear(4, 4))
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.out(checkpoint(self.middle, x, use_reentrant=False) if self.kind == "kept" else self.middle(x))
+
+
+@pytest.mark.parametrize("changed", [{"second_order": False}, {}, {"micro_batch": 4, "keep_graphs": 3}], ids=str)
+def test_a_checkpoint_runs_again_with_the_parameters_of_its_step(changed):
+    plain, batch = made(lambda: Checkpointed("plain")), drawn(6, 3)
+    kept = copy.deepcopy(plain)
+    kept.kind = "kept"
+    one, other = (meta.outer_gradient(m, batch, None, cross_entropy, 0.5, steps=3, **changed) for m in (plain, kept))
+    for name, gradient in one.parameters.items():
+        torch.testing.assert_close(other.parameters[name], gradient)
+
+
+class Kinked(nn.Module):
+    """What real models have and finite differences trip over: ReLU, a padded embedding, a loss in float32."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.inner, self.out = nn.Embedding(9, 8, padding_idx=0), nn.Linear(8, 400), nn.Linear(400, 2)
+
+    def forward(self, x):
+        return self.out(F.relu(self.inner(self.words(x)))).mean(1).float()
+
+
+def test_kinks_padding_and_a_loss_in_float32_are_no_false_alarm():
+    words = torch.randint(9, (6, 30), generator=torch.Generator().manual_seed(0))
+    result = meta.check(made(Kinked), cross_entropy, (words, drawn(6, 3)[1]), rate=0.1, show=False)
+    assert result.passed, result.worst
+
+
 # ------------------------------------------------------------------ what cannot be differentiated twice
 
 
@@ -333,6 +373,14 @@ class InPlace(nn.Module):
         return z + y
 
 
+class Again(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 3)
+
+    def forward(self, x):
+        return checkpoint(super().forward, x, use_reentrant=True)
+
+
 def with_middle(module):
     return nn.Sequential(nn.Linear(3, 3), module, nn.Linear(3, 2))
 
@@ -355,8 +403,9 @@ HOOKED = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
         ),
         (lambda: with_middle(InPlace()), cross_entropy, "the model", "in place"),
         (lambda: nn.Linear(3, 4), ctc, "the model", "CTC"),
+        (lambda: with_middle(Again()), cross_entropy, "the model", "use_reentrant=False"),
     ],
-    ids=["once", "weight norm", "weight norm, hook", "in place", "CTC"],
+    ids=["once", "weight norm", "weight norm, hook", "in place", "CTC", "checkpoint"],
 )
 def test_what_has_no_right_second_derivative_is_named_before_training(build, loss, where, what):
     model, batch = made(build), drawn(6, 3)
@@ -365,7 +414,7 @@ def test_what_has_no_right_second_derivative_is_named_before_training(build, los
     assert what in str(finding)
     with pytest.raises(meta.NotTwice, match=what):
         meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1)
-    if what != "in place":  # that has no first one either
+    if what not in ("in place", "use_reentrant=False"):  # those have no first one either
         meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1, second_order=False)
 
 
@@ -411,6 +460,9 @@ def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivati
         (lambda m, b: meta.outer_gradient(m, (b[0], b[1][:2]), b, cross_entropy, 0.1, steps=1, micro_batch=2), "2, 6"),
         (lambda m, b: meta.outer_gradient(m, b, b, lambda m, b: m(b[0]), 0.1, steps=1), r"shape \[6, 2\]"),
         (lambda m, b: meta.adapt(m, b, lambda m, b: 1.0, 0.1, steps=1), "returned float"),
+        (lambda m, b: meta.adapt(m, b, lambda m, b: m(b[0]).mean().detach(), 0.1, steps=1), "does not depend on"),
+        (lambda m, b: meta.adapt(m, b, cross_entropy, meta.learned_rates(made(Tied), 1, 0.1)), "a rate for one.weight"),
+        (lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1, steps=1, keep_graphs=-1), "keep_graphs is -1"),
         (lambda m, b: meta.learned_rates(m, 2, 0.1, only="head.*"), r"'head\.\*'.*0\.weight"),
         (lambda m, b: meta.outer_gradient(made(Residual), b, b, cross_entropy, 0.1, steps=1, micro_batch=2), "norm1"),
         (
@@ -422,7 +474,7 @@ def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivati
             "NaN or infinite at inner step 1",
         ),
     ],
-    ids=range(14),
+    ids=range(17),
 )
 def test_wrong_use_is_one_error_in_words(call, message):
     with pytest.raises(UserError, match=message):

@@ -59,6 +59,7 @@ ENGINES: dict[str, Engine] = {
     "adjoint, two graphs kept": _ours(keep_graphs=2),
     "adjoint, micro-batches of 2": _ours(micro_batch=2),
     "adjoint, micro-batches of 4": _ours(micro_batch=4),
+    "adjoint, micro-batches of 8": _ours(micro_batch=8),
     "adjoint, micro-batches of 4, path on the CPU": _ours(micro_batch=4, keep="cpu"),
     "unrolled": _theirs(others.unrolled),
     "unrolled, checkpointed": _checkpointed,
@@ -207,11 +208,13 @@ def plan(size: str, device: str) -> list[dict[str, Any]]:
         small = {**where, "size": "reduced", "shots": 8, "seconds": 2.0, "precision": "fp32", "rounds": 3}
         few = ["adjoint", "adjoint, micro-batches of 2", "unrolled", "unrolled, checkpointed", *peers[:1]]
         engines = [*few, "adjoint, two graphs kept", *peers[1:]]
+        many = [few[1], "adjoint, micro-batches of 8", "unrolled"]
         full = {**small, "size": "base", "shots": 4}
         return [
             {"part": "correctness", **small},
             exact,
-            *({"part": "memory", **small, "shots": 32, "engine": e, "steps": 5} for e in (few[1], "unrolled")),
+            *({"part": "memory", **small, "shots": 32, "engine": e, "steps": 5} for e in many),
+            {"part": "times", **small, "shots": 32, "rounds": 2, "engines": many[1:], "steps": 5},
             *({"part": "memory", **small, "engine": engine, "steps": 5} for engine in engines),
             {"part": "times", **small, "engines": engines, "steps": 5},
             *({"part": "memory", **small, "engine": engine, "steps": s} for s in (1, 2, 10) for engine in few),

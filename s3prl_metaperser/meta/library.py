@@ -12,7 +12,7 @@
     (['weight', 'bias'], torch.Size([5, 2]))
 
 A loss is ``loss(model, batch)``: the **mean** over the samples of a batch, a scalar. It may do with the model what it
-likes; while it runs the model has the parameters of the inner loop in place of its own.
+likes; while it runs and on the way back through it, the model has the parameters of the inner loop in place of its own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.stateless import _reparametrize_module  # what torch.func.functional_call is made of
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta import adjoint
@@ -102,17 +103,17 @@ def learned_rates(
         >>> learned_rates(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)), 3, 0.1, only="1.*").names
         ('1.weight', '1.bias')
     """
-    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    trainable = list(_trainable(model))
     patterns = [only] if isinstance(only, str) else list(only)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in trainable):
             raise UserError(
                 f"No parameter of the model that requires a gradient is called {pattern!r}. Its names are "
-                f"{', '.join(trainable[:4]) or 'none'}{' ...' if len(trainable) > 4 else ''}."
+                f"{', '.join(trainable[:4])}{' ...' if len(trainable) > 4 else ''}."
             )
     names = [name for name in trainable if any(fnmatchcase(name, pattern) for pattern in patterns)]
     rates = InnerRates(names, steps, initial, learned)
-    example = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+    example = _trainable(model)[trainable[0]]
     return rates.to(device=example.device, dtype=torch.promote_types(example.dtype, torch.float32))
 
 
@@ -169,6 +170,8 @@ def outer_gradient(
     orders = [second_order] * inner_loop.steps if isinstance(second_order, bool) else list(second_order)
     if keep not in adjoint.KEPT:
         raise UserError(f"keep is {keep!r}. Give {', '.join(adjoint.KEPT[:-1])} or {adjoint.KEPT[-1]}.")
+    if keep_graphs < 0:
+        raise UserError(f"keep_graphs is {keep_graphs}. Give a number of micro-batches, 0 or more.")
     if len(orders) != inner_loop.steps:
         raise UserError(f"second_order has {len(orders)} values for {inner_loop.steps} inner steps. Give one for each.")
     task.looks = any(orders)
@@ -178,9 +181,9 @@ def outer_gradient(
     terms = _terms(outer, inner_loop, loss)
     support = [task.losses(batch) for batch in inner_loop.batches]
     query = [task.losses(term.batch, term.loss, term.weight, number) for number, term in enumerate(terms)]
-    with differentiable_twice(model, any(orders)):
+    with task, differentiable_twice(model, any(orders)):
         found = adjoint.outer_gradient(
-            task.parameters(),
+            _trainable(model),
             own,
             _by_step(support),
             orders,
@@ -220,12 +223,8 @@ def adapt(
     inner_loop = _steps_of(inner, rates, steps)
     own = _rates_for(model, rates, inner_loop.steps)
     support = [task.losses(batch) for batch in inner_loop.batches]
-    return adjoint.adapt(
-        task.parameters(),
-        own,
-        _by_step(support),
-        inner_loop.steps,
-    )
+    with task:
+        return adjoint.adapt(_trainable(model), own, _by_step(support), inner_loop.steps)
 
 
 def all_reduce(model: nn.Module, rates: InnerRates | None = None) -> None:
@@ -237,6 +236,14 @@ def all_reduce(model: nn.Module, rates: InnerRates | None = None) -> None:
 
 
 # ------------------------------------------------------------------ what these are made of
+
+
+def _trainable(model: nn.Module) -> dict[str, Tensor]:
+    """By name."""
+    found: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise UserError("No parameter of the model requires a gradient. Set requires_grad on those that are to.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -258,68 +265,76 @@ class _Task:
             )
         _refuse_wrapped(model)
         self.model, self.loss, self.micro_batch, self.seed = model, loss, micro_batch, seed
-        self.module = _WithLoss(model)
+        self.holding = contextlib.ExitStack()
         self.values: dict[int, float] = {}
         self.looks = False  # whether the next graph is looked through for what has no second derivative
 
-    def parameters(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        if not found:
-            raise UserError("No parameter of the model requires a gradient. Set requires_grad on those that are to.")
-        return found
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *what: object) -> None:
+        self.holding.close()
+
+    def hold(self, parameters: Mapping[str, Tensor]) -> None:
+        """The model has these until it gets others or the task ends: a checkpoint runs again on the way back."""
+        self.holding.close()
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        self.holding.enter_context(_reparametrize_module(self.model, {**buffers, **parameters}, tie_weights=True))
 
     def losses(
         self, batch: Any, loss: Loss | None = None, weight: float = 1.0, term: int | None = None
     ) -> list[MicroLoss]:
         """A batch's micro-batches, whose losses add up to ``weight`` times the mean."""
+        loss = loss or self.loss
         if self.micro_batch is None:
-            return [self._share(batch, loss or self.loss, weight, 1.0, 0, term)]
+            return [_Share(self, batch, loss, weight, 1.0, 0, term)]
         count = samples(batch)
         if not count:
             raise UserError("A batch has no samples. Give at least one.")
-        starts = range(0, count, self.micro_batch)
-        return [
-            self._share(
-                part(batch, start, min(start + self.micro_batch, count)),
-                loss or self.loss,
-                weight,
-                (min(start + self.micro_batch, count) - start) / count,
-                number,
-                term,
+        found: list[MicroLoss] = []
+        for number, start in enumerate(range(0, count, self.micro_batch)):
+            stop = min(start + self.micro_batch, count)
+            share = (stop - start) / count
+            found.append(_Share(self, part(batch, start, stop), loss, weight, share, number, term))
+        return found
+
+
+@dataclass(frozen=True)
+class _Share:
+    """One micro-batch's share of a loss: a :data:`MicroLoss`."""
+
+    task: _Task
+    batch: Any
+    loss: Loss
+    weight: float
+    share: float
+    number: int
+    term: int | None
+
+    def hold(self, parameters: Mapping[str, Tensor]) -> None:
+        self.task.hold(parameters)
+
+    def __call__(self, parameters: Mapping[str, Tensor], step: int) -> Tensor:
+        task = self.task
+        task.hold(parameters)
+        devices = {tensor.device for tensor in parameters.values()}
+        names = (task.seed, step, self.number, self.term or 0)
+        with drawn_from(devices, *names) if task.model.training else contextlib.nullcontext():
+            found = self.loss(task.model, self.batch)
+        if not isinstance(found, Tensor) or found.dim():
+            kind = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(f"The loss returned {kind}. Return the mean over the batch's samples, a scalar tensor.")
+        if not found.requires_grad:
+            raise UserError(
+                "The loss does not depend on the parameters: it is detached, converted (.item(), NumPy), made under "
+                "torch.no_grad(), or of a part of the model that does not adapt. Return it with its graph."
             )
-            for number, start in enumerate(starts)
-        ]
-
-    def _share(self, batch: Any, loss: Loss, weight: float, share: float, number: int, term: int | None) -> MicroLoss:
-        def value(parameters: Mapping[str, Tensor], step: int) -> Tensor:
-            buffers = {f"model.{name}": buffer.clone() for name, buffer in self.model.named_buffers()}
-            given = {f"model.{name}": tensor for name, tensor in parameters.items()}
-            devices = {tensor.device for tensor in parameters.values()}
-            names = (self.seed, step, number, term or 0)
-            with drawn_from(devices, *names) if self.model.training else contextlib.nullcontext():
-                found = torch.func.functional_call(self.module, {**buffers, **given}, (loss, batch), strict=False)
-            if not isinstance(found, Tensor) or found.dim():
-                kind = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-                raise UserError(f"The loss returned {kind}. Return the mean over the batch's samples, a scalar tensor.")
-            if self.looks and found.requires_grad:
-                self.looks = False
-                refuse_once(found)
-            if term is not None:
-                self.values[term] = self.values.get(term, 0.0) + share * float(found.detach())
-            return found * (weight * share)
-
-        return value
-
-
-class _WithLoss(nn.Module):
-    """So that a loss sees the model's own object, whatever it calls of it."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, loss: Loss, batch: Any) -> Tensor:
-        return loss(self.model, batch)
+        if task.looks:
+            task.looks = False
+            refuse_once(found)
+        if self.term is not None:
+            task.values[self.term] = task.values.get(self.term, 0.0) + self.share * float(found.detach())
+        return found * (self.weight * self.share)
 
 
 def _steps_of(inner: Any, rates: InnerRates | float, steps: int | None) -> _Inner:
@@ -344,7 +359,14 @@ def _by_step(support: list[list[MicroLoss]]) -> adjoint.Support:
 
 
 def _rates_for(model: nn.Module, rates: InnerRates | float, steps: int) -> InnerRates:
-    return rates if isinstance(rates, InnerRates) else learned_rates(model, max(steps, 1), float(rates), learned=False)
+    if not isinstance(rates, InnerRates):
+        return learned_rates(model, max(steps, 1), float(rates), learned=False)
+    if unknown := [name for name in rates.names if name not in _trainable(model)]:
+        raise UserError(
+            f"There is a rate for {unknown[0]}, which is no parameter of the model that requires a gradient. "
+            "Make the rates with learned_rates(model, ...) once it is as it will be trained."
+        )
+    return rates
 
 
 def _terms(outer: Any, inner: _Inner, loss: Loss) -> list[OuterTerm]:
@@ -352,8 +374,8 @@ def _terms(outer: Any, inner: _Inner, loss: Loss) -> list[OuterTerm]:
         return [OuterTerm(inner.batches[-1], loss)]
     if isinstance(outer, OuterTerm):
         return [outer]
-    if isinstance(outer, list) and outer and all(isinstance(term, OuterTerm) for term in outer):
-        return outer
+    if isinstance(outer, list | tuple) and outer and all(isinstance(term, OuterTerm) for term in outer):
+        return list(outer)
     return [OuterTerm(outer, loss)]
 
 

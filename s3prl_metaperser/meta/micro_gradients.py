@@ -12,7 +12,8 @@ from torch import Tensor
 from s3prl_metaperser.errors import UserError
 
 #: (parameters, inner step) -> one micro-batch's share of the mean loss, a scalar. The shares of all micro-batches add
-#: up to the mean loss. It must give the same value each time it is called with the same arguments.
+#: up to the mean loss. It must give the same value each time it is called with the same arguments. Where its graph
+#: computes again on the way back (checkpoints), ``loss.hold(parameters)`` has it do so with these.
 MicroLoss = Callable[[Mapping[str, Tensor], int], Tensor]
 
 
@@ -36,10 +37,11 @@ class NonFinite(UserError):
 
 
 class Graph(NamedTuple):
-    """A micro-batch's gradient that can be differentiated, and what it can be differentiated by."""
+    """A micro-batch's gradient that can be differentiated, what it can be differentiated by, and its loss."""
 
     leaves: dict[str, Tensor]
     gradient: tuple[Tensor, ...]
+    loss: MicroLoss
 
 
 def gradient_of(
@@ -66,7 +68,7 @@ def gradient_of(
         if not math.isfinite(total):
             raise NonFinite(step, steps, "loss")
         if kept is not None:
-            kept.append(Graph(own, with_graph(share, own, wanted)))
+            kept.append(Graph(own, with_graph(share, own, wanted), loss))
             for name, part in zip(wanted, kept[-1].gradient, strict=True):
                 known = leaves[name].grad  # no more is added in place: those without a graph came first
                 leaves[name].grad = part.detach() if known is None else known + part.detach()
@@ -130,6 +132,8 @@ def kept_products(
     with torch.enable_grad():
         terms = {name: dot(part, vector[name]) for name, part in zip(eta, graph.gradient, strict=True)}
     leaves = graph.leaves
+    if hold := getattr(graph.loss, "hold", None):
+        hold(leaves)
     del graph
     _add_derivative(terms, leaves, eta, adjoint, dots)
 

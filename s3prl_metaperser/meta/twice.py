@@ -223,6 +223,8 @@ def _in_words(error: RuntimeError) -> Exception:
     missing = re.search(r"derivative for '?(?:aten::)?(\w+)'? is not implemented", text)
     if missing:
         return NotTwice(f"torch has no second derivative of {missing[1]}. {_advice(missing[1])}")
+    if "use_reentrant=True" in text:
+        return NotTwice(f"A checkpoint with use_reentrant=True is in the model. {_ADVICE['Checkpoint']}")
     if "once_differentiable" in text:
         return NotTwice(f"A function of its own in the model or its loss is marked @once_differentiable. {_OTHER}")
     if "inplace operation" in text:
