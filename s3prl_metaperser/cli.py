@@ -48,12 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     cannot = NOT_RUN if argv[:1] == ["run"] else 2
     parser = build_parser()
-    if (
-        "_ARGCOMPLETE" in os.environ
-    ):  # a shell asks how the line may go on: eval "$(register-python-argcomplete metaperser)"
-        import argcomplete
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks: eval "$(register-python-argcomplete metaperser)"
+        from s3prl_metaperser.commands.completion import complete
 
-        argcomplete.autocomplete(parser)
+        complete(parser)
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:

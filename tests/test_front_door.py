@@ -207,9 +207,11 @@ def test_upstreams_are_listed_by_use_with_size_source_and_licence(capsys):
         ("metaperser train -u wavlm_base", {"wavlm_base", "wavlm_base_plus"}),
         ("metaperser train -v Linear-F", {"Linear-Few", "Linear-Few:chosen"}),
         ("metaperser train -f -v Linear-F", set()),
+        ("metaperser validate --corpus ie", {"iemocap"}),
+        ("metaperser convert-labels a.csv --to label_", {"label_studio"}),
     ],
 )
-def test_a_shell_completes_commands_grids_upstreams_and_systems(line, among, tmp_path):
+def test_a_shell_completes_all_names_that_a_line_may_hold(line, among, tmp_path):
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"), "_ARGCOMPLETE_IFS": "\n"}
     asked |= {"_ARGCOMPLETE_SHELL": "bash", "COMP_LINE": line, "COMP_POINT": str(len(line))}
     subprocess.run([sys.executable, "-m", "s3prl_metaperser.cli"], env=os.environ | asked, cwd=tmp_path, check=True)

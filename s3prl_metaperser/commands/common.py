@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 
@@ -135,16 +134,8 @@ def add_grid_options(parser: argparse._ActionsContainer) -> None:
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
     """A grid's file, and :func:`add_grid_options`."""
-    grid = parser.add_argument("grid", metavar="GRID", help="a grid: its file, or a name of `metaperser list grids`")
-    vars(grid)["completer"] = _grids
+    parser.add_argument("grid", metavar="GRID", help="a grid: its file, or a name of `metaperser list grids`")
     add_grid_options(parser)
-
-
-def _grids(**_: Any) -> list[str]:
-    """For argcomplete: names, and files in this folder."""
-    from s3prl_metaperser.grid.definition import known_grids
-
-    return [*known_grids(), *(path.name for path in Path().glob("*.y*ml"))]
 
 
 def opened_grid(arguments: argparse.Namespace, grid: str = "grid"):

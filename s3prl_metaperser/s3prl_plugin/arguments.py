@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.s3prl_stack.hub_index import upstream_names
 
 #: Words of ``--push_to_hf_hub`` beside yes and no.
 PUBLIC, ALL = "public", "all"
@@ -41,12 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_task(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("-d", "--downstream", help="name of the downstream task, e.g. personalized_emotion")
-    variant = add(
+    add(
         "-v",
         "--downstream_variant",
         help="variant of the task; for personalized_emotion the system [Meta-PerSER] (`metaperser list systems`)",
     )
-    vars(variant)["completer"] = _systems
     add(
         "-c",
         "--config",
@@ -69,24 +67,15 @@ def _add_task(group: argparse._ArgumentGroup) -> None:
     add("-i", "--init_ckpt", metavar="CKPT", help="take only the weights from this checkpoint")
 
 
-def _systems(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """For argcomplete: the systems of the task that the line names so far."""
-    from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
-
-    task = task_of(parsed_args.downstream or DEFAULT_TASK)
-    return task.systems("finetuned" if parsed_args.upstream_trainable else "frozen").names()
-
-
 def _add_upstream(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--hub", default="torch", choices=["torch", "huggingface"], help="source of the upstream's code [%(default)s]")
-    upstream = add(
+    add(
         "-u",
         "--upstream",
         help="name of the upstream, e.g. wavlm_base, hubert_base, wav2vec2_base_960 or fbank_no_cmvn; names "
         "that end in _local, _url or _custom need -k (`metaperser list upstreams` shows all names)",
     )
-    vars(upstream)["completer"] = lambda **_: upstream_names()
     add("-k", "--upstream_ckpt", metavar="CKPT", help="checkpoint file, folder or URL, for upstreams that need one")
     add("-g", "--upstream_model_config", metavar="FILE", help="configuration file, for upstreams that need one")
     add("-r", "--upstream_refresh", action="store_true", help="download the checkpoint again, even if it is cached")
