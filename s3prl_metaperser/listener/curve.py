@@ -10,9 +10,8 @@ import numpy as np
 
 from s3prl_metaperser.evaluation.statistics import LEVEL, Estimate, Interval, within
 from s3prl_metaperser.listener.labels import ListenerLabels
+from s3prl_metaperser.methods.choice import FEWEST
 
-#: With fewer labels predictions may stand still because nothing was learned.
-FEWEST = 8
 #: Predictions stand still when new labels move them by less than this share of what the first ones did, twice running.
 STILL = 1 / 3
 

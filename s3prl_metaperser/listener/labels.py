@@ -10,9 +10,7 @@ import numpy as np
 
 from s3prl_metaperser.corpora.label_set import Answer, LabelSet
 from s3prl_metaperser.errors import UserError, shown
-
-#: With fewer clips than this most classes have at most one example.
-TOO_FEW = 8
+from s3prl_metaperser.methods.choice import FEWEST
 
 #: What predictions call the answer that they decide for, by kind of label set.
 ANSWER_COLUMNS = {"multi": "ticked", "single": "label", "soft": "label", "ordinal": "value"}
@@ -150,9 +148,9 @@ class ListenerLabels:
             copies: how many clips have the content of an earlier one.
         """
         clips, found = len(self), []
-        if clips < TOO_FEW:
+        if clips < FEWEST:
             found.append(
-                f"{clips} clip(s) are too few to learn a listener from: with fewer than {TOO_FEW} the adapted model "
+                f"{clips} clip(s) are too few to learn a listener from: with fewer than {FEWEST} the adapted model "
                 f"may be worse than the one that is not adapted. It was trained to adapt to {shots}; label more."
             )
         elif clips < shots:

@@ -20,13 +20,10 @@ from s3prl_metaperser.evaluation.statistics import Interval, Scored, paired_inte
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.methods.base import System
-from s3prl_metaperser.methods.choice import parts_of_samples, sample_losses
+from s3prl_metaperser.methods.choice import FEWEST, parts_of_samples, sample_losses
 from s3prl_metaperser.methods.outputs import PARTS
 from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.protocol.loss import class_balanced_loss
-
-#: With fewer clips an interval would be almost as wide as all that is possible, or falsely narrow where they agree.
-FEWEST_CLIPS = 8
 
 
 class FitRow(NamedTuple):
@@ -82,7 +79,7 @@ class Fit:
                 before, after = (metric.shown(values[metric.name]) for values in (self.unadapted, self.adapted))
                 low, mean, high = (metric.shown(getattr(span, part), "+") for part in ("low", "mean", "high"))
                 less = "" if metric.higher_is_better else " (less is better)"
-                interval = f"[{low}, {high}]" if self.clips >= FEWEST_CLIPS else "(too few clips for an interval)"
+                interval = f"[{low}, {high}]" if self.clips >= FEWEST else "(too few clips for an interval)"
                 rows.append(FitRow(metric.heading, before, after, f"{mean} {interval}{less}"))
         loss, adapted = self.unadapted["loss"], self.adapted["loss"]
         return [*rows, FitRow("loss", f"{loss:.3f}", f"{adapted:.3f}", f"{adapted - loss:+.3f} (less is better)")]

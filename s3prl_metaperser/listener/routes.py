@@ -101,6 +101,9 @@ class Routes:
         session, (first, rest) = self.session, self._split(path)
         if path == "/agree":
             session.agree()
+            if session.asked.training and not session.practised:
+                return _go("/training/0")
+            session.practised = True  # the introduction stood above what was agreed to
             return _go("/")
         if not session.agreed:
             raise Refused(HTTPStatus.FORBIDDEN, "Agree to take part first.")

@@ -30,7 +30,7 @@ from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener import consent
-from s3prl_metaperser.listener.curve import FEWEST, Point, gained, movement
+from s3prl_metaperser.listener.curve import Point, gained, movement
 from s3prl_metaperser.listener.diary import Diary
 from s3prl_metaperser.listener.enrolment import enrol
 from s3prl_metaperser.listener.folder import check_new
@@ -42,6 +42,7 @@ from s3prl_metaperser.listener.question import ENGLISH, Asked, read_question
 from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.listener.ratings_file import RatingsFile, can_be_named
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.methods.choice import FEWEST
 from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.seeding import seed_from
 

@@ -24,7 +24,7 @@ from s3prl_metaperser.seeding import numpy_generator
 
 #: How many standard errors better than zero-shot an adaptation must be.
 ERRORS = 1.0
-#: With fewer samples a standard error says nothing, and zero-shot is kept.
+#: With fewer samples a standard error says nothing: zero-shot is kept, and no interval is given.
 FEWEST = 8
 
 
