@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import itertools
 from pathlib import Path
 
@@ -283,3 +285,11 @@ def test_kind_levels_and_merges_are_part_of_a_corpus_identity(tmp_path):
     found = [corpus_of(tmp_path, f"name: m\nclasses: [happy, sad]\n{more}", *rows).fingerprint() for more in sets]
     assert len(set(found)) == 3
     assert LABEL_SET.identity == {}
+
+
+@pytest.mark.parametrize(
+    "module", ["agreement", "emotions", "label_cells", "label_set", "people", "replicates", "segments"]
+)
+def test_the_examples_in_the_docstrings_of_the_corpora_hold(module):
+    found = doctest.testmod(importlib.import_module(f"s3prl_metaperser.corpora.{module}"))
+    assert (found.attempted > 0, found.failed) == (True, 0)

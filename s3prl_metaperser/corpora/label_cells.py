@@ -29,8 +29,8 @@ def plain_cell(text: str) -> str | None:
     Examples:
         >>> plain_cell('["Happy", "Sad"]'), plain_cell('{"choices": ["Happy"]}'), plain_cell("Happy; Sad")
         ('Happy;Sad', 'Happy', 'Happy; Sad')
-        >>> plain_cell('[{"rating": 4}]'), plain_cell("{'happy': 0.7, 'sad': 0.3}"), plain_cell("[]")
-        ('4', 'happy:0.7;sad:0.3', '')
+        >>> plain_cell('[{"rating": 4}]'), plain_cell("{'happy': 0.75, 'sad': 0.25}"), plain_cell("[]")
+        ('4', 'happy:0.75;sad:0.25', '')
     """
     text = text.strip()
     if not text.startswith(("[", "{")) or not text.endswith(("]", "}")) or len(text) > _LONGEST:
