@@ -60,6 +60,8 @@ def printable(text: str, keep: str = "\n\t") -> str:
     character that is not printable (escape sequences, changes of the writing direction, undecodable bytes) is shown
     escaped.
     """
+    if text.isprintable():
+        return str(text)
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 

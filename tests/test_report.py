@@ -37,7 +37,7 @@ from s3prl_metaperser.evaluation.summary import compare, group, load_results, su
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
-from s3prl_metaperser.report import drawing, forest, gathered, paper
+from s3prl_metaperser.report import detail_tables, drawing, forest, gathered, paper, trajectories
 from s3prl_metaperser.report.folder import MANIFEST, publish
 from s3prl_metaperser.report.further_tables import read_traits
 from s3prl_metaperser.report.marginals import label_marginals
@@ -498,13 +498,15 @@ def test_the_same_results_give_the_same_bytes(tmp_path):
     assert any(name.endswith(".svg") for name in digest(tmp_path / "out"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process reads them")
-def test_many_results_are_read_by_several_processes_to_the_same_bytes_and_a_broken_one_is_one_error(
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere one process does it")
+def test_a_large_report_is_made_by_several_processes_to_the_same_bytes_and_a_broken_result_is_one_error(
     tmp_path, monkeypatch
 ):
     write_results(tmp_path / "in", ["Linear-Zero", "Meta-PerSER"], raters=SUGGESTED.test_raters[:3], steps=(0, 50))
     write_report(tmp_path / "in", tmp_path / "out")
     monkeypatch.setattr(collect, "MANY", 1)
+    for module in (detail_tables, drawing, trajectories):
+        monkeypatch.setattr(module, "FEW", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     write_report(tmp_path / "in", tmp_path / "again")
     assert digest(tmp_path / "again") == digest(tmp_path / "out")
@@ -515,14 +517,22 @@ def test_many_results_are_read_by_several_processes_to_the_same_bytes_and_a_brok
     assert not (tmp_path / "third").exists()
 
 
-def test_figures_of_very_many_upstreams_are_not_all_drawn_and_the_page_says_so(tmp_path, monkeypatch):
+def test_of_very_many_upstreams_some_are_drawn_and_the_rest_have_means_over_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(gathered, "DRAWN", 1)
     monkeypatch.setattr(forest, "DRAWN", 1)
     for upstream in ("a", "b", "c"):
-        write_results(tmp_path / "in", ["Linear-Zero", "Meta-PerSER"], upstream=upstream, corpus="own")
+        write_results(tmp_path / "in", ["Linear-Zero", "Meta-PerSER"], upstream=upstream, corpus="own", steps=(0, 50))
     write_report(tmp_path / "in", tmp_path / "out")
     names = {path.stem for path in (tmp_path / "out" / "figures").glob("*.svg")}
-    assert names == {"forest_seen_a", "forest_seen_b", "raters_seen_a", "reliability_seen_a"}
+    assert names == {"adaptation_a", "forest_seen_a", "forest_seen_b", "raters_seen_a", "reliability_seen_a"}
+    drawn, rest = (
+        row(tmp_path / "out", "adaptation", upstream=name, system="Meta-PerSER", steps="50") for name in ("a", "b")
+    )
+    mine = [r for r in load_results(tmp_path / "in") if (r.cell.upstream, r.cell.system) == ("b", "Meta-PerSER")]
+    points = [result.trajectory[-1] for result in mine]
+    assert float(rest["macro-F1"]) == pytest.approx(100 * np.mean([point.metrics["macro_f1"] for point in points]))
+    assert drawn["macro-F1 low"]
+    assert not rest["macro-F1 low"]
     text = Page((tmp_path / "out" / PAGE).read_text(encoding="utf-8")).text
     assert "Of 3 upstreams, a are drawn; the tables have all." in text
     assert "1 more settings" in text

@@ -61,6 +61,8 @@ Check = Callable[[Any], str | None]
 
 #: What every library below takes; nothing here is counted in more.
 LARGEST_INTEGER = 2**31 - 1
+#: So many different numbers are remembered as fitting a type.
+MANY = 10_000
 
 
 class Fault(NamedTuple):
@@ -321,6 +323,7 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
     expected = f"a list of {_several(kinds[0])}" if any_number else f"a list of {len(kinds)} values"
     names = any_number and kinds[0] is str
     numbers, tables = any_number and kinds[0] is float, any_number and kinds[0] == tuple[float, ...]
+    each_once: dict[int, Any] = {}  # whole numbers that fit: results hold hundreds of thousands, few of them different
 
     def convert(value: Any, keys: Keys, walk: _Walk) -> Any:
         if not isinstance(value, list | tuple) or not (any_number or len(value) == len(kinds)):
@@ -329,11 +332,16 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
             return made(map(float, value))
         if tables and set(map(type, value)) <= {list, tuple} and _plain(list(itertools.chain.from_iterable(value))):
             return made(tuple(map(float, row)) for row in value)
-        if any_number and len(value) > 1 and set(map(type, value)) == {int}:  # and of these, few of them different
+        if names and walk.strict and set(map(type, value)) == {str} and "\0" not in "".join(value):
+            return made(value)
+        if any_number and len(value) > 1 and set(map(type, value)) == {int}:
+            if len(each_once) > MANY:
+                each_once.clear()
             one, trial = _converter(kinds[0]), _Walk(walk.where, walk.strict, walk.further)
-            each_once = {item: one(item, keys, trial) for item in set(value)}
+            each_once.update({item: one(item, keys, trial) for item in set(value).difference(each_once)})
             if not trial.faults:
                 return made(map(each_once.__getitem__, value))
+            each_once.clear()
         if names and not walk.strict:
             texts = value.written if isinstance(value, Written) and len(value.written) == len(value) else value
             return made([_name(item, keys, walk, text) for item, text in zip(value, texts, strict=True)])
@@ -346,7 +354,9 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
 def _plain(values: Sequence[Any]) -> bool:
     """Whether these are finite numbers without exception."""
     try:
-        return set(map(type, values)) <= {float, int} and all(map(math.isfinite, values))
+        return set(map(type, values)) <= {float, int} and (
+            math.isfinite(sum(values)) or all(map(math.isfinite, values))
+        )
     except OverflowError:
         return False
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +14,7 @@ from s3prl_metaperser.evaluation.corpora_apart import reader_of, told_apart
 from s3prl_metaperser.evaluation.result import Cell, Result, Setting
 from s3prl_metaperser.evaluation.statistics import Episodes, Scored, influences
 from s3prl_metaperser.methods import facts_of
+from s3prl_metaperser.storage.at_once import at_once
 
 RESULT = "result_test.json"
 #: From so many files on a report has them read by several processes.
@@ -86,13 +84,8 @@ def _checked(folder: Path, protocol: str | None, read: Iterable[Result]) -> list
 
 def _summed_up_all(paths: Sequence[Path]) -> Iterator[Result]:
     """Results as a report keeps them, in order; very many are read by as many processes as there are cores."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
-    if len(paths) < MANY or cores == 1:
-        yield from map(_summed_up, paths)
-        return
-    with multiprocessing.get_context("fork").Pool(cores) as pool:  # no interpreter starts, and nobody's script twice
-        for result in pool.imap(_summed_up, paths, chunksize=8):
-            yield result.compact()  # names that many results have are kept once
+    for result in at_once(_summed_up, paths, few=MANY - 1, chunk=8):
+        yield result.compact() if len(paths) >= MANY else result  # names that many results have are kept once
 
 
 def _summed_up(path: Path) -> Result:
@@ -107,12 +100,17 @@ def _in_order(results: Iterable[Result]) -> list[Result]:
     return sorted(results, key=lambda r: (r.key, r.cell.fold, r.cell.training_seed, r.hashes.corpus))
 
 
+def by_cell(results: Iterable[Result]) -> dict[Cell, list[Result]]:
+    """Cell -> its results, of all folds, training seeds and corpora drawn anew."""
+    found: dict[Cell, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.key, []).append(result)
+    return found
+
+
 def group(results: Iterable[Result]) -> dict[Cell, dict[str, Episodes]]:
     """Cell -> test rater -> its episodes, of all training seeds and corpora drawn anew. The raters are the folds."""
-    files: dict[Cell, list[Result]] = {}
-    for result in results:
-        files.setdefault(result.key, []).append(result)
-    return {cell: scored_of(mine) for cell, mine in files.items()}
+    return {cell: scored_of(mine) for cell, mine in by_cell(results).items()}
 
 
 def scored_of(

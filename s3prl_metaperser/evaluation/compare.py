@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Comparison:
         p_holm: after Holm's correction over the family.
         family: how many comparisons were corrected for.
         per_rater: rater whose episodes were used -> difference of the means over its episodes.
-        differences: the same with what each utterance does to them, for other tests (:mod:`.independent`).
+        sides: rater -> both systems' scores, with what each utterance does to them.
     """
 
     setting: Setting
@@ -59,7 +59,12 @@ class Comparison:
     p_holm: float
     family: int
     per_rater: dict[str, float]
-    differences: Mapping[str, Influences] = field(default_factory=dict, repr=False, compare=False)
+    sides: Mapping[str, tuple[Influences, Influences]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def differences(self) -> dict[str, Influences]:
+        """``per_rater`` with what each utterance does to it, for other tests (:mod:`.independent`)."""
+        return {rater: one - other for rater, (one, other) in self.sides.items()}
 
     @property
     def difference(self) -> Interval:
@@ -125,6 +130,16 @@ class Comparison:
         )
 
 
+class _Pair(NamedTuple):
+    """Two systems of a setting by all metrics; ``means``: rater -> metric -> the difference."""
+
+    first: str
+    second: str
+    sides: Mapping[str, tuple[Influences, Influences]]
+    means: Mapping[str, Mapping[str, float]]
+    estimates: Mapping[str, Estimate]
+
+
 def compare(
     cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
     against: str | None = None,
@@ -172,17 +187,24 @@ def _compared(
     against: Sequence[str] | None,
     wanted: Callable[[LabelSet], tuple[Metric, ...]],
 ) -> list[Comparison]:
-    found = []
-    for setting in sorted({cell.setting for cell in cells}):
-        mine = {cell.system: raters for cell, raters in cells.items() if cell.setting == setting}
+    found: list[Comparison] = []
+    by_setting: dict[Setting, dict[str, Mapping[str, Sequence[Scored]]]] = {}
+    for cell, raters in cells.items():
+        by_setting.setdefault(cell.setting, {})[cell.system] = raters
+    for setting, mine in sorted(by_setting.items(), key=lambda item: item[0]):
         systems = {
             name: {rater: influences(episodes) for rater, episodes in raters.items()} for name, raters in mine.items()
         }
         tested = []
         for first, second in _pairs(setting, list(systems), against):
-            differences = _differences(setting, first, mine[first], second, mine[second], systems)
-            if differences:
-                tested.append((first, second, differences, estimates(differences)))
+            sides = _sides(first, mine[first], second, mine[second], systems)
+            if sides:
+                differences = _differences(setting, first, second, sides)
+                means = {
+                    rater: dict(zip([m.name for m in own.metrics], own.means.tolist(), strict=True))
+                    for rater, own in differences.items()
+                }
+                tested.append(_Pair(first, second, sides, means, estimates(differences)))
         (episode, *_), *_ = next(iter(mine.values())).values()
         for metric in wanted(episode.label_set):
             found += _family(setting, metric, tested)
@@ -214,15 +236,14 @@ def _pairs(setting: Setting, names: list[str], against: Sequence[str] | None) ->
     return list(found.values())
 
 
-def _differences(
-    setting: Setting,
+def _sides(
     first: str,
     one: Mapping[str, Sequence[Scored]],
     second: str,
     other: Mapping[str, Sequence[Scored]],
     known: Mapping[str, Mapping[str, Influences]],
-) -> dict[str, Influences]:
-    """Rater -> the paired difference, on the training seeds and corpora that both systems have of it.
+) -> dict[str, tuple[Influences, Influences]]:
+    """Rater -> the scores of both systems, on the training seeds and corpora that both have of it.
 
     Args:
         known: system -> rater -> the influences of all of its episodes.
@@ -230,12 +251,22 @@ def _differences(
     found = {}
     for rater in (rater for rater in one if rater in other):
         mine, theirs = ({episode.replicate for episode in part[rater]} for part in (one, other))
+        if mine == theirs or len(mine) == len(theirs) == 1:
+            found[rater] = known[first][rater], known[second][rater]
+        elif mine & theirs:
+            alike = ([e for e in part[rater] if e.replicate in mine & theirs] for part in (one, other))
+            found[rater] = influences(next(alike)), influences(next(alike))
+    return found
+
+
+def _differences(
+    setting: Setting, first: str, second: str, sides: Mapping[str, tuple[Influences, Influences]]
+) -> dict[str, Influences]:
+    """Rater -> the paired difference."""
+    found = {}
+    for rater, (one, other) in sides.items():
         try:
-            if mine == theirs or len(mine) == len(theirs) == 1:
-                found[rater] = known[first][rater] - known[second][rater]
-            elif mine & theirs:
-                alike = ([e for e in part[rater] if e.replicate in mine & theirs] for part in (one, other))
-                found[rater] = influences(next(alike)) - influences(next(alike))
+            found[rater] = one - other
         except ValueError as error:
             raise UserError(f"{first} and {second} ({setting}), rater {rater}: {error}.") from None
     return found
@@ -244,16 +275,17 @@ def _differences(
 def _family(
     setting: Setting,
     metric: Metric,
-    tested: Sequence[tuple[str, str, Mapping[str, Influences], Mapping[str, Estimate]]],
+    tested: Sequence[_Pair],
 ) -> list[Comparison]:
     """The comparisons by one metric, as far as it is defined."""
-    found = []
-    for first, second, differences, by_metric in tested:
-        if metric.name in by_metric:
-            means = {rater: float(own.means[own.metrics.index(metric)]) for rater, own in differences.items()}
-            per_rater = {rater: mean for rater, mean in means.items() if np.isfinite(mean)}
+    name, found = metric.name, []
+    for pair in tested:
+        if name in pair.estimates:
+            per_rater = {rater: means[name] for rater, means in pair.means.items() if np.isfinite(means[name])}
             found.append(
-                Comparison(setting, metric, first, second, by_metric[metric.name], 1.0, 1, per_rater, differences)
+                Comparison(
+                    setting, metric, pair.first, pair.second, pair.estimates[name], 1.0, 1, per_rater, pair.sides
+                )
             )
     family = [comparison for comparison in found if not comparison.too_few]
     adjusted = iter(holm([comparison.p for comparison in family]).tolist())

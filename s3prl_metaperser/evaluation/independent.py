@@ -95,15 +95,16 @@ def fit(y: np.ndarray, known: np.ndarray) -> Mixed | None:
     if count < 3 or spread == 0:
         return None
     data = np.stack([mask, y / spread])  # the constant, and the values
+    of_rater, sums, totals = np.diag(mask.sum(1)), data.sum(2).T, data.sum(1)  # sums: [R, 2]; totals: [2, U]
+    products = np.einsum("iru,jru->ij", data, data)
 
     def parts(ratios: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus twice the profiled log-likelihood, and [1, y]' H^-1 [1, y], for variances relative to the noise's."""
         rater, utterance = np.exp(ratios)
         taken = utterance / (1 + utterance * of_utterance)
-        within = np.diag(mask.sum(1)) - (mask * taken) @ mask.T
-        sums, totals = data.sum(2).T, data.sum(1)  # by rater, [R, 2]; by utterance, [2, U]
+        within = of_rater - (mask * taken) @ mask.T
         crossed = sums - mask @ (taken * totals).T
-        whole = np.einsum("iru,jru->ij", data, data) - (totals * taken) @ totals.T
+        whole = products - (totals * taken) @ totals.T
         inner = np.eye(len(mask)) / rater + within
         g = whole - crossed.T @ np.linalg.solve(inner, crossed)
         scale = (g[1, 1] - g[0, 1] ** 2 / g[0, 0]) / (count - 1)

@@ -41,8 +41,8 @@ def levels(raters: Mapping[str, Sequence[Scored]], traits: Mapping[str, Mapping[
     found = []
     for number in range(max(map(len, raters.values()))):
         episodes = {rater: mine[number] for rater, mine in raters.items() if number < len(mine)}
-        whose = np.concatenate([[rater] * len(e.query) for rater, e in episodes.items()])
-        utterances = np.concatenate([np.asarray(e.query) for e in episodes.values()])
+        whose = [rater for rater, e in episodes.items() for _ in e.query]
+        utterances = [utterance for e in episodes.values() for utterance in e.query]
         sets = [
             (e.label_set.decide(e.probabilities, e.smoothing), e.label_set.answered(e.counts))
             for e in episodes.values()
@@ -76,12 +76,17 @@ def macro_f1_of(group: np.ndarray, decided: np.ndarray, answered: np.ndarray) ->
         decided: bool [N, C].
         answered: bool [N, C].
     """
-    hits, either = np.zeros((2, int(group.max()) + 1, decided.shape[1]))
-    np.add.at(hits, group, decided & answered)
-    np.add.at(either, group, decided.astype(float) + answered)
+    groups, classes = int(group.max()) + 1, decided.shape[1]
+
+    def counted(given: np.ndarray) -> np.ndarray:
+        places = np.broadcast_to(group[:, None] * classes + np.arange(classes), given.shape)[given]
+        return np.bincount(places, minlength=groups * classes).reshape(groups, classes).astype(float)
+
+    hits, either = counted(decided & answered), counted(decided) + counted(answered)
     f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
     return f1.sum(1) / np.maximum((either > 0).sum(1), 1)
 
 
-def _numbered(names: np.ndarray) -> np.ndarray:
-    return np.unique(names, return_inverse=True)[1]
+def _numbered(names: Sequence[str]) -> np.ndarray:
+    place = {name: at for at, name in enumerate(sorted(set(names)))}
+    return np.array([place[name] for name in names])

@@ -227,7 +227,11 @@ class Weighted:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Weighted means over utterances: [Q] -> [W]."""
-        return self.weights @ values / self.weights.sum(-1)
+        return self.weights @ values / self._total
+
+    @cached_property
+    def _total(self) -> np.ndarray:
+        return self.weights.sum(-1)
 
 
 @lru_cache(maxsize=64)
@@ -414,7 +418,7 @@ def _corrected_macro_f1(episode: Weighted) -> np.ndarray:
     chosen = (ratios >= ratios.max(-1, keepdims=True) * (1 - 1e-9)).argmax(-1)  # of equal ones the first
     values = np.empty(len(episode.weights))
     for row in chosen if len(chosen) == 1 else np.unique(chosen, axis=0):
-        same = np.broadcast_to((chosen == row).all(-1), len(values))
+        same = slice(None) if len(chosen) == 1 else (chosen == row).all(-1)
         tp, fp, fn, _ = (part[same] for part in episode.confusion_of(np.eye(p.shape[1], dtype=bool)[row]))
         occurs = np.ones(p.shape[1], dtype=bool) if episode.label_set.kind == "multi" else (tp + fp + fn > 0).any(0)
         values[same] = _ratio(2 * tp, 2 * tp + fp + fn)[:, occurs].mean(-1)

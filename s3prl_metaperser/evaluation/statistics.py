@@ -90,14 +90,9 @@ class Scored:
         counts = np.asarray(self.counts, dtype=np.float64)
         return counts / counts.sum(-1, keepdims=True)
 
-    @cached_property
-    def influence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each metric's value, [M], and its derivatives by the weights of :attr:`units`, [M, U]
-        (:meth:`.Metric.influence`); computed once, since summaries and comparisons share episodes."""
-        return self.influence_on(metrics_for(self.label_set))
-
     def influence_on(self, metrics: Sequence[Metric]) -> tuple[np.ndarray, np.ndarray]:
-        """:attr:`influence` of these metrics alone."""
+        """Each metric's value, [M], and its derivatives by the weights of :attr:`units`, [M, U]
+        (:meth:`.Metric.influence`)."""
         place = {name: at for at, name in enumerate(self.units)}
         whose = None if len(self.units) == len(self.query) else np.array([place[name] for name in self.clusters or ()])
         given = (self.probabilities, self.counts, self.label_set, self.smoothing)
@@ -196,11 +191,8 @@ class Episodes(list[Scored]):
 
     @cached_property
     def influences(self) -> Influences:
-        """Those of all metrics of the label set; the episodes' own, a hundred kilobytes each, are forgotten."""
-        found = influences(tuple(self))
-        for episode in self:
-            vars(episode).pop("influence", None)
-        return found
+        """Those of all metrics of the label set."""
+        return influences(tuple(self))
 
 
 def influences(episodes: Sequence[Scored], metrics: Sequence[Metric] | None = None) -> Influences:
@@ -211,8 +203,8 @@ def influences(episodes: Sequence[Scored], metrics: Sequence[Metric] | None = No
     """
     if metrics is None and isinstance(episodes, Episodes):
         return episodes.influences
-    found = [episode.influence if metrics is None else episode.influence_on(metrics) for episode in episodes]
     metrics = tuple(metrics_for(episodes[0].label_set) if episodes and metrics is None else metrics or ())
+    found = [episode.influence_on(metrics) for episode in episodes]
     queries, units = [tuple(episode.query) for episode in episodes], [episode.units for episode in episodes]
     replicates = _by_replicate(episodes, [values for values, _ in found])
     clustered = bool(episodes) and all(own != query for own, query in zip(units, queries, strict=True))

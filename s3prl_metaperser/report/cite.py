@@ -45,7 +45,7 @@ def methods_paragraph(part: Part) -> str:
     """What was done, in the words of a paper, from the results alone."""
     study = part.study
     cells = set(study.main_cells)
-    results = [result for result in study.everything.results if result.key in cells]
+    results = [result for result in study.results if result.key in cells]
     first, metric = results[0], study.metrics[0]
     version, code = first.versions.get("s3prl-metaperser", ""), sorted({r.hashes.code[:12] for r in results})
     queries = sorted({r.counts.queries_used for r in results})

@@ -21,9 +21,7 @@ def compared_controls(study: Study) -> list[tuple[Cell, str, Comparison]]:
     metric = next((metric for metric in study.metrics if metric.of_decisions), None)
     if metric is None:
         return []
-    files: dict[Cell, list[Result]] = {}
-    for result in study.everything.results:
-        files.setdefault(result.key, []).append(result)
+    files = study.everything.files
     return [(cell, *found) for cell in study.main_cells for found in _compared(cell, files[cell], metric.name)]
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from s3prl_metaperser.evaluation.result import Result
-from s3prl_metaperser.evaluation.summary import Cell
 from s3prl_metaperser.report.gathered import PLACE, Study
 from s3prl_metaperser.report.tables import ABSENT, Column, Row, Table, Value
 
 
 def cost_table(study: Study) -> Table | None:
     """A row for each cell whose results say what adaptation costs; None without one."""
-    found: dict[Cell, list[Result]] = {}
-    for result in study.everything.results:
-        if result.key in study.cells and result.key.shots == study.shots and result.adapt_seconds is not None:
-            found.setdefault(result.key, []).append(result)
     rows: list[Row] = []
-    for cell, results in sorted(found.items()):
+    for cell in sorted(cell for cell in study.cells if cell.shots == study.shots):
+        results = [result for result in study.everything.files[cell] if result.adapt_seconds is not None]
         seconds = [result.adapt_seconds for result in results if result.adapt_seconds is not None]
         kept = [result.listener_numbers for result in results if result.listener_numbers is not None]
+        if not results:
+            continue
         milliseconds = Value(1000 * sum(seconds) / len(seconds))
         rows.append((cell.scenario, cell.upstream, cell.system, milliseconds, f"{max(kept):,}" if kept else ABSENT))
     if not rows:

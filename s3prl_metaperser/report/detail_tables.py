@@ -14,6 +14,10 @@ from s3prl_metaperser.evaluation.summary import Cell, Comparison, compare_all
 from s3prl_metaperser.report import paper
 from s3prl_metaperser.report.gathered import BLOCK, PLACE, Study, first_part, is_ablation, k_of, value
 from s3prl_metaperser.report.tables import ABSENT, Column, Table, Value
+from s3prl_metaperser.storage.at_once import at_once
+
+#: Up to so many mixed models are fitted by one process.
+FEW = 100
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,10 @@ def comparison_table(question: Question, study: Study) -> Table:
 def checks_table(question: Question, study: Study) -> Table | None:
     """The differences of a family in its main metric by tests that share no arithmetic with the interval."""
     rows, shots = [], len({c.setting.shots for c in question.comparisons}) > 1
-    for c in sorted(question.comparisons, key=lambda c: c.setting):
-        if c.metric != question.main or c.too_few:
-            continue
-        model = mixed_model(c.differences, c.metric.name)
+    tested = [c for c in question.comparisons if c.metric == question.main and not c.too_few]
+    tested.sort(key=lambda c: c.setting)
+    models = at_once(lambda c: mixed_model(c.differences, c.metric.name), tested, few=FEW, chunk=8)
+    for c, model in zip(tested, models, strict=True):
         rows.append(
             (
                 c.setting.scenario,

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from s3prl_metaperser.errors import UserError, printable
 from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.report.tables import Table
+from s3prl_metaperser.storage.at_once import at_once
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Item = TypeVar("Item")
 
 #: Text and axes; in the page it becomes the text's own colour, so that it follows light and dark.
 INK = "#1a1b1c"
@@ -23,6 +26,8 @@ PAPER = "#fefefd"
 FAINT = "#8a8f98"
 #: Inches; narrow enough to be read on a phone without scrolling.
 WIDTH = 5.6
+#: Up to so many things are drawn by one process.
+FEW = 4
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#9467bd", "#8c6d31", "#17becf")
 MARKERS = "osD^vPX*"
@@ -124,6 +129,12 @@ def finished(figure: Figure, key: str, title: str, caption: str, data: Table) ->
     figure.set_layout_engine("none")  # it is laid out
     figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
     return Drawing(key, title, caption, printable(svg.getvalue()), png.getvalue(), data)
+
+
+def all_drawn(draw: Callable[[Item], Sequence[Drawing]], items: Sequence[Item]) -> list[Drawing]:
+    """What is drawn of each item, in order and in :func:`style`; many are drawn by several processes."""
+    with style():
+        return [drawing for found in at_once(draw, items, few=FEW) for drawing in found]
 
 
 def slug(name: str) -> str:

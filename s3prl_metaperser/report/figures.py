@@ -18,12 +18,12 @@ from s3prl_metaperser.report.drawing import (
     INK,
     MARKERS,
     Drawing,
+    all_drawn,
     colours,
     finished,
     legend_below,
     new_figure,
     slug,
-    style,
 )
 from s3prl_metaperser.report.gathered import META, Study, headline, is_ablation, k_of, value
 from s3prl_metaperser.report.rater_tables import CLEARLY, gains, many
@@ -43,22 +43,20 @@ SYSTEMS = 9
 
 def k_curves(study: Study) -> list[Drawing]:
     """Scores by the number of support samples, a figure for each upstream with several."""
-    with style():
-        return [drawn for name in study.drawn for drawn in _k_curves(study, name)]
+    return all_drawn(lambda upstream: _k_curves(study, upstream), study.drawn)
 
 
 def figures(study: Study) -> list[Drawing]:
     """The figures of one K: raters and reliability."""
-    drawn: list[Drawing] = []
-    with style():
-        places = [block for block in study.blocks if block[1] in study.drawn]
-        blocks = [(s, u, [c for c in study.main_cells if (c.scenario, c.upstream) == (s, u)]) for s, u in places]
-        for draw in (_raters, _reliability):
-            for scenario, upstream, cells in blocks:
-                if cells:
-                    where = f"{scenario} data, {upstream}{k_of(study)} ({study})"
-                    drawn += draw(study, cells, where, f"{scenario}_{slug(upstream)}{study.suffix}")
-    return drawn
+    places = [block for block in study.blocks if block[1] in study.drawn]
+    blocks = [(s, u, [c for c in study.main_cells if (c.scenario, c.upstream) == (s, u)]) for s, u in places]
+
+    def drawn(job: tuple) -> list[Drawing]:
+        draw, (scenario, upstream, cells) = job
+        where = f"{scenario} data, {upstream}{k_of(study)} ({study})"
+        return draw(study, cells, where, f"{scenario}_{slug(upstream)}{study.suffix}")
+
+    return all_drawn(drawn, [(draw, block) for draw in (_raters, _reliability) for block in blocks if block[2]])
 
 
 def _k_curves(study: Study, upstream: str) -> list[Drawing]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS
 from s3prl_metaperser.evaluation.metrics import Metric
-from s3prl_metaperser.report.drawing import INK, PAPER, Drawing, finished, new_figure, slug, style
+from s3prl_metaperser.report.drawing import INK, PAPER, Drawing, all_drawn, finished, new_figure, slug
 from s3prl_metaperser.report.gathered import DRAWN
 from s3prl_metaperser.report.sentence import interval, listed, number
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
@@ -163,8 +163,7 @@ class Forest:
     @cached_property
     def drawings(self) -> list[Drawing]:
         """Each panel as a figure of its own, for a paper."""
-        with style():
-            return [_drawn(self, panel) for panel in self.open]
+        return all_drawn(lambda panel: [_drawn(self, panel)], self.open)
 
     @property
     def open(self) -> tuple[Panel, ...]:

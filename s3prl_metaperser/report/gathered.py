@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.evaluation.collect import by_cell
 from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.evaluation.criteria import said
 from s3prl_metaperser.evaluation.metrics import Metric, metric_for
@@ -53,6 +54,11 @@ class Gathered:
         """Those that the task reports of the cell's label set; the first is that of verdicts."""
         label_set = next(iter(self.cells[cell].values()))[0].label_set
         return tuple(metric_for(label_set, name) for name in self.task.metrics(label_set))
+
+    @cached_property
+    def files(self) -> dict[Cell, list[Result]]:
+        """Cell -> its results, one a fold and replicate."""
+        return by_cell(self.results)
 
     @property
     def protocol(self) -> str:
@@ -135,8 +141,7 @@ class Study:
     @cached_property
     def replicates(self) -> str:
         """Over which training seeds and corpora drawn anew means are; empty where there is one of each."""
-        cells = set(self.cells)
-        mine = [result for result in self.everything.results if result.key in cells]
+        mine = self.results
         folds = {(r.key, r.cell.fold) for r in mine}
         if len(folds) == len(mine):
             return ""
@@ -150,10 +155,9 @@ class Study:
     def selection(self) -> str:
         """By which criterion outer steps and the choices of the protocol ``tuned`` were selected; empty where nothing
         was."""
-        cells, by_criterion = set(self.cells), dict[str, set[str]]()
-        for result in self.everything.results:
-            chosen = facts_of(result.cell.system).trains or result.tuned is not None
-            if result.key in cells and chosen:
+        by_criterion: dict[str, set[str]] = {}
+        for result in self.results:
+            if facts_of(result.cell.system).trains or result.tuned is not None:
                 words = said(result.option("metarc", "criterion", default="loss"), result.answers)
                 by_criterion.setdefault(words, set()).add(result.cell.system)
         named = sorted(by_criterion)
@@ -174,6 +178,11 @@ class Study:
         return [cell for cell in self.everything.cells if cell.corpus == self.corpus and cell.scope in scopes]
 
     @cached_property
+    def results(self) -> list[Result]:
+        """Those of its cells."""
+        return [result for cell in self.cells for result in self.everything.files[cell]]
+
+    @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics of the corpus's label set; the first is that of verdicts and of tables with room for one."""
         return self.everything.metrics(self.cells[0])
@@ -181,9 +190,7 @@ class Study:
     @property
     def trial(self) -> bool:
         """Whether a result says that its numbers mean nothing (``evalrc.verdicts``)."""
-        cells = set(self.cells)
-        mine = (result for result in self.everything.results if result.key in cells)
-        return any(result.option("evalrc", "verdicts") is False for result in mine)
+        return any(result.option("evalrc", "verdicts") is False for result in self.results)
 
     @property
     def method(self) -> str:
@@ -242,7 +249,7 @@ class Study:
     def whole(self) -> set[str]:
         """Variants of the method with every part on (``Meta-PerSER:all``), where the method itself is run with a part
         off: then they are other systems, with rows and comparisons of their own."""
-        own = [r for r in self.everything.results if r.key in set(self.cells) and r.cell.system == META]
+        own = [r for r in self.results if r.cell.system == META]
         partial = any(not r.option(*option.split(".")[1:], default=True) for r in own for option in PARTS.values())
         variants = {cell.system for cell in self.cells if is_ablation(cell.system)} if partial else set()
         return {name for name in variants if all(facts_of(name).fixed.get(option) is True for option in PARTS.values())}

@@ -185,8 +185,7 @@ def _notes(spec: TableSpec, study: Study, lines: list[Line], same_shots: bool) -
     elif spec.rows == "parts":
         yield from annealing_notes(study)
     shown = {cell for line in lines for cell in line.cells}
-    doubts = (doubt for result in study.everything.results if result.key in shown for doubt in result.doubts)
-    for doubt in dict.fromkeys(doubts):
+    for doubt in dict.fromkeys(d for result in study.results if result.key in shown for d in result.doubts):
         yield f"Mind that {doubt}."
 
 

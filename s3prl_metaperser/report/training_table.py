@@ -16,12 +16,12 @@ from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value
 def trained(study: Study) -> dict[Cell, list[tuple[Result, OuterSteps]]]:
     """The cells whose systems meta-train, with each fold's result and outer steps."""
     found: dict[Cell, list[tuple[Result, OuterSteps]]] = {}
-    for result in sorted(study.everything.results, key=lambda result: result.cell.fold):
-        mine = result.key in study.cells and result.key.shots == study.shots
-        steps = outer_steps(facts_of(result.cell.system), result.options, result.selected_step) if mine else None
-        if steps is not None:
-            found.setdefault(result.key, []).append((result, steps))
-    return dict(sorted(found.items()))
+    for cell in sorted(cell for cell in study.cells if cell.shots == study.shots):
+        for result in sorted(study.everything.files[cell], key=lambda result: result.cell.fold):
+            steps = outer_steps(facts_of(cell.system), result.options, result.selected_step)
+            if steps is not None:
+                found.setdefault(cell, []).append((result, steps))
+    return found
 
 
 def training_table(study: Study) -> Table | None:
@@ -52,9 +52,10 @@ def training_table(study: Study) -> Table | None:
 
 def annealing_notes(study: Study) -> Iterator[str]:
     """Which rows say nothing about derivative annealing, since training was selected before it ended."""
+    meta_trained = trained(study)
     for scenario, upstream in study.blocks:
         vacuous, some = [], []
-        for cell, folds in trained(study).items():
+        for cell, folds in meta_trained.items():
             if (cell.scenario, cell.upstream) != (scenario, upstream) or not folds[0][1].annealed:
                 continue
             early = sum(steps.vacuous for _, steps in folds)

@@ -14,9 +14,19 @@ from s3prl_metaperser.evaluation.metrics import Metric
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, intervals
 from s3prl_metaperser.evaluation.summary import Cell
-from s3prl_metaperser.report.drawing import MARKERS, Drawing, colours, finished, legend_below, new_figure, slug, style
+from s3prl_metaperser.report.drawing import (
+    MARKERS,
+    Drawing,
+    all_drawn,
+    colours,
+    finished,
+    legend_below,
+    new_figure,
+    slug,
+)
 from s3prl_metaperser.report.gathered import PLACE, Study, headline, units, value
 from s3prl_metaperser.report.tables import Absent, Column, Table, Value
+from s3prl_metaperser.storage.at_once import at_once
 
 if TYPE_CHECKING:
     from matplotlib.lines import Line2D
@@ -28,6 +38,10 @@ ABSENT_SENTENCE = (
 )
 
 
+#: Up to so many cells are computed by one process.
+FEW = 40
+
+
 @dataclass(frozen=True)
 class Curve:
     """One cell over the steps of adaptation.
@@ -37,6 +51,7 @@ class Curve:
         metrics: those with values at each of ``steps``; the label set's primary one, where it has, comes first.
         spans: name of a metric -> an interval for each of ``steps``; of no width where only the mean is known, since
             results keep decisions alone of these predictions. Tables show such a mean without an interval.
+        exact: metrics that have intervals.
         losses: ``loss`` and ``support_loss`` -> the mean over episodes, then raters, for each of ``steps``.
         left_out: numbers of steps that some rater lacks or at which adaptation to one diverges.
     """
@@ -44,55 +59,58 @@ class Curve:
     cell: Cell
     steps: tuple[int, ...]
     metrics: tuple[Metric, ...]
+    exact: tuple[Metric, ...]
     spans: Mapping[str, Sequence[Interval]]
     losses: Mapping[str, Sequence[float]]
     left_out: tuple[int, ...]
 
 
 def curves(study: Study) -> list[Curve]:
-    """Cells of the table of all systems that have trajectories, in the order of its rows; none of another scope."""
-    files: dict[Cell, list[Result]] = {}
-    for result in study.everything.results:
-        files.setdefault(result.key, []).append(result)
+    """Cells of the table of all systems that have trajectories, in the order of its rows; none of another scope. Those
+    of upstreams that are not drawn have means alone."""
+    files, metrics = study.everything.files, study.metrics
     cells = [cell for cell in study.main_cells if cell.scope == study.scope]
-    found = (_curve(cell, files[cell], study.metrics) for cell in cells)
+    cells = [cell for cell in cells if all(result.trajectory for result in files[cell])]
+    found = at_once(lambda cell: _curve(cell, files[cell], metrics, cell.upstream in study.drawn), cells, few=FEW)
     return [curve for curve in found if curve is not None]
 
 
-def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric]) -> Curve | None:
-    scored = {id(result): scored_trajectory(result) for result in files}
-    everywhere = sorted(set.intersection(*(set(points) for own in scored.values() for points in own.values())))
+def _curve(cell: Cell, files: Sequence[Result], metrics: Sequence[Metric], drawn: bool) -> Curve | None:
+    points = [{p.steps: p for p in result.trajectory or () if p.diverged is None} for result in files]
+    everywhere = sorted(set.intersection(*map(set, points)))
     if not everywhere:
         return None
+    exact = tuple(metric for metric in metrics if metric.of_decisions and drawn)
+    scored = {id(result): scored_trajectory(result) for result in files} if exact else {}
 
     def at(steps: int) -> Callable[[Result], dict[str, list[Scored]]]:
         return lambda result: {rater: points[steps] for rater, points in scored[id(result)].items()}
 
     named = {point.steps for result in files for point in result.trajectory or ()}
-    decisive = [metric for metric in metrics if metric.of_decisions]
-    spans = [intervals(scored_of(files, at(number)), decisive) for number in everywhere] if decisive else []
-    points = [{point.steps: point for point in result.trajectory or ()} for result in files]
+    spans = [intervals(scored_of(files, at(number)), exact) for number in everywhere] if exact else []
     losses = {
         name: [float(np.mean([np.mean(getattr(p[n], name)) for p in points])) for n in everywhere] for name in LOSSES
     }
     by_metric: dict[str, list[Interval]] = {}
-    for name, decided in ((metric.name, metric.of_decisions) for metric in metrics):
-        if decided and all(name in span for span in spans):
+    for name, known in ((metric.name, metric in exact) for metric in metrics):
+        if known and all(name in span for span in spans):
             by_metric[name] = [span[name] for span in spans]
-        elif not decided and all(name in p[n].metrics for p in points for n in everywhere):
+        elif not known and all(name in p[n].metrics for p in points for n in everywhere):
             means = [float(np.mean([np.mean(p[n].metrics[name]) for p in points])) for n in everywhere]
             by_metric[name] = [Interval(mean, mean, mean) for mean in means]
     shown = tuple(metric for metric in metrics if metric.name in by_metric)
-    return Curve(cell, tuple(everywhere), shown, by_metric, losses, tuple(sorted(named - set(everywhere))))
+    return Curve(cell, tuple(everywhere), shown, exact, by_metric, losses, tuple(sorted(named - set(everywhere))))
 
 
 def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
     """Every point of the figure, and the other metrics."""
     rows, metrics = [], _metrics(found)
+    some = {curve.cell.upstream for curve in found} - set(study.drawn)
+    of_drawn = ", nor of upstreams that are not drawn" if some else ""
     for curve in found:
         for index, number in enumerate(curve.steps):
             note = study.incomplete(curve.cell)
-            scores = [_score(m, curve.spans[m.name][index] if m in curve.metrics else None, note) for m in metrics]
+            scores = [_score(m, curve, index, note) for m in metrics]
             losses = [Value(curve.losses[name][index], decimals=3) for name in LOSSES]
             rows.append(
                 (curve.cell.scenario, curve.cell.upstream, curve.cell.system, str(number), *scores, *losses),
@@ -101,8 +119,8 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
         "adaptation",
         f"Adaptation over its steps, K={study.shots}",
         f"{units(metrics)} With 95 % intervals for further raters and utterances (not where results keep the mean "
-        "alone), after so many steps on the K support samples; 0 is before adaptation. Losses: class-balanced "
-        "cross-entropy, means over episodes, then raters.",
+        f"alone{of_drawn}), after so many steps on the K support samples; 0 is before adaptation. Losses: "
+        "class-balanced cross-entropy, means over episodes, then raters.",
         (
             *PLACE,
             Column("steps"),
@@ -115,21 +133,21 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
     )
 
 
-def _score(metric: Metric, span: Interval | None, note: str) -> Value | Absent:
-    found = value(metric, span, note)
-    return found if metric.of_decisions or isinstance(found, Absent) else replace(found, low=None, high=None)
+def _score(metric: Metric, curve: Curve, index: int, note: str) -> Value | Absent:
+    found = value(metric, curve.spans[metric.name][index] if metric in curve.metrics else None, note)
+    return found if metric in curve.exact or isinstance(found, Absent) else replace(found, low=None, high=None)
 
 
 def trajectory_figures(found: Sequence[Curve], study: Study) -> list[Drawing]:
     """One figure for each upstream: losses and the first metric that all curves have, a column for each scenario."""
-    drawn = []
-    with style():
-        for upstream in (name for name in study.drawn if any(curve.cell.upstream == name for curve in found)):
-            mine = [curve for curve in found if curve.cell.upstream == upstream]
-            shared = [metric for metric in study.metrics if all(metric in curve.metrics for curve in mine)]
-            if shared:
-                drawn.append(_figure(mine, shared[0], upstream, study))
-    return drawn
+    by_upstream = {name: [curve for curve in found if curve.cell.upstream == name] for name in study.drawn}
+
+    def drawn(upstream: str) -> list[Drawing]:
+        mine = by_upstream[upstream]
+        shared = [metric for metric in study.metrics if all(metric in curve.metrics for curve in mine)]
+        return [_figure(mine, shared[0], upstream, study)] if mine and shared else []
+
+    return all_drawn(drawn, study.drawn)
 
 
 def _metrics(found: Sequence[Curve]) -> list[Metric]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Comparison
 from s3prl_metaperser.evaluation.decided import OF_OTHERS
 from s3prl_metaperser.evaluation.metrics import Metric
-from s3prl_metaperser.evaluation.summary import Cell
+from s3prl_metaperser.evaluation.summary import Cell, Setting
 from s3prl_metaperser.methods import facts_of, zero_shot_of
 from s3prl_metaperser.report.gathered import first_part, is_ablation, value
 from s3prl_metaperser.report.part import Part
@@ -154,6 +154,9 @@ def view_of_parts(part: Part) -> View | None:
 
 def _panels(part: Part, chosen: Sequence[Cell], several: bool, method: str = "") -> Iterator[Panel]:
     study, metric = part.study, part.study.metrics[0]
+    compared: dict[Setting, list[Comparison]] = {}
+    for comparison in (c for question in part.questions for c in question.comparisons if c.metric == metric):
+        compared.setdefault(comparison.setting, []).append(comparison)
     zero = "" if method else zero_shot_of(study.method, study.scope) or ""
     reference, upstreams = method or study.method, {cell.upstream for cell in chosen}
     for scenario, upstream in study.blocks:
@@ -161,7 +164,8 @@ def _panels(part: Part, chosen: Sequence[Cell], several: bool, method: str = "")
         if not cells:
             continue
         names = {cell.system for cell in cells}
-        rows = sorted(_rows(part, cells, reference, not method), key=lambda row: _place(metric, row.level))
+        found = compared.get(replace(cells[0].setting, scope=study.scope), ())
+        rows = sorted(_rows(part, cells, found, reference, not method), key=lambda row: _place(metric, row.level))
         at = next((index for index, row in enumerate(rows) if row.name == zero), -1) + 1
         rows[at:at] = _controls(part, cells) if at else ()
         words = [f"{scenario[:1].upper()}{scenario[1:]} data", *[upstream] * (len(upstreams) > 1)]
@@ -179,15 +183,14 @@ def _panels(part: Part, chosen: Sequence[Cell], several: bool, method: str = "")
         )
 
 
-def _rows(part: Part, cells: Sequence[Cell], method: str, over_zero: bool) -> Iterator[Row]:
+def _rows(
+    part: Part, cells: Sequence[Cell], compared: Sequence[Comparison], method: str, over_zero: bool
+) -> Iterator[Row]:
     study, metric = part.study, part.study.metrics[0]
-    setting = replace(cells[0].setting, scope=study.scope)
-    every = [c for question in part.questions for c in question.comparisons]
-    every = [c for c in every if c.setting == setting and c.metric == metric]
     for cell in cells:
         name = study.name(cell)
-        gains = {c.second: Gain.of(c) for c in every if c.first == name}
-        gains |= {c.first: Gain.of(c, -1) for c in every if c.second == name}
+        gains = {c.second: Gain.of(c) for c in compared if c.first == name}
+        gains |= {c.first: Gain.of(c, -1) for c in compared if c.second == name}
         curve = next((curve for curve in part.curves if curve.cell == cell), None)
         unadapted = curve is not None and curve.steps[0] == 0 and metric.name in curve.spans
         yield Row(
