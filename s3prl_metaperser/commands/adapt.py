@@ -42,9 +42,7 @@ def add(commands) -> None:
     parser.add_argument("--folds", type=_folds, metavar="N", help=_FOLDS)
     parser.add_argument("--system", metavar="NAME", help=_SYSTEM)
     parser.add_argument("--seed", type=int, default=0, help="random seed, where the system draws anything [0]")
-    parser.add_argument(
-        "--report", metavar="FILE.html", help="what differs from the average listener, with clips to hear"
-    )
+    parser.add_argument("--report", metavar="FILE.html", help=_REPORT)
     parser.set_defaults(run=run)
 
 

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     for one in scored:
         print(f"{one.name}: {one.rows} rows, {len(one.rated)} listener(s)")
         _print(one.intervals())
-    gained = task_evaluate.gain(scored[0], scored[1]) if len(scored) == 2 else None
+    gained = None
     if len(scored) == 2:
         first, second = (1, 0) if _shots(found[0]) < _shots(found[1]) else (0, 1)
         gained = task_evaluate.gain(scored[first], scored[second])
