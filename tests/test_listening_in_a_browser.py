@@ -57,13 +57,13 @@ def served(recognizer, folder, *raters, question=ENGLISH, **options):
     sessions = [ListeningSession(recognizer, folder, rater=rater, every=2, asked=asked) for rater in raters]
     with ListeningServer(*sessions) as server:
         for session in sessions:
-            session.start()
+            session.worker.start()
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield sessions, server.urls
         server.shutdown()
         for session in sessions:
-            session.stop()
+            session.worker.stop()
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ class Visitor:
     def __init__(self, session, port=0):
         self.session, self.server = session, ListeningServer(session, port=port)
         self.routes = next(iter(self.server.routes.values()))
-        session.start()
+        session.worker.start()
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
         self.host = f"127.0.0.1:{self.server.server_port}"
@@ -111,7 +111,7 @@ class Visitor:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
-        self.session.stop()
+        self.session.worker.stop()
 
 
 @pytest.fixture
@@ -162,10 +162,10 @@ def test_a_session_goes_on_from_its_file_and_leaves_other_raters_rows(recognizer
         place("clip2.wav"): ("happy",),
         place(HOSTILE): ("fear",),
     }
-    again.start()
-    assert again.wait(20)
+    again.worker.start()
+    assert again.worker.wait(20)
     assert again.view().used == 3, "what was ticked earlier is adapted to at the start"
-    again.stop()
+    again.worker.stop()
 
 
 def test_it_adapts_after_every_few_to_what_python_would_adapt_to(visitor, recognizer, folder):

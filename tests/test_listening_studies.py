@@ -379,7 +379,7 @@ def test_enough_is_said_at_k_and_my_listener_is_what_adapt_would_save(visit, mod
     for name in ("../x", ".x", "", "a/b"):
         assert visitor.send("/keep", ("name", name))[0].status == 400
     assert visitor.send("/keep", ("name", "mine"))[0].status == 303
-    assert visitor.session.wait(300)
+    assert visitor.session.worker.wait(300)
     page = visitor.page("/news")
     assert "Saved: mine" in page
     assert f"predict {folder / 'mine'} more_clips/ --csv" in page
@@ -396,7 +396,7 @@ def test_the_next_clip_may_be_the_one_that_tells_the_model_most(visit):
     visitor.settle()
     first = int(visitor.tick(0, "happy")[0].headers["Location"].split("/")[-1].partition("?")[0])
     session = visitor.session
-    vectors = np.stack([session._items[i].double().mean(0).numpy() for i in range(9)])
+    vectors = np.stack([session.worker.items[i].double().mean(0).numpy() for i in range(9)])
     vectors -= vectors.mean(0)
     noise = 0.1 * (vectors**2).sum() / 9
 

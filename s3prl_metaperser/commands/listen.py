@@ -86,7 +86,7 @@ def _run(arguments: argparse.Namespace) -> int:
         break_every=arguments.breaks,
         repeat_every=arguments.repeats,
     )
-    shared: dict[str, Tensor] = {}
+    shared: dict[Path, Tensor] = {}
     sessions = [
         ListeningSession(
             recognizer,
@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     with ListeningServer(*sessions, port=arguments.port) as server:
         for session in sessions:
-            session.start()
+            session.worker.start()
         done = sum(len(session.view().answers) for session in sessions)
         print(f"{len(first.clips)} clips, {done} labelled; labels are saved to {first.file.path}")
         for session, url in zip(sessions, server.urls, strict=True):
@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
             working = any(session.view().busy for session in sessions)
             print(f"\n{'finishing what it computes; Ctrl-C again to leave that' if working else ''}", flush=True)
             for session in sessions:
-                session.stop()
+                session.worker.stop()
     for session in sessions:
         _tell(arguments, session, clips, several=len(sessions) > 1)
     return 0

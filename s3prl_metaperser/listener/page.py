@@ -19,7 +19,8 @@ from s3prl_metaperser.listener.curve import enough
 from s3prl_metaperser.listener.labels import answer_of
 from s3prl_metaperser.listener.plot import MINUS, Plot, plot
 from s3prl_metaperser.listener.question import Asked
-from s3prl_metaperser.listener.session import ADAPTING, READING, SAVING, ListeningSession, View
+from s3prl_metaperser.listener.session import ListeningSession
+from s3prl_metaperser.listener.view import ADAPTING, READING, SAVING, View
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

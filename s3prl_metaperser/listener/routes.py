@@ -114,7 +114,7 @@ class Routes:
             return _go("/")
         if path == "/adapt":
             session.adapt_now()
-            session.wait(PATIENCE)
+            session.worker.wait(PATIENCE)
             return _go("/")
         if path == "/keep":
             return self._keep(form)
@@ -213,7 +213,7 @@ class Routes:
                 session.label_again(index, given)
         except UserError as error:
             return self._clip(index, None, str(error), kind == "again", HTTPStatus.BAD_REQUEST)
-        session.wait(PATIENCE)
+        session.worker.wait(PATIENCE)
         if kind == "clip" and session.due_break():
             return _go("/break")
         return self._after(index)
@@ -249,5 +249,5 @@ class Routes:
             self.session.save_listener(form.get("name", [""])[0].strip())
         except UserError as error:
             return self._clip(self.session.next_after(-1) or 0, None, str(error), status=HTTPStatus.BAD_REQUEST)
-        self.session.wait(PATIENCE)
+        self.session.worker.wait(PATIENCE)
         return _go(form.get("from", ["/"])[0] if form.get("from", [""])[0] == "/end" else "/")

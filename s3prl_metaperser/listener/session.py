@@ -1,23 +1,15 @@
-"""A listening session: labels as they come, predictions before and after, adaptation after every few labels.
-
-One worker thread computes features, adaptation and predictions, so that the page answers at once, and publishes each
-result as a whole.
-"""
+"""A listening session: what a listener does, saved as it comes; a :class:`.Worker` adapts to it after every few."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
 import itertools
-import posixpath
 import re
-import threading
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -30,81 +22,24 @@ from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.label_set import Answer
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener import consent
-from s3prl_metaperser.listener.curve import Point, gained, movement
 from s3prl_metaperser.listener.diary import Diary
-from s3prl_metaperser.listener.enrolment import enrol
 from s3prl_metaperser.listener.folder import check_new
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_of, answer_text
-from s3prl_metaperser.listener.leave_out import Fit, leave_out
-from s3prl_metaperser.listener.model import said_of_unlike
 from s3prl_metaperser.listener.next_clip import most_informative
 from s3prl_metaperser.listener.question import ENGLISH, Asked, read_question
 from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.listener.ratings_file import RatingsFile, can_be_named
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+from s3prl_metaperser.listener.view import ADAPTING, View
+from s3prl_metaperser.listener.worker import Worker
 from s3prl_metaperser.methods.choice import FEWEST
 from s3prl_metaperser.run.shown_commands import metaperser
 from s3prl_metaperser.seeding import seed_from
 
-#: What the worker is doing while it adapts.
-ADAPTING, READING, SAVING = "adapting", "reading", "saving"
 #: A clip comes again once so many others have a label since.
 _APART = 4
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_FAILURES = (UserError, RuntimeError, ValueError, AssertionError, MemoryError, OSError)
-
-
-class Saved(NamedTuple):
-    """A listener that was to be saved as the folder ``path``; ``problem`` is why it was not."""
-
-    path: Path
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class View:
-    """What is known at one moment. It never changes: the session puts another one in its place.
-
-    Attributes:
-        answers: clip -> its label, in the order in which clips were labelled.
-        average: clip -> probabilities [C] of the model that is not adapted: the average listener's.
-        adapted: clip -> probabilities [C] of the model adapted to all labelled clips; empty before that.
-        left_out: labelled clip -> probabilities [C] of the model adapted without it; empty where that was not done.
-        foretold: labelled clip -> what the model, as adapted then, predicted before the clip had a label.
-        used: clips in the last adaptation.
-        fit: the last adaptation's.
-        pending: labels since then.
-        busy: what the worker is doing; empty where nothing.
-        unreadable: clip -> why.
-        problem: why the last adaptation failed; empty where it did not.
-        skipped: clips that were skipped, and have no label.
-        again: clip that came again -> the second answer.
-        curve: how far adaptation was after each few labels.
-        saved: the last attempt to save the listener.
-        unlike: clips that are unlike the speech that the model was trained on.
-    """
-
-    answers: dict[int, Answer]
-    average: dict[int, np.ndarray] = field(default_factory=dict)
-    adapted: dict[int, np.ndarray] = field(default_factory=dict)
-    left_out: dict[int, np.ndarray] = field(default_factory=dict)
-    foretold: dict[int, np.ndarray] = field(default_factory=dict)
-    used: int = 0
-    fit: Fit | None = None
-    pending: int = 0
-    busy: str = ""
-    unreadable: dict[int, str] = field(default_factory=dict)
-    problem: str = ""
-    skipped: frozenset[int] = frozenset()
-    again: dict[int, Answer] = field(default_factory=dict)
-    curve: tuple[Point, ...] = ()
-    saved: Saved | None = None
-    unlike: frozenset[int] = frozenset()
-
-    def said_of_unlike(self) -> list[str]:
-        """What to say of them, see :func:`.model.said_of_unlike`."""
-        return said_of_unlike(len(self.unlike), len(self.average))
 
 
 class ListeningSession:
@@ -118,7 +53,7 @@ class ListeningSession:
         rater: who listens.
         every: adapt after so many labels.
         asked: the question; by default the English one.
-        shared: inputs of clips by name, for several sessions on the same clips.
+        shared: inputs of clips by their files, for several sessions on the same clips.
         weights: what ``metaperser predict`` needs besides the listener's folder.
         rater_column, alike_raters, all_one: as :func:`.read_ratings`.
         reading: ``duplicates``, ``outside`` and ``unknown_labels`` of :func:`.read_ratings`.
@@ -141,7 +76,7 @@ class ListeningSession:
         rater: str | None = None,
         every: int = 4,
         asked: Asked | None = None,
-        shared: dict[str, torch.Tensor] | None = None,
+        shared: dict[Path, torch.Tensor] | None = None,
         weights: Sequence[str] = (),
         rater_column: str | None = None,
         alike_raters: Literal["error", "one", "distinct"] = "error",
@@ -174,34 +109,18 @@ class ListeningSession:
         place = {name: index for index, name in enumerate(self.clips)}
         self.elsewhere = sum(name not in place for name in self.file.answers)
         self._weights = weights
-        self._shared = {} if shared is None else shared
-        self._items: dict[int, torch.Tensor] = {}
-        self._adapted: PersonalizedEmotionRecognizer | None = None
-        self._before: dict[int, np.ndarray] = {}  # predictions at the last point of the curve
         answers = {place[name]: answer for name, answer in self.file.answers.items() if name in place}
         question = self.asked.question
         self.diary, self.trail = Diary(), list(answers)
         self.practised = bool(answers) or not (question.introduction or question.training)
         skipped, again = self._resumed(answers)
-        self._view = View(answers, pending=len(answers), skipped=skipped, again=again)
-        self._due, self._stop, self._to_save = len(answers) >= every, False, ""
-        self._changed = threading.Condition()
-        self._worker = threading.Thread(target=self._work, name="listening session", daemon=True)
-
-    def start(self) -> None:
-        """Start the worker."""
-        self._worker.start()
-
-    def stop(self) -> None:
-        """End the worker after what it is doing."""
-        with self._changed:
-            self._stop = True
-            self._changed.notify_all()
-        self._worker.join()
+        known = View(answers, pending=len(answers), skipped=skipped, again=again)
+        files = [folder / name for name in self.clips]
+        self.worker = Worker(recognizer, files, known, every, {} if shared is None else shared)
 
     def view(self) -> View:
         """What is known now."""
-        return self._view
+        return self.worker.view
 
     # -- what the listener does ------------------------------------------------------------------------------------
 
@@ -228,8 +147,8 @@ class ListeningSession:
         """
         answer = self._answer(f"clip/{index}", label)
         self._check_usable(index)
-        with self._changed:
-            view = self._view
+        with self.worker.changed:
+            view = self.worker.view
             self.trail.append(index)
             if view.answers.get(index) == answer:
                 return
@@ -237,10 +156,11 @@ class ListeningSession:
             foretold, before = view.foretold, view.adapted.get(index, view.average.get(index))
             if index not in view.answers and before is not None:
                 foretold = {**foretold, index: before}
-            self._due = self._due or view.pending + 1 >= self.every
-            busy = ADAPTING if self._due else view.busy
+            busy = ADAPTING if self.worker.adapt_after(view.pending + 1) else view.busy
             answers, skipped = {**view.answers, index: answer}, view.skipped - {index}
-            self._publish(answers=answers, foretold=foretold, pending=view.pending + 1, busy=busy, skipped=skipped)
+            self.worker.publish(
+                answers=answers, foretold=foretold, pending=view.pending + 1, busy=busy, skipped=skipped
+            )
 
     def skip(self, index: int) -> None:
         """Leave a clip without a label; it can have one later.
@@ -248,11 +168,11 @@ class ListeningSession:
         Raises:
             UserError: ratings.csv cannot be written.
         """
-        with self._changed:
+        with self.worker.changed:
             self.trail.append(index)
-            if index not in self._view.answers:
+            if index not in self.worker.view.answers:
                 self._save(index, None, {**self.diary.facts(f"clip/{index}"), STATUS: SKIPPED})
-                self._publish(skipped=self._view.skipped | {index})
+                self.worker.publish(skipped=self.worker.view.skipped | {index})
 
     def label_again(self, index: int, label: str | Sequence[str]) -> None:
         """Save the answer to a clip that came again; nothing is adapted to it.
@@ -263,9 +183,9 @@ class ListeningSession:
         answer, where = self._answer(f"again/{index}", label), f"again/{index}"
         told = {f"{AGAIN[0]}_{name}": said for name, said in self.diary.facts(where).items()}
         facts = {AGAIN[0]: answer_text(answer)} | {name: said for name, said in told.items() if name in AGAIN}
-        with self._changed:
+        with self.worker.changed:
             self._save(index, None, facts)
-            self._publish(again={**self._view.again, index: answer})
+            self.worker.publish(again={**self.worker.view.again, index: answer})
 
     def check_heard(self, where: str) -> None:
         """Raise a UserError if a clip was not heard to its end, where that is asked.
@@ -283,8 +203,8 @@ class ListeningSession:
 
     def _check_usable(self, index: int) -> None:
         self.sound(index)  # a label of a clip that cannot be read would keep `metaperser adapt` from all others
-        if index in self._view.unreadable:
-            raise UserError(self.asked.say("unusable", why=self._view.unreadable[index]))
+        if index in self.worker.view.unreadable:
+            raise UserError(self.asked.say("unusable", why=self.worker.view.unreadable[index]))
 
     def _save(self, index: int, answer: Answer | None, facts: dict[str, str]) -> None:
         try:
@@ -312,7 +232,7 @@ class ListeningSession:
     @property
     def can_be_saved(self) -> bool:
         """Whether there are labels enough to save the listener."""
-        return len(self._view.answers) >= self.fewest
+        return len(self.worker.view.answers) >= self.fewest
 
     @property
     def listener_name(self) -> str:
@@ -324,7 +244,7 @@ class ListeningSession:
     @property
     def predict_command(self) -> str:
         """What to type to use the listener that was saved last."""
-        saved = self._view.saved
+        saved = self.worker.view.saved
         return metaperser("predict", *([saved.path] if saved else []), *self._weights, "more_clips/", "--csv")
 
     def save_listener(self, name: str) -> None:
@@ -339,35 +259,23 @@ class ListeningSession:
         if not _FOLDER_NAME.fullmatch(name):
             raise UserError(f"{name[:80]!r} cannot be the name of a folder. Use letters, digits, '-', '_' and '.'.")
         if not self.can_be_saved:
-            raise UserError(self.asked.say("save_from", fewest=self.fewest, labels=len(self._view.answers)))
+            raise UserError(self.asked.say("save_from", fewest=self.fewest, labels=len(self.worker.view.answers)))
         check_new(self.file.path.parent / name)
-        with self._changed:
-            self._to_save = name
-            self._publish(busy=SAVING)
+        self.worker.save_as(self.file.path.parent / name, self.file.rater)
 
     def adapt_now(self) -> None:
         """Do not wait for ``every`` labels."""
-        with self._changed:
-            self._due = self._due or self._view.pending > 0
-            self._changed.notify_all()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until no adaptation is due, at most so long; returns whether that is so."""
-        with self._changed:
-            return self._changed.wait_for(self._is_idle, seconds)
-
-    def _is_idle(self) -> bool:
-        return not self._due and not self._to_save and self._view.busy not in (ADAPTING, SAVING)
+        self.worker.adapt_after(self.worker.view.pending, 1)
 
     def next_after(self, index: int) -> int | None:
         """The next clip without a label, from the beginning again at the end; None where all have one or are skipped.
 
         Where the question says so, it is the one whose label tells the model most, as far as it has read the clips.
         """
-        view, order = self._view, [*range(index + 1, len(self.clips)), *range(index + 1)]
+        view, order = self.worker.view, [*range(index + 1, len(self.clips)), *range(index + 1)]
         left = [i for i in order if i not in view.answers and i not in view.unreadable and i not in view.skipped]
         if self.asked.question.next == "informative":
-            items = dict(self._items)
+            items = dict(self.worker.items)
             known = [i for i in left if i in items and i in view.average]
             if known and any(i in items for i in view.answers):
                 labelled = [i for i in view.answers if i in items]
@@ -383,7 +291,7 @@ class ListeningSession:
 
     def due_again(self) -> int | None:
         """A clip that is to come again now: one is due after every few labels, and was labelled a while ago."""
-        view, every = self._view, self.asked.question.repeat_every
+        view, every = self.worker.view, self.asked.question.repeat_every
         if not every or len(view.answers) // every <= len(view.again):
             return None
         early = [index for index in list(view.answers)[:-_APART] if index not in view.again]
@@ -392,7 +300,7 @@ class ListeningSession:
 
     def agreement(self) -> tuple[int, int, float] | None:
         """Answers to clips that came again: how many, how many alike, and Krippendorff's alpha; None without any."""
-        view = self._view
+        view = self.worker.view
         if not view.again:
             return None
         pairs = [(view.answers[index], second) for index, second in view.again.items()]
@@ -405,7 +313,7 @@ class ListeningSession:
     def due_break(self) -> bool:
         """Whether a break is to be offered after the label that was just saved."""
         every = self.asked.question.break_every
-        return bool(every) and len(self._view.answers) % every == 0
+        return bool(every) and len(self.worker.view.answers) % every == 0
 
     def sound(self, index: int) -> bytes:
         """One clip as the model hears it, 16 kHz and mono, as a WAV file that every browser plays.
@@ -419,126 +327,9 @@ class ListeningSession:
         """A practice clip in the same form; errors are the same."""
         return _wav(self.asked.training[number][0])
 
-    # -- the worker ----------------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        while (task := self._next_task()) is not None:
-            task()
-
-    def _next_task(self) -> Callable[[], None] | None:
-        """Wait for something to do; None at the end."""
-        with self._changed:
-            while not self._stop:
-                view = self._view
-                if self._due:
-                    self._due = False
-                    self._publish(busy=ADAPTING)
-                    return self._adapt
-                if self._to_save:
-                    self._publish(busy=SAVING)
-                    return self._keep
-                order = [*view.answers, *range(len(self.clips))]
-                todo = next((i for i in order if i not in view.average and i not in view.unreadable), None)
-                self._publish(busy="" if todo is None else READING)
-                if todo is not None:
-                    return functools.partial(self._make, todo)
-                self._changed.wait()
-        return None
-
-    def _publish(self, **changes: Any) -> None:
-        """Put another view in place of the one that is shown; what was shown stays as it was."""
-        with self._changed:
-            self._view = dataclasses.replace(self._view, **changes)
-            self._changed.notify_all()
-
-    def _make(self, index: int) -> None:
-        """The inputs and predictions of one clip."""
-        name = self.clips[index]
-        try:
-            if (item := self._shared.get(name)) is None:
-                (item,) = self.recognizer.items([self.folder / name])
-            average = self.recognizer.predict_items([item])[0]
-            after = {} if self._adapted is None else {index: self._adapted.predict_items([item])[0]}
-        except _FAILURES as error:
-            self._publish(unreadable={**self._view.unreadable, index: _one_line(error) or type(error).__name__})
-            return
-        self._items[index] = self._shared[name] = item
-        unlike = self._view.unlike | ({index} if self.recognizer.model.unlike([item])[0] else set())
-        known = {**self._view.average, index: average}
-        self._publish(average=known, adapted={**self._view.adapted, **after}, unlike=unlike)
-
-    def _adapt(self) -> None:
-        """Adapt to all labels, from the model's initialisation."""
-        answers, pending = self._view.answers, self._view.pending
-        for index in answers:
-            if index not in self._items and index not in self._view.unreadable:
-                self._make(index)
-        used = [index for index in answers if index in self._items]
-        if not used:
-            return
-        labels = tuple(answers[index] for index in used)
-        try:
-            points, fit = self._points(used, labels)
-        except _FAILURES as error:
-            with self._changed:
-                self._publish(problem=_one_line(error), pending=self._view.pending - pending)
-            return
-        with self._changed:
-            self._publish(
-                adapted=self._before,
-                left_out={} if fit is None else dict(zip(used, fit.probabilities, strict=True)),
-                fit=fit,
-                used=len(used),
-                problem="",
-                pending=self._view.pending - pending,
-                curve=(*(point for point in self._view.curve if point.labels < points[0].labels), *points),
-            )
-
-    def _points(self, used: Sequence[int], labels: tuple[Answer, ...]) -> tuple[list[Point], Fit | None]:
-        """The points of the curve up to all labels, and the last one's fit; all but that are made once.
-
-        With a fine-tuned upstream, where adaptation takes long, there is no fit, and no point but the last.
-        """
-        model, average, points, fit = self.recognizer.model, self._view.average, list[Point](), None
-        known = max((point.labels for point in self._view.curve if point.labels < len(used)), default=0)
-        sizes = [] if model.finetuned else [n for n in range(self.every, len(used), self.every) if n > known]
-        for n in (*sizes, len(used)):
-            items, part = [self._items[i] for i in used[:n]], ListenerLabels(self.recognizer.label_set, labels[:n])
-            fit = None if model.finetuned else leave_out(model, items, part)
-            self._adapted = self.recognizer.adapt_items(items, part)
-            every = dict(self._items)
-            after = dict(zip(every, self._adapted.predict_items(list(every.values())), strict=True))
-            looks = -(
-                -model.card.adaptation.shots // self.every
-            )  # until there are as many labels as it was trained for
-            gain = gained(part, fit.probabilities, np.stack([average[i] for i in used[:n]]), looks) if fit else None
-            points.append(Point(n, gain, moved=movement(self._before, after, self._view.answers)))
-            self._before = after
-        return points, fit
-
-    def _keep(self) -> None:
-        """Save the listener."""
-        answers, name = self._view.answers, self._to_save
-        # in the order in which `metaperser adapt` reads them
-        used = sorted((i for i in answers if i in self._items), key=lambda i: posixpath.splitext(self.clips[i])[0])
-        path, problem = self.file.path.parent / name, ""
-        try:
-            labels = ListenerLabels(self.recognizer.label_set, tuple(answers[index] for index in used))
-            found = enrol(self.recognizer, [self._items[index] for index in used], labels)
-            found.save(path, self.file.rater)
-        except _FAILURES as error:
-            problem = _one_line(error)
-        with self._changed:
-            self._to_save = ""
-            self._publish(saved=Saved(path, problem), busy="")
-
 
 @functools.lru_cache(maxsize=16)
 def _wav(path: Path) -> bytes:
     samples, file = load_audio(path), io.BytesIO()
     soundfile.write(file, samples, RATE, format="WAV", subtype="PCM_16")
     return file.getvalue()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
