@@ -274,6 +274,14 @@ def by_rater(ratings: Iterable[Rating]) -> dict[str, tuple[Rating, ...]]:
     return {rater: tuple(found[rater]) for rater in sorted(found)}
 
 
+def by_utterance(ratings: Iterable[Rating]) -> dict[str, list[Rating]]:
+    """Utterance -> its ratings, in their order."""
+    found: dict[str, list[Rating]] = {}
+    for rating in ratings:
+        found.setdefault(rating.utterance, []).append(rating)
+    return found
+
+
 def label_hashes(ratings: Iterable[Rating]) -> dict[str, str]:
     """Rater -> hash of everything that this rater answered."""
     answered: dict[str, list] = {}

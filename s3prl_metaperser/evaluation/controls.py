@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.decided import UNADAPTED
-from s3prl_metaperser.evaluation.meta_testing import Diverged, meta_test, predict_unadapted
+from s3prl_metaperser.evaluation.meta_testing import Diverged, EpisodeResult, meta_test, predict_unadapted
 from s3prl_metaperser.evaluation.result import Control
 from s3prl_metaperser.evaluation.trajectory import point_of
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
@@ -26,5 +26,12 @@ def tested_control(
         results = test(system, state, episodes)
     except Diverged as error:
         return Control(name, shots, diverged=str(error))
-    point = point_of(0, results, label_set, system.options.downstream_expert.datarc.smoothing)
+    return control_of(name, shots, results, label_set, system.options.downstream_expert.datarc.smoothing)
+
+
+def control_of(
+    name: str, shots: int, results: Sequence[EpisodeResult], label_set: LabelSet, smoothing: float
+) -> Control:
+    """What is stored of predictions under a control."""
+    point = point_of(0, results, label_set, smoothing)
     return Control(name, shots, metrics=point.metrics, loss=point.loss, predicted=point.predicted)

@@ -468,7 +468,8 @@ def _weighted_kappa(episode: Weighted) -> np.ndarray:
 
 
 def _metric(name: str, title: str, kinds: str, weighted: Callable[[Weighted], np.ndarray], **facts) -> Metric:
-    """A metric whose value is that of its weighted form with equal weights."""
+    """A metric whose value is that of its weighted form with equal weights; registered as the constant of its name."""
+    METRICS.register(name, f"{__name__}:{name.upper()}")
 
     def of_episode(probabilities: np.ndarray, counts: np.ndarray, label_set: LabelSet) -> float:
         return float(weighted(Weighted(probabilities, counts, label_set))[0])
@@ -476,7 +477,9 @@ def _metric(name: str, title: str, kinds: str, weighted: Callable[[Weighted], np
     return Metric(name, title, tuple(kinds.split()), of_episode, weighted=weighted, **facts)
 
 
+_SIGNED = {"bounds": (-1.0, 1.0), "unit": ""}
 _LOSS = {"higher_is_better": False, "bounds": (0.0, inf)}
+_DISTANCE = {"higher_is_better": False, "bounds": (0.0, 2.0), "unit": ""}
 _DECIDED = {"of_decisions": True}
 _ALL = "multi single soft ordinal"
 
@@ -488,32 +491,23 @@ UNWEIGHTED_ACCURACY = _metric(
 JENSEN_SHANNON = _metric(
     "jensen_shannon", "Jensen-Shannon", "soft", _jensen_shannon, higher_is_better=False, unit="bits"
 )
-CCC = _metric("ccc", "CCC", "ordinal", _concordance, bounds=(-1.0, 1.0), unit="")
+CCC = _metric("ccc", "CCC", "ordinal", _concordance, **_SIGNED)
 MAE = _metric("mae", "MAE", "ordinal", _mean_absolute_error, unit="points of the scale", **_LOSS)
-QWK = _metric("qwk", "QWK", "ordinal", _weighted_kappa, bounds=(-1.0, 1.0), unit="", **_DECIDED)
+QWK = _metric("qwk", "QWK", "ordinal", _weighted_kappa, **_SIGNED, **_DECIDED)
 NATS = _metric("nats", "nats", _ALL, _nats, unit="nats", **_LOSS)
-BRIER = _metric("brier", "Brier", _ALL, _brier, higher_is_better=False, bounds=(0.0, 2.0), unit="")
+BRIER = _metric("brier", "Brier", _ALL, _brier, **_DISTANCE)
 ACCURACY = _metric("accuracy", "accuracy", "single", _accuracy, **_DECIDED)
 MACRO_F1_UNION = _metric("macro_f1_union", "macro-F1 (occurring classes)", "single soft", _macro_f1_union, **_DECIDED)
 BALANCED_ACCURACY = _metric("balanced_accuracy", "balanced accuracy", "single", _balanced_accuracy, **_DECIDED)
-MANHATTAN = _metric(
-    "manhattan",
-    "Manhattan",
-    "multi single soft",
-    _manhattan,
-    higher_is_better=False,
-    bounds=(0.0, 2.0),
-    unit="",
-    further=("multi",),
-)
+MANHATTAN = _metric("manhattan", "Manhattan", "multi single soft", _manhattan, further=("multi",), **_DISTANCE)
 ERROR_RATE = _metric(
     "error_rate",
     "error rate",
     "multi single",
     _error_rate,
+    **_DECIDED,
     higher_is_better=False,
     further=("multi", "single"),
-    **_DECIDED,
 )
 CORRECTED_MACRO_F1 = _metric(
     "corrected_macro_f1",
@@ -538,14 +532,6 @@ ENTROPY_CORRELATION = _metric(
     "entropy correlation",
     "multi soft",
     _entropy_correlation,
-    bounds=(-1.0, 1.0),
-    unit="",
     further=("multi", "soft"),
+    **_SIGNED,
 )
-
-for _constant in (
-    *("MACRO_F1", "MICRO_F1", "UNWEIGHTED_ACCURACY", "JENSEN_SHANNON", "CCC", "MAE", "QWK", "NATS", "BRIER"),
-    *("ACCURACY", "MACRO_F1_UNION", "BALANCED_ACCURACY", "MANHATTAN", "ERROR_RATE", "CORRECTED_MACRO_F1"),
-    *("THRESHOLD_MACRO_F1", "ENTROPY_CORRELATION"),
-):
-    METRICS.register(_constant.lower(), f"{__name__}:{_constant}")

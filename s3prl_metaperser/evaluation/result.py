@@ -7,17 +7,14 @@ field is the documentation of its key; docs/results.md lists them.
 from __future__ import annotations
 
 import dataclasses
-import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from s3prl_metaperser import __version__
 from s3prl_metaperser.config import validator
 from s3prl_metaperser.corpora.label_set import LabelSet, plain_counts
 from s3prl_metaperser.corpora.label_sets import set_of
@@ -29,7 +26,7 @@ from s3prl_metaperser.protocol.episodes import key_of
 from s3prl_metaperser.storage.atomic import write_json
 from s3prl_metaperser.storage.html_text import html_table
 from s3prl_metaperser.storage.json_files import read_json
-from s3prl_metaperser.storage.sources import code_that_ran
+from s3prl_metaperser.storage.sources import code_that_ran, peak_memory, versions
 
 if TYPE_CHECKING:
     from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
@@ -41,16 +38,6 @@ Count = Annotated[int, validator.at_least(0)]
 Rows = tuple[tuple[float, ...], ...]
 #: The task family of files that do not name one.
 FIRST_TASK = "personalized_emotion"
-PACKAGES = (
-    "s3prl",
-    "torch",
-    "torchaudio",
-    "transformers",
-    "huggingface_hub",
-    "numpy",
-    "scikit-learn",
-    "safetensors",
-)
 
 
 @dataclass(frozen=True)
@@ -250,11 +237,7 @@ class Result:
         """
         smoothing = _option(options, "datarc", "smoothing") or 0.0
         drawn = [(each.rater, episode) for each in asked for episode in each.episodes]
-        scored: dict[str, list[Scored]] = {}
-        for (rater, _), r in zip(drawn, tested, strict=True):
-            one = Scored(r.query, r.probabilities, r.ticks, label_set, smoothing, r.clusters, threshold)
-            scored.setdefault(rater, []).append(one)
-        return cls(
+        found = cls(
             schema=SCHEMA,
             cell=cell,
             classes=label_set.classes,
@@ -267,7 +250,7 @@ class Result:
                 queries_used=min(each.queries_used for each in asked),
                 episodes=len(tested),
             ),
-            metrics=intervals(scored),
+            metrics={},
             episodes=tuple(
                 Episode(
                     seed=result.seed,
@@ -291,6 +274,7 @@ class Result:
             peak_memory_bytes=peak_memory(),
             **others,
         )
+        return found.changed(metrics=intervals(found.scored))
 
     @classmethod
     def read(cls, path: Path) -> Result:
@@ -314,24 +298,15 @@ class Result:
         """The file's content."""
         content = dataclasses.asdict(dataclasses.replace(self))
         del content["file"], content["known"]
-        for name in ("parameters", "audio", "start"):
-            if content["hashes"][name] is None:
-                del content["hashes"][name]
-        for name in ("selected", "controls", "adapt_seconds", "listener_numbers", "diverged", "curves", "threshold"):
-            if content[name] is None:
-                del content[name]
+        content["label_set"] = self.label_set and self.label_set.as_dict()
+        content["metrics"] = {name: span.as_json() for name, span in self.metrics.items()}
+        _leave_out(content, "label_set selected controls adapt_seconds listener_numbers diverged curves threshold")
+        _leave_out(content["hashes"], "parameters audio start")
         if not self.doubts:
             del content["doubts"]
-        if self.label_set is None:
-            del content["label_set"]
-        else:
-            content["label_set"] = self.label_set.as_dict()
-        content["metrics"] = {name: span.as_json() for name, span in self.metrics.items()}
         for episode in content["episodes"]:
             episode["ticks"] = plain_counts(episode["ticks"])
-            for name in ("rater", "clusters"):
-                if episode[name] is None:
-                    del episode[name]
+            _leave_out(episode, "rater clusters")
         if self.trajectory is not None:
             content["trajectory"] = [_flattened(point) for point in content["trajectory"]]
         return content
@@ -477,6 +452,13 @@ def read_with_faults(path: Path) -> tuple[Result | None, list[validator.Fault]]:
     return (None if faults else result), faults
 
 
+def _leave_out(part: dict[str, Any], names: str) -> None:
+    """Those of these keys that have no value."""
+    for name in names.split():
+        if part[name] is None:
+            del part[name]
+
+
 def _nested(point: Any) -> Any:
     """A point of the file with its metrics, which stand among its keys by name, in a mapping of their own."""
     if not isinstance(point, dict):
@@ -519,23 +501,6 @@ def _option(options: Mapping[str, Any], *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this package and what numbers depend on."""
-    found = {"python": sys.version.split()[0], "s3prl-metaperser": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
-
-
-def peak_memory() -> int:
-    """Peak resident memory of this process, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.collect import load_results, scored_of
+from s3prl_metaperser.evaluation.collect import by_cell, load_results, scored_of
 from s3prl_metaperser.evaluation.metrics import METRICS, main_metrics
 from s3prl_metaperser.evaluation.result import Result, Setting
 from s3prl_metaperser.evaluation.statistics import intervals
@@ -32,9 +32,7 @@ def write_results(source: Path, out: Path, told: Told) -> list[str]:
         UserError: no results, or no ``--dataset-id``.
     """
     dataset = told.needed("dataset_id", "A result names the benchmark's data set on the hub.")
-    cells: dict[Any, list[Result]] = {}
-    for result in load_results(source):
-        cells.setdefault(result.key, []).append(result)
+    cells = by_cell(load_results(source))
     tested: dict[Any, set[str]] = {}
     for key, results in cells.items():
         tested.setdefault(key.setting, set()).update(rater for result in results for rater in result.raters.tested)

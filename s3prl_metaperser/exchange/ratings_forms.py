@@ -15,6 +15,7 @@ import numpy as np
 
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora import Corpus, Rating, Reader, load_corpus
+from s3prl_metaperser.corpora.base import by_utterance
 from s3prl_metaperser.corpora.exports import Given, Labels
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.exchange.publishing import Form, Told
@@ -109,7 +110,7 @@ def write_lewidi(source: Path, out: Path, told: Told) -> list[str]:
     _without(",", corpus.ratings)
     said = []
     for part, ratings in (("train", split.train), ("dev", split.validation), ("test", split.test)):
-        items = {name: _item(corpus, name, own, part) for name, own in _by_utterance(ratings).items()}
+        items = {name: _item(corpus, name, own, part) for name, own in by_utterance(ratings).items()}
         write_json(out / f"{corpus.name}_{part}.json", items)
         said.append(f"{out / f'{corpus.name}_{part}.json'}: {len(items)} items, {len(ratings)} annotations")
     write_json(
@@ -119,13 +120,6 @@ def write_lewidi(source: Path, out: Path, told: Told) -> list[str]:
 
 
 LEWIDI = Form("corpus", write_lewidi)
-
-
-def _by_utterance(ratings: Sequence[Rating]) -> dict[str, list[Rating]]:
-    found: dict[str, list[Rating]] = {}
-    for rating in ratings:
-        found.setdefault(rating.utterance, []).append(rating)
-    return found
 
 
 def _item(corpus: Corpus, utterance: str, ratings: Sequence[Rating], part: str) -> dict[str, Any]:
@@ -194,7 +188,7 @@ def _set(corpus: Corpus, ratings: Sequence[Rating]) -> dict[str, Any]:
     users = sorted({rating.rater for rating in ratings})
     return {
         "users": {user: {name: [value] for name, value in corpus.traits.get(user, {}).items()} for user in users},
-        "texts": {name: {"audio": _file(corpus, name)} for name in _by_utterance(ratings)},
+        "texts": {name: {"audio": _file(corpus, name)} for name in by_utterance(ratings)},
         "annotation": [
             {"user": r.rater, "instance_id": r.utterance, "label": {"answer": _answer(r, ";")}} for r in ratings
         ],

@@ -14,10 +14,10 @@ import numpy as np
 from s3prl_metaperser.config.options import merged
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import RESULT
+from s3prl_metaperser.evaluation.controls import control_of
 from s3prl_metaperser.evaluation.decided import UNADAPTED
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
 from s3prl_metaperser.evaluation.result import FIRST_TASK, Control, EvaluatedCell, Result
-from s3prl_metaperser.evaluation.trajectory import point_of
 from s3prl_metaperser.exchange.beside import Place, places, results_beside
 from s3prl_metaperser.exchange.folder import TWIN, Folder, Part
 from s3prl_metaperser.exchange.predictions import Predictions
@@ -128,8 +128,10 @@ def score(folder: Folder, predictions: Predictions, out: Path, given: Given) -> 
         tested = _tested(folder, at, rows[False][at], own) if at in rows[False] else None
         for variant, results in ((own, tested), (twin, alone)):
             if results is not None:
-                compared = _unadapted(parts[at], alone) if variant is own and alone is not None else None
-                _write(out, at, parts[at], where[at], variant, results, predictions, compared)
+                controls = None
+                if variant is own and alone is not None:
+                    controls = (control_of(UNADAPTED, 0, alone, parts[at].label_set, parts[at].smoothing),)
+                _write(out, at, parts[at], where[at], variant, results, predictions, controls)
     scores = Scores(
         predictions,
         tuple(
@@ -229,12 +231,6 @@ def _tested(folder: Folder, at: int, rows: Sequence[tuple[Row, bool]], variant: 
     variant.missing += sum(not there for _, there in rows)
     variant.scaled += sum(row.scaled for row, _ in rows)
     return found
-
-
-def _unadapted(part: Part, tested: Sequence[EpisodeResult]) -> tuple[Control, ...]:
-    """The same queries without labelled clips, as results have it of our systems."""
-    point = point_of(0, tested, part.label_set, part.smoothing)
-    return (Control(UNADAPTED, 0, metrics=point.metrics, loss=point.loss, predicted=point.predicted),)
 
 
 def _result(

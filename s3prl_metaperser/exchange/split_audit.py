@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from s3prl_metaperser.corpora import CORPORA, Corpus, reader_of
+from s3prl_metaperser.corpora.base import by_utterance
 from s3prl_metaperser.corpora.contents import sound_hash
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.reader import NamedClip
@@ -190,12 +191,10 @@ def _stem(file: str) -> str:
 
 def _of_corpus(corpus: Corpus) -> dict[str, tuple[NamedClip, tuple[str, ...]]]:
     """Name of a file, without its suffix -> what the corpus says of it; names that two files share say nothing."""
-    raters: dict[str, list[str]] = {}
-    for rating in corpus.ratings:
-        raters.setdefault(rating.utterance, []).append(rating.rater)
+    rated = by_utterance(corpus.ratings)
     names = Counter(u.path.stem for u in corpus.utterances)
     return {
-        u.path.stem: (NamedClip(u.id, u.speaker, u.session), tuple(raters.get(u.id, ())))
+        u.path.stem: (NamedClip(u.id, u.speaker, u.session), tuple(r.rater for r in rated.get(u.id, ())))
         for u in corpus.utterances
         if names[u.path.stem] == 1
     }

@@ -13,7 +13,7 @@ import torch
 from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora.label_sets import set_of
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.result import Result, versions
+from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.listener.card import (
     SCHEMA,
     Adaptation,
@@ -34,6 +34,7 @@ from s3prl_metaperser.s3prl_stack.weights_files import is_address
 from s3prl_metaperser.storage.checkpoints import read_checkpoint
 from s3prl_metaperser.storage.hashing import tensor_hash
 from s3prl_metaperser.storage.paths import steps_of
+from s3prl_metaperser.storage.sources import versions
 from s3prl_metaperser.upstream.hubconf import GIVEN
 from s3prl_metaperser.upstream.store import RECIPE
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.evaluation.calibration_scores import rater_calibration
+from s3prl_metaperser.evaluation.collect import by_cell
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Comparison
 from s3prl_metaperser.evaluation.domain_scores import Averages, constant_accuracy, paired, recalls, speakers
 from s3prl_metaperser.evaluation.metrics import ACCURACY, BALANCED_ACCURACY, MACRO_F1_UNION, NATS, Metric
@@ -48,9 +49,7 @@ class Domains:
 
     def __init__(self, gathered: Gathered):
         self.gathered = gathered
-        self.files: dict[Cell, list[Result]] = {}
-        for result in gathered.results:
-            self.files.setdefault(result.key, []).append(result)
+        self.files = by_cell(gathered.results)
         self.places = sorted({_place(cell) for cell in self.files}, key=str)
 
     def scenarios(self, place: Place) -> list[str]:

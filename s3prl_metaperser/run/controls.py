@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from s3prl_metaperser.corpora.base import Corpus, Rating
+from s3prl_metaperser.corpora.base import Corpus, Rating, by_utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.controls import tested_control
 from s3prl_metaperser.evaluation.decided import UNADAPTED
@@ -88,9 +88,7 @@ def _with_other_labels(
     prepared: Prepared,
 ) -> list[EpisodeData]:
     """The episodes with other labels, all with as many."""
-    corpus, by_clip = workspace.corpus, dict[str, list[Rating]]()
-    for rating in corpus.ratings:
-        by_clip.setdefault(rating.utterance, []).append(rating)
+    corpus, by_clip = workspace.corpus, by_utterance(workspace.corpus.ratings)
     drawn = [
         other_labels(control, each.rater, episode, workspace.split, corpus, by_clip)
         for each in episodes

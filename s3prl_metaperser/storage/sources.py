@@ -1,15 +1,21 @@
-"""The package's own source as it was when this process began: what ran, whatever happens to the files meanwhile."""
+"""What ran: the package's own source as it was when this process began, versions, and the memory that it took."""
 
 from __future__ import annotations
 
 import ast
 import functools
 import hashlib
+import resource
 import sys
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from s3prl_metaperser import __version__
+
 PACKAGE = Path(__file__).resolve().parents[1]
+#: What numbers depend on, besides this package.
+PACKAGES = ("s3prl", "torch", "torchaudio", "transformers", "huggingface_hub", "numpy", "scikit-learn", "safetensors")
 
 
 @functools.cache
@@ -44,6 +50,23 @@ def code_that_ran() -> str:
             file=sys.stderr,
         )
     return code_hash()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and what numbers depend on."""
+    found = {"python": sys.version.split()[0], "s3prl-metaperser": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @functools.cache
