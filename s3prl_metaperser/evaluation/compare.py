@@ -287,9 +287,17 @@ def _family(
                     setting, metric, pair.first, pair.second, pair.estimates[name], 1.0, 1, per_rater, pair.sides
                 )
             )
-    family = [comparison for comparison in found if not comparison.too_few]
-    adjusted = iter(holm([comparison.p for comparison in family]).tolist())
-    return [c if c.too_few else replace(c, p_holm=next(adjusted), family=len(family)) for c in found]
+    return corrected(found, [not comparison.too_few for comparison in found])
+
+
+def corrected(comparisons: Sequence[Comparison], counted: Sequence[bool]) -> list[Comparison]:
+    """The same after Holm's correction over those that count; others stand in no family."""
+    family = [c.p for c, counts in zip(comparisons, counted, strict=True) if counts]
+    adjusted = iter(holm(family).tolist())
+    return [
+        replace(c, p_holm=next(adjusted), family=len(family)) if counts else replace(c, p_holm=1.0)
+        for c, counts in zip(comparisons, counted, strict=True)
+    ]
 
 
 def _probability(p: float) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from s3prl_metaperser.evaluation.compare import Comparison, compare, holm
+from s3prl_metaperser.evaluation.compare import Comparison, compare, corrected
 from s3prl_metaperser.evaluation.result import Cell
 from s3prl_metaperser.evaluation.statistics import Scored
 
@@ -73,10 +73,4 @@ def paired(
     """
     found = compare(cells, against, metric=metric)
     tested = {cell.setting: speakers(trials) for cell, trials in cells.items()}
-    counted = [not c.too_few and tested[c.setting] >= fewest_speakers for c in found]
-    family = [c.p for c, counts in zip(found, counted, strict=True) if counts]
-    adjusted = iter(holm(family).tolist())
-    return [
-        replace(c, p_holm=next(adjusted), family=len(family)) if counts else replace(c, p_holm=1.0)
-        for c, counts in zip(found, counted, strict=True)
-    ]
+    return corrected(found, [not c.too_few and tested[c.setting] >= fewest_speakers for c in found])

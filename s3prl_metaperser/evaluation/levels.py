@@ -50,19 +50,11 @@ def levels(raters: Mapping[str, Sequence[Scored]], traits: Mapping[str, Mapping[
         decided, answered = (np.concatenate(part) for part in zip(*sets, strict=True))
         groups = [np.zeros(len(whose), dtype=int), *(_numbered(names) for names in (whose, utterances))]
         scores = [float(macro_f1_of(group, decided, answered).mean()) for group in groups]
-        of_traits = (
-            [
-                np.array([traits.get(rater, {}).get(trait) == value for rater in whose])
-                for trait, value in sorted({pair for own in traits.values() for pair in own.items()})
-            ]
-            if traits
-            else []
-        )
-        shared = [
-            float(macro_f1_of(np.zeros(int(mine.sum()), dtype=int), decided[mine], answered[mine])[0])
-            for mine in of_traits
-            if mine.any()
-        ]
+        shared = []
+        for trait, value in sorted({pair for own in (traits or {}).values() for pair in own.items()}):
+            mine = np.array([(traits or {}).get(rater, {}).get(trait) == value for rater in whose])
+            if mine.any():
+                shared.append(float(macro_f1_of(groups[0][mine], decided[mine], answered[mine])[0]))
         found.append((*scores, float(np.mean(shared)) if shared else np.nan))
     everything, rater, utterance, trait = np.mean(found, axis=0).tolist()
     return Levels(everything, rater, utterance, None if np.isnan(trait) else trait)

@@ -1,17 +1,18 @@
 """Systems that answer the questions of a task: floors, our own models, and a local audio language model.
 
-A responder of your own is any class with ``respond(audios, instruction) -> str``; another package registers one by an
-entry point in the group ``s3prl_metaperser.responders``. Its constructor takes what ``--option NAME=VALUE`` says.
+A responder of your own is any class with ``respond(audios, instruction) -> str``: the clips at 16 kHz, each float32
+[n], in the order in which the instruction counts them. Another package registers one by an entry point in the group
+``s3prl_metaperser.responders``. Its constructor takes what ``--option NAME=VALUE`` says. One that goes by more than
+clips and an instruction has ``ask(question)`` instead, and may have ``doubts(part)``: what speaks against its answers
+to a fold's episodes, for their results.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError, shown
 from s3prl_metaperser.exchange.prompts import AND
@@ -24,48 +25,13 @@ if TYPE_CHECKING:
     from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 
 
-@runtime_checkable
-class Responder(Protocol):
-    """What a system needs to have to be asked."""
-
-    def respond(self, audios: Sequence[np.ndarray], instruction: str) -> str:
-        """The answer, in words.
-
-        Args:
-            audios: the clips at 16 kHz, each float32 [n], in the order in which the instruction counts them.
-        """
-        ...
-
-
-class Informed:
-    """A responder that goes by more than clips and instruction."""
-
-    def doubts(self, part: Part) -> tuple[str, ...]:
-        """What speaks against its answers to a fold's episodes, for their results."""
-        return ()
-
-    def ask(self, question: Question) -> str:
-        """The answer to one."""
-        raise NotImplementedError
-
-    def respond(self, audios: Sequence[np.ndarray], instruction: str) -> str:
-        """It cannot answer by these alone.
-
-        Raises:
-            UserError: always.
-        """
-        raise UserError(f"{type(self).__name__} goes by more than clips and an instruction: call ask().")
-
-
-class Majority(Informed):
+class Majority:
     """The most frequent of the labels that are shown, of equally frequent ones the first; without any, what the
-    training raters answer most often: nothing of who is tested.
-
-    Raises:
-        UserError: there are none, and the task does not say what training raters answer.
+    training raters answer most often: nothing of who is tested. A ``UserError`` where the task does not say what.
     """
 
     def ask(self, question: Question) -> str:
+        """A class."""
         shown_ones = Counter(name for label in question.shown for name in label.split(AND))
         if not shown_ones and not question.usual:
             raise UserError(
@@ -75,7 +41,7 @@ class Majority(Informed):
         return shown_ones.most_common(1)[0][0] if shown_ones else question.usual
 
 
-class Chance(Informed):
+class Chance:
     """A class drawn by the question's id.
 
     Args:
@@ -86,10 +52,11 @@ class Chance(Informed):
         self.seed = seed
 
     def ask(self, question: Question) -> str:
+        """A class."""
         return question.choices[seed_from("chance", self.seed, question.id) % len(question.choices)]
 
 
-class ZeroShot(Informed):
+class ZeroShot:
     """An exported model's most probable class, before it has heard of any listener.
 
     Args:
@@ -117,6 +84,7 @@ class ZeroShot(Informed):
         self._known: tuple[Any, PersonalizedEmotionRecognizer] = (None, self.model)
 
     def ask(self, question: Question) -> str:
+        """A class."""
         (probabilities,) = self._listener(question).predict_proba([question.paths[question.query]])
         return self.model.classes[int(probabilities.argmax())]
 
@@ -146,10 +114,14 @@ class Adapted(ZeroShot):
     adapts = True
 
 
+def _answers(found: Any) -> bool:
+    return any(callable(getattr(found, name, None)) for name in ("respond", "ask"))
+
+
 RESPONDERS: Registry[type] = Registry(
     "responder",
     "s3prl_metaperser.responders",
-    expected=("a class with respond(audios, instruction)", lambda _, found: callable(getattr(found, "respond", None))),
+    expected=("a class with respond(audios, instruction)", lambda _, found: _answers(found)),
 )
 for _name, _where, _summary in (
     ("majority", "responders:Majority", "the most frequent of the labels that are shown: a floor"),
@@ -175,7 +147,7 @@ def open_responder(name: str, options: Mapping[str, str]) -> Any:
             raise UserError(
                 f"--responder {name}: {error}. Expected module:Class, with the module on PYTHONPATH."
             ) from error
-        if not callable(getattr(found, "respond", None)):
+        if not _answers(found):
             raise UserError(f"--responder {name} has no respond(audios, instruction).")
     else:
         found = RESPONDERS.get(name)

@@ -32,15 +32,8 @@ _PART_OF = {
     **dict.fromkeys(("valid", "validation", "val", "dev", "development", "devel", "cv"), VALID),
     **dict.fromkeys(("test", "testing", "tst", "eval", "evaluation", "test1", "test2", "test3"), TEST),
 }
-_FORMS = {
-    ".jsonl": "JSONL",
-    ".json": "JSON",
-    ".csv": "CSV",
-    ".tsv": "CSV",
-    ".txt": "list",
-    ".lst": "list",
-    ".scp": "list",
-}
+#: Suffixes of a split's files; of one name in several forms the first counts.
+_FORMS = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".lst", ".scp")
 _KEYS = {
     "file": ("wav", "audio", "path", "file", "filename", "audiopath", "wavpath", "filepath", "audiofile", "wavfile"),
     "name": ("key", "id", "uttid", "utteranceid", "utterance", "name", "itemid", "clip"),
@@ -134,7 +127,7 @@ def _files(given: Sequence[str]) -> Iterator[tuple[Path, Path]]:
         path = user_path(text)
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in _FORMS and file.is_file())
-            inside.sort(key=lambda file: (file.parent, file.stem, list(_FORMS).index(file.suffix.lower())))
+            inside.sort(key=lambda file: (file.parent, file.stem, _FORMS.index(file.suffix.lower())))
             seen = set[Path]()
             for file in inside:
                 if file.with_suffix("") not in seen:

@@ -19,12 +19,7 @@ from s3prl_metaperser.grid.cells import Cell
 from s3prl_metaperser.grid.log import speaking_into
 from s3prl_metaperser.grid.results import LOG, Fingerprint, Results, fingerprint_of
 from s3prl_metaperser.grid.stages import Stage, stage_of, stages
-from s3prl_metaperser.run.cell import (
-    Record,
-    existing_device,
-    fit_for_this_machine,
-    seed_everything,
-)
+from s3prl_metaperser.run.cell import Record, existing_device, fit_for_this_machine, seed_everything
 from s3prl_metaperser.run.opened import OpenCell
 from s3prl_metaperser.run.settings import CellOptions, UpstreamOptions
 from s3prl_metaperser.run.workspace import Workspace
@@ -47,9 +42,8 @@ class Session:
     def __init__(self, device: str = "cuda", progress: Callable[[str], None] = lambda text: None):
         self.device, self.progress = device, progress
         self._corpora: dict[str, Corpus] = {}
-        self._features: tuple[Any, PooledFeatures] | None = None
         self._contents: Contents | None = None
-        self._made: tuple[Any, Any] | None = None
+        self._last: dict[str, tuple[Any, Any]] = {}
 
     def run(self, cell: Cell, results: Results) -> None:
         """Train and evaluate one cell, resuming from its last checkpoint if it has one; the caller holds its lock.
@@ -91,25 +85,18 @@ class Session:
             self._corpora[key] = open_corpus(data)
         return self._corpora[key]
 
-    def features(self, key: Any, load: Callable[[], PooledFeatures]) -> PooledFeatures:
-        """Features, those of the last task kept: real ones fill hundreds of megabytes."""
-        if self._features is None or self._features[0] != key:
-            self._features = None  # the last task's are gone before the next are loaded
-            self._features = (key, load())
-        return self._features[1]
-
     def contents(self, corpus: Corpus, cache: Path) -> Contents:
         """What the audio of a corpus holds; that of the last one is kept while no file changes."""
         if self._contents is None or self._contents.corpus is not corpus or not self._contents.still():
             self._contents = Contents(corpus, cache)
         return self._contents
 
-    def shared(self, key: Any, make: Callable[[], T]) -> T:
-        """What the last cell made under this key, or ``make()``."""
-        if self._made is None or self._made[0] != key:
-            self._made = None
-            self._made = (key, make())
-        return self._made[1]
+    def kept(self, what: str, key: Any, make: Callable[[], T]) -> T:
+        """What the last cell made of this kind under this key, or ``make()``: features fill hundreds of megabytes."""
+        if what not in self._last or self._last[what][0] != key:
+            self._last.pop(what, None)  # the last one is gone before the next is made
+            self._last[what] = (key, make())
+        return self._last[what][1]
 
     def _run(self, cell: Cell, folder: Path) -> dict[str, Any]:
         record, device = Record(), existing_device(self.device)
@@ -165,11 +152,11 @@ class SharedWorkspace(Workspace):
         return self._session.contents(self.corpus, self.cache)
 
     def shared(self, key: Any, make: Callable[[], T]) -> T:
-        return self._session.shared(key, make)
+        return self._session.kept("shared", key, make)
 
     def features(self, identity: FeatureIdentity, upstream: Callable[[], torch.nn.Module] | None) -> PooledFeatures:
         key = (identity, tuple(self.audio_hashes.items()))
-        return self._session.features(key, lambda: super(SharedWorkspace, self).features(identity, upstream))
+        return self._session.kept("features", key, lambda: super(SharedWorkspace, self).features(identity, upstream))
 
 
 def options_of(cell: Cell, folder: Path, device: str) -> CellOptions:
