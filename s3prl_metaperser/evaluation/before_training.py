@@ -127,7 +127,7 @@ class _Classes:
 
     def __init__(self, answers: Answers):
         ticks = answers.counts[answers.answer]
-        of_clip, of_rater = (_totals(key, ticks)[key] for key in (answers.clip, answers.rater))
+        of_clip, of_rater = (_summed(key, ticks)[key] for key in (answers.clip, answers.rater))
         others = of_clip - ticks
         known = np.bincount(answers.clip)[answers.clip] > 1
         usual = ticks.sum(0) - of_rater + 0.5  # of the other raters, whatever the clip
@@ -168,7 +168,6 @@ class _Numbers:
         assert answers.levels is not None
         self.levels, self.who, self.value = answers.levels, answers.rater[known], values[known]
         self.line = _line(others[known], self.value)
-        self.deviation = float((self.value - self.line).std()) if known.any() else 0.0
 
     def learnt(self, rows: np.ndarray, spread: float) -> np.ndarray:
         """Each rater's offset [R] by these rows [R, K]; ``spread`` in deviations of one answer."""
@@ -191,10 +190,6 @@ def _line(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.full_like(y, y.mean() if len(y) else 0.0)
     slope = ((x - x.mean()) * (y - y.mean())).mean() / x.var()
     return y.mean() + slope * (x - x.mean())
-
-
-def _totals(key: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return np.stack([np.bincount(key, column) for column in values.T], axis=1)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -44,7 +44,6 @@ class Summary:
         worst: metric -> (rater, mean) of the rater with the worst mean.
         improved: metric -> share of raters with a better mean than in the zero-shot system; None without one.
         calibration: means over raters.
-        rater_calibration: rater -> its own.
         episodes: how many there are, all raters together.
     """
 
@@ -54,7 +53,6 @@ class Summary:
     worst: dict[str, tuple[str, float]]
     improved: dict[str, float] | None
     calibration: Calibration
-    rater_calibration: dict[str, Calibration]
     episodes: int
 
 
@@ -75,15 +73,13 @@ def summarise(
     everyone = {rater: influences(episodes) for rater, episodes in per_rater.items()}
     spans = {rater: mean_intervals({rater: own}) for rater, own in everyone.items()}
     metrics = metrics_for(next(iter(per_rater.values()))[0].label_set)
-    fits = {rater: rater_calibration(episodes, bins) for rater, episodes in per_rater.items()}
     return Summary(
         metrics=metrics,
         intervals=mean_intervals(everyone),
         per_rater=spans,
         worst={metric.name: found for metric in metrics if (found := _worst(metric, spans))},
         improved=share_improved(per_rater, zero_shot) if zero_shot is not None else None,
-        calibration=average(list(fits.values())),
-        rater_calibration=fits,
+        calibration=average([rater_calibration(episodes, bins) for episodes in per_rater.values()]),
         episodes=sum(len(episodes) for episodes in per_rater.values()),
     )
 

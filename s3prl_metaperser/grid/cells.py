@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +29,7 @@ from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_stack.hub import checkpoint_hash
 from s3prl_metaperser.storage.paths import user_path
+from s3prl_metaperser.storage.provenance import digest
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 
@@ -84,7 +83,7 @@ class Cell:
     @functools.cached_property
     def identity(self) -> str:
         """SHA-256 of :attr:`definition`."""
-        return _hash(self.definition)
+        return digest(self.definition)
 
     @property
     def place(self) -> str:
@@ -143,7 +142,7 @@ class Cell:
         if not self.facts.shares_initialisation(self.config):
             return None
         options = options_of_shared(self.scope, self.config)
-        return _hash({**self.definition, "system": "initialisation", "options": options})
+        return digest({**self.definition, "system": "initialisation", "options": options})
 
     @functools.cached_property
     def features(self) -> str:
@@ -155,7 +154,7 @@ class Cell:
         chosen = {"upstream": identity_of_upstream(self.upstream), "scope": self.scope, "data": data}
         modelrc = expert["modelrc"]
         pooling = {} if modelrc["pooling"] == "mean" else {"pooling": modelrc["pooling"]}
-        return _hash({**chosen, "dtype": modelrc["feature_dtype"], **pooling})
+        return digest({**chosen, "dtype": modelrc["feature_dtype"], **pooling})
 
     def __str__(self) -> str:
         data = f"{self.corpus}, {self.upstream.label} ({self.scope}), {self.along('data', 'unit')}"
@@ -333,7 +332,3 @@ def identity_of_upstream(upstream: Upstream) -> dict[str, Any]:
     if upstream.ckpt or upstream.model_config:
         content["files"] = checkpoint_hash(upstream.name, upstream.ckpt, upstream.model_config)
     return content
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

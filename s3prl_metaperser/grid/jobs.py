@@ -7,7 +7,6 @@ job, so that torch and s3prl are imported once for all of them; a fine-tuned cel
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +16,7 @@ from s3prl_metaperser.grid.cells import Cell, axis_value, only_keys
 from s3prl_metaperser.grid.definition import slug
 from s3prl_metaperser.grid.results import Results
 from s3prl_metaperser.grid.stages import Stage, missing, stages
+from s3prl_metaperser.storage.hashing import text_hash
 from s3prl_metaperser.upstream.memory_plan import Setting, Shape, estimate, shape_of
 
 Kind = Literal["features", "initialisation", "system"]
@@ -162,7 +162,7 @@ def _job(kind: Kind, cells: tuple[Cell, ...], before: Iterable[Job]) -> Job:
     wanted = {key for cell in cells for key in (cell.features, cell.initialisation if kind == "system" else None)}
     needs = tuple(job.name for job in before if job.kind != kind and any(stage.key in wanted for stage in job.stages))
     label, _, _, *title = _shared(kind, cells[0])
-    digest = hashlib.sha256(f"{kind} {_only(cells)}".encode()).hexdigest()[:8]
+    digest = text_hash(f"{kind} {_only(cells)}")[:8]
     return Job(kind, f"{slug('-'.join(map(str, (label, *title[:2]))))}-{digest}", cells, needs)
 
 

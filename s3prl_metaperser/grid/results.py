@@ -131,7 +131,7 @@ class Results:
         error = read_small(folder / ERROR)
         if error is not None:
             return Standing("failed", error=str(error.get("error", "")))
-        return Standing("missing", begun=_has_checkpoint(folder), note=self._why_not(cell))
+        return Standing("missing", begun=any(folder.glob("states-*.ckpt")), note=self._why_not(cell))
 
     def is_done(self, cell: Cell) -> bool:
         """Whether the cell's result exists, by this definition, of this corpus, as this version writes it."""
@@ -254,7 +254,3 @@ def read_small(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _has_checkpoint(folder: Path) -> bool:
-    return any(folder.glob("states-*.ckpt"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.run.experiment import BEST
 from s3prl_metaperser.run.opened import Checkpoint
 from s3prl_metaperser.run.workspace import say
+from s3prl_metaperser.storage.hashing import text_hash
 from s3prl_metaperser.storage.paths import new_previous
 
 #: A longer description of what was changed is replaced by its hash.
@@ -47,7 +47,7 @@ def result_name(
             changed.append(f"-step{checkpoint.step}")
     text = "".join(changed)
     if len(text) > _LONGEST:
-        text = f"-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        text = f"-{text_hash(text)[:12]}"
     return f"result_{split}{text}.json"
 
 

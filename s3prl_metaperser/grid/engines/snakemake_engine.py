@@ -35,6 +35,7 @@ from s3prl_metaperser.grid.results import RESULT
 from s3prl_metaperser.progress import SECONDS, tqdm
 from s3prl_metaperser.storage.locks import held
 from s3prl_metaperser.storage.paths import cache_root
+from s3prl_metaperser.upstream.prefetch import cores
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOG, PAGE = "snakemake.log", "report/report.html"
@@ -158,7 +159,7 @@ def command_line(settings: Settings, profile: Profile, gpus: Sequence[str], call
     if settings.retries is not None or "retries" not in given:
         line += ["--retries", str(RETRIES if settings.retries is None else settings.retries)]
     if settings.cores is not None or not (profile.executor or "cores" in given):
-        line += ["--cores", str(settings.cores or _all_cores())]
+        line += ["--cores", str(settings.cores or cores())]
     if not profile.executor and "resources" not in given:
         line += ["--resources", f"gpu={len(gpus)}"]
     if profile.executor == "slurm" and "slurm-logdir" not in given:
@@ -224,10 +225,6 @@ def _environment() -> list[str]:
     if path := os.environ.get("PYTHONPATH"):
         named["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in path.split(os.pathsep) if entry)
     return [f"{name}={value}" for name, value in named.items()]
-
-
-def _all_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
