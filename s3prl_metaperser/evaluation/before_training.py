@@ -54,9 +54,7 @@ class Personal:
     """What K answers of a rater are worth.
 
     Attributes:
-        shots: K.
         raters: how many have K + :data:`QUERIES` answers to clips that others answered, too.
-        measures: two of :class:`Measure`.
     """
 
     shots: int

@@ -121,9 +121,6 @@ def scored_of(
 
     With several training seeds or corpora drawn anew, episodes say which they are of (:attr:`.Scored.replicate`), and
     the utterances of different corpora are different ones.
-
-    Args:
-        scored: a result -> rater -> episodes.
     """
     corpora = sorted({result.hashes.corpus for result in files})
     several = len(files) > len({result.cell.fold for result in files})

@@ -44,8 +44,6 @@ class Comparison:
 
     Attributes:
         first, second: names of the systems; the difference is first - second.
-        estimate: of the difference.
-        p_holm: after Holm's correction over the family.
         family: how many comparisons were corrected for.
         per_rater: rater whose episodes were used -> difference of the means over its episodes.
         sides: rater -> both systems' scores, with what each utterance does to them.

@@ -28,9 +28,7 @@ class CorpusCard:
     """What the ratings of a corpus say.
 
     Attributes:
-        corpus, root, label_set, kind: which.
         classes: their names; of a scale its levels'.
-        clips, raters, ratings: how many.
         single: clips that one rater rated alone: nothing can be compared there.
         ratings_per_clip, ratings_per_rater: name of a quantile -> its value.
         shared: of pairs of raters, the mean number of clips that both rated, and the share of pairs with none, and with

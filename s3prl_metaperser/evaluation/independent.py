@@ -48,7 +48,6 @@ class Mixed:
     """A fitted model.
 
     Attributes:
-        estimate: of the mean, with R - 1 degrees of freedom.
         raters, utterances, noise: standard deviations of the effects.
     """
 

@@ -35,7 +35,6 @@ def levels(raters: Mapping[str, Sequence[Scored]], traits: Mapping[str, Mapping[
     """The four of one cell. Episodes of one place in the raters' lists are taken together, as one test.
 
     Args:
-        raters: rater -> episodes.
         traits: rater -> trait -> value (``{"anna": {"gender": "female"}}``); raters without are in no group.
     """
     found = []

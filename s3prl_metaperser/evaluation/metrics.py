@@ -46,10 +46,8 @@ class Metric:
 
     Attributes:
         name: its key in results and its registered name.
-        title: as tables print it.
         kinds: kinds of label sets that it fits: ``multi``, ``single``, ``soft``, ``ordinal``.
         of_episode: (probabilities [Q, C], counts [Q, C], label set) -> its value; NaN where it is undefined.
-        higher_is_better: its direction.
         bounds: least and greatest value; intervals are cut there.
         unit: a key of :data:`UNITS`.
         weighted: the same under many weightings of the utterances, [W], for its standard error. Without it, the error
@@ -116,9 +114,6 @@ class Metric:
     def influence(self, nudged: Weighted) -> tuple[float, np.ndarray]:
         """Its value, and its derivative by the weight of each utterance or cluster, [U]; NaN and zeros where it is
         undefined.
-
-        Args:
-            nudged: from :meth:`Weighted.nudged`.
         """
         p, counts, size = nudged.probabilities, nudged.counts, len(nudged.weights) // 2
         if self.weighted is not None:
@@ -144,7 +139,6 @@ class Weighted:
     Args:
         probabilities: predictions, [Q, C].
         counts: the rater's answers, [Q, C] (:attr:`.LabelTable.counts`).
-        label_set: whose classes these are.
         weights: [W, Q]; None for one row of ones.
         smoothing: of the targets that the predictions were trained on; a scale's numbers take it back.
         threshold: above which a class is given, where one was learned.

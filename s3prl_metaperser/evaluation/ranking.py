@@ -26,9 +26,6 @@ class Ranking:
     """Systems of one setting by one metric, the best first.
 
     Attributes:
-        metric: what they are ordered by.
-        systems: their names.
-        spans: system -> its mean with a 95 % interval.
         raters: those that all of them were tested on.
         groups: (first, last) places of systems of which no two can be told apart, each as long as can be; places count
             from 0. Empty where there are too few raters for a verdict.

@@ -233,7 +233,6 @@ class Result:
             tested: the predictions on each of their episodes, in this order.
             threshold: above which a class is given, where one was learned.
             hashes: all but those of the episode lists and of the code.
-            others: the remaining fields.
         """
         smoothing = _option(options, "datarc", "smoothing") or 0.0
         drawn = [(each.rater, episode) for each in asked for episode in each.episodes]

@@ -61,7 +61,6 @@ class Selection:
         system: under the chosen options; the system that was given where it has nothing to choose.
         chosen: ``section.option`` -> value; empty where there was nothing to choose.
         losses: every choice with its value of the criterion, infinite where adaptation diverged.
-        criterion: in words.
     """
 
     system: System

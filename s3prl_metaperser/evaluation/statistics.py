@@ -150,7 +150,6 @@ class Influences:
 
     Attributes:
         metrics: M of them: those of the label set.
-        queries: query utterances of each episode.
         utterances: U of them, each once; or clusters of utterances.
         means: each metric averaged over the episodes where it is defined, [M]; NaN where it is defined in none.
         derivatives: of the means by the weight of each of these, [M, U], each episode's times sqrt(U / (U - 1)).
@@ -271,7 +270,6 @@ def intervals(raters: Mapping[str, Sequence[Scored]], metrics: Sequence[Metric] 
     """Mean and 95 % interval of each metric that is defined for one episode at least.
 
     Args:
-        raters: rater -> episodes.
         metrics: those of the label set by default.
 
     Returns:

@@ -44,7 +44,6 @@ class Summary:
         worst: metric -> (rater, mean) of the rater with the worst mean.
         improved: metric -> share of raters with a better mean than in the zero-shot system; None without one.
         calibration: means over raters.
-        episodes: how many there are, all raters together.
     """
 
     metrics: tuple[Metric, ...]
@@ -68,7 +67,6 @@ def summarise(
         per_rater: rater -> episodes; a value of :func:`group`.
         zero_shot: the same of its zero-shot twin in the same setting (:attr:`.Facts.zero_shot`); raters that are
             not in it do not count towards ``improved``.
-        bins: of the calibration error.
     """
     everyone = {rater: influences(episodes) for rater, episodes in per_rater.items()}
     spans = {rater: mean_intervals({rater: own}) for rater, own in everyone.items()}

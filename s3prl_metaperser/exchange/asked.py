@@ -35,7 +35,6 @@ def workspaces(
         what: a grid's YAML file or its name, an experiment's folder or checkpoint; without it
             the configuration file's options.
         corpus, root: in place of theirs.
-        only: which cells of a grid (:func:`.cells.select`).
         changes: options, such as ``downstream_expert.evalrc.shots=8``.
         folds: in place of an experiment's or the options' own fold; ``all`` for every one.
 

@@ -15,7 +15,6 @@ def licence_of(corpus: str, stated: str | None, instead: str) -> str:
     """Under which terms the audio of a corpus may be passed on.
 
     Args:
-        corpus: its reader's name.
         stated: the licence that its owner states, of a corpus of which the reader knows none.
         instead: what to do where it may not, as a sentence.
 

@@ -46,12 +46,9 @@ class Writing:
     """How prompts are written.
 
     Attributes:
-        seed: of the paraphrases.
         twins: also write every query without labelled clips.
-        bundle: copy the audio into the folder.
         licence: of the audio, as its owner states it.
         about: what is labelled, such as "the emotion"; a word for it by the kind of labels without.
-        wording: the parts of instructions.
     """
 
     form: Form = "chat"
@@ -65,10 +62,6 @@ class Writing:
 
 def write_episodes(workspaces: Sequence[Workspace], out: Path, how: Writing) -> tuple[Folder, int]:
     """Write the test episodes of these folds as a folder of prompts, whole or not at all.
-
-    Args:
-        workspaces: see :func:`.asked.workspaces`.
-        out: a new or empty folder.
 
     Returns:
         The folder as read again, and how many prompts are in it.

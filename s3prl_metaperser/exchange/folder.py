@@ -48,7 +48,6 @@ class Part:
 
     Attributes:
         raters: who is tested; who else has a role in this fold.
-        lists: the episodes of each tested rater.
         class_weights: of the training raters, for the loss.
         usual: the class that the training raters answer most often; empty in folders written before it was recorded.
         options: the configuration, with the training's own as it is by default.
@@ -102,8 +101,6 @@ class Card:
     """``episodes.json``.
 
     Attributes:
-        form: of the prompts.
-        seed: of the paraphrases.
         twins: whether every query stands there without labelled clips, too.
         bundled: whether the audio is in the folder, and may be passed on under ``licence``.
     """

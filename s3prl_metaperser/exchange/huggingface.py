@@ -17,9 +17,7 @@ class HuggingFace:
     Args:
         model: a folder with weights, configuration and processor, or the name of one in the Hub's cache on this
             machine; nothing is downloaded.
-        device: where to compute.
         dtype: of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto``: as they are stored.
-        max_new_tokens: the longest answer.
 
     Raises:
         UserError: it cannot be loaded, or takes no audio.

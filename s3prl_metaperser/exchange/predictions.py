@@ -27,7 +27,6 @@ class Predictions:
     """A file of predictions.
 
     Attributes:
-        answers: id -> answer.
         lines: id -> where it stands in the file, from 1.
         repeated: lines that say again what stands there already.
         broken: whether the last line is none, as a process leaves it that is killed while it writes.
@@ -175,7 +174,6 @@ def with_audio(messages: Sequence[Mapping[str, Any]], folder: str | Path = ".") 
     """Messages of a chat prompt as chat APIs take them: each clip in it, as ``input_audio`` with a WAV file in Base64.
 
     Args:
-        messages: of a prompt.
         folder: that relative paths are relative to: that of the prompts.
 
     Raises:

@@ -90,11 +90,7 @@ class Phrasing:
     that the seed draws. Each names the classes in an order of its own, so that no class gains by its place.
 
     Args:
-        label_set: what listeners may answer.
-        rows: how many there will be.
-        seed: of the paraphrases.
         about: what is labelled, such as "the emotion".
-        wording: the parts.
         kind: how answers are asked for, where it is not as the label set says.
 
     Examples:
@@ -153,7 +149,6 @@ class Phrasing:
         Args:
             labels: of these clips, in words.
             examples: the numbers of the first and the last of them.
-            query: the number of the clip to label.
         """
         first, last = examples
         said = ", ".join(f"clip {first + at}: {label}" for at, label in enumerate(labels))

@@ -31,7 +31,6 @@ class Told:
         model_id: ``ORGANIZATION/NAME`` of the one model that is published.
         dataset_id: ``ORGANIZATION/NAME`` of the benchmark's data set on a hub.
         licence: of what is published, as an SPDX id or in words.
-        url: where what is published comes from.
         relationship: of whoever evaluated to the model, one of :data:`RELATIONSHIPS`.
         options: further options of a form, such as a corpus's.
     """

@@ -42,11 +42,7 @@ class Majority:
 
 
 class Chance:
-    """A class drawn by the question's id.
-
-    Args:
-        seed: of the draws.
-    """
+    """A class drawn by the question's id."""
 
     def __init__(self, seed: str = "0"):
         self.seed = seed
@@ -62,7 +58,6 @@ class ZeroShot:
     Args:
         model: the folder of ``metaperser export``.
         upstream_ckpt, upstream_model_config: the upstream's weights and configuration, where needed.
-        device: where to compute.
     """
 
     adapts = False

@@ -61,7 +61,6 @@ class Variant(Answers):
     """The answers with labelled clips, or without, to all folds of one setting.
 
     Attributes:
-        files: the result files.
         queries: how many; of them
         in_words: answers in words,
         missing: without a prediction,

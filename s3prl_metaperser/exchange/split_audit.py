@@ -72,7 +72,6 @@ class SplitAudit:
         name: its folder or file.
         parts: part -> kind -> how many; ``files`` among them.
         corpus: whose names its files have, or the corpus that was given; empty for neither.
-        shared: see :class:`Shared`.
         unknown: kind -> of how many items nothing says it; all of them where nothing could be compared.
         passed_over: files beside its own that name no part.
     """
@@ -127,7 +126,6 @@ def audit_split(
     Args:
         corpus: whose speakers, sessions and raters count, by the names of its files.
         audio: a folder with the split's audio files, which are compared by what is heard.
-        allow: kinds that parts may share.
     """
     name, known = ("", {}) if corpus is None else (corpus.name, _of_corpus(corpus))
     if corpus is None:

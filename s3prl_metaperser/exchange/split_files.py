@@ -69,7 +69,6 @@ class SplitFiles:
 
     Attributes:
         name: its folder or file.
-        items: of all parts.
         passed_over: files beside its own that name no part.
     """
 

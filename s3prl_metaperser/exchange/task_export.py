@@ -44,8 +44,6 @@ class Exporting:
     """How a task is written.
 
     Attributes:
-        name: of the task.
-        seed, about, wording: as for prompts.
         twins: also write an instance without labelled clips.
         local: copy audio that may not be passed on, for an evaluation on this machine.
         licence: of the audio, as its owner states it.
@@ -69,7 +67,6 @@ class Written:
     Attributes:
         left_out: queries whose answer is several classes.
         repeated: queries of a listener and draw that an earlier fold has, too.
-        parquet: whether the data set was written.
     """
 
     name: str

@@ -57,7 +57,6 @@ class Question:
         query: which of them is to be labelled, from 0.
         listener, episode: whose label, and in which draw of labelled clips.
         shown: the labels of the others.
-        choices: the classes.
         usual: the class that the training raters answer most often; empty where it is not known here. For floors.
         label: the listener's own; empty where it is not known here. Not for systems.
     """

@@ -39,7 +39,6 @@ class Cell:
 
     Attributes:
         family: the task, such as ``personalized_emotion``.
-        axes: of the task, name -> value.
         corpus_seed: with which its corpus is drawn, where that is an axis.
         replicate: names it beside cells that differ in seeds alone: ``seed7``, ``drawn1``.
         config: the whole configuration; options that cannot change this system's numbers are the scope's own.
@@ -168,7 +167,6 @@ def expand(
 
     Args:
         corpus: in place of the grid's own.
-        root: the corpus's folder.
         changes: options, such as ``downstream_expert.evalrc.steps=20``.
 
     Raises:

@@ -64,7 +64,6 @@ class Part:
     """One block of a grid: the cells are all combinations of its axes.
 
     Attributes:
-        systems: scope -> systems.
         seed: of training, the launcher's ``--seed``.
         seeds: an axis of such seeds, in its place; tables are means over them.
         corpus_seeds: an axis of seeds with which the corpus is drawn anew (:attr:`.Reader.drawn_by`).
@@ -113,7 +112,6 @@ class Grid:
     """A grid as read.
 
     Attributes:
-        description: what it is, for people.
         results: where results go unless the command line says otherwise.
     """
 

@@ -70,7 +70,6 @@ def jobs_left(
     """The jobs that have something to do: for cells that are not done, and for what these share where it is missing.
 
     Args:
-        folds_per_job: see :func:`jobs_of`.
         last: jobs of later kinds are left out.
     """
     todo = [cell for cell in cells if not results.is_done(cell)]

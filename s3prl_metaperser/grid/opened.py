@@ -88,8 +88,6 @@ def open_grid(
     Args:
         results: the folder of results; by default what the grid says.
         corpus, root: in place of the grid's.
-        only: see :func:`.cells.select`.
-        changes: see :func:`.cells.expand`.
 
     Raises:
         UserError: as these; or an existing corpus cannot be read, or one of the folders is none.

@@ -15,7 +15,6 @@ class Progress:
     """Shows events; a context manager.
 
     Args:
-        cells: that events are about.
         done: cells that were done before.
     """
 

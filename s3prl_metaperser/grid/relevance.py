@@ -27,8 +27,6 @@ def matters(option: str, task: str, scope: str, facts: Facts, config: Mapping[st
 
     Args:
         option: such as ``runner.total_steps``.
-        facts: the system's.
-        config: the whole configuration.
     """
     if option in not_for_numbers(task):
         return False

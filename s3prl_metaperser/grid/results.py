@@ -58,12 +58,7 @@ class Standing:
 
 
 class Fingerprint(NamedTuple):
-    """A corpus's content.
-
-    Attributes:
-        labels: :meth:`.Corpus.fingerprint`.
-        audio: :attr:`.Contents.fingerprint`.
-    """
+    """A corpus's content."""
 
     labels: str
     audio: str

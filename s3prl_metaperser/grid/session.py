@@ -35,7 +35,6 @@ class Session:
     """Runs cells, and makes what they share.
 
     Args:
-        device: the launcher's ``--device``.
         progress: called with what is being done, such as ``SSL-E 40%``.
     """
 

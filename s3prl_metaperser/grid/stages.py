@@ -24,7 +24,6 @@ class Stage:
     Attributes:
         key: hash of what it is made from.
         cells: that need it; any of them says how to make it.
-        what: a description for messages.
     """
 
     kind: StageKind

@@ -31,7 +31,6 @@ class Event:
     Attributes:
         kind: ``begun``, ``progress`` (of ``text``), ``done`` (by this run), ``found`` (was done already), ``failed``
             (``text`` is the error's first line).
-        cell: its index.
     """
 
     kind: Literal["begun", "progress", "done", "found", "failed"]
@@ -58,7 +57,6 @@ def in_this_process(work: Work, tell: Callable[[Event], None], first: int = 0, s
     """Work until no cell is left that is neither done nor failed.
 
     Args:
-        tell: called with each event.
         first: the index to begin at; the others follow.
         stop: called before each cell; true ends the work.
     """

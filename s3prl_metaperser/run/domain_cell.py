@@ -47,7 +47,6 @@ class OpenDomains(Domains):
     """A cell of domain generalisation with its data at hand.
 
     Args:
-        cell: what to run.
         open_workspace: how corpus and features are come by; a process with many cells shares them.
 
     Attributes:

@@ -24,7 +24,6 @@ class Domains:
 
     Args:
         options: of domain generalisation, in force.
-        of_run: the run's seed.
         open_workspace: how corpus and features are come by; a process with many cells shares them.
 
     Attributes:

@@ -66,11 +66,8 @@ class FrameExamples:
     """Frames of a frozen upstream, [N, L, T, D]: of changed crops in training, of whole recordings in testing.
 
     Args:
-        utterances: in the order of rows.
-        upstream: gives frames.
         selection: s3prl's ``-s``.
         layer: s3prl's ``-l``.
-        how: recordings are changed.
         seed: of the changes; each belongs to the step and the place in its batch, too.
     """
 

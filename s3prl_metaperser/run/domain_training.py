@@ -35,7 +35,6 @@ class DomainTraining:
     """One training run: where it stands, and what it writes.
 
     Attributes:
-        step: outer steps done.
         diverged: how it ended early; empty where it did not.
         best: the selected step so far and its loss.
         curves: logged value -> (step, mean since the last); of what is logged at every step (step, value).

@@ -61,7 +61,6 @@ class Experiment:
     """One experiment's files.
 
     Args:
-        folder: where they are.
         task: s3prl's name of the run, the prefix of TensorBoard's keys.
         constants: what every checkpoint holds besides the state (Args, Config, ...).
 

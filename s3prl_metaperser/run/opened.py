@@ -63,7 +63,6 @@ class OpenCell:
     """A cell with its data at hand: corpus and split, features or waveforms, and the system.
 
     Args:
-        cell: what to run.
         open_workspace: how corpus and features are come by; a process with many cells shares them.
 
     Raises:

@@ -20,11 +20,7 @@ from s3prl_metaperser.upstream.memory import ADAPT_LESS, explaining_memory
 
 
 class OuterLoop:
-    """AdamW (or another optimiser) on theta and, with LSLR, on the inner rates (paper, appendix C).
-
-    Attributes:
-        step: outer steps done.
-    """
+    """AdamW (or another optimiser) on theta and, with LSLR, on the inner rates (paper, appendix C)."""
 
     def __init__(self, system: System, state: ModelState, task: TrainingTask):
         self.system, self.state, self.task = system, state, task

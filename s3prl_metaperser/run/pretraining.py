@@ -63,7 +63,6 @@ class Speakers:
     """Recordings by speaker.
 
     Attributes:
-        names: of the speakers.
         train: (file, speaker's place) to learn from.
         held_out: the same, to measure on.
         passed_over: what else is in the folder, counted.
@@ -84,7 +83,6 @@ class Progress:
     """Where pre-training stands.
 
     Attributes:
-        step: batches done.
         losses: mean training loss of each finished epoch.
         accuracy: of each finished epoch on the recordings that were held out; NaN without any.
     """
@@ -144,11 +142,7 @@ class Trainer:
     """Pre-training that can stop and go on.
 
     Args:
-        root: the folder of speakers.
-        speakers: what is in it.
-        settings: how it is trained.
         states: the file with its state.
-        device: where it is trained.
 
     Raises:
         UserError: ``states`` is of other recordings or settings.

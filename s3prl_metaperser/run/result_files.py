@@ -26,8 +26,6 @@ def result_name(
     """``result_test.json`` for the trained cell's own result; others say what was changed: ``result_test-shots8.json``.
 
     Args:
-        checkpoint: what is evaluated.
-        config: with which it is evaluated.
         system: as which it is evaluated, with something else on its outputs, say.
         folder: where it is written, by default beside the checkpoint. In a folder of its own (``-p``) a result needs no
             other name: that is how it gets into a report.

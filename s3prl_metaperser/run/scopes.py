@@ -44,7 +44,6 @@ class Scope:
 
     Attributes:
         name: ``frozen`` or ``finetuned``.
-        identity: which upstream and checkpoint it is.
         prepared: inputs by row.
         inputs: from waveforms to model inputs, for audio outside the corpus.
         model: upstream and head, where the upstream is fine-tuned.
@@ -71,7 +70,6 @@ def open_scope(
     """The scope that ``-f`` chooses.
 
     Args:
-        cell: upstream, scope, seed and device.
         known: what :func:`identify` says of the cell, where it was asked already.
         start: a model to start from, whose features are prepared as they were for it.
 

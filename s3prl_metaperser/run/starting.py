@@ -41,10 +41,6 @@ _TRUNK = "logmel_resnet18"
 def start_of(cell: CellOptions, options: Options, identity: FeatureIdentity) -> Start | None:
     """The start that the options name; None where they name none.
 
-    Args:
-        options: in force.
-        identity: of the cell's upstream.
-
     Raises:
         UserError: there is no such model, the system begins otherwise, or the model does not fit upstream and options.
     """

@@ -26,10 +26,7 @@ class Gains:
     """What adapting to the listener changed, by metric.
 
     Attributes:
-        before: without adaptation.
-        after: with it.
         difference: paired, over the same episodes.
-        raters: who were tested.
     """
 
     before: Mapping[str, float]
@@ -89,11 +86,7 @@ def _bar(value: float, blocks: bool) -> str:
 def against_unadapted(
     result: Result, system: System, state: ModelState, episodes: Sequence[EpisodeData]
 ) -> Gains | None:
-    """The metrics without adaptation, with it, and their paired difference; None for a system that does not adapt.
-
-    Args:
-        result: of these episodes.
-    """
+    """The metrics without adaptation, with it, and their paired difference; None for a system that does not adapt."""
     if not system.personalises:
         return None
     unadapted = system.unadapted(state)

@@ -56,7 +56,6 @@ class Prepared:
 
     Attributes:
         values: float32 [N, L, D], layer-selected and, where asked for, standardised.
-        rows: utterance id -> row.
         mean: what was subtracted, [L, D]; zeros where nothing was.
         scale: what was divided by, [L, D]; ones where nothing was.
         standardized: whether statistics of the training split were applied.
@@ -109,7 +108,6 @@ class Workspace:
     Args:
         options: the whole configuration; the attribute ``options`` also names the sessions that the corpus suggests.
         corpus: as read; by default the one that the options name.
-        splits: how it is split.
     """
 
     def __init__(

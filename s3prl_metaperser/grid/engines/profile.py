@@ -24,7 +24,6 @@ class Profile:
     """A profile; without a path there is none.
 
     Attributes:
-        path: its folder.
         settings: Snakemake's long options without their dashes.
     """
 

@@ -54,7 +54,6 @@ class Settings:
 
     Attributes:
         command: the options of ``metaperser run`` that every job has: which grid, corpus, options.
-        report: further arguments of ``metaperser report``.
         cores: of this machine; None for all, or what the profile says.
         profile: its name or folder; None for this machine.
         stage: the last kind of jobs to run; None for the report, too.
@@ -122,7 +121,6 @@ def plan_of(opened: OpenedGrid, settings: Settings, gpus: Sequence[str], elsewhe
     """What the Snakefile reads: each job's rule, needs, resources, and its command.
 
     Args:
-        gpus: of this machine.
         elsewhere: whether jobs run on machines whose scheduler gives them their GPUs.
     """
     jobs = jobs_left(opened.cells, opened.results, settings.folds_per_job, settings.stage or "system")
