@@ -11,7 +11,8 @@ from s3prl_metaperser.config.options import Options
 from s3prl_metaperser.corpora import Corpus
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.result import Episode, Result
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Episode
 from s3prl_metaperser.protocol.episodes import key_of, make_episodes
 from s3prl_metaperser.run.workspace import Workspace
 

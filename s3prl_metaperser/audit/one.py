@@ -11,7 +11,8 @@ from sklearn.metrics import f1_score, hamming_loss
 
 from s3prl_metaperser.audit.findings import Findings
 from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
-from s3prl_metaperser.evaluation.result import Control, Point, Result
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Control, Point
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList, pool_hash
 from s3prl_metaperser.protocol.labels import binarise, ticked

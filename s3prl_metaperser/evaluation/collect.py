@@ -11,7 +11,8 @@ from s3prl_metaperser.config.options import flat, options_that_affect
 from s3prl_metaperser.corpora.replicates import drawn_by
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of, told_apart
-from s3prl_metaperser.evaluation.result import Cell, Result, Setting
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Episodes, Scored, influences
 from s3prl_metaperser.methods import facts_of
 from s3prl_metaperser.storage.at_once import at_once

@@ -11,7 +11,7 @@ import numpy as np
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import Metric, main_metrics, metric_for, metrics_for
-from s3prl_metaperser.evaluation.result import Cell, Setting
+from s3prl_metaperser.evaluation.result_keys import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import (
     LEVEL,
     Estimate,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.decided import UNADAPTED
 from s3prl_metaperser.evaluation.meta_testing import Diverged, EpisodeResult, meta_test, predict_unadapted
-from s3prl_metaperser.evaluation.result import Control
+from s3prl_metaperser.evaluation.result_keys import Control
 from s3prl_metaperser.evaluation.trajectory import point_of
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 

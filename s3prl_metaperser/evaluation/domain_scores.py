@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from s3prl_metaperser.evaluation.compare import Comparison, compare, corrected
-from s3prl_metaperser.evaluation.result import Cell
+from s3prl_metaperser.evaluation.result_keys import Cell
 from s3prl_metaperser.evaluation.statistics import Scored
 
 

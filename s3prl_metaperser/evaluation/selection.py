@@ -13,7 +13,7 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.criteria import said
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult, validation
 from s3prl_metaperser.evaluation.metrics import Weighted, metric_of_decisions
-from s3prl_metaperser.evaluation.result import Tuned
+from s3prl_metaperser.evaluation.result_keys import Tuned
 from s3prl_metaperser.methods.base import ModelState, System, TrainingTask
 from s3prl_metaperser.methods.tuning import Overrides, overridden
 from s3prl_metaperser.protocol.loss import class_balanced_loss

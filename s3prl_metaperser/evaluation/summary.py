@@ -12,7 +12,7 @@ from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, av
 from s3prl_metaperser.evaluation.collect import group, load_by_task, load_results
 from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
-from s3prl_metaperser.evaluation.result import Cell, Setting
+from s3prl_metaperser.evaluation.result_keys import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, influences, mean_intervals, mean_scores
 from s3prl_metaperser.methods import zero_shot_of
 

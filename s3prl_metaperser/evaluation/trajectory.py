@@ -13,7 +13,7 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.decided import decided_classes
 from s3prl_metaperser.evaluation.meta_testing import Diverged, EpisodeResult, meta_test
 from s3prl_metaperser.evaluation.metrics import episode_scores, metrics_for
-from s3prl_metaperser.evaluation.result import Point
+from s3prl_metaperser.evaluation.result_keys import Point
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, System
 from s3prl_metaperser.methods.tuning import overridden
 from s3prl_metaperser.progress import tqdm

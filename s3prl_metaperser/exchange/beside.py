@@ -9,7 +9,8 @@ from typing import Any
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import STEPS, result_files
-from s3prl_metaperser.evaluation.result import FIRST_TASK, Result, Tuned
+from s3prl_metaperser.evaluation.result import FIRST_TASK, Result
+from s3prl_metaperser.evaluation.result_keys import Tuned
 from s3prl_metaperser.exchange.folder import Part
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, facts_of
 from s3prl_metaperser.protocol.episodes import key_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from s3prl_metaperser import __version__
 from s3prl_metaperser.corpora.label_set import plain_counts
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.result import Raters
+from s3prl_metaperser.evaluation.result_keys import Raters
 from s3prl_metaperser.exchange.clips import Clips, licence_of
 from s3prl_metaperser.exchange.folder import (
     ANSWERS,

@@ -22,7 +22,8 @@ from s3prl_metaperser.corpora import CORPORA, reader_of
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import load_results, scored_of
 from s3prl_metaperser.evaluation.metrics import Metric, main_metrics
-from s3prl_metaperser.evaluation.result import Cell, Result
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Cell
 from s3prl_metaperser.evaluation.statistics import LEVEL, Interval, Scored, influences, mean_intervals
 from s3prl_metaperser.exchange.publishing import DATED, Form, Told, slug, written
 from s3prl_metaperser.storage.atomic import write_json, write_text

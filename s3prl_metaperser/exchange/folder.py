@@ -21,7 +21,7 @@ import numpy as np
 from s3prl_metaperser.config import validator
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.result import Raters
+from s3prl_metaperser.evaluation.result_keys import Raters
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.storage.disk import new_folder, writing
 from s3prl_metaperser.storage.json_files import read_json

@@ -15,7 +15,8 @@ import yaml
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import by_cell, load_results, scored_of
 from s3prl_metaperser.evaluation.metrics import METRICS, main_metrics
-from s3prl_metaperser.evaluation.result import Result, Setting
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Setting
 from s3prl_metaperser.evaluation.statistics import intervals
 from s3prl_metaperser.exchange.publishing import DATED, Form, Told, slug, written
 from s3prl_metaperser.listener.card import Card

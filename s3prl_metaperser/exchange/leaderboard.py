@@ -15,7 +15,8 @@ from s3prl_metaperser.evaluation.collect import check_compatible, result_files, 
 from s3prl_metaperser.evaluation.corpora_apart import told_apart
 from s3prl_metaperser.evaluation.metrics import Metric, metric_for, metrics_for
 from s3prl_metaperser.evaluation.ranking import Ranking, ranked
-from s3prl_metaperser.evaluation.result import Cell, Result, Setting
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Influences, influences
 from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.storage.atomic import write_text

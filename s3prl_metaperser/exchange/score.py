@@ -17,7 +17,8 @@ from s3prl_metaperser.evaluation.collect import RESULT
 from s3prl_metaperser.evaluation.controls import control_of
 from s3prl_metaperser.evaluation.decided import UNADAPTED
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
-from s3prl_metaperser.evaluation.result import FIRST_TASK, Control, EvaluatedCell, Result
+from s3prl_metaperser.evaluation.result import FIRST_TASK, Result
+from s3prl_metaperser.evaluation.result_keys import Control, EvaluatedCell
 from s3prl_metaperser.exchange.beside import Place, places, results_beside
 from s3prl_metaperser.exchange.folder import TWIN, Folder, Part
 from s3prl_metaperser.exchange.predictions import Predictions

@@ -13,7 +13,8 @@ from s3prl_metaperser.evaluation.collect import by_cell
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, Comparison
 from s3prl_metaperser.evaluation.domain_scores import Averages, constant_accuracy, paired, recalls, speakers
 from s3prl_metaperser.evaluation.metrics import ACCURACY, BALANCED_ACCURACY, MACRO_F1_UNION, NATS, Metric
-from s3prl_metaperser.evaluation.result import Cell, Result
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Cell
 from s3prl_metaperser.evaluation.statistics import Interval
 from s3prl_metaperser.generalise import BASELINE, GENERALISERS, nulls
 from s3prl_metaperser.protocol.domains import FEWEST_SPEAKERS

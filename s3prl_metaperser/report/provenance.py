@@ -10,7 +10,8 @@ from s3prl_metaperser.corpora import CORPORA
 from s3prl_metaperser.corpora.replicates import caveat_of
 from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.evaluation.metrics import Metric
-from s3prl_metaperser.evaluation.result import Counts, Result
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import Counts
 from s3prl_metaperser.protocol import splits
 from s3prl_metaperser.report.gathered import Gathered, Study
 from s3prl_metaperser.report.tables import ABSENT, Absent, Column, Table, Value

@@ -14,7 +14,7 @@ from s3prl_metaperser.corpora.base import Corpus, Rating, by_utterance
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.controls import tested_control
 from s3prl_metaperser.evaluation.decided import UNADAPTED
-from s3prl_metaperser.evaluation.result import Control
+from s3prl_metaperser.evaluation.result_keys import Control
 from s3prl_metaperser.methods.base import EpisodeData, ModelState, Support, System
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.protocol.loader import LabelTable

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from s3prl_metaperser.evaluation.meta_testing import EpisodeResult
-from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Selected
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import EvaluatedCell, Raters, Selected
 from s3prl_metaperser.generalise.model import DomainModel
 from s3prl_metaperser.methods.state import packed_hash
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList

@@ -13,7 +13,8 @@ from s3prl_metaperser.config.options import training_options
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.meta_testing import meta_test
 from s3prl_metaperser.evaluation.metrics import METRICS
-from s3prl_metaperser.evaluation.result import EvaluatedCell, Raters, Result, Selected, Tuned
+from s3prl_metaperser.evaluation.result import Result
+from s3prl_metaperser.evaluation.result_keys import EvaluatedCell, Raters, Selected, Tuned
 from s3prl_metaperser.evaluation.selection import select
 from s3prl_metaperser.evaluation.trajectory import trajectory
 from s3prl_metaperser.methods.base import ModelState, System
