@@ -32,6 +32,7 @@ from s3prl_metaperser.storage.hashing import file_hash
 SCHEMA = "0.3.0"
 LIBRARY = "s3prl-metaperser"
 _HOW = "Student's t over listeners with shared utterances counted (see the library's docs/statistics.md)"
+_EXACT = Metric("exact_match", "exact", (), lambda *_: math.nan, words="share of utterances whose whole answer is met")
 _HOW_ONE = "over the utterances of one listener, by influence functions"
 
 
@@ -159,41 +160,31 @@ def _scores(result: Result, scored: Mapping[str, Sequence[Scored]]) -> Iterator[
     everyone = {rater: influences(episodes) for rater, episodes in scored.items()}
     whose: list[tuple[str, Mapping[str, Interval]]] = [("mean", mean_intervals(everyone))]
     whose += [(rater, mean_intervals({rater: own})) for rater, own in everyone.items()]
+
+    def entry(what: str, who: str, config: dict[str, Any], score: float, uncertainty: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "evaluation_result_id": f"{what}/{who}",
+            "evaluation_name": f"{name} {what} {who}",
+            "source_data": data,
+            "metric_config": config,
+            "score_details": {"score": score, "uncertainty": uncertainty},
+        }
+
     for metric in main_metrics(result.answers):
         for who, spans in whose:
             if (span := spans.get(metric.name)) is not None and math.isfinite(span.mean):
-                yield {
-                    "evaluation_result_id": f"{metric.name}/{who}",
-                    "evaluation_name": f"{name} {metric.name} {who}",
-                    "source_data": data,
-                    "metric_config": _metric(metric, who),
-                    "score_details": {"score": span.mean, "uncertainty": _uncertainty(span, who)},
-                }
+                of = "mean over listeners" if who == "mean" else f"listener {who}"
+                config = _config(metric, f"{metric.words or metric.title}; {of}")
+                yield entry(metric.name, who, config, span.mean, _uncertainty(span, who))
     for rater, episodes in scored.items():
         met = np.concatenate([_met(episode) for episode in episodes])
-        yield {
-            "evaluation_result_id": f"exact/{rater}",
-            "evaluation_name": f"{name} exact {rater}",
-            "source_data": data,
-            "metric_config": {
-                "evaluation_description": "share of utterances whose whole answer is met",
-                "metric_id": "exact_match",
-                "metric_name": "exact",
-                "metric_unit": "proportion",
-                "lower_is_better": False,
-                "score_type": "continuous",
-                "min_score": 0.0,
-                "max_score": 1.0,
-            },
-            "score_details": {"score": float(met.mean()), "uncertainty": {"num_samples": len(met)}},
-        }
+        yield entry("exact", rater, _config(_EXACT, _EXACT.words), float(met.mean()), {"num_samples": len(met)})
 
 
-def _metric(metric: Metric, who: str) -> dict[str, Any]:
+def _config(metric: Metric, description: str) -> dict[str, Any]:
     low, high = (value if math.isfinite(value) else f"{'-' * (value < 0)}Infinity" for value in metric.bounds)
-    of = "mean over listeners" if who == "mean" else f"listener {who}"
     return {
-        "evaluation_description": f"{metric.words or metric.title}; {of}",
+        "evaluation_description": description,
         "metric_id": metric.name,
         "metric_name": metric.title,
         "metric_unit": "proportion" if metric.unit == "percent" else metric.unit or "points",

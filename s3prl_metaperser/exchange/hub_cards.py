@@ -178,12 +178,9 @@ def _page(card: Card, told: Told) -> str:
     lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in facts)]
     if metrics := card.metrics:
         where = ", ".join(f"{key} {metrics[key]}" for key in ("scenario", "fold", "shots", "queries") if key in metrics)
-        lines += [
-            "",
-            f"Tested on one listener of whom nothing was learned before ({where}); 95 % intervals are for ",
-            "",
-        ]
-        lines[-2] += "further recordings of this listener alone."
+        whose = "further recordings of this listener alone"
+        tested = f"Tested on one listener of whom nothing was learned before ({where}); 95 % intervals are for {whose}."
+        lines += ["", tested, ""]
         lines += ["| metric | mean | 95 % interval |", "|---|---|---|"]
         for name, each in _scores(card):
             metric = METRICS.get(name) if METRICS.knows(name) else None
@@ -197,13 +194,8 @@ def _page(card: Card, told: Told) -> str:
         f"- {name}: {_cell(told.licence if name == 'model' and told.licence else text)}"
         for name, text in card.licences.items()
     ]
-    lines += [
-        "",
-        "## What it is not",
-        "",
-        "A guess at what one person would tick, not a fact about who speaks. Not for ",
-    ]
-    lines[-1] += "decisions about people."
+    lines += ["", "## What it is not", ""]
+    lines += ["A guess at what one person would tick, not a fact about who speaks. Not for decisions about people."]
     return "\n".join(lines) + "\n"
 
 

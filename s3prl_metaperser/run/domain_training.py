@@ -72,7 +72,7 @@ class DomainTraining:
                     watched.check(f"Training {name}", "Raise optimizer.lr or runner.gradient_clipping.")
             if not self.total and self.best == NOTHING:
                 self._keep({"loss": 0.0, "step": 0})
-                self._save()
+                self.files.write_states(self._content(), self.options.runner.max_keep)
         finally:
             self.files.close()
         if self.diverged:
@@ -137,7 +137,7 @@ class DomainTraining:
             logged = self.curves.get("loss") or [(0, 0.0)]
             self._keep({"loss": logged[-1][1], "step": self.step})
         if saves:
-            self._save()
+            self.files.write_states(self._content(), self.options.runner.max_keep)
 
     def _validate(self) -> None:
         """Write ``dev-best.ckpt`` where this step is the one to be tested so far."""
@@ -157,10 +157,6 @@ class DomainTraining:
     def _keep(self, best: dict[str, Any]) -> None:
         self.best = best
         self.files.write(BEST, self._content())
-
-    def _save(self) -> None:
-        self.files.write(f"states-{self.step}.ckpt", self._content())
-        self.files.keep_last(self.options.runner.max_keep)
 
     # -- state ---------------------------------------------------------------------------------------------------------
 

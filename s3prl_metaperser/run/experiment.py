@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import yaml
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.methods.base import ModelState
-from s3prl_metaperser.methods.state import pack_state
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.atomic import write_text
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
@@ -27,7 +25,6 @@ from s3prl_metaperser.storage.provenance import differences
 
 if TYPE_CHECKING:
     from s3prl_metaperser.run.opened import Checkpoint
-    from s3prl_metaperser.run.outer_loop import OuterLoop
 
 BEST, LOCK = "dev-best.ckpt", ".lock"
 #: The best so far before anything was evaluated.
@@ -63,14 +60,10 @@ class Experiment:
     Args:
         task: s3prl's name of the run, the prefix of TensorBoard's keys.
         constants: what every checkpoint holds besides the state (Args, Config, ...).
-
-    Attributes:
-        initial_loss: the validation loss before the first outer step; None where it is not known.
     """
 
     def __init__(self, folder: Path, task: str, constants: Mapping[str, Any]):
         self.folder, self.task, self.constants = folder, task, dict(constants)
-        self.initial_loss: float | None = None
         self._events: Events | None = None
 
     def note(self, line: str) -> None:
@@ -160,31 +153,6 @@ class Experiment:
             for path in paths:
                 path.rename(aside / path.name)
 
-    def save(
-        self,
-        name: str,
-        state: ModelState,
-        loop: OuterLoop | None,
-        epoch: int,
-        best: Mapping[str, Any],
-        losses: Sequence[float] = (),
-    ) -> None:
-        """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater): Args and Step are the RNG state.
-
-        Args:
-            losses: of the steps since the last line in the log.
-        """
-        content = {
-            "Optimizer": loop.optimizer.state_dict() if loop else {},
-            "Step": loop.step if loop else 0,
-            "Epoch": epoch,
-            "Best": dict(best),
-            "InitialLoss": self.initial_loss,
-            "Losses": list(losses),
-            **pack_state(state),
-        }
-        self.write(name, content)
-
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """A checkpoint of this content, besides what all of them hold."""
         if parallel.is_leader():
@@ -194,13 +162,9 @@ class Experiment:
         """Another experiment's checkpoint, with what this one's say of themselves."""
         save_checkpoint(self.folder / name, {**content, **self.constants})
 
-    def save_states(self, state: ModelState, loop: OuterLoop | None, epoch: int, best, losses, keep: int) -> None:
+    def write_states(self, content: Mapping[str, Any], keep: int) -> None:
         """``states-<step>.ckpt``; of these the last ``keep`` stay."""
-        self.save(f"states-{loop.step if loop else 0}.ckpt", state, loop, epoch, best, losses)
-        self.keep_last(keep)
-
-    def keep_last(self, keep: int) -> None:
-        """Of the checkpoints of steps the last ``keep`` stay."""
+        self.write(f"states-{content['Step']}.ckpt", content)
         if parallel.is_leader():
             for _, path in steps_of(self.folder)[:-keep]:
                 path.unlink()

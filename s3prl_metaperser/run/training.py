@@ -9,6 +9,7 @@ from typing import Any
 from s3prl_metaperser import parallel
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.selection import validated
+from s3prl_metaperser.methods.state import pack_state
 from s3prl_metaperser.progress import tqdm
 from s3prl_metaperser.protocol.loader import EpisodeBatch
 from s3prl_metaperser.run import shown_commands
@@ -39,6 +40,7 @@ class _Training:
     Attributes:
         best: the selected step so far and its validation loss, or its value of another criterion.
         losses: of the steps since the last line in the log.
+        initial_loss: the validation loss before the first outer step; None where it is not known.
     """
 
     def __init__(self, opened: OpenCell, past: Checkpoint | None):
@@ -48,6 +50,7 @@ class _Training:
         self.loop = OuterLoop(opened.system, self.state, opened.task) if self.total else None
         self.best: dict[str, Any] = dict(NOTHING)
         self.losses: list[float] = []
+        self.initial_loss: float | None = None
         if past is not None and past.resumed:
             self._resume(past)
         if self.loop is not None:
@@ -62,7 +65,7 @@ class _Training:
     def _resume(self, past: Checkpoint) -> None:
         self.done = past.step
         self.best, _ = self.files.resume_after(past)
-        self.files.initial_loss = past.content.get("InitialLoss")
+        self.initial_loss = past.content.get("InitialLoss")
         if self.loop is not None and self.done:
             self.loop.resume(past.content["Optimizer"], self.done)
             self.losses += past.content.get("Losses", [])
@@ -91,7 +94,7 @@ class _Training:
         seconds = time.perf_counter() - self.opened.started
         say(f"Trained {name} in {seconds:.1f} s. Output in {folder}:")
         say(f"  {BEST}: step {self.best['step']}, validation {self.criterion} {self.best['loss']:.4f}")
-        if (initial := self.files.initial_loss) is not None and initial < self.best["loss"]:
+        if (initial := self.initial_loss) is not None and initial < self.best["loss"]:
             say(f"NOTE: before the first outer step it was {initial:.4f}, lower than after meta-training.")
             say("  With metarc.selection=best_from_0 step 0 is a candidate, too (docs/protocols.md).")
         say("  states-*.ckpt (to resume), log.log, events.* for TensorBoard")
@@ -120,11 +123,23 @@ class _Training:
         step = self.loop.step if self.loop else 0
         self.files.log("dev", self.criterion, value, step)
         if step == 0:
-            self.files.initial_loss = value
+            self.initial_loss = value
         if preferred(self.system, step, value, self.best["loss"]):
             self.best = {"loss": value, "step": step}
             self.files.note(f"New best on dev at step {step}: {value}")
-            self.files.save(BEST, self.state, self.loop, epoch, self.best)
+            self.files.write(BEST, self._content(epoch, losses=[]))
 
     def _save(self, epoch: int) -> None:
-        self.files.save_states(self.state, self.loop, epoch, self.best, self.losses, self.options.max_keep)
+        self.files.write_states(self._content(epoch, self.losses), self.options.max_keep)
+
+    def _content(self, epoch: int, losses: list[float]) -> dict[str, Any]:
+        """A checkpoint with s3prl's keys. Draws depend on (seed, step, rater): Args and Step are the RNG state."""
+        return {
+            "Optimizer": self.loop.optimizer.state_dict() if self.loop else {},
+            "Step": self.loop.step if self.loop else 0,
+            "Epoch": epoch,
+            "Best": dict(self.best),
+            "InitialLoss": self.initial_loss,
+            "Losses": list(losses),
+            **pack_state(self.state),
+        }
