@@ -115,8 +115,7 @@ def group(results: Iterable[Result]) -> dict[Cell, dict[str, Episodes]]:
 
 
 def scored_of(
-    files: Sequence[Result],
-    scored: Callable[[Result], Mapping[str, Sequence[Scored]]] = lambda result: result.scored,
+    files: Sequence[Result], scored: Callable[[Result], Mapping[str, Sequence[Scored]]] = lambda result: result.scored
 ) -> dict[str, Episodes]:
     """Test rater -> its episodes in all results of one cell.
 

@@ -139,10 +139,7 @@ class _Pair(NamedTuple):
 
 
 def compare(
-    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]],
-    against: str | None = None,
-    *,
-    metric: str | None = None,
+    cells: Mapping[Cell, Mapping[str, Sequence[Scored]]], against: str | None = None, *, metric: str | None = None
 ) -> list[Comparison]:
     """Paired comparisons of the systems of each setting (corpus, upstream, scope, scenario, K, protocol).
 

@@ -199,14 +199,7 @@ def _uncertainty(span: Interval, who: str) -> dict[str, Any]:
     if not (math.isfinite(span.low) and math.isfinite(span.high)):
         return {}
     method = _HOW if who == "mean" else _HOW_ONE
-    return {
-        "confidence_interval": {
-            "lower": span.low,
-            "upper": span.high,
-            "confidence_level": LEVEL,
-            "method": method,
-        }
-    }
+    return {"confidence_interval": {"lower": span.low, "upper": span.high, "confidence_level": LEVEL, "method": method}}
 
 
 def _met(episode: Scored) -> np.ndarray:

@@ -14,16 +14,7 @@ from s3prl_metaperser.config.override import parse_override
 from s3prl_metaperser.config.yaml_files import read_yaml
 from s3prl_metaperser.corpora.replicates import drawn_by
 from s3prl_metaperser.errors import UserError, unknown_name
-from s3prl_metaperser.grid.definition import (
-    SEED,
-    Grid,
-    Part,
-    Upstream,
-    axes_of,
-    axis_options,
-    check_axes,
-    slug,
-)
+from s3prl_metaperser.grid.definition import SEED, Grid, Part, Upstream, axes_of, axis_options, check_axes, slug
 from s3prl_metaperser.grid.relevance import RECIPE, matters, nested, not_for_numbers, options_of_cell, options_of_shared
 from s3prl_metaperser.methods.facts import Facts
 from s3prl_metaperser.run.workspace import say
@@ -253,10 +244,7 @@ def _cells(part: Part, changed: Mapping[str, Any], where: str) -> list[Cell]:
         for line in options.not_used():
             _say_once(f"{where}: {line}")
         defaults, given = dict(flat(task.options.from_config(base).as_config())), dict(flat(options.as_config()))
-        given |= {
-            "downstream_expert.datarc.root": part.root,
-            "downstream_expert.evalrc.protocol": part.protocol,
-        }
+        given |= {"downstream_expert.datarc.root": part.root, "downstream_expert.evalrc.protocol": part.protocol}
         option_of = {axis.name: axis.option for axis in axes_of(part.task)}
         seeds = itertools.product(part.corpus_seeds or (None,), part.seeds or (part.seed,))
         combined = itertools.product(seeds, part.upstreams, names, *part.axes.values())

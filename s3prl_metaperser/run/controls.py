@@ -81,11 +81,7 @@ def other_labels(
 
 
 def _with_other_labels(
-    control: str,
-    workspace: Workspace,
-    episodes: Sequence[EpisodeList],
-    data: Sequence[EpisodeData],
-    prepared: Prepared,
+    control: str, workspace: Workspace, episodes: Sequence[EpisodeList], data: Sequence[EpisodeData], prepared: Prepared
 ) -> list[EpisodeData]:
     """The episodes with other labels, all with as many."""
     corpus, by_clip = workspace.corpus, by_utterance(workspace.corpus.ratings)

@@ -87,12 +87,7 @@ class OpenDomains(Domains):
         size = len(self.corpus.classes)
         counts = np.stack([np.bincount([self.labels[u] for u in ids[name]], minlength=size) for name in ids])
         return Sources(
-            tuple(ids),
-            self.corpus.classes,
-            counts,
-            self.seed("weights"),
-            self.total_steps,
-            len(self.training_speakers),
+            tuple(ids), self.corpus.classes, counts, self.seed("weights"), self.total_steps, len(self.training_speakers)
         )
 
     def batch(self, step: int) -> DomainBatch:
