@@ -20,7 +20,7 @@ import numpy as np
 
 from s3prl_metaperser.corpora.agreement import others_mean, places, vectors
 from s3prl_metaperser.corpora.alike import Answers
-from s3prl_metaperser.evaluation.statistics import Estimate, Interval
+from s3prl_metaperser.evaluation.statistics import Estimate, Interval, within
 from s3prl_metaperser.seeding import numpy_generator
 
 SHOTS = (4, 8, 16, 32)
@@ -73,17 +73,21 @@ def personal(answers: Answers, shots: Sequence[int] = SHOTS, draws: int = DRAWS)
         without, within = _scores(model, able, k, draws)
         chosen = within[_of_the_others(within[..., 0]), np.arange(len(able))]
         measures = [
-            Measure(name, over_raters(without[:, at]), over_raters(better * (chosen[:, at] - without[:, at])))
-            for at, (name, better) in enumerate(model.MEASURES)
+            Measure(
+                name,
+                over_raters(without[:, at], 0, most),
+                over_raters(better * (chosen[:, at] - without[:, at]), -most, most),
+            )
+            for at, (name, better, most) in enumerate(model.MEASURES)
         ]
         found.append(Personal(k, len(able), tuple(measures)))
     return found
 
 
-def over_raters(values: np.ndarray) -> Interval:
-    """Mean over raters with its 95 % interval, by Student's t."""
+def over_raters(values: np.ndarray, low: float, high: float) -> Interval:
+    """Mean over raters with its 95 % interval, by Student's t, within bounds."""
     error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
-    return Estimate(float(values.mean()), error, max(len(values) - 1, 1)).interval()
+    return within(Estimate(float(values.mean()), error, max(len(values) - 1, 1)).interval(), low, high)
 
 
 def _of_the_others(losses: np.ndarray) -> np.ndarray:
@@ -121,7 +125,7 @@ class _Classes:
         given: shares of the answer, [n, C].
     """
 
-    MEASURES = (("surprise", -1), ("right", 1))
+    MEASURES = (("surprise", -1, np.inf), ("right", 1, 1))
 
     def __init__(self, answers: Answers):
         ticks = answers.counts[answers.answer]
@@ -157,7 +161,7 @@ class _Numbers:
         value, line: the answer, and what the others' mean predicts, [n].
     """
 
-    MEASURES = (("distance", -1), ("level", 1))
+    MEASURES = (("distance", -1, np.inf), ("level", 1, 1))
 
     def __init__(self, answers: Answers):
         values = vectors(answers)[:, 0]

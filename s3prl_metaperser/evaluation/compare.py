@@ -67,7 +67,7 @@ class Comparison:
     @property
     def difference(self) -> Interval:
         """With the 95 % interval of this comparison alone, within what the metric's bounds allow."""
-        return self._possible(self.estimate.interval())
+        return self.possible(self.estimate.interval())
 
     @property
     def p(self) -> float:
@@ -79,9 +79,10 @@ class Comparison:
         """With the interval at the level at which Holm's procedure tests this comparison; never shorter than
         ``difference``."""
         share = self.p / self.p_holm if self.p_holm > 0 else 1 / self.family
-        return self._possible(self.estimate.interval(1 - (1 - LEVEL) * share))
+        return self.possible(self.estimate.interval(1 - (1 - LEVEL) * share))
 
-    def _possible(self, span: Interval) -> Interval:
+    def possible(self, span: Interval) -> Interval:
+        """The part of an interval of the difference that the metric's bounds allow."""
         low, high = self.metric.bounds
         return within(span, low - high, high - low)
 

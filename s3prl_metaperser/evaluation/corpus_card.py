@@ -172,7 +172,8 @@ def _distance(answers: Answers, values: np.ndarray, counts: np.ndarray) -> Inter
         score = np.abs(others - values)[:, 0]
     who = answers.rater[known]
     size = np.bincount(who)
-    return over_raters(np.bincount(who, score[known])[size > 0] / size[size > 0])
+    most = 1 if answers.levels is None else np.inf
+    return over_raters(np.bincount(who, score[known])[size > 0] / size[size > 0], 0, most)
 
 
 def _by_rater(

@@ -11,7 +11,7 @@ from s3prl_metaperser.listener.enrolment import Enrolled
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_text
 from s3prl_metaperser.listener.leave_out import Fit
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
-from s3prl_metaperser.report.page import Section, Words, page
+from s3prl_metaperser.report.page import Section, page
 from s3prl_metaperser.report.sounds import Sound, Sounds, sound_of
 from s3prl_metaperser.report.tables import Cell, Column, Table
 
@@ -128,12 +128,11 @@ def _said(base: PersonalizedEmotionRecognizer, probabilities: np.ndarray) -> str
 
 def _fit(enrolled: Enrolled) -> Section:
     """How the way to adapt was chosen, and how well it does."""
-    lines = [
-        (f"{row.title}, average listener to this one", f"{row.unadapted} to {row.adapted}: {row.difference}")
-        for row in (enrolled.fit.rows() if enrolled.fit else ())
-    ]
-    lead = [enrolled.chosen.reason()] if enrolled.chosen else []
-    lead += [*enrolled.warnings] or []
+    title, lead = "How well it fits", [enrolled.chosen.reason()] if enrolled.chosen else []
+    lead += enrolled.warnings
+    if enrolled.fit is None:
+        return Section("fit", title, lead=lead)
+    names = ("measure", "average listener", "this listener", "difference, 95 % interval")
     note = "Each clip is predicted after adapting to the others; intervals are for clips like these."
-    lead += [note] if lines else []
-    return Section("fit", "How well it fits", lead=lead, content=[Words(lines)] if lines else [])
+    rows = tuple(tuple(row) for row in enrolled.fit.rows())
+    return Section("fit", title, lead=lead, content=[Table("fit", title, note, tuple(map(Column, names)), rows)])

@@ -135,7 +135,7 @@ def checks_table(question: Question, study: Study) -> Table | None:
                 value(c.metric, c.difference, signed=True),
                 Value(c.p, decimals=3, positive=True),
                 Value(sign_flip(list(c.per_rater.values())), decimals=3, positive=True),
-                ABSENT if model is None else value(c.metric, model.estimate.interval(), signed=True),
+                ABSENT if model is None else value(c.metric, c.possible(model.estimate.interval()), signed=True),
                 ABSENT if model is None else Value(model.estimate.p_value(), decimals=3, positive=True),
             )
         )
