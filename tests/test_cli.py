@@ -54,6 +54,8 @@ def test_no_audio_is_decoded_when_told_not_to(tmp_path, monkeypatch):
         (["validate", "--corpus", "iemocapp", "--root", "."], "Did you mean 'iemocap'"),
         (["validate", "--corpus", "iemocap", "--root", "nowhere"], "nowhere"),
         (["demo-corpus", "x", "--raters", "oposed"], "opposed"),
+        (["card", "iemocap", "--corpus", "demo"], "Two corpora are named"),
+        (["card"], "No corpus is named"),
     ],
 )
 def test_mistakes_are_one_line_and_status_two(tmp_path, monkeypatch, capsys, arguments, message):

@@ -314,7 +314,7 @@ def test_the_demo_has_a_card_without_a_folder(capsys):
 
 def test_the_options_of_reading_are_those_of_validate(tmp_path, capsys):
     write_ratings_csv(tmp_path, "file,rater,label\n1.wav,anna,happy\n1.wav,anna,sad\n1.wav,ben,glum\n")
-    command = ["card", "--corpus", "ratings_csv", "--root", str(tmp_path)]
+    command = ["card", "ratings_csv", "--root", str(tmp_path)]
     assert main(command) == 2
     assert "--duplicates union or first" in capsys.readouterr().err
     assert main([*command, "--duplicates", "union", "--unknown-labels", "drop"]) == 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.commands.common import add_corpus_options, at_least, label_options
+from s3prl_metaperser.commands.common import add_corpus_options, add_named_corpus, at_least, label_options, named_corpus
 from s3prl_metaperser.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ _SOUNDS = (
 
 def add(commands) -> None:
     parser = commands.add_parser("card", help="agreement in a corpus, and whether there is anybody to personalise for")
-    parser.add_argument("--corpus", required=True, help="a registered corpus (`metaperser list corpora`)")
-    parser.add_argument("--root", help="the corpus's folder; not needed where labels can be had without (the demo)")
+    add_named_corpus(parser, "the corpus's folder; not needed where labels can be had without (the demo)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--html", metavar="FILE", help="write one page, too")
     parser.add_argument("--sounds", type=at_least(0), default=8, metavar="N", help=_SOUNDS)
@@ -68,7 +67,11 @@ def _corpus(arguments: argparse.Namespace) -> Corpus:
     from s3prl_metaperser.errors import UserError
     from s3prl_metaperser.storage.paths import cache_root
 
-    name, options = arguments.corpus, label_options(arguments)
+    name, options = named_corpus(arguments), label_options(arguments)
+    if name is None:
+        raise UserError(
+            "No corpus is named. Type: metaperser card CORPUS --root DIR; `metaperser list corpora` lists them."
+        )
     if arguments.root:
         return load_corpus(name, arguments.root, **options)
     reader = reader_of(name)  # an unknown name is the first mistake

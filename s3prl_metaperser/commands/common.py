@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from s3prl_metaperser.errors import UserError
+
 
 def positive(kind: type) -> Callable[[str], float]:
     """A type for argparse: a positive, finite number."""
@@ -47,6 +49,25 @@ def weights(arguments: argparse.Namespace) -> list[str]:
     """The upstream's weights and configuration as they were given, for a command that is printed."""
     given = (("-k", arguments.upstream_ckpt), ("-g", arguments.upstream_model_config))
     return [word for option, file in given if file for word in (option, file)]
+
+
+def add_named_corpus(parser: argparse.ArgumentParser, root: str) -> None:
+    """A corpus, by its place in the line or by option, and its folder; see :func:`named_corpus`."""
+    parser.add_argument("corpus_name", nargs="?", metavar="CORPUS", help="the same as --corpus CORPUS")
+    parser.add_argument("--corpus", help="a registered corpus (`metaperser list corpora`)")
+    parser.add_argument("--root", help=root)
+
+
+def named_corpus(arguments: argparse.Namespace) -> str | None:
+    """The corpus that :func:`add_named_corpus` lets a line name.
+
+    Raises:
+        UserError: two are named.
+    """
+    given = dict.fromkeys(filter(None, (arguments.corpus_name, arguments.corpus)))
+    if len(given) > 1:
+        raise UserError(f"Two corpora are named, {' and '.join(map(repr, given))}. Name one of them.")
+    return next(iter(given), None)
 
 
 def add_rater_options(parser: argparse._ActionsContainer) -> None:

@@ -59,7 +59,7 @@ def _tools(**_: Any) -> list[str]:
 
 
 _NAMES = {
-    "corpus": _of("corpora", "CORPORA"),
+    **dict.fromkeys(("corpus", "corpus_name"), _of("corpora", "CORPORA")),
     "downstream": _of("tasks", "TASKS"),
     "downstream_variant": _systems,
     "format": _of("exchange.publishing", "FORMS"),

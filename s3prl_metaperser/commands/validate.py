@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from s3prl_metaperser.commands.common import add_corpus_options, label_options
+from s3prl_metaperser.commands.common import add_corpus_options, add_named_corpus, label_options, named_corpus
 from s3prl_metaperser.errors import UserError, printable_json
 from s3prl_metaperser.storage.paths import user_path
 
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
 
 def add(commands) -> None:
     parser = commands.add_parser("validate", help="check a corpus, or (--all) every number in a folder of results")
-    parser.add_argument("name", nargs="?", metavar="CORPUS", help="the same as --corpus CORPUS")
-    parser.add_argument("--all", metavar="DIR", help="check the results below DIR, not a corpus")
-    parser.add_argument(
-        "--corpus", help="a registered corpus (`metaperser list corpora`); with --all: the evaluated corpus"
-    )
-    parser.add_argument("--root", help="the corpus's folder")
+    add_named_corpus(parser, "the corpus's folder")
+    parser.add_argument("--all", metavar="DIR", help="check the results below DIR, of that corpus")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--no-audio", action="store_true", help="skip decoding the audio files")
     add_corpus_options(parser)
@@ -28,19 +24,16 @@ def add(commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.name is not None:
-        if arguments.corpus not in (None, arguments.name):
-            raise UserError(f"Two corpora are named, {arguments.name!r} and {arguments.corpus!r}. Name one of them.")
-        arguments.corpus = arguments.name
+    name = named_corpus(arguments)
     if arguments.all is not None:
-        return _results(arguments)
-    if not arguments.corpus or not arguments.root:
+        return _results(arguments, name)
+    if name is None or not arguments.root:
         raise UserError("Name a corpus with --corpus and --root, or a folder of results with --all.")
     from s3prl_metaperser.corpora import load_corpus
     from s3prl_metaperser.corpora.emotions import has_listeners
     from s3prl_metaperser.corpora.validate import exit_status, format_report, validation_report
 
-    corpus = load_corpus(arguments.corpus, arguments.root, **label_options(arguments))
+    corpus = load_corpus(name, arguments.root, **label_options(arguments))
     report = validation_report(corpus, decode_audio=not arguments.no_audio)
     if arguments.json:
         print(printable_json(report))
@@ -62,12 +55,12 @@ def _card(corpus: Corpus) -> list[str]:
     ]
 
 
-def _results(arguments: argparse.Namespace) -> int:
+def _results(arguments: argparse.Namespace, name: str | None) -> int:
     from s3prl_metaperser.audit import audit
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.report.write import open_evaluated_corpus
 
-    corpus = open_evaluated_corpus(arguments.corpus, arguments.root, label_options(arguments))
+    corpus = open_evaluated_corpus(name, arguments.root, label_options(arguments))
     found = audit(user_path(arguments.all), corpus)
     print(printable_json(found.as_json()) if arguments.json else printable(str(found)))
     return found.status
