@@ -1,7 +1,7 @@
 # The environment of the README's first command, which it runs unless another is given. CPU:
 #   docker build -t s3prl_metaperser . && docker run --rm -v metaperser:/cache s3prl_metaperser
-# CUDA (the card's driver on the host, NVIDIA's container toolkit):
-#   docker build -t s3prl_metaperser:cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
+# CUDA, which PyPI's own torch brings (the card's driver on the host, NVIDIA's container toolkit):
+#   docker build -t s3prl_metaperser:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
 #   docker run --rm --gpus all -v metaperser:/cache s3prl_metaperser:cuda
 FROM python:3.11-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
