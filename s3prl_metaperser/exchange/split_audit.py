@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -130,52 +130,53 @@ def audit_split(
     name, known = ("", {}) if corpus is None else (corpus.name, _of_corpus(corpus))
     if corpus is None:
         name, known = _by_names(split.items)
-    of_item: Callable[[str], str] = str if corpus is None else _stem
-    facts = {item: _facts(item, known.get(of_item(item.file))) for item in split.items}
     heard = {} if audio is None else _heard(split.items, audio)
-    of: dict[str, Callable[[Item], Sequence[str]]] = {
-        "recordings": lambda item: facts[item]["recordings"],
-        "audio": lambda item: heard.get(item.file, ()),
-        **{kind: (lambda item, kind=kind: facts[item][kind]) for kind in KINDS[3:]},  # type: ignore[misc]
-    }
+    facts = {}
+    for item in split.items:
+        said = known.get(item.file if corpus is None else _stem(item.file))
+        facts[item] = _facts(item, said, heard.get(item.file, ()))
     order = {part: number for number, part in enumerate(PARTS)}
     parts = sorted({item.part for item in split.items}, key=lambda part: (order.get(part, len(order)), part))
     inside = {part: [item for item in split.items if item.part == part] for part in parts}
     found = SplitAudit(split.name, {}, name, passed_over=split.passed_over)
     for part, items in inside.items():
-        counts = {kind: len({name for item in items for name in told(item)}) for kind, told in of.items()}
-        found.parts[part] = {"files": len(items), **{kind: counts[kind] for kind in KINDS[3:]}}
-    found.shared = [shared._replace(allowed=shared.kind in allow) for shared in _shared(inside, of)]
-    for kind, told in of.items():
-        if missing := sum(not told(item) for item in split.items):
+        counts = {kind: len({name for item in items for name in facts[item][kind]}) for kind in KINDS[3:]}
+        found.parts[part] = {"files": len(items), **counts}
+    found.shared = [shared._replace(allowed=shared.kind in allow) for shared in _shared(inside, facts)]
+    for kind in KINDS[1:]:
+        if missing := sum(not facts[item][kind] for item in split.items):
             found.unknown[kind] = missing
     return found
 
 
-def _shared(inside: Mapping[str, list[Item]], of: Mapping[str, Callable[[Item], Sequence[str]]]) -> Iterator[Shared]:
+def _shared(inside: Mapping[str, list[Item]], facts: Mapping[Item, Mapping[str, Sequence[str]]]) -> Iterator[Shared]:
     for part, items in inside.items():
-        counted = Counter(name for item in items for name in of["recordings"](item))
+        counted = Counter(name for item in items for name in facts[item]["recordings"])
         if twice := sorted(name for name, count in counted.items() if count > 1):
             yield Shared("doubles", (part,), tuple(twice), len(counted), sum(counted[n] for n in twice), len(items))
     for one, other in itertools.combinations(inside, 2):
         named: set[str] = set()
-        for kind, told in of.items():
-            first, second = ({name for item in inside[part] for name in told(item)} for part in (one, other))
+        for kind in KINDS[1:]:
+            first, second = ({name for item in inside[part] for name in facts[item][kind]} for part in (one, other))
             both = first & second
-            concerned = [item for item in inside[other] if both & {*told(item)}]
+            concerned = [item for item in inside[other] if both & {*facts[item][kind]}]
             if kind == "recordings":
                 named = both
             elif kind == "audio":  # a sound says nothing to a reader: the files that have it do; those told are enough
-                concerned = [item for item in concerned if not named & {*of["recordings"](item)}]
+                concerned = [item for item in concerned if not named & {*facts[item]["recordings"]}]
             names = sorted({item.file for item in concerned} if kind == "audio" else both)
             if concerned:
                 yield Shared(kind, (one, other), tuple(names), len(second), len(concerned), len(inside[other]))
 
 
-def _facts(item: Item, said: tuple[NamedClip, tuple[str, ...]] | None) -> dict[str, tuple[str, ...]]:
+def _facts(
+    item: Item, said: tuple[NamedClip, tuple[str, ...]] | None, heard: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Kind of what may be shared -> what the item has of it."""
     clip, raters = said or (NamedClip("", "", ""), ())
     return {
         "recordings": (clip.id or PurePath(item.file.replace("\\", "/")).as_posix(),),
+        "audio": heard,
         "speakers": tuple(filter(None, [clip.speaker or item.speaker])),
         "sessions": tuple(filter(None, [clip.session or item.session])),
         "raters": item.raters or raters,
