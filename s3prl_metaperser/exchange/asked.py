@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s3prl_metaperser.config.options import DataOptions, ExpertOptions, Options
+from s3prl_metaperser.config.section import with_values
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 #: All folds that a corpus has.
 ALL = "all"
+_FOLD = "downstream_expert.datarc.fold"
 
 
 def workspaces(
@@ -56,7 +58,7 @@ def workspaces(
         asked = _of_grid(str(what), corpus, root, only, changes)
     else:
         own = _changed(_of_experiment(what) if what is not None else _defaults(), corpus, root, changes)
-        asked = [own] if not folds or folds == (ALL,) else [_with_fold(own, fold) for fold in folds]
+        asked = [own] if not folds or folds == (ALL,) else [with_values(own, {_FOLD: fold}) for fold in folds]
     read: dict[DataOptions, Corpus] = {}
     found: dict[tuple[str, str], Workspace] = {}
     contents: dict[str, Contents] = {}
@@ -66,7 +68,7 @@ def workspaces(
         if same not in read:
             read[same] = open_corpus(datarc)
         for fold in _folds(options, read[same]) if folds == (ALL,) else [datarc.fold]:
-            workspace = Workspace(_with_fold(options, fold), read[same])
+            workspace = Workspace(with_values(options, {_FOLD: fold}), read[same])
             workspace.contents = contents.setdefault(workspace.corpus.fingerprint(), workspace.contents)
             found.setdefault((workspace.corpus.name, key_of(workspace.episodes("test"))), workspace)
     return list(found.values())
@@ -128,12 +130,6 @@ def _without_training(options: Options) -> Options:
     expert = options.downstream_expert
     kept = ExpertOptions(datarc=expert.datarc, modelrc=expert.modelrc, evalrc=expert.evalrc)
     return Options(downstream_expert=kept)
-
-
-def _with_fold(options: Options, fold: str) -> Options:
-    expert = options.downstream_expert
-    changed = dataclasses.replace(expert, datarc=dataclasses.replace(expert.datarc, fold=fold))
-    return dataclasses.replace(options, downstream_expert=changed)
 
 
 def _folds(options: Options, corpus: Corpus) -> list[str]:

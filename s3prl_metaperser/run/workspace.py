@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from s3prl_metaperser.config.options import DataOptions, Options
-from s3prl_metaperser.config.section import numbers_of
+from s3prl_metaperser.config.section import numbers_of, with_values
 from s3prl_metaperser.corpora import Corpus, labels_without_audio, open_corpus, reader_options, root_of
 from s3prl_metaperser.corpora.alike import Answers
 from s3prl_metaperser.corpora.base import label_hashes
@@ -116,16 +116,16 @@ class Workspace:
         corpus: Corpus | None = None,
         splits: Callable[[Corpus, DataOptions], Split] = split_by_rater,
     ):
-        data = options.downstream_expert.datarc
+        expert, known = options.downstream_expert, dict[str, Any]()
+        data = expert.datarc
         self.cache = cache_root(data.cache_dir)
         self.corpus = open_corpus(data) if corpus is None else corpus
         if data.test_sessions is None and (suggested := self.corpus.suggested.test_sessions):
-            data = dataclasses.replace(data, test_sessions=suggested)
+            known["test_sessions"] = suggested
         if data.pools.test is not None and data.pools.minimum is None:
-            needed = options.downstream_expert.evalrc.shots + FEWEST_QUERIES
-            data = dataclasses.replace(data, pools=dataclasses.replace(data.pools, minimum=needed))
-        expert = dataclasses.replace(options.downstream_expert, datarc=data)
-        self.options = dataclasses.replace(options, downstream_expert=expert)
+            known["pools.minimum"] = expert.evalrc.shots + FEWEST_QUERIES
+        data = with_values(data, known)
+        self.options = with_values(options, {"downstream_expert.datarc": data})
         self.split = splits(self.corpus, data)
         wanted, there = expert.metarc.raters, len(self.split.train_raters)
         if wanted is not None and wanted > there:
