@@ -53,6 +53,11 @@ def first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What an error says, on one line and cut."""
+    return " ".join(str(error).split())[:most]
+
+
 def printable(text: str, keep: str = "\n\t") -> str:
     """``text`` for a terminal: names and labels come from files, and no control sequence in them may take effect.
 

@@ -391,7 +391,7 @@ def _said(session: ListeningSession, probabilities: np.ndarray) -> Said:
 def _words(session: ListeningSession, answer: Answer) -> str:
     if isinstance(answer, int | float):
         return f"{answer:.9g}"
-    shown = session.asked.shown
+    shown, comma = session.asked.shown, session.asked.say("comma")
     if isinstance(answer, Mapping):
-        return ", ".join(f"{shown[name]} {100 * share:.0f} %" for name, share in answer.items())
-    return ", ".join(shown[name] for name in answer)
+        return comma.join(f"{shown[name]} {100 * share:.0f} %" for name, share in answer.items())
+    return comma.join(shown[name] for name in answer)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from s3prl_metaperser.corpora.audio import RATE
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, one_line
 from s3prl_metaperser.listener.model import LoadedModel
 from s3prl_metaperser.listener.waves import Clip, waveform
 from s3prl_metaperser.progress import tqdm
@@ -70,8 +70,7 @@ def _inputs(
             parts = (_inputs(model, {place: wave}, faults) for place, wave in batch.items())
             return {place: item for part in parts for place, item in part.items()}
         ((place, wave),) = batch.items()
-        why = " ".join(str(error).split())[:200]
-        faults[place] = f"the upstream cannot process it ({len(wave) / RATE:.2f} s): {why}"
+        faults[place] = f"the upstream cannot process it ({len(wave) / RATE:.2f} s): {one_line(error)}"
         return {}
     for place in [place for place, item in found.items() if not math.isfinite(float(item.sum()))]:
         if faults is not None:

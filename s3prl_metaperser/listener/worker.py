@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from s3prl_metaperser.corpora.label_set import Answer
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, one_line
 from s3prl_metaperser.listener.curve import Point, gained, movement
 from s3prl_metaperser.listener.enrolment import enrol
 from s3prl_metaperser.listener.labels import ListenerLabels
@@ -132,7 +132,7 @@ class Worker:
             average = self.recognizer.predict_items([item])[0]
             after = {} if self._adapted is None else {index: self._adapted.predict_items([item])[0]}
         except _FAILURES as error:
-            self.publish(unreadable={**self.view.unreadable, index: _one_line(error) or type(error).__name__})
+            self.publish(unreadable={**self.view.unreadable, index: one_line(error) or type(error).__name__})
             return
         self.items[index] = self._shared[clip] = item
         unlike = self.view.unlike | ({index} if self.recognizer.model.unlike([item])[0] else set())
@@ -153,7 +153,7 @@ class Worker:
             points, fit = self._points(used, labels)
         except _FAILURES as error:
             with self.changed:
-                self.publish(problem=_one_line(error), pending=self.view.pending - pending)
+                self.publish(problem=one_line(error), pending=self.view.pending - pending)
             return
         with self.changed:
             self.publish(
@@ -196,11 +196,7 @@ class Worker:
             labels = ListenerLabels(self.recognizer.label_set, tuple(answers[index] for index in used))
             enrol(self.recognizer, [self.items[index] for index in used], labels).save(path, rater)
         except _FAILURES as error:
-            problem = _one_line(error)
+            problem = one_line(error)
         with self.changed:
             self._to_save = []
             self.publish(saved=Saved(path, problem), busy="")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from s3prl_metaperser import parallel
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, one_line
 from s3prl_metaperser.methods.facts import HELD_OUT
 from s3prl_metaperser.methods.learner import HeadLearner, new_learner
 from s3prl_metaperser.methods.movement import Watched
@@ -226,8 +226,9 @@ def _resume(
         optimizer.load_state_dict(content["optimizer"])
         return content["step"], content["best"]
     except Exception as error:  # damaged bytes make torch and pickle raise nearly anything
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"Cannot resume from {path} ({reason}). Delete it to restart {_FINE_TUNED.name}.") from None
+        raise UserError(
+            f"Cannot resume from {path} ({one_line(error)}). Delete it to restart {_FINE_TUNED.name}."
+        ) from None
 
 
 def _load(path: Path, task: TrainingTask, learner: HeadLearner) -> None:

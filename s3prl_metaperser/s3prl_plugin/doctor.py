@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import s3prl_metaperser
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, one_line
 from s3prl_metaperser.storage.locks import trial
 from s3prl_metaperser.storage.paths import cache_root
 
@@ -98,8 +98,8 @@ def _guarded(look: Callable[[], Iterator[Finding]]) -> list[Finding]:
     except UserError as error:
         found.append(Finding(look.__name__.strip("_"), "broken", str(error)))
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
-        found.append(Finding(look.__name__.strip("_"), "broken", f"{type(error).__name__}: {text}", REINSTALL))
+        text = f"{type(error).__name__}: {one_line(error)}"
+        found.append(Finding(look.__name__.strip("_"), "broken", text, REINSTALL))
     return found
 
 
