@@ -103,6 +103,12 @@ def test_a_rater_of_two_trainings_is_one_rater(tmp_path):
         assert again.spans[name].mean == pytest.approx(first.spans[name].mean)
 
 
+def test_an_unknown_metric_is_one_error_before_any_result_is_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Result, "read", None)
+    with pytest.raises(UserError, match=r"Unknown metric 'macro_f2'\. Did you mean 'macro_f1'"):
+        boards(folder, "macro_f2")
+
+
 def test_files_that_do_not_go_together_and_an_empty_folder_are_one_error(folder, tmp_path, capsys):
     with pytest.raises(UserError, match="holds no results"):
         boards(tmp_path)

@@ -12,7 +12,9 @@ from test_report import write_own, write_results
 from s3prl_metaperser.corpora.iemocap import SUGGESTED
 from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.evaluation.metrics import MACRO_F1, NATS
+from s3prl_metaperser.evaluation.summary import load_results
 from s3prl_metaperser.methods import systems
+from s3prl_metaperser.report.alone import alone
 from s3prl_metaperser.report.cite import methods_paragraph
 from s3prl_metaperser.report.drawing import colours
 from s3prl_metaperser.report.forest import Scale, forests
@@ -168,6 +170,39 @@ def test_groups_say_what_was_tested_and_controls_stand_below_zero_shot():
     ]
 
 
+def test_what_was_tested_on_fewer_raters_stands_last_however_high_its_score(tmp_path):
+    write_results(tmp_path / "in", ["Linear-Zero", "Linear-Few", "Meta-PerSER"])
+    write_results(tmp_path / "in", ["Linear-Sim"], raters=SUGGESTED.test_raters[:1])
+    (forest,) = forests(view_of_folder(tmp_path / "in"))
+    *groups, (kind, title, rows) = forest.groups(forest.panels[0])
+    assert (kind, title, [r.name for r in rows]) == ("fewer", "Tested on fewer raters", ["Linear-Sim"])
+    assert not any(r.fewer for _, _, rows in groups for r in rows)
+    (gathered,) = gather(tmp_path / "in")
+    (part,) = TaskReport(gathered, tmp_path / "in").parts
+    assert part.scores.rows[-1][0] == "Linear-Sim"
+
+
+@pytest.mark.parametrize(("raters", "lines"), [(1, True), (2, False), (5, True)])
+def test_one_system_is_drawn_before_and_after_adapting_with_files(tmp_path, raters, lines):
+    tested = SUGGESTED.test_raters[:raters]
+    write_results(tmp_path / "in", ["Meta-PerSER"], raters=tested, steps=(0, 50))
+    results = load_results(tmp_path / "in")
+    found = view_of_folder(tmp_path / "in")
+    assert forests(found) == []
+    (figure,) = alone(found)
+    (after, shown), (before, hollow) = figure.rows(figure.panels[0])
+    assert (after, shown.told, before, hollow.told) == ("adapted", True, "not adapted", False)
+    for mark, mean in (
+        (shown, np.mean([r.metrics["macro_f1"].mean for r in results])),
+        (hollow, np.mean([r.trajectory[0].metrics["macro_f1"] for r in results])),
+    ):
+        assert mark.words == f"{100 * mean:.1f}"
+        assert bool(mark.ends) is lines
+        assert mark.dots == (pytest.approx(figure.scale(100 * mean)),)
+    (drawn,) = figure.drawings
+    assert [row[0] for row in drawn.data.rows] == ["adapted", "not adapted"]
+
+
 def test_what_learns_nothing_does_not_set_the_scale_and_is_an_arrow_at_its_edge():
     floor = row("Random", 14.5, gain(-40.0), gain(-42.0), floor=True)
     (forest,) = forests(view(panel(LEVEL, floor)))
@@ -267,6 +302,12 @@ def test_the_page_in_a_browser_is_sorted_copied_and_read_on_every_screen(tmp_pat
         assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
         unnamed = "svg:not([aria-hidden=true]), figure:not([aria-label]), table:not(:has(caption)):not([role=region] *)"
         assert page.run(f"document.querySelectorAll('{unnamed}').length") == 0
+        page.screen(720, 1000)
+        page.call("Emulation.setEmulatedMedia", media="print")
+        page.run("document.querySelectorAll('details').forEach(folded => { folded.open = true; })")
+        cut = "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth).length"
+        assert page.run(cut) == 0
+        page.call("Emulation.setEmulatedMedia", media="")
         for width in (1280, 390, 320):
             for dark in (False, True):
                 page.screen(width, 800, dark=dark)

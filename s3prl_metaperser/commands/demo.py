@@ -126,9 +126,8 @@ def _say_how_well(model: Path, listener: Path, one: OneRater) -> None:
     print(f"On the {len(one.rest)} clips of {one.rater}'s that were not labelled:")
     for metric in main_metrics(one.answers.label_set):
         if metric.name in before and metric.name in after:
-            less = "" if metric.higher_is_better else "  (less is better)"
             shown = metric.shown(before[metric.name]), metric.shown(after[metric.name])
-            print(f"  {metric.heading:<28} {shown[0]:>7} before, {shown[1]:>7} after{less}")
+            print(f"  {metric.heading:<28} {shown[0]:>7} before, {shown[1]:>7} after{metric.less}")
 
 
 def _step(*line: object, quiet: bool = False) -> int:

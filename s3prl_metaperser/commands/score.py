@@ -86,13 +86,13 @@ def setting_table(setting: Setting) -> list[str]:
 
 
 def metrics_text(found: Mapping[str, Interval], kind: str, sign: str = "") -> list[str]:
-    """Metrics of a kind of labels with their intervals, a line each."""
+    """Metrics of a kind of labels with their intervals, a line each; of differences (``sign``) where less is better."""
     from s3prl_metaperser.evaluation.metrics import METRICS
 
     known = [(METRICS.get(name), span) for name, span in found.items()]
     return [
         f"  {metric.heading:<34} {metric.shown(span.mean, sign):>7}   "
-        f"[{metric.shown(span.low, sign)}, {metric.shown(span.high, sign)}]"
+        f"[{metric.shown(span.low, sign)}, {metric.shown(span.high, sign)}]{metric.less if sign else ''}"
         for metric, span in known
         if kind not in metric.further
     ]

@@ -85,8 +85,9 @@ def _checked(folder: Path, protocol: str | None, read: Iterable[Result]) -> list
 
 def _summed_up_all(paths: Sequence[Path]) -> Iterator[Result]:
     """Results as a report keeps them, in order; very many are read by as many processes as there are cores."""
+    kept: dict[Any, Any] = {}
     for result in at_once(_summed_up, paths, few=MANY - 1, chunk=8):
-        yield result.compact() if len(paths) >= MANY else result  # names that many results have are kept once
+        yield result.compact(kept)
 
 
 def _summed_up(path: Path) -> Result:

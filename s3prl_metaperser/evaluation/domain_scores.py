@@ -44,7 +44,7 @@ def recalls(trials: Mapping[str, Sequence[Scored]]) -> list[float | None]:
     """Recall of each class, a mean over trials; None for a class that the target does not have."""
     found = []
     for (episode,) in trials.values():
-        decided = np.asarray(episode.label_set.decide(np.asarray(episode.probabilities), episode.smoothing))
+        decided = np.asarray(episode.label_set.decide(np.asarray(episode.probabilities, np.float64), episode.smoothing))
         answered = np.asarray(episode.counts) > 0
         many = answered.sum(0)
         found.append(np.where(many > 0, (decided & answered).sum(0) / np.maximum(many, 1), np.nan))

@@ -43,7 +43,7 @@ def levels(raters: Mapping[str, Sequence[Scored]], traits: Mapping[str, Mapping[
         whose = [rater for rater, e in episodes.items() for _ in e.query]
         utterances = [utterance for e in episodes.values() for utterance in e.query]
         sets = [
-            (e.label_set.decide(e.probabilities, e.smoothing), e.label_set.answered(e.counts))
+            (e.label_set.decide(np.asarray(e.probabilities, np.float64), e.smoothing), e.label_set.answered(e.counts))
             for e in episodes.values()
         ]
         decided, answered = (np.concatenate(part) for part in zip(*sets, strict=True))

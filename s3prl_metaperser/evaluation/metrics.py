@@ -99,6 +99,11 @@ class Metric:
         """The word behind a printed difference: ``points`` of percent."""
         return UNITS[self.unit][2]
 
+    @property
+    def less(self) -> str:
+        """What stands behind a printed difference where less is better; empty where more is."""
+        return "" if self.higher_is_better else " (less is better)"
+
     def shown(self, value: float, sign: str = "") -> str:
         """A value as it is printed, without its unit."""
         return f"{self.scale * value:{sign}.{self.decimals}f}"

@@ -7,7 +7,6 @@ field is the documentation of its key; docs/results.md lists them.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,24 +215,39 @@ class Result:
             vars(found[rater])["influences"] = known
         return found
 
-    def compact(self) -> Result:
-        """The same in a fraction of the memory, for thousands of results at once: predictions and answers are arrays,
-        and names that many results have are kept once. Such a result is read from, not compared or written."""
+    def compact(self, kept: dict[Any, Any] | None = None) -> Result:
+        """The same in a fraction of the memory, for thousands of results at once: predictions and answers are arrays of
+        the smallest type that holds them exactly; who computes with them takes them as float64. Such a result is read
+        from, not compared or written.
+
+        Args:
+            kept: lists of names, and answers, that other results have; equal ones are kept once.
+        """
+        once: dict[Any, Any] = {} if kept is None else kept
 
         def smaller(episode: Episode) -> Episode:
-            support, query = (tuple(map(sys.intern, names)) for names in (episode.support, episode.query))
-            ticks, p = np.array(episode.ticks), np.array(episode.probabilities)
-            few = ticks.astype(np.uint8)
-            arrays: dict[str, Any] = {"probabilities": p, "ticks": few if (few == ticks).all() else ticks}
-            return dataclasses.replace(episode, support=support, query=query, **arrays)
+            ticks = _smallest(np.asarray(episode.ticks), np.uint8)
+            changed: dict[str, Any] = {
+                "probabilities": _smallest(np.asarray(episode.probabilities), np.float32),
+                "ticks": once.setdefault((ticks.dtype.str, ticks.shape, ticks.tobytes()), ticks),
+                "support": once.setdefault(episode.support, episode.support),
+                "query": once.setdefault(episode.query, episode.query),
+            }
+            return dataclasses.replace(episode, **changed)
 
         def bits(of: Any) -> Any:
-            return dataclasses.replace(of, predicted=tuple(np.array(each, dtype=np.int64) for each in of.predicted))
+            found = tuple(_smallest(np.asarray(each, dtype=np.int64), np.int16) for each in of.predicted)
+            return dataclasses.replace(of, predicted=found)
 
         parts: dict[str, Any] = {
             n: v and tuple(map(bits, v)) for n in ("trajectory", "controls") for v in [vars(self)[n]]
         }
-        return self.changed(episodes=tuple(map(smaller, self.episodes)), **parts)
+        found, known = self.changed(episodes=tuple(map(smaller, self.episodes)), **parts), self.known or {}
+        for rater, own in known.items():
+            queries = tuple(once.setdefault(query, query) for query in own.queries)
+            utterances = once.setdefault(own.utterances, own.utterances)
+            known[rater] = dataclasses.replace(own, queries=queries, utterances=utterances)
+        return found
 
     def changed(self, **fields: Any) -> Result:
         """The same with other fields, and still of its file, with what is known of its raters."""
@@ -332,6 +346,12 @@ def _shape_faults(result: Result) -> Iterator[tuple[tuple[Any, ...], str]]:
 
 def _rows(array: np.ndarray) -> Rows:
     return tuple(map(tuple, np.asarray(array, dtype=np.float64).tolist()))
+
+
+def _smallest(array: np.ndarray, kind: type) -> np.ndarray:
+    """The array as ``kind``, where that loses nothing."""
+    found: np.ndarray = array.astype(kind)
+    return found if (found == array).all() else array
 
 
 def _option(options: Mapping[str, Any], *names: str) -> Any:

@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from s3prl_metaperser.errors import UserError, printable
-from s3prl_metaperser.evaluation.collect import check_compatible, result_files, scored_of
+from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.evaluation.collect import MANY, check_compatible, result_files, scored_of
 from s3prl_metaperser.evaluation.corpora_apart import told_apart
-from s3prl_metaperser.evaluation.metrics import Metric, metric_for, metrics_for
+from s3prl_metaperser.evaluation.metrics import METRICS, Metric, metric_for, metrics_for
 from s3prl_metaperser.evaluation.ranking import Ranking, ranked
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.result_keys import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Influences, influences
 from s3prl_metaperser.progress import tqdm
+from s3prl_metaperser.storage.at_once import at_once
 from s3prl_metaperser.storage.atomic import write_text
+from s3prl_metaperser.storage.html_text import templates
 from s3prl_metaperser.tasks import task_of
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -74,13 +74,16 @@ def boards(folder: Path, metric: str | None = None) -> list[Board]:
         metric: a registered name; by default the first one of each label set.
 
     Raises:
-        UserError: no results, a damaged one, or results that one table must not mix (:func:`.check_compatible`).
+        UserError: an unknown metric, no results, a damaged one, or results that one table must not mix
+            (:func:`.check_compatible`).
     """
+    if metric is not None:
+        METRICS.get(metric)  # an unknown one is told before thousands of files are read
     files = result_files(folder)
     if not files:
         raise UserError(f"{folder} holds no results. Run -m evaluate first, or name another folder.")
-    read = tqdm(files, desc="reading results", unit="file", delay=3.0)
-    slim = [_slim(Result.read(path), metric) for path in read]
+    read = at_once(lambda path: _slim(Result.read(path), metric), files, few=MANY, chunk=8)
+    slim = list(tqdm(read, desc="reading results", unit="file", total=len(files), delay=3.0))
     by_family: dict[tuple[str, str], list[tuple[Result, Metric, dict[str, Influences]]]] = {}
     for each in slim:
         by_family.setdefault((each[0].task, each[0].cell.protocol), []).append(each)
@@ -134,14 +137,6 @@ def _of_cell(
 
 def write_leaderboard(found: Iterable[Board], out: Path, title: str) -> int:
     """Write the page: no network, no script. Returns its size in bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else printable(str(value)),
-    )
-    text = environment.get_template("leaderboard.html").render(boards=list(found), title=title)
+    text = templates(_TEMPLATES).get_template("leaderboard.html").render(boards=list(found), title=title)
     write_text(out, text)
     return len(text.encode())

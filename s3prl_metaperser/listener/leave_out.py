@@ -78,9 +78,8 @@ class Fit:
             if span := self.difference.get(metric.name):
                 before, after = (metric.shown(values[metric.name]) for values in (self.unadapted, self.adapted))
                 low, mean, high = (metric.shown(getattr(span, part), "+") for part in ("low", "mean", "high"))
-                less = "" if metric.higher_is_better else " (less is better)"
                 interval = f"[{low}, {high}]" if self.clips >= FEWEST else "(too few clips for an interval)"
-                rows.append(FitRow(metric.heading, before, after, f"{mean} {interval}{less}"))
+                rows.append(FitRow(metric.heading, before, after, f"{mean} {interval}{metric.less}"))
         loss, adapted = self.unadapted["loss"], self.adapted["loss"]
         return [*rows, FitRow("loss", f"{loss:.3f}", f"{adapted:.3f}", f"{adapted - loss:+.3f} (less is better)")]
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -21,6 +20,10 @@ from s3prl_metaperser.listener.plot import MINUS, Plot, plot
 from s3prl_metaperser.listener.question import Asked
 from s3prl_metaperser.listener.session import ListeningSession
 from s3prl_metaperser.listener.view import ADAPTING, READING, SAVING, View
+from s3prl_metaperser.storage.html_text import templates
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -208,14 +211,8 @@ def asset(name: str) -> bytes:
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _environment() -> Environment:
+    return templates(_TEMPLATES)
 
 
 def _render(template: str, session: ListeningSession, view: View, last: int | None, token: str, **more: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -48,20 +48,29 @@ class Strip:
 
 @dataclass(frozen=True)
 class Scale:
-    """Where a gain stands between the ends of a strip."""
+    """Where a gain, or a score, stands between the ends of a strip.
+
+    Attributes:
+        signed: positive ticks have a sign: these are gains.
+    """
 
     low: float
     high: float
+    signed: bool = True
+
+    @classmethod
+    def around(cls, ends: Iterable[float], signed: bool = True) -> Scale:
+        """With room for all of these and zero."""
+        every = [0.0, *ends]
+        room = 0.06 * (max(every) - min(every) or 1.0)
+        return cls(min(every) - room, max(every) + room, signed)
 
     @classmethod
     def of(cls, panels: Sequence[Panel]) -> Scale:
         """For all gains in these panels but those of systems that learn nothing."""
         rows = [row for panel in panels for row in panel.rows if not row.floor]
         gains = [gain for row in rows or [r for p in panels for r in p.rows] for gain in (row.zero, row.method) if gain]
-        ends = [v for gain in gains for v in (gain.per_rater.values() if gain.few else (gain.low, gain.high))]
-        low, high = min([0.0, *ends]), max([0.0, *ends])
-        room = 0.06 * (high - low or 1.0)
-        return cls(low - room, high + room)
+        return cls.around(v for gain in gains for v in (gain.per_rater.values() if gain.few else (gain.low, gain.high)))
 
     def __call__(self, gain: float) -> float:
         return round(100 * min(max((gain - self.low) / (self.high - self.low), 0.0), 1.0), 2)
@@ -81,7 +90,11 @@ class Scale:
     def shown(self, tick: float) -> str:
         """A tick's label."""
         decimals = max(0, -math.floor(math.log10(self.step) + 1e-9))
-        return f"{tick:+.{decimals}f}".replace("-", "\N{MINUS SIGN}") if round(tick, decimals) else "0"
+        return (
+            f"{tick:{'+' if self.signed else ''}.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+            if round(tick, decimals)
+            else "0"
+        )
 
 
 @dataclass(frozen=True)
@@ -121,18 +134,22 @@ class Forest:
 
     def groups(self, panel: Panel) -> Iterator[tuple[str, str, list[Row]]]:
         """(class, heading, rows): runs of rows with one verdict against the method; rows of controls apart, since they
-        stand below zero-shot whatever theirs is."""
+        stand below zero-shot whatever theirs is, and last what was tested on fewer raters, whose scores are of
+        others."""
 
         def verdict(row: Row) -> str:
             if row.control:
                 return "control"
+            if row.fewer:
+                return "fewer"
             return GROUPS[row.method.verdict if row.method else 0][0] if panel.verdicts and panel.method else ""
 
-        order = ["", *(name for name, _ in GROUPS.values())]
+        order = ["", *(name for name, _ in GROUPS.values()), "fewer"]
         rows: list[Row] = []
         for row in sorted((r for r in panel.rows if not r.control), key=lambda r: order.index(verdict(r))):
             rows += [row, *(r for r in panel.rows if r.control and row.name == panel.zero)]
         titles = {name: f"{words} {panel.method}" for name, words in GROUPS.values()}
+        titles["fewer"] = f"Tested on fewer {self.view.units}"
         for name, run in groupby(rows, verdict):
             yield name, titles.pop(name, ""), list(run)
 

@@ -14,11 +14,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from s3prl_metaperser.errors import printable
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Block, Table
+from s3prl_metaperser.storage.html_text import templates
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,7 +48,7 @@ class Section:
         lead: paragraphs below it.
         verdicts: [(question, [(where, sentences)])].
         content: what it shows, in order: a :class:`.Table`, a :class:`.Drawing`, :class:`Words`, a :class:`.Forest`,
-            a :class:`.Copy`, :class:`.Sounds`.
+            an :class:`.Alone`, a :class:`.Copy`, :class:`.Sounds`.
         folded: more of this, each closed, to be opened by the reader.
         headline: the page's first sentence, where the section has one.
     """
@@ -75,15 +75,7 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
         facts: (what, words) of the line below it.
         above: a line above it.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
+    environment = templates(_TEMPLATES)
     environment.filters |= {
         "anchor": _anchor,
         "whole_words": _whole_words,
@@ -99,10 +91,6 @@ def page(title: str, facts: Sequence[tuple[str, str]], sections: Sequence[Sectio
     places = [(s.key, s.title if short.count(name) > 1 else name) for s, name in zip(sections, short, strict=True)]
     given = {"places": places, "title": title, "facts": facts, "sections": sections, "above": above}
     return environment.get_template("report.html").render(**given, style=style, script=script, allowed=allowed)
-
-
-def _printable(value: Any) -> Any:
-    return value if hasattr(value, "__html__") else printable(str(value))
 
 
 def _split_blocks(table: Table) -> tuple[list[Block], list[Block]]:

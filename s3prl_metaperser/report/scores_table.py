@@ -15,8 +15,9 @@ from s3prl_metaperser.report.tables import Cell as TableCell
 
 
 def scores_table(study: Study) -> Table:
-    """Rows of this grid alone, best first in each setting; the paper's numbers only where corpus, scope and K are its
-    own. Which raters are lacking is said where rows differ in it; else the page says it once, in its facts."""
+    """Rows of this grid alone, best first in each setting, those of fewer raters last; the paper's numbers only where
+    corpus, scope and K are its own. Which raters are lacking is said where rows differ in it; else the page says it
+    once, in its facts."""
     rows = [(*_names(study, cell), *_numbers(study, cell)) for cell in _best_first(study)]
     columns = [Column("system"), *([Column("data")] if _several(study, "scenario") else [])]
     columns += [Column("upstream")] if _several(study, "upstream") else []
@@ -47,10 +48,15 @@ def scores_table(study: Study) -> Table:
 def _best_first(study: Study) -> list[Cell]:
     primary, places = study.metrics[0], {block: at for at, block in enumerate(study.blocks)}
 
-    def place(cell: Cell) -> tuple[int, float]:
-        span = study.summary(cell).intervals.get(primary.name)
+    most: dict[tuple[str, str], int] = {}
+    for cell in study.main_cells:
+        block = (cell.scenario, cell.upstream)
+        most[block] = max(most.get(block, 0), len(study.summary(cell).per_rater))
+
+    def place(cell: Cell) -> tuple[int, bool, float]:
+        span, block = study.summary(cell).intervals.get(primary.name), (cell.scenario, cell.upstream)
         score = float("-inf") if span is None else span.mean if primary.higher_is_better else -span.mean
-        return places[cell.scenario, cell.upstream], -score
+        return places[block], len(study.summary(cell).per_rater) < most[block], -score
 
     return sorted(study.main_cells, key=place)
 

@@ -14,6 +14,7 @@ from s3prl_metaperser.corpora import Corpus, labels_without_audio
 from s3prl_metaperser.errors import UserError, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of
 from s3prl_metaperser.report import paper, provenance
+from s3prl_metaperser.report.alone import alone
 from s3prl_metaperser.report.cite import copies
 from s3prl_metaperser.report.detail_tables import missing_cells
 from s3prl_metaperser.report.forest import forests
@@ -139,7 +140,7 @@ def _appendix(report: TaskReport, part: Part) -> Section:
 def _verdicts(report: TaskReport) -> list[Section]:
     view = report.view
     lines = [*in_words(view), *provenance.cautions(report.gathered)]
-    content = [*forests(view, suffix=report.gathered.suffix), Words(lines)]
+    content = [*forests(view, suffix=report.gathered.suffix), *alone(view, report.gathered.suffix), Words(lines)]
     return [Section("verdicts", "What can be told apart", content=content, headline=headline(view))]
 
 

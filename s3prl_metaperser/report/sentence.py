@@ -185,17 +185,16 @@ def _named(panel: Panel, rows: Sequence[Row], verdict: int) -> str:
 def _next_for_one(view: View, panel: Panel) -> str:
     (row,) = panel.rows
     said = []
-    if row.before is not None and isinstance(row.level, Value):
-        moved = (row.level.mean - row.before) * (1 if panel.metric.higher_is_better else -1)
+    if isinstance(row.before, Value) and isinstance(row.level, Value):
+        moved = (row.level.mean - row.before.mean) * (1 if panel.metric.higher_is_better else -1)
         said.append(
-            f"before adaptation it has {number(panel.metric, row.before)} on the same clips: adapting gains "
+            f"before adaptation it has {number(panel.metric, row.before.mean)} on the same clips: adapting gains "
             f"{number(panel.metric, moved, True)}."
         )
+    else:
+        said.append("One system alone says nothing about gains.")
     others = f"{panel.lacking} on the same folds" if panel.lacking else "another system on the same folds"
-    said.append(
-        f"One system alone says nothing about gains. Next: train and evaluate {others}; a verdict needs "
-        f"{FEWEST_RATERS} {view.units}."
-    )
+    said.append(f"Next: train and evaluate {others}; a verdict needs {FEWEST_RATERS} {view.units}.")
     return " ".join(said)
 
 

@@ -110,7 +110,7 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
     for curve in found:
         for index, number in enumerate(curve.steps):
             note = study.incomplete(curve.cell)
-            scores = [_score(m, curve, index, note) for m in metrics]
+            scores = [score(m, curve, index, note) for m in metrics]
             losses = [Value(curve.losses[name][index], decimals=3) for name in LOSSES]
             rows.append(
                 (curve.cell.scenario, curve.cell.upstream, curve.cell.system, str(number), *scores, *losses),
@@ -133,7 +133,8 @@ def trajectory_table(found: Sequence[Curve], study: Study) -> Table:
     )
 
 
-def _score(metric: Metric, curve: Curve, index: int, note: str) -> Value | Absent:
+def score(metric: Metric, curve: Curve, index: int, note: str) -> Value | Absent:
+    """A curve's value at one of its ``steps``, as tables have it."""
     found = value(metric, curve.spans[metric.name][index] if metric in curve.metrics else None, note)
     return found if metric in curve.exact or isinstance(found, Absent) else replace(found, low=None, high=None)
 

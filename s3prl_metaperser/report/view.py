@@ -16,6 +16,7 @@ from s3prl_metaperser.methods import facts_of, zero_shot_of
 from s3prl_metaperser.report.gathered import first_part, is_ablation, value
 from s3prl_metaperser.report.part import Part
 from s3prl_metaperser.report.tables import Absent, Value
+from s3prl_metaperser.report.trajectories import score
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Row:
         floor: it learns nothing, so that its distance does not set a figure's scale.
         control: the method with labels that are not the listener's.
         before: the score before adaptation, where results have it.
+        fewer: it was tested on fewer raters than another of the setting.
     """
 
     name: str
@@ -78,7 +80,8 @@ class Row:
     method: Gain | None = None
     floor: bool = False
     control: bool = False
-    before: float | None = None
+    before: Value | Absent | None = None
+    fewer: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Panel:
         scenario: as results have it.
         method, zero: names of the systems that gains are counted over; empty where these have no results.
         lacking: the zero-shot system's name where it has none, of a task that has such a system.
-        rows: best first, controls directly below zero-shot.
+        rows: best first, controls directly below zero-shot, those that were tested on fewer raters last.
         tested, expected: raters with results, and of a complete cell.
         trial: its numbers mean nothing by its own options.
     """
@@ -165,7 +168,8 @@ def _panels(part: Part, chosen: Sequence[Cell], several: bool, method: str = "")
             continue
         names = {cell.system for cell in cells}
         found = compared.get(replace(cells[0].setting, scope=study.scope), ())
-        rows = sorted(_rows(part, cells, found, reference, not method), key=lambda row: _place(metric, row.level))
+        rows = list(_rows(part, cells, found, reference, not method))
+        rows.sort(key=lambda row: (row.fewer, _place(metric, row.level)))
         at = next((index for index, row in enumerate(rows) if row.name == zero), -1) + 1
         rows[at:at] = _controls(part, cells) if at else ()
         words = [f"{scenario[:1].upper()}{scenario[1:]} data", *[upstream] * (len(upstreams) > 1)]
@@ -187,20 +191,23 @@ def _rows(
     part: Part, cells: Sequence[Cell], compared: Sequence[Comparison], method: str, over_zero: bool
 ) -> Iterator[Row]:
     study, metric = part.study, part.study.metrics[0]
+    curves = {curve.cell: curve for curve in part.curves}
+    most = max(len(study.everything.cells[cell]) for cell in cells)
     for cell in cells:
-        name = study.name(cell)
+        name, note = study.name(cell), study.incomplete(cell)
         gains = {c.second: Gain.of(c) for c in compared if c.first == name}
         gains |= {c.first: Gain.of(c, -1) for c in compared if c.second == name}
-        curve = next((curve for curve in part.curves if curve.cell == cell), None)
-        unadapted = curve is not None and curve.steps[0] == 0 and metric.name in curve.spans
+        curve = curves.get(cell)
+        unadapted = curve is not None and curve.steps[0] == 0 and metric in curve.metrics
         yield Row(
             name=name if over_zero else short_name(name),
             colour=part.colours[cell.system if over_zero else study.method],
-            level=value(metric, study.summary(cell).intervals.get(metric.name), study.incomplete(cell)),
+            level=value(metric, study.summary(cell).intervals.get(metric.name), note),
             zero=gains.get(zero_shot_of(name, study.scope) or "") if over_zero else None,
             method=gains.get(method),
             floor=not facts_of(cell.system).learns,
-            before=metric.scale * curve.spans[metric.name][0].mean if curve is not None and unadapted else None,
+            before=score(metric, curve, 0, note) if curve is not None and unadapted else None,
+            fewer=len(study.everything.cells[cell]) < most,
         )
 
 

@@ -12,6 +12,7 @@ from s3prl_metaperser.corpora import Corpus, stored_corpus
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.collect import result_files
 from s3prl_metaperser.report import page, provenance
+from s3prl_metaperser.report.alone import Alone
 from s3prl_metaperser.report.drawing import Drawing, require_matplotlib
 from s3prl_metaperser.report.folder import is_made_from, publish
 from s3prl_metaperser.report.forest import Forest
@@ -108,7 +109,9 @@ def _write(
     for item in (item for section in sections for item in section.everything):
         if isinstance(item, Table):
             files |= {f"tables/{item.key}.{suffix}": write(item).encode() for suffix, write in WRITERS.items()}
-        for drawing in item.drawings if isinstance(item, Forest) else [item] if isinstance(item, Drawing) else ():
+        for drawing in (
+            item.drawings if isinstance(item, Forest | Alone) else [item] if isinstance(item, Drawing) else ()
+        ):
             files |= {f"figures/{drawing.key}.svg": drawing.svg.encode(), f"figures/{drawing.key}.png": drawing.png}
             files[f"figures/{drawing.key}.csv"] = comma_separated(drawing.data).encode()
     for table in (table for report in reports for part in report.parts for table in part.files):

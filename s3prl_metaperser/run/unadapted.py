@@ -44,9 +44,8 @@ class Gains:
         for name, gain in self.difference.items():
             metric = METRICS.get(name)
             shown = f"{metric.shown(gain.mean, '+')} [{metric.shown(gain.low, '+')}, {metric.shown(gain.high, '+')}]"
-            less = "" if metric.higher_is_better else " (less is better)"
             before_and_after = f"{metric.shown(self.before[name]):>9} {metric.shown(self.after[name]):>8}"
-            lines.append(f"{metric.heading:<{wide}} {before_and_after}   {shown}{less}")
+            lines.append(f"{metric.heading:<{wide}} {before_and_after}   {shown}{metric.less}")
         return "\n".join(lines)
 
     def bars(self, blocks: bool = True) -> str:
