@@ -8,30 +8,29 @@ means: among predictions of p for a class, the class gets a share p of the answe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 
 from s3prl_metaperser.evaluation.statistics import Scored
 
+#: Of equal width, over [0, 1].
 BINS = 10
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Scores that are lower where predictions fit better; means over raters.
 
     Attributes:
         brier: multi-class Brier score (Brier 1950), in [0, 2].
-        ece: class-wise expected calibration error, in [0, 1], with ``bins`` equal-width bins.
+        ece: class-wise expected calibration error, in [0, 1], with :data:`BINS` equal-width bins.
         jensen_shannon: Jensen-Shannon divergence in bits, in [0, 1].
     """
 
     brier: float
     ece: float
     jensen_shannon: float
-    bins: int = BINS
 
 
 def brier_score(probabilities: np.ndarray, shares: np.ndarray) -> float:
@@ -46,17 +45,14 @@ def brier_score(probabilities: np.ndarray, shares: np.ndarray) -> float:
     return float(((np.asarray(probabilities, np.float64) - shares) ** 2).sum(-1).mean())
 
 
-def reliability(
-    probabilities: np.ndarray, shares: np.ndarray, bins: int = BINS
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def reliability(probabilities: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a reliability diagram shows, for each class.
 
-    Bin b holds predictions in (b / B, (b + 1) / B]; zero belongs to the first.
+    Bin b of B = :data:`BINS` holds predictions in (b / B, (b + 1) / B]; zero belongs to the first.
 
     Args:
         probabilities: [N, C].
         shares: [N, C].
-        bins: B, of equal width over [0, 1].
 
     Returns:
         Counts, mean predictions and mean tick shares of each class and bin, float64 [C, B] each; means of empty bins
@@ -64,23 +60,23 @@ def reliability(
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     classes = probabilities.shape[1]
-    index = np.clip(np.ceil(probabilities * bins).astype(int) - 1, 0, bins - 1) + bins * np.arange(classes)
+    index = np.clip(np.ceil(probabilities * BINS).astype(int) - 1, 0, BINS - 1) + BINS * np.arange(classes)
     sums = [
-        np.bincount(index.ravel(), weights=None if w is None else w.ravel(), minlength=classes * bins)
+        np.bincount(index.ravel(), weights=None if w is None else w.ravel(), minlength=classes * BINS)
         for w in (None, probabilities, np.asarray(shares, dtype=np.float64))
     ]
-    count, predicted, observed = (s.astype(np.float64).reshape(classes, bins) for s in sums)
+    count, predicted, observed = (s.astype(np.float64).reshape(classes, BINS) for s in sums)
     safe = np.maximum(count, 1)
     return count, predicted / safe, observed / safe
 
 
-def expected_calibration_error(probabilities: np.ndarray, shares: np.ndarray, bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: np.ndarray, shares: np.ndarray) -> float:
     """Class-wise ECE: mean over classes of sum_b n_b / N |mean prediction - mean tick share| (Kull et al. 2019).
 
     It is not zero for a perfectly calibrated model: the noise of each bin's mean adds to it, more so with few
     predictions. Compare it between systems on the same episodes.
     """
-    count, predicted, observed = reliability(probabilities, shares, bins)
+    count, predicted, observed = reliability(probabilities, shares)
     return float(((count / count.sum(1, keepdims=True)) * np.abs(predicted - observed)).sum(1).mean())
 
 
@@ -90,19 +86,17 @@ def jensen_shannon_divergence(probabilities: np.ndarray, shares: np.ndarray) -> 
     return float((np.nan_to_num(distance) ** 2).mean())
 
 
-def rater_calibration(episodes: Sequence[Scored], bins: int = BINS) -> Calibration:
+def rater_calibration(episodes: Sequence[Scored]) -> Calibration:
     """The three scores of one rater, all episodes pooled: a calibration error of few predictions is mostly noise."""
     probabilities = np.concatenate([np.asarray(e.probabilities, np.float64) for e in episodes])
     shares = np.concatenate([e.shares for e in episodes])
     return Calibration(
         brier=brier_score(probabilities, shares),
-        ece=expected_calibration_error(probabilities, shares, bins),
+        ece=expected_calibration_error(probabilities, shares),
         jensen_shannon=jensen_shannon_divergence(probabilities, shares),
-        bins=bins,
     )
 
 
 def average(scores: Sequence[Calibration]) -> Calibration:
     """Means over raters."""
-    brier, ece, divergence = np.mean([(s.brier, s.ece, s.jensen_shannon) for s in scores], axis=0).tolist()
-    return Calibration(brier, ece, divergence, scores[0].bins)
+    return Calibration(*np.mean(scores, axis=0).tolist())

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, triu
 from s3prl_metaperser.corpora import agreement
 from s3prl_metaperser.corpora.alike import Answers
 from s3prl_metaperser.corpora.base import Corpus
-from s3prl_metaperser.evaluation.before_training import SHOTS, Personal, over_raters, personal
+from s3prl_metaperser.evaluation.before_training import Personal, over_raters, personal
 from s3prl_metaperser.evaluation.statistics import Interval
 
 QUANTILES = {"least": 0, "10 %": 10, "median": 50, "90 %": 90, "most": 100}
@@ -86,7 +86,7 @@ class CorpusCard:
         return dataclasses.asdict(self)
 
 
-def corpus_card(corpus: Corpus, shots: tuple[int, ...] = SHOTS) -> CorpusCard:
+def corpus_card(corpus: Corpus) -> CorpusCard:
     """The card of a corpus; its audio is not touched.
 
     Examples:
@@ -126,7 +126,7 @@ def corpus_card(corpus: Corpus, shots: tuple[int, ...] = SHOTS) -> CorpusCard:
         varies_with=_rounded(parts.shares) if parts else {},
         lasting=_number(lasting),
         lasting_raters=lasting_raters,
-        personal=tuple(personal(answers, shots)),
+        personal=tuple(personal(answers)),
         by_rater=_by_rater(answers, per_rater, told, values if scale else None),
         tell_nothing=tuple(answers.raters[at] for at in np.flatnonzero(told.nothing)),
         by_trait=_by_trait(corpus, told),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from s3prl_metaperser.evaluation.calibration_scores import BINS, Calibration, average, rater_calibration
+from s3prl_metaperser.evaluation.calibration_scores import Calibration, average, rater_calibration
 from s3prl_metaperser.evaluation.collect import group, load_by_task, load_results
 from s3prl_metaperser.evaluation.compare import Comparison, compare, compare_all
 from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
@@ -58,8 +58,6 @@ class Summary:
 def summarise(
     per_rater: Mapping[str, Sequence[Scored]],
     zero_shot: Mapping[str, Sequence[Scored]] | None = None,
-    *,
-    bins: int = BINS,
 ) -> Summary:
     """All numbers of one cell.
 
@@ -77,19 +75,19 @@ def summarise(
         per_rater=spans,
         worst={metric.name: found for metric in metrics if (found := _worst(metric, spans))},
         improved=share_improved(per_rater, zero_shot) if zero_shot is not None else None,
-        calibration=average([rater_calibration(episodes, bins) for episodes in per_rater.values()]),
+        calibration=average([rater_calibration(episodes) for episodes in per_rater.values()]),
         episodes=sum(len(episodes) for episodes in per_rater.values()),
     )
 
 
-def summarise_all(cells: Mapping[Cell, Mapping[str, Sequence[Scored]]], *, bins: int = BINS) -> dict[Cell, Summary]:
+def summarise_all(cells: Mapping[Cell, Mapping[str, Sequence[Scored]]]) -> dict[Cell, Summary]:
     """:func:`summarise` for every cell, with the zero-shot system of its own setting where there is one."""
 
     def twin(cell: Cell) -> Mapping[str, Sequence[Scored]] | None:
         name = zero_shot_of(cell.system, cell.scope) or ""
         return cells.get(replace(cell, system=name))
 
-    return {cell: summarise(raters, twin(cell), bins=bins) for cell, raters in cells.items()}
+    return {cell: summarise(raters, twin(cell)) for cell, raters in cells.items()}
 
 
 def share_improved(

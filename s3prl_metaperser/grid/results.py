@@ -87,15 +87,15 @@ class Results:
 
     Args:
         folder: made when something is written to it.
-        fingerprints: corpus -> its content, as far as it is known: results of other labels or audio do not count.
 
     Attributes:
+        fingerprints: corpus -> its content, as far as it is known: results of other labels or audio do not count.
         holders: place of a cell -> the other process that worked on it when it was last asked for.
     """
 
-    def __init__(self, folder: str | Path, fingerprints: Mapping[str, Fingerprint] | None = None):
+    def __init__(self, folder: str | Path):
         self.folder = Path(folder)
-        self.fingerprints = dict(fingerprints or {})
+        self.fingerprints: dict[str, Fingerprint] = {}
         self.holders: dict[str, Holder] = {}
 
     def of(self, cell: Cell) -> Path:
