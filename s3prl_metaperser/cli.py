@@ -52,6 +52,9 @@ def main(argv: list[str] | None = None) -> int:
         from s3prl_metaperser.commands.completion import complete
 
         complete(parser)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return cannot
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:

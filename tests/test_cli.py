@@ -17,6 +17,11 @@ def test_help_needs_no_torch_and_few_modules():
     assert len(modules) < 250, "each of them is time that help takes"
 
 
+def test_without_a_word_the_commands_are_shown(capsys):
+    assert main([]) == 2
+    assert "Start with `metaperser demo`" in capsys.readouterr().err
+
+
 def test_list_names_systems_corpora_and_upstreams(capsys):
     for what, name in (("systems", "Meta-PerSER"), ("corpora", "ratings_csv"), ("upstreams", "wavlm_base")):
         assert main(["list", what]) == 0
