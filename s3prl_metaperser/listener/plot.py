@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from s3prl_metaperser.report.forest import round_step
+
 WIDTH, HEIGHT = 300, 190
 MINUS = "\N{MINUS SIGN}"
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 10, 14, 34
@@ -37,7 +39,7 @@ def plot(
     if len(places) < 2:
         return None
     reached = [*values, *(end for span in spans or () for end in span), 0.0]
-    step = _step(max(reached) - min(reached))
+    step = round_step(max(max(reached) - min(reached), 1e-3) / 4)
     low, high = step * math.floor(min(reached) / step), step * math.ceil(max(reached) / step)
     high = high if high > low else low + step
 
@@ -62,10 +64,3 @@ def plot(
         [(x(place), str(place)) for place in places[::-1][::every][::-1]],
         y(0) if low < 0 < high else None,
     )
-
-
-def _step(reach: float) -> float:
-    """A round number of which four or so make ``reach``."""
-    wanted = max(reach, 1e-3) / 4
-    power = 10 ** math.floor(math.log10(wanted))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wanted)

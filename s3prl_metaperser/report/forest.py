@@ -46,6 +46,12 @@ class Strip:
     beyond: tuple[bool, bool] = (False, False)
 
 
+def round_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is no smaller."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(power * times for times in (1, 2, 5, 10) if power * times >= least)
+
+
 @dataclass(frozen=True)
 class Scale:
     """Where a gain, or a score, stands between the ends of a strip.
@@ -77,10 +83,8 @@ class Scale:
 
     @property
     def step(self) -> float:
-        """Between two ticks: 1, 2 or 5 times a power of ten."""
-        least = (self.high - self.low) / 6
-        power = 10.0 ** math.floor(math.log10(least))
-        return next(power * times for times in (1, 2, 5, 10) if power * times >= least)
+        """Between two ticks."""
+        return round_step((self.high - self.low) / 6)
 
     @property
     def ticks(self) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +28,17 @@ class Heard:
     @classmethod
     def of(cls, values: torch.Tensor, rows: Sequence[int]) -> Heard:
         """Of some rows of features [N, L, D]."""
-        parts = [values[rows[start : start + _AT_ONCE]].cpu().double() for start in range(0, len(rows), _AT_ONCE)]
-        mean = torch.stack([part.sum(0) for part in parts]).sum(0) / len(rows)
-        scale = (torch.stack([((part - mean) ** 2).sum(0) for part in parts]).sum(0) / len(rows)).sqrt()
+        count = len(rows)
+
+        def parts() -> Iterator[torch.Tensor]:  # a crowd's features are too many for a copy
+            return (values[list(rows[start : start + _AT_ONCE])].cpu() for start in range(0, count, _AT_ONCE))
+
+        nothing = torch.zeros(values.shape[1:], dtype=torch.float64)
+        mean = sum((part.double().sum(0) for part in parts()), nothing) / count
+        scale = (sum((((part - mean) ** 2).sum(0) for part in parts()), nothing) / count).sqrt()
         scale[scale < 1e-8] = 1.0
         found = cls(mean.float(), scale.float(), torch.zeros(()))
-        far = torch.cat([found.distances(part) for part in parts]).quantile(NEARER / 100)
+        far = torch.cat([found.distances(part) for part in parts()]).quantile(NEARER / 100)
         return cls(found.mean, found.scale, far)
 
     def distances(self, items: torch.Tensor) -> torch.Tensor:
