@@ -154,8 +154,18 @@ def damaged(task: Path) -> dict:
         ),
         "no page": ("there is no such page", lambda: (instance / "README.md").unlink()),
         "no section": ("no section 'References'", lambda: cut(task / "README.md", "## References")),
+        "no file": ("1 row(s) have no file", lambda: forget_first_file(parquet)),
         "other rows": ("the data set have different rows", change(label="fear!")),
     }
+
+
+def forget_first_file(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    files = pyarrow.array([None, *table["file"].to_pylist()[1:]])
+    pyarrow.parquet.write_table(table.set_column(table.schema.get_field_index("file"), "file", files), path)
 
 
 def edit(path: Path, changes: dict) -> None:

@@ -84,15 +84,16 @@ def _page(path: Path) -> Iterator[str]:
 def _checked(folder: Path) -> Checked:
     notes: list[str] = []
     faults = list(_instance(folder, notes))
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[Any, dict[str, Any]] = {}
     for source in (_parquet_rows, _metadata_rows):
         found = source(folder, faults, notes)
         if found is None:
             continue
         faults += [f"{folder.name}: {fault}" for fault in _rows(found)]
-        if rows and {r["file"]: _texts(r) for r in found} != {r["file"]: _texts(r) for r in rows.values()}:
+        by_file = {row.get("file"): row for row in found}
+        if rows and {f: _texts(r) for f, r in by_file.items()} != {f: _texts(r) for f, r in rows.items()}:
             faults.append(f"{folder.name}: {PREPROCESSED}/{METADATA} and the data set have different rows.")
-        rows = {row["file"]: row for row in found}
+        rows = by_file
     if not rows and not faults:
         faults.append(f"{folder.name}: there is no data set in it.")
     instructions = len({row.get("instruction") for row in rows.values()})
