@@ -281,7 +281,7 @@ def _marks(session: ListeningSession, view: View) -> list[tuple[str, str]]:
     """Of each clip what happened to it, as a word's name without ``mark_``, and its mark."""
     found = []
     for index in range(len(session.clips)):
-        heard = session.diary[f"clip/{index}"].plays > 0
+        heard = session.diary[f"clip/{index}"].whole
         kinds = (
             ("labelled", "✓", index in view.answers),
             ("skipped", "»", index in view.skipped),
