@@ -60,10 +60,13 @@ def test_every_labelling_tools_form_is_read_back_without_loss(corpus, tmp_path):
     said = {(known.utterance(r.utterance).path.name, r.rater): r.ticks for r in known.ratings}
     for form in set(writers()) - {"audformat"}:
         assert published(corpus, form, tmp_path / form) == 0
-        (file,) = [path for path in [tmp_path / form, *(tmp_path / form).glob("labels.*")] if reads(form, path)]
+        (file,) = [path for path in [tmp_path / form, *(tmp_path / form).glob("ratings.*")] if reads(form, path)]
         labels = exported_labels(file, audio=corpus, labels=str(corpus / "labels.yaml"))
         again = {(each.file.rpartition("/")[2], each.who): each.parts for each in labels.given}
         assert again == said, form
+    (tmp_path / "ratings_csv" / "wav").symlink_to(corpus / "wav")
+    found = load_corpus("ratings_csv", tmp_path / "ratings_csv", labels=str(corpus / "labels.yaml"), outside=True)
+    assert len(found.ratings) == len(known.ratings)
 
 
 def reads(form, path):

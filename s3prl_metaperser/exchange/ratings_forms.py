@@ -84,7 +84,7 @@ def write_labels(writer: Reader, source: Path, out: Path, told: Told) -> list[st
     corpus = _corpus(source, told)
     given = [Given(_file(corpus, r.utterance), r.rater, _parts(r), {}) for r in corpus.ratings]
     assert writer.write is not None
-    place = out / f"labels{writer.writes}" if writer.writes else out
+    place = out / f"ratings{writer.writes}" if writer.writes else out
     if writer.writes:
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
