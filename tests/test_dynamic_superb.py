@@ -142,6 +142,7 @@ def damaged(task: Path) -> dict:
         "one instruction": ("1 different instruction(s) in", lambda: edit(data / "metadata.json", same)),
         "a text column": ("column text: the editors' script takes it for audio", change(text="x")),
         "an audio field": ("audio_notes of", change(audio_notes="x")),
+        "no text": ("1 row(s) have no instruction, or one that is no text", change(instruction=["x"])),
         "no label": ("1 row(s) have no label", change(label="")),
         "a tenth clip": (
             "column audio10: the editors' script counts audio to audio9",

@@ -84,19 +84,19 @@ def _page(path: Path) -> Iterator[str]:
 def _checked(folder: Path) -> Checked:
     notes: list[str] = []
     faults = list(_instance(folder, notes))
-    rows: dict[Any, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for source in (_parquet_rows, _metadata_rows):
         found = source(folder, faults, notes)
         if found is None:
             continue
         faults += [f"{folder.name}: {fault}" for fault in _rows(found)]
-        by_file = {row.get("file"): row for row in found}
+        by_file = {str(row.get("file")): row for row in found}
         if rows and {f: _texts(r) for f, r in by_file.items()} != {f: _texts(r) for f, r in rows.items()}:
             faults.append(f"{folder.name}: {PREPROCESSED}/{METADATA} and the data set have different rows.")
         rows = by_file
     if not rows and not faults:
         faults.append(f"{folder.name}: there is no data set in it.")
-    instructions = len({row.get("instruction") for row in rows.values()})
+    instructions = len({str(row.get("instruction")) for row in rows.values()})
     return Checked(folder.name, len(rows), instructions, tuple(dict.fromkeys(faults)), tuple(notes))
 
 
@@ -215,7 +215,7 @@ def _rows(rows: list[dict[str, Any]]) -> Iterator[str]:
         wrong = [row for row in rows if not (isinstance(row.get(name), str) and row[name].strip())]
         if wrong:
             yield f"{len(wrong)} row(s) have no {name}, or one that is no text."
-    files = [row.get("file") for row in rows]
+    files = [str(row.get("file")) for row in rows]
     if twice := [(file, count) for file, count in Counter(files).items() if count > 1]:
         yield f"file {shown(twice[0][0])} stands there {twice[0][1]} times; it must be unique."
     numbers = {int(found[1] or 1) for name in names if (found := _AUDIO.fullmatch(name))}
@@ -227,6 +227,6 @@ def _rows(rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"columns of audio with a gap: {', '.join(f'audio{n}' if n > 1 else 'audio' for n in sorted(numbers))}."
     if text := [name for name in names if re.fullmatch(r"text\d*", name)]:
         yield f"column {text[0]}: the editors' script takes it for audio. Name it otherwise."
-    different, wanted = len({row.get("instruction") for row in rows}), distinct_wanted(len(rows))
+    different, wanted = len({str(row.get("instruction")) for row in rows}), distinct_wanted(len(rows))
     if different < wanted:
         yield f"{different} different instruction(s) in {len(rows)} rows, expected at least {wanted}."
