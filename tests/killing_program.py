@@ -1,9 +1,9 @@
-"""Kills a run at every place where it writes, and lets the next run go on; started by tests/test_crashes.py.
+"""Kills a run where it writes, and lets the next run go on; started by tests/test_crashes.py.
 
-Arguments: a cache with the demo corpus, an empty folder, and where to kill (see :func:`place_of`; ``all``: everywhere).
-Each run is a fork of this process, in which everything is imported, so that a kill costs no more than what is done
-again. The last line printed is a JSON object: ``places``, what a whole run does in order, and ``kills``, what came of
-each.
+Arguments: a cache with the demo corpus, an empty folder, and where to kill a run, where the next one, and so on; or
+``all``: one run at each place where a whole one writes. A place is named like ``in place: dev``, or, for the second of
+this name in a run, ``in place: dev #2``. Each run is a fork of this process, in which everything is imported, so that a
+kill costs no more than what is done again. The last line printed is a JSON list of what came of each series of kills.
 """
 
 import json
@@ -40,13 +40,14 @@ STEPS = ("runner.eval_step=3", "runner.save_step=4", "runner.log_step=5", "runne
 class Places:
     """Counts the places where something is written, and kills this process at one of them."""
 
-    def __init__(self, target: int | None):
+    def __init__(self, target: str):
         self.target, self.seen = target, []
 
     def at(self, what: str, path: object, tear=lambda: None) -> None:
         above = Path(path).parts[Path(path).parts.index("cache") + 1] if "cache" in Path(path).parts else None
-        self.seen.append(f"{what} {above or re.split('[-_.]', Path(path).name.lstrip('.'))[0]}")
-        if len(self.seen) - 1 == self.target:
+        name = f"{what} {above or re.split('[-_.]', Path(path).name.lstrip('.'))[0]}"
+        self.seen.append(f"{name} #{1 + sum(each.startswith(f'{name} #') for each in self.seen)}")
+        if self.seen[-1].removesuffix(" #1") == self.target.removesuffix(" #1"):
             tear()
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -89,7 +90,7 @@ def chain(folder: Path) -> None:
             raise SystemExit(3)
 
 
-def forked(folder: Path, target: int | None = None) -> tuple[int, list[str]]:
+def forked(folder: Path, target: str = "") -> tuple[int, list[str]]:
     """The status with which a run ended, and the places that it passed."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -135,12 +136,6 @@ def outcome(folder: Path) -> dict:
     return {"result": result, "checkpoints": checkpoints, "stored": kept, "logged": logged}
 
 
-def place_of(name: str, places: list[str]) -> int:
-    """The index of a place, such as ``in place: dev``, or ``in place: dev #2`` for the second of this name."""
-    name, _, number = name.partition(" #")
-    return [index for index, place in enumerate(places) if place == name][int(number or 1) - 1]
-
-
 def differences(one, other, key: str = "") -> list[str]:
     """Where two outcomes differ."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
@@ -153,15 +148,15 @@ def main() -> None:
     whole = prepared(base, work / "whole")
     status, places = forked(whole)
     assert status == 0, "the undisturbed run failed"
-    reference, kills = outcome(whole), []
-    for index in range(len(places)) if wanted == ["all"] else [place_of(name, places) for name in wanted]:
+    reference, found = outcome(whole), []
+    for series in [[place] for place in places] if wanted == ["all"] else [wanted]:
         folder = prepared(base, work / "killed")
-        killed, _ = forked(folder, index)
+        killed = [forked(folder, place)[0] for place in series]
         again, _ = forked(folder)
         differs = differences(reference, outcome(folder)) if again == 0 else ["it did not end"]
         left = [str(path) for path in folder.parent.rglob(".*.part")]
-        kills.append({"place": places[index], "killed": killed, "again": again, "differs": differs, "left": left})
-    print(json.dumps({"places": places, "kills": kills}))
+        found.append({"places": series, "killed": killed, "again": again, "differs": differs, "left": left})
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import outer_gradient_program
 import pytest
 import torch
 from random_checkpoints import make_checkpoint
-from small_demo import overrides
+from small_demo import overrides, train_command
 from test_runner import REPOSITORY, result
 
+from s3prl_metaperser import parallel
 from s3prl_metaperser.config.options import TuningOptions
 from s3prl_metaperser.run import scopes
 from s3prl_metaperser.s3prl_plugin import launcher
@@ -98,16 +100,11 @@ def test_systems_of_the_other_scope_are_unknown_here(tmp_path, checkpoint, capsy
     assert "Linear" not in available
 
 
-def start(arguments, *, processes=1, cache=None):
+def start_two(arguments, **environment):
+    """Two processes of a run, by torchrun."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     program = [str(REPOSITORY / "run_downstream.py"), *arguments]
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "METAPERSER_CACHE": str(cache or os.environ["METAPERSER_CACHE"]),
-    }
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen([*launch, *program], env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -119,14 +116,13 @@ def copied_cache(tmp_path):
 
 
 def test_two_processes_have_the_outer_gradient_of_one(tmp_path, checkpoint):
-    program = str(Path(__file__).with_name("outer_gradient_program.py"))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    found = {}
-    for processes, launch in ((1, []), (2, ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"])):
-        out = tmp_path / f"{processes}.pt"
-        subprocess.run([sys.executable, *launch, program, str(checkpoint), str(out)], env=environment, check=True)
-        found[processes] = torch.load(out, weights_only=True)
-    one, two = found[1], found[2]
+    files = [str(tmp_path / name) for name in ("one.pt", "two.pt")]
+    outer_gradient_program.main(str(checkpoint), files[0])
+    program = [outer_gradient_program.__file__, str(checkpoint), files[1]]
+    subprocess.run([*launch, *program], env=environment, check=True)
+    one, two = (torch.load(file, weights_only=True) for file in files)
     assert one.keys() == two.keys()
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
     for name, gradient in one.items():
@@ -136,7 +132,7 @@ def test_two_processes_have_the_outer_gradient_of_one(tmp_path, checkpoint):
 
 
 def test_two_processes_end_with_the_one_process_result_and_write_once(tmp_path, trained, checkpoint):
-    process = start(command(tmp_path / "two", checkpoint), processes=2, cache=copied_cache(tmp_path))
+    process = start_two(command(tmp_path / "two", checkpoint), METAPERSER_CACHE=str(copied_cache(tmp_path)))
     _, said = process.communicate(timeout=6000)
     assert process.returncode == 0, said
     one, two = (read_checkpoint(folder / "states-4.ckpt") for folder in (trained, tmp_path / "two"))
@@ -150,7 +146,7 @@ def test_two_processes_end_with_the_one_process_result_and_write_once(tmp_path, 
 
 def test_a_killed_process_ends_the_whole_job(tmp_path, trained, checkpoint):
     long = ("runner.total_steps=4000",)
-    process = start(command(tmp_path / "two", checkpoint, options=long), processes=2)
+    process = start_two(command(tmp_path / "two", checkpoint, options=long))
     deadline = time.monotonic() + 600
     while not (tmp_path / "two" / "states-2.ckpt").exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
@@ -164,25 +160,30 @@ def test_a_killed_process_ends_the_whole_job(tmp_path, trained, checkpoint):
     assert not list((tmp_path / "two").glob("*.part"))
 
 
-def test_killed_ssl_e_goes_on_to_the_same_bits(tmp_path, trained, checkpoint):
-    slow = ("downstream_expert.initrc.total_steps=30",)
-    for attempt in range(5):  # on a busy machine a run may be further than it should be before it is killed
-        cache, killed = copied_cache(tmp_path / str(attempt)), f"a{attempt}"
-        process = start(command(tmp_path / killed, checkpoint, options=slow, system="Entire-Zero"), cache=cache)
-        while not list(cache.rglob("progress.ckpt")) and process.poll() is None:
-            time.sleep(0.02)
-        process.kill()
-        _, said = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), said
-        if list(cache.rglob("progress.ckpt")) and not list(cache.rglob("ssl-e.safetensors")):
-            break
-    else:
-        pytest.fail("no run could be killed in its middle")
-    for folder, where in ((killed, cache), ("b", None)):
-        again = start(command(tmp_path / folder, checkpoint, options=slow, system="Entire-Zero"), cache=where)
-        _, said = again.communicate(timeout=600)
-        assert again.returncode == 0, said
-    one, other = (read_checkpoint(tmp_path / f / "dev-best.ckpt") for f in (killed, "b"))
+#: A run that is killed once it has saved SSL-E's progress.
+KILLED = """
+import os, signal, sys
+from s3prl_metaperser.methods import initialisation
+from s3prl_metaperser.s3prl_plugin import launcher
+save = initialisation.save_checkpoint
+initialisation.save_checkpoint = lambda *content: (save(*content), os.kill(os.getpid(), signal.SIGKILL))
+launcher.main(sys.argv[1:])
+"""
+
+
+def test_killed_ssl_e_goes_on_to_the_same_bits(tmp_path, trained, checkpoint, monkeypatch):
+    cache, eight = copied_cache(tmp_path), ("downstream_expert.initrc.total_steps=8",)
+    folders = (tmp_path / "killed", tmp_path / "whole")
+    killed, whole = (command(folder, checkpoint, options=eight, system="Entire-Zero") for folder in folders)
+    environment = {**os.environ, "METAPERSER_CACHE": str(cache), "PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run([sys.executable, "-c", KILLED, *killed], env=environment, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert list(cache.rglob("progress.ckpt"))
+    assert not list(cache.rglob("ssl-e.safetensors"))
+    assert launcher.main(whole) == 0
+    monkeypatch.setenv("METAPERSER_CACHE", str(cache))
+    assert launcher.main(killed) == 0
+    one, other = (read_checkpoint(tmp_path / name / "dev-best.ckpt") for name in ("killed", "whole"))
     assert all(torch.equal(one["Upstream"][name], other["Upstream"][name]) for name in one["Upstream"])
     assert not list(cache.rglob("progress.ckpt"))
 
@@ -273,12 +274,10 @@ def test_an_upstream_without_weights_cannot_be_fine_tuned(tmp_path, capsys):
     assert "no learned weights to fine-tune" in capsys.readouterr().err
 
 
-def test_with_a_frozen_upstream_torchrun_is_refused(tmp_path, trained):
-    arguments = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-p", str(tmp_path / "exp")]
-    process = start([*arguments, "-o", overrides()], processes=2)
-    _, said = process.communicate(timeout=600)
-    assert process.returncode != 0
-    assert "start it without torchrun" in said
+def test_with_a_frozen_upstream_several_processes_are_refused(tmp_path, trained, monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "world", lambda: 2)
+    assert launcher.main(train_command(tmp_path / "exp")) == 2
+    assert "start it without torchrun" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["hubert", "wav2vec2", "hf_hubert", "hf_wav2vec2"])

@@ -99,6 +99,7 @@ def undisturbed(tmp_path_factory):
 def through_all_stages(home, undisturbed, pressure, reason, monkeypatch, capsys):
     monkeypatch.setenv("METAPERSER_CACHE", str(home / "cache"))
     monkeypatch.setattr(contents, "FRESH_SECONDS", 1e9)  # else it depends on the time whether digests take room, too
+    monkeypatch.setattr("time.strftime", lambda form: "2000-01-01-00-00-00")  # else one more configuration takes room
     folder = home / "exp"
     for stage, amounts in STAGES.items():
         with pressure(amounts):

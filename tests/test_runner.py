@@ -4,10 +4,8 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -170,34 +168,6 @@ def run(*arguments, cwd=None, **more):
     return subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
     )
-
-
-@pytest.mark.parametrize("moment", ["before the first checkpoint", "after the first checkpoint"])
-def test_killed_training_resumes_to_the_same_result(tmp_path, trained, moment):
-    slow = ("runner.total_steps=60",)
-    awaited = "log.log" if moment.startswith("before") else "states-*.ckpt"
-    for attempt in range(5):  # on a busy machine a run may be over before it is killed
-        folder = tmp_path / f"killed{attempt}"
-        process = run(*train_command(folder, options=slow))
-        while not list(folder.glob(awaited)) and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), said
-        if not (folder / "states-60.ckpt").exists():
-            break
-    else:
-        pytest.fail("no run could be killed in its middle")
-    assert launcher.main([*train_command(folder, options=slow), "-a"]) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
-    whole = tmp_path / "whole"
-    assert launcher.main(train_command(whole, options=slow)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(whole)]) == 0
-    assert result(folder) == result(whole)
-    for name in ("states-60.ckpt", "dev-best.ckpt"):
-        one, other = read_checkpoint(folder / name), read_checkpoint(whole / name)
-        for part in ("Downstream", "InnerRates"):
-            assert all(torch.equal(one[part][key], other[part][key]) for key in one[part])
 
 
 def test_it_runs_from_any_directory_and_says_something_first(tmp_path, trained):
