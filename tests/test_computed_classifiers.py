@@ -78,7 +78,7 @@ def test_extreme_problems_are_solved_to_the_end():
         assert left.abs().max() < 1e-8
 
 
-@pytest.mark.parametrize("name", [*COMPUTED, "Reptile", "Meta-SGD"])
+@pytest.mark.parametrize("name", [*COMPUTED, "Reptile", "Meta-SGD", "Meta-Rates", "FOMAML", "ANIL"])
 def test_each_trains_adapts_and_is_tuned_in_both_scopes(make, name):  # noqa: F811
     *_, task = make()
     system, state, step = trained(name, task)

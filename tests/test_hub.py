@@ -114,18 +114,8 @@ def test_each_kind_of_checkpoint_builds_and_runs(checkpoints, kind):
     assert states[0].shape == (1, 9, 16)
 
 
-def test_building_leaves_the_random_generator_alone(checkpoints):
-    before = torch.random.get_rng_state()
-    build_upstream("fbank_no_cmvn")
-    build_upstream("wavlm_local", str(checkpoints["wavlm"]))
-    make_checkpoint("hubert", checkpoints["hubert"])
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
 def test_the_same_seed_makes_the_same_checkpoint(tmp_path):
     one, other, third = (make_checkpoint("wavlm", tmp_path / f"{i}.pt", seed=i // 2) for i in (0, 1, 2))
-    weights = [torch.load(file)["model"]["layer_norm.weight"] for file in (one, other)]
-    assert torch.equal(*weights)
     name = "encoder.layers.0.fc1.weight"
     assert torch.equal(torch.load(one)["model"][name], torch.load(other)["model"][name])
     assert not torch.equal(torch.load(one)["model"][name], torch.load(third)["model"][name])

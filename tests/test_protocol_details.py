@@ -1,7 +1,6 @@
 """What the protocol promises in its corners; each of these was a mutant that no other test of the protocol noticed."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -9,8 +8,7 @@ from synthetic import synthetic_corpus
 
 from s3prl_metaperser.corpora.base import Rating
 from s3prl_metaperser.corpora.iemocap import CLASSES, LABEL_SET
-from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.protocol.episodes import frozen_episodes, make_episodes, pool_hash, shrink_notes
+from s3prl_metaperser.protocol.episodes import pool_hash
 from s3prl_metaperser.protocol.labels import ticked
 from s3prl_metaperser.protocol.loader import EpisodicDataset, LabelTable
 from s3prl_metaperser.protocol.splits import default_test_raters, make_split, said_of
@@ -96,29 +94,6 @@ def test_waveforms_are_those_of_the_support_and_without_csmt_of_the_query_too(co
     rows = [*batch.support_rows.flatten().tolist(), *([] if combined_set else batch.query_rows.flatten().tolist())]
     assert [2 * int(name[1:]) for name in batch.wavs] == rows
     assert len(batch.wavs) == waves
-
-
-def test_the_note_on_a_smaller_q_says_what_there_is_and_what_was_asked_for(corpus):
-    ratings = make_split(corpus, scenario="seen", fold="fold1").test[:80]
-    request = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 32, "queries": 128, "seeds": range(2)}
-    (note,) = shrink_notes([make_episodes(ratings, **request)])
-    assert "has 80 rated utterances in seen/fold1, fewer than K + Q = 160: K stays 32, Q shrinks to 48" in note
-
-
-def test_an_edited_episode_list_says_whether_its_utterances_or_their_order_changed(corpus, tmp_path):
-    ratings = make_split(corpus, scenario="seen", fold="fold1").test
-    request = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 4, "queries": 5, "seeds": range(2)}
-    frozen_episodes(tmp_path, ratings, **request)
-    (path,) = tmp_path.iterdir()
-    content = json.loads(path.read_text())
-    content["episodes"][1]["support"].reverse()
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="seed 1: the order"):
-        frozen_episodes(tmp_path, ratings, **request)
-    content["episodes"][1]["support"][0] = "another"
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="seed 1: 2 utterances"):
-        frozen_episodes(tmp_path, ratings, **request)
 
 
 def test_the_pool_of_an_episode_list_does_not_depend_on_the_order_of_its_utterances():

@@ -99,9 +99,11 @@ def test_other_upstreams_checkpoints_and_settings_have_other_stores(tmp_path):
         {"normalize": True},
         {"selection": "x"},
         {"dtype": "float16"},
+        {"precision": "bfloat16"},
     ]
     folders = {PooledStore(tmp_path, dataclasses.replace(IDENTITY, **change)).folder for change in changes}
-    assert len(folders | {PooledStore(tmp_path, IDENTITY).folder}) == 6
+    assert len(folders | {PooledStore(tmp_path, IDENTITY).folder}) == 7
+    assert "precision" not in IDENTITY.described(), "older stores stay"
 
 
 def test_a_shard_of_another_store_is_refused(tmp_path, utterances):
@@ -223,13 +225,6 @@ def test_prefetching_is_bounded_and_stops_when_it_is_interrupted():
 def test_errors_of_a_programmer_are_raised():
     with pytest.raises(ZeroDivisionError), prefetched(lambda n: 1 / n, [1, 0], ahead=1) as results:
         list(results)
-
-
-def test_features_in_bfloat16_have_a_store_of_their_own_and_older_stores_stay():
-    rough = dataclasses.replace(IDENTITY, precision="bfloat16")
-    assert rough.key != IDENTITY.key
-    assert "precision" not in IDENTITY.described()
-    assert rough.described()["precision"] == "bfloat16"
 
 
 def test_bfloat16_on_a_cpu_is_refused():
