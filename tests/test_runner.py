@@ -26,6 +26,8 @@ from s3prl_metaperser.s3prl_plugin.upload import Upload
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+OURS = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn"]
+TRAIN = [*OURS, "-m", "train"]
 VOLATILE = ("seconds", "adapt_seconds", "peak_memory_bytes")
 
 
@@ -143,15 +145,6 @@ def test_the_end_of_training_says_where_everything_is_and_what_comes_next(tmp_pa
     assert "the upstream is not loaded" in said
 
 
-@pytest.mark.parametrize("system", ["Random", "Linear-Zero", "Linear-Few"])
-def test_every_system_trains_and_evaluates(tmp_path, trained, system):
-    assert launcher.main(train_command(tmp_path / "exp", "-v", system)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
-    content, reference = result(tmp_path / "exp"), result(trained)
-    assert content["cell"]["system"] == system
-    assert [e["query"] for e in content["episodes"]] == [e["query"] for e in reference["episodes"]]
-
-
 def test_unseen_is_trained_without_session_five(tmp_path, trained, capsys):
     options = ("downstream_expert.datarc.scenario=unseen",)
     assert launcher.main(train_command(tmp_path / "exp", options=options)) == 0
@@ -217,19 +210,13 @@ def test_init_ckpt_starts_a_new_run_from_its_parameters(trained, tmp_path):
     assert torch.allclose(one["Downstream"]["classifier.weight"], other["Downstream"]["classifier.weight"], atol=1e-6)
 
 
-def test_changed_total_steps_go_on_from_the_last_checkpoint(tmp_path, trained):
-    copy = tmp_path / "copy"
-    shutil.copytree(trained, copy)
-    assert launcher.main(["-m", "train", "-e", str(copy), "-o", "config.runner.total_steps=16"]) == 0
-    assert read_checkpoint(copy / "states-16.ckpt")["Step"] == 16
-
-
-def test_an_outer_rate_that_is_changed_on_resuming_takes_effect(tmp_path, trained):
+def test_steps_and_an_outer_rate_that_are_changed_on_resuming_take_effect(tmp_path, trained):
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     still = "config.runner.total_steps=16,,config.optimizer.lr=1e-9,,config.optimizer.weight_decay=0.0"
     assert launcher.main(["-m", "train", "-e", str(copy), "-o", still]) == 0
     before, after = read_checkpoint(trained / "states-12.ckpt"), read_checkpoint(copy / "states-16.ckpt")
+    assert after["Step"] == 16
     assert torch.allclose(
         before["Downstream"]["classifier.weight"], after["Downstream"]["classifier.weight"], atol=1e-7
     )
@@ -239,17 +226,7 @@ def test_a_configuration_file_is_used(tmp_path, trained):
     saved = yaml.safe_load(sorted(trained.glob("config_*.yaml"))[0].read_text())
     saved["runner"]["total_steps"] = 4
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(saved))
-    command = [
-        "-d",
-        "personalized_emotion",
-        "-u",
-        "fbank_no_cmvn",
-        "-m",
-        "train",
-        "-p",
-        str(tmp_path / "exp"),
-    ]
-    assert launcher.main([*command, "-c", str(tmp_path / "c.yaml")]) == 0
+    assert launcher.main([*TRAIN, "-p", str(tmp_path / "exp"), "-c", str(tmp_path / "c.yaml")]) == 0
     assert read_checkpoint(tmp_path / "exp" / "states-4.ckpt")["Step"] == 4
 
 
@@ -293,19 +270,8 @@ def test_stock_launcher_hands_over_to_the_same_runner(tmp_path, trained, monkeyp
     config = yaml.safe_load(sorted(trained.glob("config_*.yaml"))[0].read_text())
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     folder = tmp_path / "stock"
-    command = [
-        "-d",
-        "personalized_emotion",
-        "-u",
-        "fbank_no_cmvn",
-        "-m",
-        "train",
-        "-p",
-        str(folder),
-        "--device",
-        "cpu",
-    ]
-    monkeypatch.setattr(sys, "argv", ["run_downstream.py", *command, "-c", str(tmp_path / "c.yaml")])
+    command = [*TRAIN, "-p", str(folder), "--device", "cpu", "-c", str(tmp_path / "c.yaml")]
+    monkeypatch.setattr(sys, "argv", ["run_downstream.py", *command])
     monkeypatch.setattr(torch.multiprocessing, "set_sharing_strategy", lambda strategy: None)
     run_downstream.main()
     one, other = read_checkpoint(trained / "dev-best.ckpt"), read_checkpoint(folder / "dev-best.ckpt")
@@ -317,14 +283,14 @@ WRONG = [
     (["-d", "personalised_emotion", "-u", "fbank_no_cmvn", "-m", "train"], "Did you mean 'personalized_emotion'"),
     (["-d", "personalized_emotion", "-u", "wavlm_bas", "-m", "train"], "Did you mean 'wavlm_base"),
     (["-d", "personalized_emotion", "-m", "train"], "No upstream given"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-v", "Meta-Perse"], "mean 'Meta-PerSER'"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-c", "none.yaml"], "no such configuration"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "evaluate"], "Nothing to evaluate"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-f"], "Remove -f"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-o", "config.runner.total_step=3"], "steps"),
+    ([*TRAIN, "-v", "Meta-Perse"], "mean 'Meta-PerSER'"),
+    ([*TRAIN, "-c", "none.yaml"], "no such configuration"),
+    ([*OURS, "-m", "evaluate"], "Nothing to evaluate"),
+    ([*TRAIN, "-f"], "Remove -f"),
+    ([*TRAIN, "-o", "config.runner.total_step=3"], "steps"),
     (["-m", "evaluate", "-e", "nowhere"], "no such experiment folder"),
     (["-d", "personalized_emotion", "-u", "wavlm_local", "-m", "train"], "-k"),
-    (["-d", "personalized_emotion", "-u", "fbank_no_cmvn", "-m", "train", "-l", "3"], "Layer 3"),
+    ([*TRAIN, "-l", "3"], "Layer 3"),
 ]  # fmt: skip
 
 
@@ -338,27 +304,6 @@ def test_a_users_mistake_is_one_line_without_a_traceback(tmp_path, monkeypatch, 
     assert message in said[-1]
     assert said[-1].startswith("[MetaPerSER] error: ")
     assert not any("Traceback" in line for line in said)
-
-
-def test_values_of_overrides_are_never_evaluated(tmp_path, trained, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    marker = tmp_path / "ran"
-    small = "config.downstream_expert.datarc.demo.utterances=120,,"
-    hostile = f"{small}config.downstream_expert.datarc.fold=__import__('pathlib').Path('{marker}').touch()"
-    command = [
-        "-d",
-        "personalized_emotion",
-        "-u",
-        "fbank_no_cmvn",
-        "-m",
-        "train",
-        "-p",
-        str(tmp_path / "exp"),
-        "-o",
-        hostile,
-    ]
-    assert launcher.main(command) == 2
-    assert not marker.exists()
 
 
 def test_an_own_corpus_as_ratings_csv_runs_through(tmp_path, trained):
