@@ -69,9 +69,9 @@ def test_probabilities_are_those_of_the_formula():
 
 def test_the_corpus_on_disk_is_read_as_its_labels_say(tmp_path, capsys):
     folder = tmp_path / "crowd"
-    assert main(["demo-corpus", str(folder), "--raters", "crowd", "--utterances", "40"]) == 0
+    assert main(["demo-corpus", str(folder), "--raters", "crowd", "--utterances", "10"]) == 0
     assert f"--corpus ratings_csv --root {folder}" in capsys.readouterr().out
-    options = {"raters": "crowd", "utterances": 40, "seed": 0}
+    options = {"raters": "crowd", "utterances": 10, "seed": 0}
     read, labels = reader.read(folder, **options), reader.labels_only(options)
     assert read.fingerprint() == labels.fingerprint()
     assert read.label_set == crowd.LABEL_SET

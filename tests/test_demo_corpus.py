@@ -69,16 +69,14 @@ def samples_of(path: Path) -> np.ndarray:
 # --- bytes ----------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers(corpus_folder, tmp_path):
-    again = write_demo_corpus(tmp_path / "b", utterances=UTTERANCES, progress=False, workers=1)
-    assert digests(again) == digests(corpus_folder)
-
-
-def test_another_seed_gives_other_ratings_and_other_sound(corpus_folder, tmp_path):
-    other = digests(write_demo_corpus(tmp_path / "b", utterances=UTTERANCES, seed=1, progress=False))
-    same = digests(corpus_folder)
-    assert other.keys() == same.keys()
-    assert all(other[name] != same[name] for name in same)
+def test_the_same_seed_gives_the_same_bytes_with_any_number_of_workers_and_another_others(tmp_path):
+    one, again, other = (
+        digests(write_demo_corpus(tmp_path / name, utterances=10, progress=False, seed=seed, workers=workers))
+        for name, seed, workers in (("one", 0, 2), ("again", 0, 1), ("other", 1, 2))
+    )
+    assert again == one
+    assert other.keys() == one.keys()
+    assert all(other[name] != one[name] for name in one), "ratings and sound"
 
 
 # --- layout ---------------------------------------------------------------------------------------------
