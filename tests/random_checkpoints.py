@@ -21,16 +21,7 @@ UPSTREAM = {
     "hf_wav2vec2": "hf_wav2vec2_custom",
 }
 _SIZES: dict[str, dict[str, int]] = {
-    "tiny": {
-        "conv": 8,
-        "blocks": 2,
-        "dim": 16,
-        "inner": 32,
-        "heads": 2,
-        "position": 16,
-        "groups": 2,
-        "final": 8,
-    },
+    "tiny": {"conv": 8, "blocks": 2, "dim": 16, "inner": 32, "heads": 2, "position": 16, "groups": 2, "final": 8},
     "base": {
         **{"conv": 512, "blocks": 12, "dim": 768, "inner": 3072, "heads": 12},
         **{"position": 128, "groups": 16, "final": 256},
@@ -85,12 +76,7 @@ def _shape(size: dict[str, int]) -> dict[str, Any]:
 def _wavlm(size: dict[str, int], changes: dict[str, Any]) -> dict[str, Any]:
     from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
 
-    position = {
-        "relative_position_embedding": True,
-        "gru_rel_pos": True,
-        "num_buckets": 320,
-        "max_distance": 800,
-    }
+    position = {"relative_position_embedding": True, "gru_rel_pos": True, "num_buckets": 320, "max_distance": 800}
     config = {**_shape(size), **position, "extractor_mode": "default", "normalize": False, **changes}
     return {"cfg": config, "model": WavLM(WavLMConfig(config)).state_dict()}
 
@@ -102,24 +88,13 @@ def _hubert(size: dict[str, int], changes: dict[str, Any]) -> dict[str, Any]:
     config = {**_shape(size), "label_rate": 50.0, "final_dim": size["final"], **changes}
     symbols = [[str(unit) for unit in range(12)]]
     model = HubertModel(HubertConfig(**config), HubertPretrainingConfig(**task), symbols)
-    return {
-        "task_cfg": task,
-        "model_cfg": config,
-        "model_weight": model.state_dict(),
-        "dictionaries_symbols": symbols,
-    }
+    return {"task_cfg": task, "model_cfg": config, "model_weight": model.state_dict(), "dictionaries_symbols": symbols}
 
 
 def _wav2vec2(size: dict[str, int], changes: dict[str, Any]) -> dict[str, Any]:
     from s3prl.upstream.wav2vec2.wav2vec2_model import Wav2Vec2Config, Wav2Vec2Model
 
-    config = {
-        **_shape(size),
-        "final_dim": size["final"],
-        "quantize_targets": True,
-        "latent_vars": 8,
-        **changes,
-    }
+    config = {**_shape(size), "final_dim": size["final"], "quantize_targets": True, "latent_vars": 8, **changes}
     model = Wav2Vec2Model(Wav2Vec2Config(**config))
     return {
         "task_cfg": {"sample_rate": 16000, "normalize": False},

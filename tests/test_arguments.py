@@ -49,22 +49,7 @@ def test_every_option_of_s3prls_launcher_is_there_with_the_same_meaning(s3prls_p
 
 
 def test_a_command_line_is_read_as_s3prl_reads_it(s3prls_parser):
-    line = [
-        "-m",
-        "train",
-        "-u",
-        "wavlm_local",
-        "-k",
-        "a.pt",
-        "-d",
-        "emotion",
-        "-f",
-        "-l",
-        "3",
-        "-n",
-        "x",
-        "-a",
-    ]
+    line = ["-m", "train", "-u", "wavlm_local", "-k", "a.pt", "-d", "emotion", "-f", "-l", "3", "-n", "x", "-a"]
     assert vars(build_parser().parse_args(line)) == vars(s3prls_parser.parse_args(line))
 
 

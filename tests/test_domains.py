@@ -13,13 +13,7 @@ from s3prl_metaperser.corpora.contents import Contents
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.generalise.standardising import standardized
-from s3prl_metaperser.protocol.domains import (
-    domains_of,
-    held_apart,
-    make_domain_split,
-    refuse_domain_leaks,
-    scenarios,
-)
+from s3prl_metaperser.protocol.domains import domains_of, held_apart, make_domain_split, refuse_domain_leaks, scenarios
 from s3prl_metaperser.run.opened import Checkpoint
 from s3prl_metaperser.run.settings import UpstreamOptions
 from s3prl_metaperser.storage.checkpoints import read_checkpoint

@@ -112,12 +112,7 @@ def test_the_upstream_is_as_before_even_after_an_error(upstreams, kind):
     hidden_states(upstream, waveforms([16000, 9000]))
     with pytest.raises(RuntimeError):
         hidden_states(upstream, [torch.zeros(16000, 2), torch.zeros(9000, 2)])
-    assert before == (
-        set(vars(upstream)),
-        set(vars(model)),
-        set(vars(model.feature_extractor)),
-        list(model._modules),
-    )
+    assert before == (set(vars(upstream)), set(vars(model)), set(vars(model.feature_extractor)), list(model._modules))
 
 
 @pytest.mark.parametrize("kind", ["wavlm", "hubert", "wav2vec2"])

@@ -216,10 +216,7 @@ def test_out_of_memory_names_step_rater_and_what_to_lower(tmp_path, trained, che
     [
         ("s3prl_metaperser.run.scopes.shape_of", "Loading wavlm_local ran out of memory (CUDA out of memory"),
         ("torch.optim.AdamW.step", "Outer step 1, the optimiser, ran out of memory (CUDA out of memory"),
-        (
-            "s3prl_metaperser.methods.learner.EntireLearner.loss_on",
-            "SSL-E step 2, validation, ran out of memory",
-        ),
+        ("s3prl_metaperser.methods.learner.EntireLearner.loss_on", "SSL-E step 2, validation, ran out of memory"),
     ],
 )
 def test_out_of_memory_beside_the_gradient_is_one_line_too(

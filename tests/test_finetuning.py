@@ -449,10 +449,7 @@ def test_recomputation_keeps_fewer_activations(folder, kind):
 
 
 def test_recomputation_is_refused_where_the_layers_are_not_known():
-    with (
-        pytest.raises(UserError, match="activation_checkpointing is not available"),
-        recomputed(nn.Linear(1, 1)),
-    ):
+    with pytest.raises(UserError, match="activation_checkpointing is not available"), recomputed(nn.Linear(1, 1)):
         pass
 
 

@@ -161,11 +161,7 @@ def empty_folder(folder: Path) -> str:
         ("wavlm_base", lambda _: "mine.pt", r"would ignore -k mine\.pt.*-u wavlm_local -k mine\.pt"),
         ("hubert_local", raw_fairseq, r"raw\.pt.*task_cfg.*python -m s3prl\.upstream\.hubert\.convert"),
         ("wav2vec2_local", raw_fairseq, r"python -m s3prl\.upstream\.wav2vec2\.convert"),
-        (
-            "hubert_local",
-            with_objects,
-            r"objects\.pt.*more than tensors.*python -m s3prl\.upstream\.hubert\.convert",
-        ),
+        ("hubert_local", with_objects, r"objects\.pt.*more than tensors.*python -m s3prl\.upstream\.hubert\.convert"),
         ("wavlm_local", raw_fairseq, r"raw\.pt .*KeyError: 'cfg'"),
         ("wavlm_local", text_file, r"readme\.pt"),
         ("hf_hubert_custom", empty_folder, r"no config\.json and no preprocessor_config\.json"),

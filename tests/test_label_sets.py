@@ -151,11 +151,7 @@ def test_a_number_column_or_a_label_column_holds_the_numbers(tmp_path):
         ("ordinal", "happy", "not on the scale"),
         ("ordinal", "3;4", "not on the scale"),
         ("single", "happy;sad", r"ratings\.csv:2: 2 labels in 'happy;sad' \(rater 'x'\)\..* one label for each rating"),
-        (
-            "single",
-            "hapy",
-            r"csv:2: unknown label 'hapy' \(rater 'x'\)\. Did you mean 'happy'\?.*anger, disgust",
-        ),
+        ("single", "hapy", r"csv:2: unknown label 'hapy' \(rater 'x'\)\. Did you mean 'happy'\?.*anger, disgust"),
         ("soft", "calm:0.7;tense:0.4", r"ratings\.csv:2: the shares .* sum to 1\.1"),
         ("soft", "calm:-1;tense:2", r"ratings\.csv:2: bad share in 'calm:-1'"),
         ("soft", "calm:x", "bad share"),
@@ -234,10 +230,7 @@ def test_a_level_may_be_given_by_its_name_or_spelling_and_a_code_for_no_answer_i
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "name: x\nkind: singel\nclasses: [a, b]",
-            r"labels\.yaml:2: Bad value 'singel' for kind\. Did you",
-        ),
+        ("name: x\nkind: singel\nclasses: [a, b]", r"labels\.yaml:2: Bad value 'singel' for kind\. Did you"),
         ("name: x\nkind: single\nclasses: [a]", "at least two names"),
         ("name: x\nkind: single\nclasses: [a, a]", "the class 'a' appears twice"),
         ("name: x\nkind: single\nclasses: [a, b]\nspellings: {c: d}", "spellings: 'd' is not a class"),

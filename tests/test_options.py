@@ -66,10 +66,7 @@ def test_an_empty_configuration_is_the_shipped_one():
     ("change", "message"),
     [
         ({"runer": {}}, r"Unknown key config\.runer\. Did you mean 'runner'"),
-        (
-            {"downstream_expert": {"datarc": {"scenaro": "seen"}}},
-            r"datarc\.scenaro\. Did you mean 'scenario'",
-        ),
+        ({"downstream_expert": {"datarc": {"scenaro": "seen"}}}, r"datarc\.scenaro\. Did you mean 'scenario'"),
         (
             {"downstream_expert": {"datarc": {"demo": {"raters": "opposite"}}}},
             "Expected one of: paper, identical, opposed",

@@ -17,14 +17,7 @@ from s3prl_metaperser.protocol.loader import (
 )
 from s3prl_metaperser.protocol.splits import make_split
 
-REQUEST = {
-    "corpus": "abc",
-    "scenario": "seen",
-    "fold": "fold1",
-    "shots": 32,
-    "queries": 128,
-    "seeds": range(10),
-}
+REQUEST = {"corpus": "abc", "scenario": "seen", "fold": "fold1", "shots": 32, "queries": 128, "seeds": range(10)}
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +101,7 @@ def test_an_edited_list_is_refused_with_the_difference(split, tmp_path, edit, to
 def loader(tables, *, skip=0, workers=0, combined=True, audio=None, shots=32):
     steps = 6
     dataset = EpisodicDataset(
-        tables,
-        shots=shots,
-        combined_set=combined,
-        seed=7,
-        first_step=1 + skip,
-        steps=steps - skip,
-        audio=audio,
+        tables, shots=shots, combined_set=combined, seed=7, first_step=1 + skip, steps=steps - skip, audio=audio
     )
     return list(episodic_loader(dataset, workers))
 

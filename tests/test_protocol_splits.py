@@ -119,10 +119,7 @@ def test_corpora_with_other_raters_test_the_five_that_rated_most():
         ({"fold": "fold6"}, "Unknown fold 'fold6'"),
         ({"scenario": "sen"}, "Did you mean 'seen'"),
         ({"test_raters": ["C-E1", "C-E9"]}, "Unknown rater 'C-E9'"),
-        (
-            {"test_raters": ["C-E1", "C-E2"], "exclude_raters": ["C-E2"]},
-            "both test_raters and exclude_raters",
-        ),
+        ({"test_raters": ["C-E1", "C-E2"], "exclude_raters": ["C-E2"]}, "both test_raters and exclude_raters"),
         ({"scenario": "unseen", "test_sessions": ["Ses06"]}, "Unknown session 'Ses06'"),
         ({"validation_session": "auto"}, "is for the unseen scenario"),
         ({"scenario": "unseen", "validation_session": "Ses05"}, "Unknown session to hold out for validation 'Ses05'"),

@@ -227,11 +227,7 @@ def keys(folder) -> tuple[str, str]:
         ({"meta__model": (b"def ", b"def un")}, False, True),
         ({"methods__initialisation": (b"math.inf", b"1.0")}, False, True),
         ({"upstream__pooling": (b'"""From waveforms', b'"""Away from waveforms')}, False, False),
-        (
-            {"upstream__pooling": (b"= device_of(upstream)\n", b"= device_of(upstream)  # x\n\n")},
-            False,
-            False,
-        ),
+        ({"upstream__pooling": (b"= device_of(upstream)\n", b"= device_of(upstream)  # x\n\n")}, False, False),
         ({"report__figures": (b"def ", b"def un")}, False, False),
     ],
     ids=[

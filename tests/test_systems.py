@@ -124,8 +124,7 @@ def test_initialisation_is_made_once_and_shared(make, monkeypatch):
     *_, task = make()
     first = initialised(task)
     monkeypatch.setattr(
-        "s3prl_metaperser.methods.initialisation.train_on_consensus",
-        lambda *arguments: pytest.fail("trained twice"),
+        "s3prl_metaperser.methods.initialisation.train_on_consensus", lambda *arguments: pytest.fail("trained twice")
     )
     second = initialised(task)
     assert all(torch.equal(value, second.parameters()[name]) for name, value in first.parameters().items())

@@ -8,13 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_adjoint import directional_errors, some_rates
 from tiny_models import in_float64, tiny_model, waveforms, weighted
-from whisper_checkpoints import (
-    ctranslate2_variables,
-    hugging_face,
-    write_ctranslate2,
-    write_hugging_face,
-    write_openai,
-)
+from whisper_checkpoints import ctranslate2_variables, hugging_face, write_ctranslate2, write_hugging_face, write_openai
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, checkpoint_hash

@@ -20,10 +20,7 @@ compat.apply()
 # s3prl's WavLM hands torch a boolean and a float mask
 pytestmark = pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask:UserWarning")
 WEIGHTS = {"wavlm": "model", "hubert": "model_weight", "wav2vec2": "model_weight"}
-OLD_AND_NEW = (
-    ("parametrizations.weight.original0", "weight_g"),
-    ("parametrizations.weight.original1", "weight_v"),
-)
+OLD_AND_NEW = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
 
 
 @pytest.fixture(scope="module")
@@ -139,27 +136,15 @@ def test_building_leaves_every_random_state_alone(originals):
     ("kind", "changes", "message"),
     [
         ("hf_wav2vec2", {"config": {"num_hidden_layers": 3}}, r"16 parameters .* not in .*copy and would be random: "),
-        (
-            "hf_wav2vec2",
-            {"config": {"num_hidden_layers": 1}},
-            r"weights \(16\) .* no place for: encoder\.layers\.1",
-        ),
-        (
-            "hf_wav2vec2",
-            {"config": {"feat_extract_norm": "layer"}},
-            r"12 parameters .*conv_layers\.1\.layer_norm",
-        ),
+        ("hf_wav2vec2", {"config": {"num_hidden_layers": 1}}, r"weights \(16\) .* no place for: encoder\.layers\.1"),
+        ("hf_wav2vec2", {"config": {"feat_extract_norm": "layer"}}, r"12 parameters .*conv_layers\.1\.layer_norm"),
         ("hf_hubert", {"weights": without("layers.1.final_layer_norm.bias")}, r"1 parameter of the model is not in"),
         ("hf_hubert", {"weights": without("pos_conv_embed")}, r"3 parameters .*pos_conv_embed\.conv\.bias"),
         ("hf_wav2vec2", {"weights": before("module.")}, r"begin with 'module\.', as another trainer"),
         ("hf_wav2vec2", {"weights": before("model.wav2vec2.")}, r"begin with 'model\.wav2vec2\.'"),
         ("wavlm", {"weights": before("module.")}, r"begin with 'module\.'"),
         ("hubert", {"weights": before("model.")}, r"begin with 'model\.'"),
-        (
-            "hf_hubert",
-            {"config": {"model_type": "wav2vec2"}},
-            r"type 'wav2vec2', not hubert\. Use -u hf_wav2",
-        ),
+        ("hf_hubert", {"config": {"model_type": "wav2vec2"}}, r"type 'wav2vec2', not hubert\. Use -u hf_wav2"),
         ("hf_hubert", {"config": {"model_type": "wavlm"}}, r"type 'wavlm', not hubert\. s3prl's hub has no upstream"),
         ("hf_hubert", {"config": {"num_hidden_layers": None}}, r"cannot load .*copy"),
         ("hf_wav2vec2", {"extractor": {"sampling_rate": 8000}}, r"sampling_rate 8000"),
@@ -192,10 +177,7 @@ def cpc(change) -> dict:
     ("change", "message"),
     [
         (without("gAR"), r"4 parameters .* random: model\.gAR\.baseNet"),
-        (
-            without("batchNorm0.bias"),
-            r"1 parameter of the model .* random: model\.gEncoder\.batchNorm0\.bias",
-        ),
+        (without("batchNorm0.bias"), r"1 parameter of the model .* random: model\.gEncoder\.batchNorm0\.bias"),
         (before("module."), r"begin with 'module\.'"),
     ],
 )

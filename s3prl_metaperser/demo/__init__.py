@@ -8,11 +8,4 @@ from s3prl_metaperser.demo.raters import VARIANTS
 from s3prl_metaperser.demo.write import RECIPE_VERSION, write_demo_corpus
 from s3prl_metaperser.demo.write_domains import roots, write_demo_corpora
 
-__all__ = [
-    "DOMAIN_VARIANTS",
-    "RECIPE_VERSION",
-    "VARIANTS",
-    "roots",
-    "write_demo_corpora",
-    "write_demo_corpus",
-]
+__all__ = ["DOMAIN_VARIANTS", "RECIPE_VERSION", "VARIANTS", "roots", "write_demo_corpora", "write_demo_corpus"]

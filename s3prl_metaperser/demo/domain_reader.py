@@ -24,13 +24,7 @@ ORACLE, MISLEADING, CLEAN = "oracle", "spurious", "identical"
 Variant = Literal["shifted", "identical", "spurious", "oracle"]
 
 
-def read(
-    root: Path,
-    *,
-    variant: Variant = "shifted",
-    seed: Whole = 0,
-    utterances: Positive = 150,
-) -> Corpus:
+def read(root: Path, *, variant: Variant = "shifted", seed: Whole = 0, utterances: Positive = 150) -> Corpus:
     """Read the demo corpora at ``root``, making them first where they are absent (with a progress bar).
 
     Args:

@@ -69,9 +69,7 @@ def _is_generaliser(name: str, found: Any) -> bool:
 
 
 GENERALISERS = Generalisers(
-    "system of domain generalisation",
-    "s3prl_metaperser.generalisers",
-    expected=("a Generaliser", _is_generaliser),
+    "system of domain generalisation", "s3prl_metaperser.generalisers", expected=("a Generaliser", _is_generaliser)
 )
 
 

@@ -29,14 +29,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from s3prl_metaperser.meta.masks import drawn_from
-from s3prl_metaperser.meta.micro_gradients import (
-    Graph,
-    check_finite,
-    gradient_of,
-    kept_products,
-    leaves_on,
-    products,
-)
+from s3prl_metaperser.meta.micro_gradients import Graph, check_finite, gradient_of, kept_products, leaves_on, products
 from s3prl_metaperser.protocol.domain_batches import Inputs
 
 #: Logits [N, C] and labels [N] to the loss of each sample, [N].

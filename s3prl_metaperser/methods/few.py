@@ -117,13 +117,7 @@ class Few(System):
 
 
 def optimised(
-    start: Parameters,
-    backward: Backward,
-    optimizer: str,
-    rate: float,
-    decay: float,
-    steps: int,
-    **settings: bool,
+    start: Parameters, backward: Backward, optimizer: str, rate: float, decay: float, steps: int, **settings: bool
 ) -> dict[str, torch.Tensor]:
     """The parameters after so many steps of a conventional optimiser, each on one batch.
 

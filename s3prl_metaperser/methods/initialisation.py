@@ -141,11 +141,7 @@ def train_on_consensus(
         step, best = _resume(progress, parameters, optimizer)
     order = shuffled_batches(task.seed, len(task.consensus.utterances), options.batch_size, skip=step)
     bar = tqdm(
-        total=options.total_steps,
-        initial=step,
-        desc=recipe.name,
-        dynamic_ncols=True,
-        disable=not parallel.is_leader(),
+        total=options.total_steps, initial=step, desc=recipe.name, dynamic_ncols=True, disable=not parallel.is_leader()
     )
     with bar, learner.training():
         while step < options.total_steps:

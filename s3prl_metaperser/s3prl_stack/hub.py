@@ -51,11 +51,7 @@ _LOADING_ERRORS = (
 
 
 def build_upstream(
-    name: str,
-    ckpt: str | None = None,
-    model_config: str | None = None,
-    refresh: bool = False,
-    device: str = "cpu",
+    name: str, ckpt: str | None = None, model_config: str | None = None, refresh: bool = False, device: str = "cpu"
 ) -> torch.nn.Module:
     """Construct an upstream through s3prl's hub, as s3prl's own runner does.
 

@@ -71,12 +71,7 @@ def _torchcodec_works() -> bool:
 
 
 def soundfile_load(
-    uri: Any,
-    frame_offset: int = 0,
-    num_frames: int = -1,
-    normalize: bool = True,
-    channels_first: bool = True,
-    **_: Any,
+    uri: Any, frame_offset: int = 0, num_frames: int = -1, normalize: bool = True, channels_first: bool = True, **_: Any
 ) -> tuple[Any, int]:
     """Audio as float32 in [-1, 1] of shape [channels, samples] (or its transpose) and its rate in Hz.
 

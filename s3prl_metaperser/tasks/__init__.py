@@ -131,11 +131,7 @@ def _is_task(name: str, found: object) -> bool:
     return isinstance(found, Task) and found.name == name
 
 
-TASKS: Registry[Task] = Registry(
-    "task",
-    "s3prl_metaperser.tasks",
-    expected=("a Task of this name", _is_task),
-)
+TASKS: Registry[Task] = Registry("task", "s3prl_metaperser.tasks", expected=("a Task of this name", _is_task))
 TASKS.register(
     DEFAULT_TASK,
     f"s3prl_metaperser.tasks.{DEFAULT_TASK}:TASK",

@@ -43,12 +43,7 @@ LICENCES = (
     ),
     Licence("UniSpeech-SAT", r"unispeech_sat.*", "CC BY-SA 3.0", "https://github.com/microsoft/UniSpeech"),
     Licence("Whisper", r"whisper.*", "MIT", "code and weights: https://github.com/openai/whisper"),
-    Licence(
-        "emotion2vec",
-        r"emotion2vec.*",
-        "FunASR's own",
-        "MODEL_LICENSE of https://github.com/modelscope/FunASR",
-    ),
+    Licence("emotion2vec", r"emotion2vec.*", "FunASR's own", "MODEL_LICENSE of https://github.com/modelscope/FunASR"),
     Licence("DistilHuBERT", r"distil.*", "Apache-2.0", "ntu-spml/distilhubert at Hugging Face"),
     Licence("LightHuBERT", r"lighthubert.*", "MIT", "LICENSE of https://github.com/mechanicalsea/lighthubert"),
     Licence("ContentVec", r"contentvec.*", "MIT", "LICENSE of https://github.com/auspicious3000/contentvec"),
