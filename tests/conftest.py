@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from s3prl_metaperser.s3prl_stack import compat
 compat.apply()
 
 import torch
+from small_demo import trained_and_evaluated
 
 torch.set_num_threads(1)
 
@@ -60,7 +62,25 @@ def nothing_left_running():
     end_children(before)
 
 
-@pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory, monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def private_cache(tmp_path_factory):
     """Nothing is read from or written to the user's own cache."""
-    monkeypatch.setenv("METAPERSER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAPERSER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """(system, folder) -> the folder, a copy of its trained and evaluated experiment on the small demo corpus.
+
+    A system is trained once a session.
+    """
+    home = tmp_path_factory.mktemp("finished")
+
+    def copied(system, folder):
+        if not (home / system).exists():
+            trained_and_evaluated(home / system, "-v", system)
+        return Path(shutil.copytree(home / system, folder))
+
+    return copied

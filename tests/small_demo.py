@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.s3prl_plugin import launcher
+
 SMALL = [
     "downstream_expert.datarc.demo.utterances=120",
     "downstream_expert.evalrc.shots=8",
@@ -33,6 +35,13 @@ def train_command(
     """Arguments of a quick training run into ``folder``."""
     start = ["-d", "personalized_emotion", "-u", upstream, "-m", "train", "-p", str(folder)]
     return [*start, "-o", overrides(*options), *more]
+
+
+def trained_and_evaluated(folder: Path, *more: str, **changes: Any) -> Path:
+    """``folder``, with an experiment in it that :func:`train_command` has trained and that is evaluated."""
+    assert launcher.main(train_command(folder, *more, **changes)) == 0
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    return folder
 
 
 def stored(path: Path) -> dict[str, Any]:

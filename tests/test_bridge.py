@@ -38,11 +38,6 @@ H = 16
 SIZES = {"alpha": (2, 10), "beta": (2, 10), "delta": (2, 5)}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     return several(tmp_path_factory.mktemp("several"), SIZES)

@@ -46,7 +46,6 @@ def program(name, *arguments):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """Every checkpoint of a training that evaluates at 4, 8, 12 and saves at 3, 6, 9, 12; the cache has its corpus."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("crashes") / "exp"
     options = ("runner.save_step=3", "runner.max_keep=9")
     assert launcher.main(train_command(folder, options=options)) == 0

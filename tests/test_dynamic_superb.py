@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from label_set_fixtures import write_corpus
 from sklearn.metrics import accuracy_score, f1_score
-from small_demo import stored, train_command
+from small_demo import stored
 from tiny_audio_model import write_tiny_model
 
 from s3prl_metaperser.cli import main
@@ -21,7 +21,6 @@ from s3prl_metaperser.corpora.audio import load_audio
 from s3prl_metaperser.exchange.task_check import check_task
 from s3prl_metaperser.exchange.task_files import instances
 from s3prl_metaperser.protocol.splits import make_split
-from s3prl_metaperser.s3prl_plugin import launcher
 
 NAME = "PersonalizedEmotionRecognition_Demo"
 
@@ -47,12 +46,10 @@ class Talker(Echo):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(finished, tmp_path_factory):
     """A trained Meta-PerSER with its result, its exported model, and its episodes as a task."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     work = tmp_path_factory.mktemp("superb")
-    assert launcher.main(train_command(work / "exp", "-v", "Meta-PerSER")) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(work / "exp")]) == 0
+    finished("Meta-PerSER", work / "exp")
     assert main(["export", str(work / "exp"), "--out", str(work / "model")]) == 0
     assert main(["export-task", str(work / "exp"), "--out", str(work / "task")]) == 0
     return work

@@ -18,13 +18,11 @@ D, RATE = 5, 160
 
 @pytest.fixture(scope="module", params=[True, False], ids=["CSMT", "two sets"])
 def expert(request, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAPERSER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        config = Options.from_config({}).as_config()
-        chosen = overrides(f"downstream_expert.metarc.combined_set={request.param}")
-        apply_override(chosen, argparse.Namespace(), config, strict_config=True)
-        folder = tmp_path_factory.mktemp("expert")
-        yield DownstreamExpert(upstream_dim=D, upstream_rate=RATE, expdir=str(folder), seed=1, **config)
+    config = Options.from_config({}).as_config()
+    chosen = overrides(f"downstream_expert.metarc.combined_set={request.param}")
+    apply_override(chosen, argparse.Namespace(), config, strict_config=True)
+    folder = tmp_path_factory.mktemp("expert")
+    return DownstreamExpert(upstream_dim=D, upstream_rate=RATE, expdir=str(folder), seed=1, **config)
 
 
 def frames_of(wavs):

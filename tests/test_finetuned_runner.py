@@ -56,7 +56,6 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, checkpoint):
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("finetuned") / "exp"
     assert launcher.main(command(folder, checkpoint)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0

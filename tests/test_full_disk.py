@@ -89,11 +89,9 @@ def result(folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    os.environ["METAPERSER_CACHE"] = str(cache)
     folder = tmp_path_factory.mktemp("undisturbed") / "exp"
     assert whole_run(folder) == 0
-    return result(folder), cache
+    return result(folder), Path(os.environ["METAPERSER_CACHE"])
 
 
 def through_all_stages(home, undisturbed, pressure, reason, monkeypatch, capsys):

@@ -41,7 +41,6 @@ def start(grid: Path, results: Path, *more: str) -> subprocess.Popen:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A grid and its results in one process without interruption."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("grid")
     grid = write_grid(folder, *STEPS, **AXES)
     assert main(["run", str(grid), "--device", "cpu"]) == 0

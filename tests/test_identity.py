@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_demo import train_command
+from small_demo import train_command, trained_and_evaluated
 
 from s3prl_metaperser.corpora import Rating
 from s3prl_metaperser.corpora.base import label_hashes
@@ -72,8 +72,7 @@ def trained(tmp_path_factory):
     base = tmp_path_factory.mktemp("identity")
     corpus = write_demo_corpus(base / "corpus", seed=0, utterances=120, raters="paper")
     options = (f"{DATA}.corpus=iemocap", f"{DATA}.root={corpus}", f"{DATA}.cache_dir={base / 'cache'}")
-    assert launcher.main(train_command(base / "exp", options=options)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(base / "exp")]) == 0
+    trained_and_evaluated(base / "exp", options=options)
     return base
 
 

@@ -39,14 +39,10 @@ SYSTEMS = ("Meta-PerSER", "Linear-Few")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(finished, tmp_path_factory):
     """System -> a finished experiment on the small demo corpus."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("listener")
-    for system in SYSTEMS:
-        assert launcher.main(train_command(folder / system, "-v", system)) == 0
-        assert launcher.main(["-m", "evaluate", "-e", str(folder / system)]) == 0
-    return {system: folder / system for system in SYSTEMS}
+    return {system: finished(system, folder / system) for system in SYSTEMS}
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 
 import numpy as np
 import pytest
@@ -46,7 +45,6 @@ def corpora(tmp_path_factory):
 @pytest.fixture(scope="module")
 def models(corpora, tmp_path_factory):
     """Kind -> the exported model of an experiment on that corpus."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("models")
     for kind, root in corpora.items():
         few = ("downstream_expert.datarc.corpus=ratings_csv", f"downstream_expert.datarc.root={root}")

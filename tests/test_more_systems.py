@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from random_checkpoints import make_checkpoint
-from small_demo import overrides, train_command
+from small_demo import overrides, train_command, trained_and_evaluated
 from test_runner import result
 from test_systems import make, same_state, trained  # noqa: F401 (make is a fixture)
 
@@ -297,16 +297,10 @@ def same_tensors(one, other):
     return all(torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
-
-
 @pytest.mark.parametrize("system", EVERY)
-def test_each_system_trains_evaluates_and_predicts_on_a_frozen_upstream(tmp_path, cache, capsys, system):
+def test_each_system_trains_evaluates_and_predicts_on_a_frozen_upstream(tmp_path, capsys, system):
     folder = tmp_path / "exp"
-    assert launcher.main(train_command(folder, "-v", system)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    trained_and_evaluated(folder, "-v", system)
     wav = next((Path(os.environ["METAPERSER_CACHE"]) / "demo").rglob("*.wav"))
     capsys.readouterr()
     assert launcher.main(["-m", "inference", "-t", str(wav), "-e", str(folder)]) == 0
@@ -321,7 +315,7 @@ def test_each_system_trains_evaluates_and_predicts_on_a_frozen_upstream(tmp_path
 
 
 @pytest.mark.parametrize("system", ["Multi-Few", "Meta-PerSER:none"])
-def test_training_resumes_from_its_middle_to_the_same_bits(tmp_path, cache, system):
+def test_training_resumes_from_its_middle_to_the_same_bits(tmp_path, system):
     options = ("downstream_expert.initrc.eval_step=10", "runner.max_keep=9")
     half, whole = (train_command(tmp_path / name, "-v", system, options=options) for name in ("half", "whole"))
     assert launcher.main(half) == 0
@@ -363,7 +357,7 @@ def finetuned(folder, checkpoint, system):
 
 
 @pytest.mark.parametrize("system", ["Entire-Sim", "Multi-Few", "Meta-PerSER:none", "Dawid-Skene", "Rater-Embedding"])
-def test_each_system_trains_resumes_and_evaluates_on_a_finetuned_upstream(tmp_path, cache, checkpoint, system):
+def test_each_system_trains_resumes_and_evaluates_on_a_finetuned_upstream(tmp_path, checkpoint, system):
     folder, again = tmp_path / "exp", tmp_path / "again"
     assert launcher.main(finetuned(folder, checkpoint, system)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
@@ -379,7 +373,7 @@ def test_each_system_trains_resumes_and_evaluates_on_a_finetuned_upstream(tmp_pa
 
 
 @pytest.fixture
-def tiny_task(tmp_path, cache, checkpoint, monkeypatch):
+def tiny_task(tmp_path, checkpoint, monkeypatch):
     """What the runner hands a fine-tuned system."""
     from s3prl_metaperser.s3prl_plugin import runner
 
@@ -428,7 +422,7 @@ def block(language):
     return re.search(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL).group(1)
 
 
-def test_the_pages_system_runs_from_another_package(tmp_path, cache, monkeypatch):
+def test_the_pages_system_runs_from_another_package(tmp_path, monkeypatch):
     """The page's file and entry point, as installed: found, listed, trained, evaluated; only the bias adapts."""
     site = tmp_path / "site"
     info = site / "my_emotion_systems-0.1.dist-info"
@@ -442,8 +436,7 @@ def test_the_pages_system_runs_from_another_package(tmp_path, cache, monkeypatch
         assert SYSTEMS.names()[-1] == "Bias-Few"
         assert SYSTEMS.summary("Bias-Few") == "from my-emotion-systems"
         folder = tmp_path / "exp"
-        assert launcher.main(train_command(folder, "-v", "Bias-Few")) == 0
-        assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+        trained_and_evaluated(folder, "-v", "Bias-Few")
         assert result(folder)["cell"]["system"] == "Bias-Few"
     sys.modules.pop("bias_few")
 

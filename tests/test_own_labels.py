@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import doctest
 import json
-import os
 import re
 import shutil
 import sys
@@ -30,7 +29,6 @@ SYSTEMS = ("Meta-PerSER", "Linear-Few", "Linear-Zero")
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory):
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     return {kind: write_corpus(tmp_path_factory.mktemp("corpora") / kind, kind) for kind in KINDS}
 
 

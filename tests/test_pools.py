@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from small_demo import stored, train_command
+from small_demo import stored, trained_and_evaluated
 from synthetic import synthetic_corpus
 from test_systems import make, options  # noqa: F401 (make is a fixture)
 
@@ -22,7 +22,6 @@ from s3prl_metaperser.protocol.pools import draw_pools
 from s3prl_metaperser.protocol.splits import make_split
 from s3prl_metaperser.run.outer_loop import training_batches
 from s3prl_metaperser.run.workspace import Workspace
-from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.tasks import DEFAULT_TASK, task_of
 
 COUNTS = {f"r{number:02}": 40 for number in range(30)}
@@ -272,8 +271,7 @@ def test_the_folds_of_a_grid_are_those_of_the_pools():
 def test_one_training_tests_several_raters_and_every_check_of_the_result_holds(tmp_path, capsys):
     pooled = ("downstream_expert.datarc.pools.test=2", "downstream_expert.datarc.pools.folds=2")
     more = (*pooled, "downstream_expert.datarc.pools.validation=2", "downstream_expert.metarc.raters_per_step=3")
-    assert launcher.main(train_command(tmp_path / "exp", options=more)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    trained_and_evaluated(tmp_path / "exp", options=more)
     content = stored(tmp_path / "exp" / "result_test.json")
     tested = content["raters"]["test"]
     assert [e["rater"] for e in content["episodes"]] == [rater for rater in tested for _ in range(3)]

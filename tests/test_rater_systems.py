@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from small_demo import stored, train_command
+from small_demo import stored
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer, load_corpus
@@ -25,7 +25,6 @@ from s3prl_metaperser.methods.rater_heads import WEIGHTS
 from s3prl_metaperser.methods.state import pack_state, unpack_state
 from s3prl_metaperser.methods.tuning import number_of_choices, overridden
 from s3prl_metaperser.protocol.loader import training_loader
-from s3prl_metaperser.s3prl_plugin import launcher
 
 NAMES = ("Dawid-Skene", "Dawid-Skene:mixture", "Nearest-Rater", "Rater-Mixture", "Rater-Embedding")
 
@@ -296,24 +295,9 @@ def test_no_audio_counts_clips_that_nobody_rated_and_refuses_where_it_knows_none
         system.predict(state, {}, query[:3])
 
 
-@pytest.fixture(scope="module")
-def experiments(tmp_path_factory):
-    """(system) -> its experiment on the small demo corpus, evaluated."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAPERSER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        folder = tmp_path_factory.mktemp("raters")
-
-        def run(system):
-            assert launcher.main(train_command(folder / system, "-v", system)) == 0
-            assert launcher.main(["-m", "evaluate", "-e", str(folder / system)]) == 0
-            return folder / system
-
-        yield run
-
-
 @pytest.mark.parametrize("system", ["Dawid-Skene", "Rater-Mixture", "Linear-Zero+bias:learned"])
-def test_a_listener_of_an_exported_model_gets_the_benchmarks_numbers(experiments, tmp_path, system):
-    experiment = experiments(system)
+def test_a_listener_of_an_exported_model_gets_the_benchmarks_numbers(finished, tmp_path, system):
+    experiment = finished(system, tmp_path / "exp")
     assert main(["export", str(experiment), "--out", str(tmp_path / "model")]) == 0
     result = stored(experiment / "result_test.json")
     corpus = load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").glob("paper-120-*")))
@@ -327,7 +311,7 @@ def test_a_listener_of_an_exported_model_gets_the_benchmarks_numbers(experiments
 
 
 @pytest.mark.parametrize("system", ["No-Audio+confusion", "Most-Frequent"])
-def test_what_hears_nothing_is_not_exported(experiments, tmp_path, capsys, system):
-    assert main(["export", str(experiments(system)), "--out", str(tmp_path / "model")]) == 2
+def test_what_hears_nothing_is_not_exported(finished, tmp_path, capsys, system):
+    assert main(["export", str(finished(system, tmp_path / "exp")), "--out", str(tmp_path / "model")]) == 2
     assert f"holds {system}, which cannot be adapted to a listener" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()

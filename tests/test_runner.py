@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
-from small_demo import overrides, stored, train_command
+from small_demo import overrides, stored, train_command, trained_and_evaluated
 
 from s3prl_metaperser import cli
 from s3prl_metaperser.config.options import Options
@@ -32,14 +32,9 @@ VOLATILE = ("seconds", "adapt_seconds", "peak_memory_bytes")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(finished, tmp_path_factory):
     """A finished experiment; the demo corpus and its features are in the session's cache afterwards."""
-    cache = tmp_path_factory.getbasetemp() / "cache"
-    os.environ["METAPERSER_CACHE"] = str(cache)
-    folder = tmp_path_factory.mktemp("experiment") / "exp"
-    assert launcher.main(train_command(folder)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
-    return folder
+    return finished("Meta-PerSER", tmp_path_factory.mktemp("experiment") / "exp")
 
 
 def result(folder, split="test"):
@@ -147,8 +142,7 @@ def test_the_end_of_training_says_where_everything_is_and_what_comes_next(tmp_pa
 
 def test_unseen_is_trained_without_session_five(tmp_path, trained, capsys):
     options = ("downstream_expert.datarc.scenario=unseen",)
-    assert launcher.main(train_command(tmp_path / "exp", options=options)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    trained_and_evaluated(tmp_path / "exp", options=options)
     content = result(tmp_path / "exp")
     assert all(u.startswith("Ses05") for e in content["episodes"] for u in (*e["support"], *e["query"]))
     assert content["counts"]["queries_used"] < 24, "session 5 of the small corpus has fewer than K + Q"
@@ -327,8 +321,7 @@ def test_an_own_corpus_as_ratings_csv_runs_through(tmp_path, trained):
             (folder / "wavs" / f"{u.id}.wav").symlink_to(u.path)
     options = ("downstream_expert.datarc.corpus=ratings_csv", f"downstream_expert.datarc.root={folder}")
     options += ("downstream_expert.datarc.outside=true",)  # the audio is linked
-    assert launcher.main(train_command(tmp_path / "exp", options=options)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(tmp_path / "exp")]) == 0
+    trained_and_evaluated(tmp_path / "exp", options=options)
     own, demo = result(tmp_path / "exp"), result(trained)
     assert own["raters"] == demo["raters"]
     assert json.dumps(own["classes"]) == json.dumps(demo["classes"])

@@ -4,7 +4,6 @@ import base64
 import doctest
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from corpora_fixtures import write_iemocap, write_ratings_csv
-from small_demo import SMALL, stored, train_command
+from small_demo import SMALL, stored
 
 from s3prl_metaperser.cli import main
 from s3prl_metaperser.corpora.audio import load_audio
@@ -27,18 +26,15 @@ from s3prl_metaperser.exchange.clips import copy_audio
 from s3prl_metaperser.exchange.prompts import Phrasing
 from s3prl_metaperser.exchange.scoring import row_of
 from s3prl_metaperser.exchange.words import Vocabulary
-from s3prl_metaperser.s3prl_plugin import launcher
 
 SYSTEM = "Linear-Few"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(finished, tmp_path_factory):
     """A trained and evaluated experiment (``results/EXP``), and its episodes as chat prompts (``episodes``)."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     work = tmp_path_factory.mktemp("speech")
-    assert launcher.main(train_command(work / "results" / "exp", "-v", SYSTEM)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(work / "results" / "exp")]) == 0
+    finished(SYSTEM, work / "results" / "exp")
     assert main(["episodes", str(work / "results" / "exp"), "--out", str(work / "episodes")]) == 0
     return work
 

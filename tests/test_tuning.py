@@ -9,7 +9,7 @@ import torch
 import yaml
 from random_checkpoints import make_checkpoint
 from sklearn.metrics import f1_score
-from small_demo import stored, train_command
+from small_demo import stored, trained_and_evaluated
 from synthetic import synthetic_corpus
 from test_finetuned_runner import command
 
@@ -170,8 +170,7 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
     monkeypatch.setitem(grids.STEPS, "frozen", (2, 5))
     folder = tmp_path / "exp"
     options = ("downstream_expert.evalrc.protocol=tuned",)
-    assert launcher.main(train_command(folder, "-v", "Linear-Few", options=options)) == 0
-    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    trained_and_evaluated(folder, "-v", "Linear-Few", options=options)
     clean = stored(folder / "result_test.json")
     honest, asked = Workspace.labels_by_rater, []
 
@@ -206,9 +205,8 @@ def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("system", "key"), [("Multi-Few", "fewrc.classifier_lr"), ("Meta-PerSER", "evalrc.rate_factor")]
 )
-def test_with_f_the_whole_model_is_tuned_on_the_validation_rater(tmp_path, tmp_path_factory, monkeypatch, system, key):
+def test_with_f_the_whole_model_is_tuned_on_the_validation_rater(tmp_path, monkeypatch, system, key):
     """One training, both protocols; the trajectory goes by what was chosen, and ends where the cell does."""
-    monkeypatch.setenv("METAPERSER_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setitem(grids.STEPS, "finetuned", (1, 2))
     for kind in (grids.CLASSIFIERS, grids.RATE_FACTORS):
         monkeypatch.setitem(kind, "finetuned", kind["finetuned"][-2:])

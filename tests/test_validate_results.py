@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import shutil
 
 import pytest
@@ -19,7 +18,6 @@ from s3prl_metaperser.s3prl_plugin import launcher
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """One system under both protocols, its dev result, and another one unseen."""
-    os.environ["METAPERSER_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
     folder = tmp_path_factory.mktemp("results")
     few = ("downstream_expert.datarc.test_raters=['C-E1', 'C-E2', 'C-E4', 'C-E5', 'C-E6']",)
     unseen = (*few, "downstream_expert.datarc.scenario=unseen")
