@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from s3prl_metaperser.config.options import Options
+from s3prl_metaperser.corpora import open_corpus
 from s3prl_metaperser.s3prl_plugin import launcher
 
 SMALL = [
@@ -35,6 +37,12 @@ def train_command(
     """Arguments of a quick training run into ``folder``."""
     start = ["-d", "personalized_emotion", "-u", upstream, "-m", "train", "-p", str(folder)]
     return [*start, "-o", overrides(*options), *more]
+
+
+def demo_root() -> Path:
+    """The folder of the small demo corpus, which is made where it is absent."""
+    datarc = {"demo": {"utterances": 120}}
+    return open_corpus(Options.from_config({"downstream_expert": {"datarc": datarc}}).downstream_expert.datarc).root
 
 
 def trained_and_evaluated(folder: Path, *more: str, **changes: Any) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from domain_fixtures import options, run, several
 from random_checkpoints import make_checkpoint
-from small_demo import stored, train_command
+from small_demo import demo_root, stored, train_command
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer
 from s3prl_metaperser.cli import main
@@ -62,7 +61,7 @@ def personal(folder, start, system, upstream="fbank_no_cmvn", more=(), *flags):
 
 
 def clips():
-    return load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").glob("paper-120-*")))
+    return load_corpus("iemocap", demo_root())
 
 
 def says_the_same(result, logits_of):

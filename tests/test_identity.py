@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_demo import train_command, trained_and_evaluated
+from small_demo import demo_root, train_command, trained_and_evaluated
 
 from s3prl_metaperser.corpora import Rating
 from s3prl_metaperser.corpora.base import label_hashes
@@ -67,10 +67,8 @@ def test_one_tick_changes_the_hash_of_its_rater_alone():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A corpus of one's own (the demo's labels and audio, in IEMOCAP's layout), a cache, and an experiment."""
-    from s3prl_metaperser.demo import write_demo_corpus
-
     base = tmp_path_factory.mktemp("identity")
-    corpus = write_demo_corpus(base / "corpus", seed=0, utterances=120, raters="paper")
+    corpus = shutil.copytree(demo_root(), base / "corpus")
     options = (f"{DATA}.corpus=iemocap", f"{DATA}.root={corpus}", f"{DATA}.cache_dir={base / 'cache'}")
     trained_and_evaluated(base / "exp", options=options)
     return base

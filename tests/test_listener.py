@@ -16,7 +16,7 @@ import soxr
 import torch
 from listener_fixtures import LABELS, random_model, write_clips
 from random_checkpoints import make_checkpoint
-from small_demo import stored, train_command
+from small_demo import demo_root, stored, train_command
 
 import s3prl_metaperser
 from s3prl_metaperser import PersonalizedEmotionRecognizer
@@ -56,7 +56,7 @@ def exported(trained, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(trained):
-    return load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").glob("paper-120-*")))
+    return load_corpus("iemocap", demo_root())
 
 
 @pytest.fixture(scope="module")

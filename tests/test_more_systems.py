@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import re
 import shutil
 import sys
@@ -13,7 +12,7 @@ import pytest
 import torch
 import yaml
 from random_checkpoints import make_checkpoint
-from small_demo import overrides, train_command, trained_and_evaluated
+from small_demo import demo_root, overrides, train_command, trained_and_evaluated
 from test_runner import result
 from test_systems import make, same_state, trained  # noqa: F401 (make is a fixture)
 
@@ -300,9 +299,8 @@ def same_tensors(one, other):
 
 @pytest.mark.parametrize("system", EVERY)
 def test_each_system_trains_evaluates_and_predicts_on_a_frozen_upstream(tmp_path, capsys, system):
-    folder = tmp_path / "exp"
-    trained_and_evaluated(folder, "-v", system)
-    wav = next((Path(os.environ["METAPERSER_CACHE"]) / "demo").rglob("*.wav"))
+    folder = trained_and_evaluated(tmp_path / "exp", "-v", system)
+    wav = next(demo_root().rglob("*.wav"))
     capsys.readouterr()
     assert launcher.main(["-m", "inference", "-t", str(wav), "-e", str(folder)]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
@@ -436,8 +434,7 @@ def test_the_pages_system_runs_from_another_package(tmp_path, monkeypatch):
     with SYSTEMS.read_again():
         assert SYSTEMS.names()[-1] == "Bias-Few"
         assert SYSTEMS.summary("Bias-Few") == "from my-emotion-systems"
-        folder = tmp_path / "exp"
-        trained_and_evaluated(folder, "-v", "Bias-Few")
+        folder = trained_and_evaluated(tmp_path / "exp", "-v", "Bias-Few")
         assert result(folder)["cell"]["system"] == "Bias-Few"
     sys.modules.pop("bias_few")
 

@@ -1,15 +1,13 @@
 """Systems that know the training raters, each against an independent computation."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
-from small_demo import stored
+from small_demo import demo_root, stored
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser import PersonalizedEmotionRecognizer, load_corpus
@@ -300,7 +298,7 @@ def test_a_listener_of_an_exported_model_gets_the_benchmarks_numbers(finished, t
     experiment = finished(system, tmp_path / "exp")
     assert main(["export", str(experiment), "--out", str(tmp_path / "model")]) == 0
     result = stored(experiment / "result_test.json")
-    corpus = load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").glob("paper-120-*")))
+    corpus = load_corpus("iemocap", demo_root())
     labels, episode = corpus.ratings_of(result["raters"]["test"]), result["episodes"][0]
     clips = {role: [corpus.utterance(name).path for name in episode[role]] for role in ("support", "query")}
     recognizer = PersonalizedEmotionRecognizer.load(tmp_path / "model")

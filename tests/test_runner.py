@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
-from small_demo import overrides, stored, train_command, trained_and_evaluated
+from small_demo import demo_root, overrides, stored, train_command, trained_and_evaluated
 
 from s3prl_metaperser import cli
 from s3prl_metaperser.config.options import Options
@@ -124,8 +124,7 @@ def test_a_moved_experiment_is_evaluated_where_it_is(trained, tmp_path):
 
 
 def test_inference_prints_every_class_of_one_file(trained, capsys):
-    corpus = next((Path(os.environ["METAPERSER_CACHE"]) / "demo").iterdir())
-    wav = next(corpus.rglob("*.wav"))
+    wav = next(demo_root().rglob("*.wav"))
     assert launcher.main(["-m", "inference", "-t", str(wav), "-e", str(trained)]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 9
@@ -141,9 +140,7 @@ def test_the_end_of_training_says_where_everything_is_and_what_comes_next(tmp_pa
 
 
 def test_unseen_is_trained_without_session_five(tmp_path, trained, capsys):
-    options = ("downstream_expert.datarc.scenario=unseen",)
-    trained_and_evaluated(tmp_path / "exp", options=options)
-    content = result(tmp_path / "exp")
+    content = result(trained_and_evaluated(tmp_path / "exp", options=("downstream_expert.datarc.scenario=unseen",)))
     assert all(u.startswith("Ses05") for e in content["episodes"] for u in (*e["support"], *e["query"]))
     assert content["counts"]["queries_used"] < 24, "session 5 of the small corpus has fewer than K + Q"
     assert "Q shrinks to" in capsys.readouterr().err
@@ -306,7 +303,7 @@ def test_an_own_corpus_as_ratings_csv_runs_through(tmp_path, trained):
 
     from s3prl_metaperser.corpora import load_corpus
 
-    corpus = load_corpus("iemocap", next((Path(os.environ["METAPERSER_CACHE"]) / "demo").iterdir()))
+    corpus = load_corpus("iemocap", demo_root())
     folder = tmp_path / "own"
     (folder / "wavs").mkdir(parents=True)
     with open(folder / "ratings.csv", "w", newline="") as file:
@@ -321,8 +318,7 @@ def test_an_own_corpus_as_ratings_csv_runs_through(tmp_path, trained):
             (folder / "wavs" / f"{u.id}.wav").symlink_to(u.path)
     options = ("downstream_expert.datarc.corpus=ratings_csv", f"downstream_expert.datarc.root={folder}")
     options += ("downstream_expert.datarc.outside=true",)  # the audio is linked
-    trained_and_evaluated(tmp_path / "exp", options=options)
-    own, demo = result(tmp_path / "exp"), result(trained)
+    own, demo = result(trained_and_evaluated(tmp_path / "exp", options=options)), result(trained)
     assert own["raters"] == demo["raters"]
     assert json.dumps(own["classes"]) == json.dumps(demo["classes"])
 

@@ -168,9 +168,8 @@ def test_the_factor_multiplies_every_inner_rate_in_both_engines(task):
 def test_tuning_never_uses_the_test_raters_labels(tmp_path, monkeypatch):
     """The whole path: with every label of the test rater replaced, the choice and its losses stay as they are."""
     monkeypatch.setitem(grids.STEPS, "frozen", (2, 5))
-    folder = tmp_path / "exp"
     options = ("downstream_expert.evalrc.protocol=tuned",)
-    trained_and_evaluated(folder, "-v", "Linear-Few", options=options)
+    folder = trained_and_evaluated(tmp_path / "exp", "-v", "Linear-Few", options=options)
     clean = stored(folder / "result_test.json")
     honest, asked = Workspace.labels_by_rater, []
 
