@@ -277,8 +277,8 @@ class Options:
         Args:
             but: options in which it may be 0 already.
         """
-        known = dict(turned_off(but)) if but is not None else {}
-        for name, advice in turned_off(self):
+        known = turned_off(but) if but is not None else {}
+        for name, advice in turned_off(self).items():
             if name not in known:
                 raise UserError(f"Bad value 0 for {source}.{name}: nothing would be learned. {advice}")
 
@@ -292,8 +292,8 @@ class Options:
             >>> Options.from_config({"downstream_expert": {"evalrc": {"interval_draws": 60}}}).not_used()
             ['downstream_expert.evalrc.interval_draws is not used any more: intervals need no random draws now.']
         """
-        known = set() if but is None else set(not_used(but))
-        return [f"{name} is not used any more: {why}." for name, why in not_used(self) if (name, why) not in known]
+        known = {} if but is None else not_used(but)
+        return [f"{name} is not used any more: {why}." for name, why in not_used(self).items() if name not in known]
 
     def as_config(self) -> dict[str, Any]:
         """The whole configuration with every default filled in, in plain values as read from YAML."""

@@ -29,24 +29,24 @@ def left_out(default: Any) -> Any:
     return dataclasses.field(default=default, init=False, metadata={"affects": None})
 
 
-def turned_off(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(``section.option``, what to write instead) of the options that are 0 where nothing is learned with 0."""
+def _options(section: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """(``section.option``, its value, its facts) of a section and of those below it."""
     for each in dataclasses.fields(section):
         value = getattr(section, each.name)
         if dataclasses.is_dataclass(value):
-            yield from turned_off(value, f"{prefix}{each.name}.")
-        elif (advice := each.metadata.get("zero")) and value == 0:
-            yield f"{prefix}{each.name}", advice
+            yield from _options(value, f"{prefix}{each.name}.")
+        else:
+            yield f"{prefix}{each.name}", value, each.metadata
 
 
-def not_used(section: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(``section.option``, why it is not used any more) of the options of an earlier version that have a value."""
-    for each in dataclasses.fields(section):
-        value = getattr(section, each.name)
-        if dataclasses.is_dataclass(value):
-            yield from not_used(value, f"{prefix}{each.name}.")
-        elif value is not None and (why := each.metadata.get("gone")):
-            yield f"{prefix}{each.name}", why
+def turned_off(section: Any) -> dict[str, str]:
+    """``section.option`` -> what to write instead, of the options that are 0 where nothing is learned with 0."""
+    return {name: facts["zero"] for name, value, facts in _options(section) if facts.get("zero") and value == 0}
+
+
+def not_used(section: Any) -> dict[str, str]:
+    """``section.option`` -> why it is not used any more, of the options of an earlier version that have a value."""
+    return {name: facts["gone"] for name, value, facts in _options(section) if facts.get("gone") and value is not None}
 
 
 def settable(section: Any) -> Iterator[dataclasses.Field]:
