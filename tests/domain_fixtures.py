@@ -25,6 +25,16 @@ FIVE = LabelSet("five_emotions", "single", ("happiness", "sadness", "anger", "fe
 SIZES = {"alpha": (5, 10), "beta": (2, 20), "gamma": (4, 10), "delta": (6, 10)}
 
 
+def write_noise(path: Path, *drawn_by: object) -> Path:
+    """A tenth of a second of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = numpy_generator("noise", *drawn_by).integers(-9000, 9000, 1600)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(noise.astype("<i2").tobytes())
+    return path
+
+
 def several(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES, *, seed: int = 0, without: str = "") -> Corpus:
     """The corpora; each recording is another tenth of a second of noise.
 
@@ -35,13 +45,8 @@ def several(root: Path, sizes: Mapping[str, tuple[int, int]] = SIZES, *, seed: i
     for name, (speakers, each) in sizes.items():
         last = name == list(sizes)[-1]
         classes = [label for label in FIVE.classes if not (last and label == without)]
-        (root / name).mkdir(parents=True, exist_ok=True)
         for number in range(speakers * each):
-            path = root / name / f"{number:03d}.wav"
-            noise = numpy_generator("noise", seed, name, number).integers(-9000, 9000, 1600)
-            with wave.open(str(path), "wb") as file:
-                file.setparams((1, 2, 16000, 0, "NONE", ""))
-                file.writeframes(noise.astype("<i2").tobytes())
+            path = write_noise(root / name / f"{number:03d}.wav", seed, name, number)
             identifier, speaker = f"{name}/{number:03d}", f"{name}/{number % speakers}"
             utterances.append(Utterance(identifier, path, speaker, name, 0.1))
             ratings.append(Rating(identifier, name, (classes[number // speakers % len(classes)],)))
@@ -57,11 +62,7 @@ def planted(root: Path) -> Path:
     words = ("gio", "tri", "rab", "pau", "dis")
     names += [f"emovo/{who}/{word}-{who}-b{n}.wav" for who in ("f1", "m1") for word in words for n in "12"]
     for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        noise = numpy_generator("noise", name).integers(-9000, 9000, 1600)
-        with wave.open(str(root / name), "wb") as file:
-            file.setparams((1, 2, 16000, 0, "NONE", ""))
-            file.writeframes(noise.astype("<i2").tobytes())
+        write_noise(root / name, name)
     return root
 
 
