@@ -32,16 +32,6 @@ def in_a_fresh_process(code: str) -> str:
 # ------------------------------------------------------------------ what is imported
 
 
-def test_the_command_line_is_parsed_without_torch_and_s3prl():
-    code = """
-        import sys, s3prl_metaperser.s3prl_plugin.arguments as arguments, s3prl_metaperser.s3prl_stack.hub as hub
-        arguments.build_parser()
-        hub.check_upstream("wavlm_base")
-        print([name for name in ("torch", "s3prl", "transformers", "requests") if name in sys.modules])
-    """
-    assert in_a_fresh_process(code) == "[]"
-
-
 def test_what_is_asked_for_is_imported_and_nothing_else():
     """Neither by a Kaldi upstream, nor by s3prl's launcher, nor by naming one family of the hub."""
     code = """
