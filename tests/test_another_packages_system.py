@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_grid import results_below, write_grid
-from test_more_systems import cache, checkpoint, finetuned, result  # noqa: F401 (two are fixtures)
+from test_more_systems import checkpoint, finetuned, result  # noqa: F401 (checkpoint is a fixture)
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 
 from s3prl_metaperser.cli import main
@@ -99,7 +99,7 @@ def test_a_grid_runs_it_and_the_report_shows_it_in_its_own_colour(installed, tmp
     assert facts_of(NAME).colour == colours(["Random", NAME])[NAME] == "#6b8e23"
 
 
-def test_it_trains_and_evaluates_with_f(installed, cache, checkpoint, tmp_path):  # noqa: F811
+def test_it_trains_and_evaluates_with_f(installed, checkpoint, tmp_path):  # noqa: F811
     folder = tmp_path / "exp"
     assert launcher.main(finetuned(folder, checkpoint, NAME)) == 0
     assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0

@@ -15,7 +15,7 @@ import pytest
 import torch
 from beartype import beartype
 from jaxtyping import Float, Int, TypeCheckError, jaxtyped
-from test_more_systems import cache, checkpoint, finetuned  # noqa: F401 (two are fixtures)
+from test_more_systems import checkpoint, finetuned  # noqa: F401 (checkpoint is a fixture)
 from test_systems import make, trained  # noqa: F401 (make is a fixture)
 from torch import Tensor
 
@@ -170,7 +170,7 @@ def test_shapes_hold_while_every_frozen_system_trains_and_is_meta_tested(make, c
     assert called == names(FROZEN), "each of these was computed"
 
 
-def test_shapes_hold_while_a_whole_model_trains_and_is_meta_tested(tmp_path, cache, checkpoint, check):  # noqa: F811
+def test_shapes_hold_while_a_whole_model_trains_and_is_meta_tested(tmp_path, checkpoint, check):  # noqa: F811
     called = check(FINE_TUNED)
     folder = tmp_path / "exp"
     assert launcher.main(finetuned(folder, checkpoint, "Meta-PerSER")) == 0
