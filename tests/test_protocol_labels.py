@@ -9,20 +9,6 @@ from s3prl_metaperser.protocol.labels import binarise, ticked
 from s3prl_metaperser.protocol.loader import LabelTable
 
 
-def test_label_is_ticks_over_number_of_ticks_then_smoothed():
-    label = LABEL_SET.target(LABEL_SET.counts(("neutral", "angry")), smoothing=0.05)
-    expected = np.full(9, 0.05 / 8)
-    expected[[CLASSES.index("neutral"), CLASSES.index("angry")]] = 0.95 * 0.5 + 0.05 * 0.5 / 8
-    np.testing.assert_allclose(label, expected, rtol=1e-15)
-    assert label.sum() == pytest.approx(1.0, abs=1e-15)
-
-
-def test_smoothing_bounds_are_those_of_emo_superb():
-    label = LABEL_SET.target(LABEL_SET.counts(("sad",)), smoothing=0.05)
-    assert label.max() == pytest.approx(0.95)
-    assert label.min() == pytest.approx(0.00625)
-
-
 def test_one_over_c_is_a_fixed_point_of_smoothing():
     np.testing.assert_allclose(smooth(np.full(9, 1 / 9), 0.05), np.full(9, 1 / 9), rtol=1e-14)
 
