@@ -18,7 +18,7 @@ from s3prl_metaperser.meta.rates import InnerRates
 from s3prl_metaperser.s3prl_stack.hub import build_upstream, load_upstream_config
 from s3prl_metaperser.upstream import memory_plan
 from s3prl_metaperser.upstream.finetuning import FineTunedModel
-from s3prl_metaperser.upstream.memory_plan import Shape, activation_bytes, estimate, micro_batch_seconds_for, shape_of
+from s3prl_metaperser.upstream.memory_plan import Shape, estimate, micro_batch_seconds_for, shape_of
 
 BASE = Shape("wav2vec2", 12, 768)
 #: (S, bytes of the adjoint, of the unrolled graph): measured peaks of an outer step above the loaded model,
@@ -88,22 +88,22 @@ def test_more_shots_cost_nothing_but_to_the_unrolled_graph():
 @pytest.mark.parametrize("family", ["wavlm", "hubert", "wav2vec2"])
 def test_activations_are_linear_in_audio_and_quadratic_in_an_utterance(family, second_order):
     shape = Shape(family, 12, 768)
-    of = {s: activation_bytes(shape, s, 5, second_order=second_order) for s in (20, 40)}
+    of = {s: shape.activations(s, 5, second_order=second_order) for s in (20, 40)}
     assert of[40] == pytest.approx(2 * of[20])
-    lengths = [activation_bytes(shape, 40, longest, second_order=second_order) for longest in (5, 10, 15)]
+    lengths = [shape.activations(40, longest, second_order=second_order) for longest in (5, 10, 15)]
     assert lengths[2] - lengths[1] == pytest.approx(lengths[1] - lengths[0])
     assert lengths[1] > lengths[0]
 
 
 def test_each_option_goes_the_right_way():
-    plain = activation_bytes(BASE, 20, 5)
-    assert activation_bytes(BASE, 20, 5, second_order=False) < plain
-    assert activation_bytes(BASE, 20, 5, train_front_end=True) > plain
-    assert activation_bytes(BASE, 20, 5, bf16=True) < plain
-    assert activation_bytes(BASE, 20, 5, top=4) < plain == activation_bytes(BASE, 20, 5, top=12)
-    assert activation_bytes(BASE, 20, 5, second_order=False, activation_checkpointing=True) < plain
-    assert activation_bytes(Shape("wavlm", 12, 768), 20, 5) > plain
-    assert activation_bytes(Shape("wav2vec2", 24, 1024), 20, 5) > 2 * plain
+    plain = BASE.activations(20, 5)
+    assert BASE.activations(20, 5, second_order=False) < plain
+    assert BASE.activations(20, 5, train_front_end=True) > plain
+    assert BASE.activations(20, 5, bf16=True) < plain
+    assert BASE.activations(20, 5, top=4) < plain == BASE.activations(20, 5, top=12)
+    assert BASE.activations(20, 5, second_order=False, activation_checkpointing=True) < plain
+    assert Shape("wavlm", 12, 768).activations(20, 5) > plain
+    assert Shape("wav2vec2", 24, 1024).activations(20, 5) > 2 * plain
 
 
 def test_the_most_seconds_that_fit_do_fit_and_one_more_does_not():

@@ -25,7 +25,7 @@ import torch
 
 from s3prl_metaperser.meta.adjoint import outer_gradient
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.upstream.memory_plan import Shape, activation_bytes
+from s3prl_metaperser.upstream.memory_plan import Shape
 
 BASE = {"encoder_layers": 12, "encoder_embed_dim": 768, "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12}
 # half of Base's width, two blocks of its twelve: activations, not the parameters, make the peak
@@ -90,7 +90,7 @@ def compared(row: dict[str, Any]) -> list[str]:
         return []
     shape = Shape(row["upstream"], row["encoder_layers"], row["encoder_embed_dim"])
     audio = row["utterances"] * row["seconds"], row["seconds"]
-    estimated = activation_bytes(shape, *audio, second_order=False), activation_bytes(shape, *audio)
+    estimated = shape.activations(*audio, second_order=False), shape.activations(*audio)
     waiting = 4 * row["parameters"]
     first, second = row["first_order"] / estimated[0], row["second_order"] / (estimated[1] + waiting)
     return [f"measured / estimated {first:.2f} {second:.2f}"]

@@ -121,8 +121,25 @@ class Shape:
         return self.parameters(train_front_end=True)
 
     def activations(self, seconds: float, longest: float, /, **setting: Any) -> float:
-        """As :func:`activation_bytes`."""
-        return activation_bytes(self, seconds, longest, **setting)
+        """Bytes of the activations of one micro-batch at their peak.
+
+        Args:
+            seconds: padded audio.
+            longest: seconds of each utterance in it, in which attention is quadratic.
+            setting: fields of :class:`Setting`.
+        """
+        how = Setting(**setting)
+        constants = _SECOND_ORDER if how.second_order else _FIRST_ORDER
+        frames, length = seconds * FRAMES_PER_SECOND, min(longest, seconds) * FRAMES_PER_SECOND
+        attention = constants.attention + (constants.position_bias if self.family == "wavlm" else 0)
+        block = constants.linear * self.dim + constants.ffn * self.ffn + attention * self.heads * length
+        blocks = self.blocks if how.top is None or how.train_front_end else how.top
+        number = frames * (blocks * block + constants.outside * self.dim)
+        if how.activation_checkpointing:
+            number *= constants.checkpointed
+        if how.bf16:
+            number *= constants.bf16
+        return 4 * (number + (frames * constants.front_end if how.train_front_end else 0))
 
     def parameters(self, train_front_end: bool = False, top: int | None = None) -> int:
         """P, upstream and head (9 classes), without parts that only pre-training uses.
@@ -227,28 +244,6 @@ class Plan:
     def total(self) -> float:
         """Sum of all parts, without the device's runtime."""
         return self.model + self.optimizer + self.outer_gradient + self.kept + self.working + self.activations
-
-
-def activation_bytes(shape: Shape, seconds: float, longest: float, /, **setting: Any) -> float:
-    """Activations of one micro-batch at their peak.
-
-    Args:
-        seconds: padded audio.
-        longest: seconds of each utterance in it, in which attention is quadratic.
-        setting: fields of :class:`Setting`.
-    """
-    how = Setting(**setting)
-    constants = _SECOND_ORDER if how.second_order else _FIRST_ORDER
-    frames, length = seconds * FRAMES_PER_SECOND, min(longest, seconds) * FRAMES_PER_SECOND
-    attention = constants.attention + (constants.position_bias if shape.family == "wavlm" else 0)
-    block = constants.linear * shape.dim + constants.ffn * shape.ffn + attention * shape.heads * length
-    blocks = shape.blocks if how.top is None or how.train_front_end else how.top
-    number = frames * (blocks * block + constants.outside * shape.dim)
-    if how.activation_checkpointing:
-        number *= constants.checkpointed
-    if how.bf16:
-        number *= constants.bf16
-    return 4 * (number + (frames * constants.front_end if how.train_front_end else 0))
 
 
 def estimate(shape: Shape | Measured, micro_batch_seconds: float, **setting: Any) -> Plan:
