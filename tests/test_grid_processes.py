@@ -114,10 +114,10 @@ def test_two_processes_make_one_demo_corpus(tmp_path, monkeypatch):
 
     made, whole = [], write._write
 
-    def counted(folder, settings, **how):
+    def counted(*given):
         made.append(threading.get_ident())
         time.sleep(0.2)
-        whole(folder, settings, progress=False, workers=1)
+        whole(*given)
 
     monkeypatch.setattr(write, "_write", counted)
     found = []
