@@ -369,6 +369,10 @@ def test_prompts_of_episodes_are_answered_by_a_responder_and_scored(made, tmp_pa
     file = tmp_path / "out" / "majority.jsonl"
     assert main(["score", str(file), "--episodes", str(folder), "--out", str(tmp_path / "r")]) == 0
     assert "majority:zero-shot: 72 queries" in capsys.readouterr().out
+    prompts = folder / "prompts.jsonl"
+    prompts.write_text(prompts.read_text().replace('"instruction"', '"anweisung"'))
+    assert main(["evaluate-task", str(folder), "--responder", "random", "--out", str(tmp_path / "again")]) == 2
+    assert "no 'instruction'. Write the episodes again" in capsys.readouterr().err
 
 
 def test_other_formats_of_audio_are_exported_as_wav_with_the_same_samples(tmp_path):

@@ -85,7 +85,7 @@ def _doubts(beside: Path) -> Mapping[str, Sequence[str]]:
     if not beside.is_file():
         return {}
     try:
-        return dict(read_json(beside).get("doubts", {}))
+        return {fold: list(map(str, doubts)) for fold, doubts in read_json(beside).get("doubts", {}).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{beside} cannot be read ({error}). Answer the episodes again.") from None
 

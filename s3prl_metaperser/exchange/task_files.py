@@ -174,7 +174,7 @@ def questions_of(folder: Folder) -> Iterator[Question]:
     """The prompts of a folder of episodes as questions.
 
     Raises:
-        UserError: they are conversations, which have no one instruction.
+        UserError: they are conversations, which have no one instruction, or were edited and lack something.
     """
     if folder.card.form == "chat":
         raise UserError(
@@ -182,17 +182,22 @@ def questions_of(folder: Folder) -> Iterator[Question]:
         )
     usual = {query.id: part.usual for part in folder.card.parts for query in part.queries()}
     for row in folder.rows():
-        yield Question(
-            id=row["id"],
-            instruction=row["instruction"],
-            paths=tuple(folder.path / each for each in row["audio"]),
-            query=len(row["audio"]) - 1,
-            listener=row["listener"],
-            episode=row["episode"],
-            shown=tuple(row["shown"]),
-            choices=tuple(row["choices"]),
-            usual=usual.get(row["id"].removesuffix(TWIN), ""),
-        )
+        try:
+            question = Question(
+                id=row["id"],
+                instruction=row["instruction"],
+                paths=tuple(folder.path / each for each in row["audio"]),
+                query=len(row["audio"]) - 1,
+                listener=row["listener"],
+                episode=row["episode"],
+                shown=tuple(row["shown"]),
+                choices=tuple(row["choices"]),
+                usual=usual.get(row["id"].removesuffix(TWIN), ""),
+            )
+        except (KeyError, TypeError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{folder.prompts}: {shown(row['id'])}: {what}. Write the episodes again.") from None
+        yield question
 
 
 def listed(names: Sequence[str]) -> str:
