@@ -14,6 +14,7 @@ from s3prl_metaperser.commands.common import (
     add_table_options,
     at_least,
     label_options,
+    load_model,
     weights,
 )
 from s3prl_metaperser.run.shown_commands import metaperser
@@ -81,10 +82,9 @@ def _adapt(arguments: argparse.Namespace, out: Path, given: LabelledClips) -> in
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.enrolment import enrol
     from s3prl_metaperser.listener.report import listener_page
-    from s3prl_metaperser.listener.shell import load
     from s3prl_metaperser.storage.atomic import write_text
 
-    recognizer = load(arguments, adapted=False)
+    recognizer = load_model(arguments, adapted=False)
     model = recognizer.model
     if arguments.system is not None:
         model.way(arguments.system)  # an unknown one is an error before work is spent

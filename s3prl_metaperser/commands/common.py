@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s3prl_metaperser.errors import UserError
+
+if TYPE_CHECKING:
+    from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 
 
 def positive(kind: type) -> Callable[[str], float]:
@@ -43,6 +46,31 @@ def add_model(parser: argparse.ArgumentParser, help: str) -> None:
     parser.add_argument(
         "--threads", type=positive(int), default=1, metavar="N", help="torch threads [1, as in training]"
     )
+
+
+def load_model(arguments: argparse.Namespace, *, adapted: bool = True) -> PersonalizedEmotionRecognizer:
+    """The recogniser that :func:`add_model`'s arguments name.
+
+    Args:
+        adapted: whether it may be adapted already.
+
+    Raises:
+        UserError: it cannot be loaded, or is a listener where a model is needed.
+    """
+    import torch
+
+    from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
+
+    torch.set_num_threads(arguments.threads)
+    recognizer = PersonalizedEmotionRecognizer.load(
+        arguments.model,
+        upstream_ckpt=arguments.upstream_ckpt,
+        upstream_model_config=arguments.upstream_model_config,
+        device=arguments.device,
+    )
+    if not adapted:
+        recognizer.check_unadapted()
+    return recognizer
 
 
 def weights(arguments: argparse.Namespace) -> list[str]:

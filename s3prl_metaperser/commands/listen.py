@@ -13,6 +13,7 @@ from s3prl_metaperser.commands.common import (
     add_table_options,
     at_least,
     label_options,
+    load_model,
     positive,
     weights,
 )
@@ -70,13 +71,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from s3prl_metaperser.listener.server import ListeningServer
     from s3prl_metaperser.listener.serving import serve
     from s3prl_metaperser.listener.session import ListeningSession
-    from s3prl_metaperser.listener.shell import load
     from s3prl_metaperser.run.cell import quiet_upstreams
 
     quiet_upstreams()
     clips = user_path(arguments.clips)
     ratings = user_path(arguments.ratings) if arguments.ratings else None
-    recognizer = load(arguments, adapted=False)
+    recognizer = load_model(arguments, adapted=False)
     asked = read_question(
         arguments.question,
         recognizer.label_set,

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from s3prl_metaperser.commands.common import add_model, positive
+from s3prl_metaperser.commands.common import add_model, load_model, positive
 from s3prl_metaperser.storage.paths import user_path
 
 
@@ -42,10 +42,9 @@ def _predict(arguments: argparse.Namespace, place: Path | None) -> int:
     from s3prl_metaperser.errors import printable
     from s3prl_metaperser.listener.files import predict_files
     from s3prl_metaperser.listener.model import said_of_unlike
-    from s3prl_metaperser.listener.shell import load
     from s3prl_metaperser.storage.atomic import write_text
 
-    found = predict_files(load(arguments), arguments.files, batch_size=arguments.batch_size)
+    found = predict_files(load_model(arguments), arguments.files, batch_size=arguments.batch_size)
     text = found.as_csv() if arguments.csv else found.as_json() if arguments.json else found.as_text()
     if place is not None:
         write_text(place, text)
