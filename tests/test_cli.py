@@ -49,7 +49,7 @@ def test_a_problem_that_would_change_results_is_exit_status_one(tmp_path, capsys
 
 def test_no_audio_is_decoded_when_told_not_to(tmp_path, monkeypatch):
     root = write_iemocap(tmp_path, {"Ses01F_impro01_F000": ["C-E1:\tNeutral;\t()"]})
-    monkeypatch.setattr("s3prl_metaperser.corpora.validate.decode", lambda path: pytest.fail("decoded"), raising=False)
+    monkeypatch.setattr("s3prl_metaperser.corpora.validate.read_audio", lambda *_, **__: pytest.fail("decoded"))
     assert main(["validate", "--corpus", "iemocap", "--root", str(root), "--no-audio"]) == 0
 
 
