@@ -8,11 +8,12 @@ import pickle
 from pathlib import Path
 
 import pytest
+import requests
 import torch
 from random_checkpoints import KINDS, UPSTREAM, make_checkpoint
 
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.s3prl_stack import compat, hub, hub_index
+from s3prl_metaperser.s3prl_stack import compat, download, hub, hub_index
 from s3prl_metaperser.s3prl_stack.hub import (
     build_upstream,
     check_upstream,
@@ -220,6 +221,21 @@ def test_a_failed_download_says_where_from_where_to_and_what_else(download_folde
     assert f"-u {name.partition('_')[0]}_local -k FILE" in text
     assert "\n" not in text
     assert list(download_folder.iterdir()) == []
+
+
+def test_an_address_that_does_not_answer_is_waited_for_once(download_folder, monkeypatch):
+    asked = []
+
+    def silent(url, path):
+        asked.append(url)
+        raise requests.exceptions.ConnectTimeout("no answer")
+
+    monkeypatch.setattr(download, "_transfer", silent)
+    monkeypatch.setattr(download, "_silent", {})
+    for url in ("https://a.invalid/x", "https://a.invalid/x", "https://a.invalid/y"):
+        with pytest.raises(download.DownloadFailed, match="ConnectTimeout: no answer"):
+            download.fetch(download_folder / "x", url)
+    assert asked == ["https://a.invalid/x", "https://a.invalid/y"]
 
 
 def test_a_cached_download_is_used_without_a_network(download_folder, checkpoints):

@@ -13,6 +13,9 @@ from s3prl_metaperser.storage.locks import PATIENCE, held
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 CHUNK_BYTES = 1 << 20
+#: How long an address that did not answer is not asked again by the same process, such as for the next cell of a grid.
+SILENCE_SECONDS = 600.0
+_silent: dict[str, tuple[float, DownloadFailed]] = {}
 
 
 class DownloadFailed(UserError):
@@ -39,19 +42,27 @@ def fetch(path: str | Path, url: str, refresh: bool = False, new_enough_secs: fl
     younger than ``new_enough_secs`` is not refreshed again (several processes may ask at once).
 
     Raises:
-        DownloadFailed: no connection, an HTTP error, a broken transfer, or a folder that cannot be made.
+        DownloadFailed: no connection (none is tried where there was no answer just now), an HTTP error, a broken
+            transfer, or a folder that cannot be made.
         CannotWrite: the disk is full, or the file may not be written.
     """
     path = Path(path)
     if _usable(path, refresh, new_enough_secs):
         return
+    if url in _silent and time.monotonic() - _silent[url][0] < SILENCE_SECONDS:
+        raise _silent[url][1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _lock(path):
             if not _usable(path, refresh, new_enough_secs):
                 _transfer(url, path)
     except OSError as error:  # requests' exceptions are OSErrors, too
-        raise DownloadFailed(url, path, _reason(error)) from error
+        from requests import ConnectTimeout
+
+        failed = DownloadFailed(url, path, _reason(error))
+        if isinstance(error, ConnectTimeout):
+            _silent[url] = time.monotonic(), failed
+        raise failed from error
 
 
 def _usable(path: Path, refresh: bool, new_enough_secs: float) -> bool:
