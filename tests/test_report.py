@@ -37,7 +37,7 @@ from s3prl_metaperser.evaluation.summary import compare, group, load_results, su
 from s3prl_metaperser.grid.definition import read_grid
 from s3prl_metaperser.methods import DEFAULT_SYSTEM, facts_of, table2_rows
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
-from s3prl_metaperser.report import detail_tables, drawing, forest, gathered, paper, trajectories
+from s3prl_metaperser.report import detail_tables, drawing, forest, further_tables, gathered, paper, trajectories
 from s3prl_metaperser.report.folder import MANIFEST, publish
 from s3prl_metaperser.report.further_tables import read_traits
 from s3prl_metaperser.report.marginals import label_marginals
@@ -505,7 +505,7 @@ def test_a_large_report_is_made_by_several_processes_to_the_same_bytes_and_a_bro
     write_results(tmp_path / "in", ["Linear-Zero", "Meta-PerSER"], raters=SUGGESTED.test_raters[:3], steps=(0, 50))
     write_report(tmp_path / "in", tmp_path / "out")
     monkeypatch.setattr(collect, "MANY", 1)
-    for module in (detail_tables, drawing, trajectories):
+    for module in (detail_tables, drawing, further_tables, trajectories):
         monkeypatch.setattr(module, "FEW", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     write_report(tmp_path / "in", tmp_path / "again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from s3prl_metaperser.evaluation.compare import FEWEST_RATERS, ZERO_SHOT
 from s3prl_metaperser.evaluation.independent import mixed_model, sign_flip
@@ -35,6 +36,20 @@ class Question:
     title: str
     comparisons: Sequence[Comparison]
     main: Metric
+
+    @property
+    def ordered(self) -> list[Comparison]:
+        """By setting; metrics stay in order."""
+        return sorted(self.comparisons, key=lambda c: c.setting)
+
+    @cached_property
+    def leading(self) -> tuple[Column, ...]:
+        """The columns that say which setting a row is of."""
+        return (*BLOCK, Column("K")) if len({c.setting.shots for c in self.comparisons}) > 1 else BLOCK
+
+    def lead(self, c: Comparison) -> tuple[str, ...]:
+        """A row's cells in :attr:`leading`."""
+        return (c.setting.scenario, c.setting.upstream, str(c.setting.shots))[: len(self.leading)]
 
 
 def questions(study: Study) -> list[Question]:
@@ -81,22 +96,19 @@ def _guests(study: Study) -> dict[Cell, Mapping[str, Sequence[Scored]]]:
 
 def comparison_table(question: Question, study: Study) -> Table:
     """Every comparison of a family, with both intervals and both p values."""
-    rows, shots = [], len({c.setting.shots for c in question.comparisons}) > 1
-    for c in sorted(question.comparisons, key=lambda c: c.setting):  # stable: metrics stay in order
-        rows.append(
-            (
-                c.setting.scenario,
-                c.setting.upstream,
-                *([str(c.setting.shots)] if shots else []),
-                c.metric.title,
-                f"{c.first} - {c.second}",
-                value(c.metric, c.difference, signed=True),
-                value(c.metric, c.adjusted, signed=True),
-                *(ABSENT if c.too_few else Value(p, decimals=3, positive=True) for p in (c.p, c.p_holm)),
-                str(len(c.raters)),
-                "yes" if c.told_apart else "no",
-            )
+    rows = [
+        (
+            *question.lead(c),
+            c.metric.title,
+            f"{c.first} - {c.second}",
+            value(c.metric, c.difference, signed=True),
+            value(c.metric, c.adjusted, signed=True),
+            *(ABSENT if c.too_few else Value(p, decimals=3, positive=True) for p in (c.p, c.p_holm)),
+            str(len(c.raters)),
+            "yes" if c.told_apart else "no",
         )
+        for c in question.ordered
+    ]
     return study.table(
         question.key,
         question.title,
@@ -107,29 +119,24 @@ def comparison_table(question: Question, study: Study) -> Table:
         "0.05. “—”: fewer than "
         f"{FEWEST_RATERS} {study.units}, too few for a verdict.",
         (
-            *BLOCK,
-            *([Column("K")] if shots else []),
+            *question.leading,
             *map(Column, ("metric", "difference of")),
             *(Column(name, interval=True) for name in ("difference", "corrected")),
             *map(Column, ("p", "p (Holm)", study.units, "told apart")),
         ),
         rows,
-        grouped=4 if shots else 3,
+        grouped=len(question.leading) + 1,
     )
 
 
 def checks_table(question: Question, study: Study) -> Table | None:
     """The differences of a family in its main metric by tests that share no arithmetic with the interval."""
-    rows, shots = [], len({c.setting.shots for c in question.comparisons}) > 1
-    tested = [c for c in question.comparisons if c.metric == question.main and not c.too_few]
-    tested.sort(key=lambda c: c.setting)
+    rows, tested = [], [c for c in question.ordered if c.metric == question.main and not c.too_few]
     models = at_once(lambda c: mixed_model(c.differences, c.metric.name), tested, few=FEW, chunk=8)
     for c, model in zip(tested, models, strict=True):
         rows.append(
             (
-                c.setting.scenario,
-                c.setting.upstream,
-                *([str(c.setting.shots)] if shots else []),
+                *question.lead(c),
                 f"{c.first} - {c.second}",
                 str(len(c.raters)),
                 value(c.metric, c.difference, signed=True),
@@ -149,8 +156,7 @@ def checks_table(question: Question, study: Study) -> Table | None:
         f"2 / 2^R: 0.063 of five); and by a mixed model with {study.units} and utterances crossed, fitted by REML, "
         "whose t has R - 1 degrees of freedom.",
         (
-            *BLOCK,
-            *([Column("K")] if shots else []),
+            *question.leading,
             *map(Column, ("difference of", study.units)),
             Column("difference", interval=True),
             *map(Column, ("p", "p (sign flip)")),
@@ -158,7 +164,7 @@ def checks_table(question: Question, study: Study) -> Table | None:
             Column("p (mixed model)"),
         ),
         rows,
-        grouped=3 if shots else 2,
+        grouped=len(question.leading),
     )
 
 

@@ -14,7 +14,10 @@ from s3prl_metaperser.evaluation.levels import levels
 from s3prl_metaperser.evaluation.metrics import metrics_for
 from s3prl_metaperser.report.gathered import PLACE, Study, k_of, units, value
 from s3prl_metaperser.report.tables import ABSENT, Column, Table, Value
+from s3prl_metaperser.storage.at_once import at_once
 
+#: Up to so many cells are computed by one process.
+FEW = 100
 #: Names of the column that says who is meant.
 RATER = ("rater", "annotator", "listener", "worker", "user")
 
@@ -46,9 +49,9 @@ def levels_table(study: Study, traits: Mapping[str, Mapping[str, str]] | None) -
     label_set = next(iter(study.everything.cells[study.cells[0]].values()))[0].label_set
     if label_set.kind == "ordinal":
         return None
-    rows = []
-    for cell in study.main_cells:
-        found = levels(study.everything.cells[cell], traits)
+    rows, episodes = [], study.everything.cells
+    everyone = at_once(lambda cell: levels(episodes[cell], traits), study.main_cells, few=FEW, chunk=4)
+    for cell, found in zip(study.main_cells, everyone, strict=True):
         numbers = (found.rater, found.utterance, found.trait, found.everything)
         worst = worst_tenth(study, cell)
         shown = [ABSENT if number is None else Value(100 * number) for number in numbers]
