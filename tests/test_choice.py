@@ -9,6 +9,7 @@ from test_systems import make, trained  # noqa: F401 (make is a fixture)
 from s3prl_metaperser.methods import FINETUNED_SYSTEMS, SYSTEMS, facts_of
 from s3prl_metaperser.methods.choice import ERRORS, FEWEST, choose, parts_of_samples, sample_losses
 from s3prl_metaperser.methods.chosen import WAY, ZERO, ways
+from s3prl_metaperser.methods.tuning import overridden
 
 
 def test_an_adaptation_is_taken_where_it_is_better_by_more_than_a_standard_error():
@@ -74,6 +75,9 @@ def test_what_is_chosen_is_what_a_loop_over_adaptations_chooses(make, name):  # 
         assert int(predictor[WAY]) == list(tried).index(chosen)
         expected = tried[chosen].predict(state, tried[chosen].adapt(state, episode.support), episode.query)
         np.testing.assert_allclose(system.predict(state, predictor, episode.query), expected, atol=1e-5)
+        sharper = system.under(overridden(task.options, {"outputrc.temperature": 0.5}))
+        squared = expected**2 / (expected**2).sum(1, keepdims=True)
+        np.testing.assert_allclose(sharper.predict(state, predictor, episode.query), squared, atol=1e-5)
     before = system.predict(state, system.unadapted(state), episodes[0].query)
     np.testing.assert_array_equal(before, tried[ZERO].predict(state, system.unadapted(state), episodes[0].query))
 

@@ -2,6 +2,7 @@
 
 The state is X's. The ways to adapt (:func:`ways`) are zero-shot, i.e. the state before any label is seen; output
 adaptations on top of that; and X itself. :mod:`.choice` has the rule. ``metaperser adapt`` chooses in the same way.
+``outputrc.temperature`` is of what is predicted in the end, whichever it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from s3prl_metaperser.corpora.label_set import Kind, LabelSet
 from s3prl_metaperser.methods.base import Inputs, ModelState, Predictor, Support, System, TrainingTask
 from s3prl_metaperser.methods.choice import choose, parts_of_samples, sample_losses
 from s3prl_metaperser.methods.facts import Facts
+from s3prl_metaperser.methods.map_fit import tempered
 from s3prl_metaperser.methods.output_only import OutputOnly, held_out, on_top_of
 from s3prl_metaperser.methods.outputs import MARK, PARTS, TRIED, on_top
 
@@ -92,4 +94,5 @@ class Chosen(OutputOnly):
     def predict(self, state: ModelState, predictor: Predictor, query: Inputs) -> np.ndarray:
         if WAY not in predictor:
             return self.base.predict(state, predictor, query)
-        return list(ways(self.base, self.kind).values())[int(predictor[WAY])].predict(state, predictor, query)
+        way = list(ways(self.base, self.kind).values())[int(predictor[WAY])]
+        return tempered(way.predict(state, predictor, query), self.options.downstream_expert.outputrc.temperature)
