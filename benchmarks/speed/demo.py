@@ -44,7 +44,7 @@ PARTS = {
     "outer steps": ["s3prl_metaperser.run.outer_loop:OuterLoop.update"],
     "validation": ["s3prl_metaperser.run.training:validated"],
     "checkpoints and logs": [
-        "s3prl_metaperser.run.experiment:Experiment.save",
+        "s3prl_metaperser.run.experiment:Experiment.write",
         "s3prl_metaperser.run.experiment:Experiment.log",
     ],
     "meta-testing": ["s3prl_metaperser.run.testing:meta_test"],
