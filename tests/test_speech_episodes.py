@@ -24,7 +24,7 @@ from s3prl_metaperser.exchange import clips, prompts, unanswered, with_audio, wo
 from s3prl_metaperser.exchange import record as append
 from s3prl_metaperser.exchange.clips import copy_audio
 from s3prl_metaperser.exchange.prompts import Phrasing
-from s3prl_metaperser.exchange.scoring import row_of
+from s3prl_metaperser.exchange.scoring import Answers, Rated, row_of
 from s3prl_metaperser.exchange.words import Vocabulary
 
 SYSTEM = "Linear-Few"
@@ -233,6 +233,14 @@ def test_what_labelled_clips_gain_is_a_paired_difference(made, tmp_path):
     pairs = zip(own.episodes, twin.episodes, strict=True)
     better = np.mean([one.metrics["micro_f1"] - other.metrics["micro_f1"] for one, other in pairs])
     assert gain["metrics"]["micro_f1"]["mean"] == pytest.approx(better)
+
+
+def test_rates_gain_nothing_where_one_side_has_an_episode_that_is_not_answered_in_words():
+    def in_words(*episodes):
+        return Answers(rated={"anna": [Rated((f"{e}a", f"{e}b"), np.eye(3)[:, :2]) for e in episodes]})
+
+    assert in_words(0, 1).gain_over(in_words(0, 1)).rates["exact"].mean == 0
+    assert in_words(0, 1).gain_over(in_words(0)).rates == {}
 
 
 def test_an_answer_that_says_nothing_is_a_uniform_guess_and_favours_no_class():

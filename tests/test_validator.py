@@ -202,3 +202,9 @@ def test_one_wrong_value_in_a_long_list_is_named_by_its_place(key, wrong, what):
         (fault,) = validator.faults(Long, rows, strict=True)
         assert (fault.keys, fault.text) == (("table", 5, 1), fault.text)
         assert fault.text.startswith(what.replace("numbers[700]", "table[5][1]"))
+
+
+def test_whole_numbers_that_are_no_floats_are_refused_where_their_sum_is_one():
+    for content in ({"numbers": [10**400, -(10**400)]}, {"table": [[10**400, -(10**400)]]}):
+        faults = validator.faults(Long, content, strict=True)
+        assert [fault.text.endswith("expected a number.") for fault in faults] == [True, True]

@@ -355,9 +355,9 @@ def _plain(values: Sequence[Any]) -> bool:
     """Whether these are finite numbers without exception."""
     try:
         return set(map(type, values)) <= {float, int} and (
-            math.isfinite(sum(values)) or all(map(math.isfinite, values))
+            math.isfinite(sum(map(float, values))) or all(map(math.isfinite, values))
         )
-    except OverflowError:
+    except OverflowError:  # a whole number that is no float
         return False
 
 

@@ -147,9 +147,9 @@ class Answers:
         return Rates(intervals(self.scored), mean_intervals(self._rates()) if self.rated else {})
 
     def gain_over(self, other: Answers) -> Rates:
-        """The paired differences, of metrics and of rates each as far as both have answers of the same listeners."""
-        both = self.scored.keys() == other.scored.keys() != set()
-        words = self.rated.keys() == other.rated.keys() != set()
+        """The paired differences, of metrics and of rates each where both have answers to the same queries."""
+        both = _asked(self.scored) == _asked(other.scored) != {}
+        words = _asked(self.rated) == _asked(other.rated) != {}
         mine, theirs = (self._rates(), other._rates()) if words else ({}, {})
         return Rates(
             paired_intervals(self.scored, other.scored) if both else {},
@@ -162,6 +162,11 @@ class Answers:
             queries = [each.query for each in mine]
             found[listener] = joined(RATES, queries, queries, [each.influence for each in mine])
         return found
+
+
+def _asked(answers: Mapping[str, Sequence[Rated | Scored]]) -> dict[str, list[tuple[str, ...]]]:
+    """Listener -> the queries of each episode."""
+    return {listener: [tuple(each.query) for each in mine] for listener, mine in answers.items()}
 
 
 class Rates(NamedTuple):
