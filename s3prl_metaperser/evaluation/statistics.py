@@ -78,7 +78,7 @@ class Scored:
     threshold: float | None = None
     replicate: tuple[int, str] | None = None
 
-    @property
+    @cached_property
     def units(self) -> tuple[str, ...]:
         """What varies, U of them, each once: utterances, or the clusters of which there are two at least."""
         clusters = tuple(dict.fromkeys(self.clusters or ()))
