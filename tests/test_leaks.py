@@ -161,7 +161,7 @@ def some_wrong(corpus, answers, every):
 
 @pytest.fixture(scope="module")
 def people():
-    return labels_without_audio("demo", {"utterances": 300})
+    return dataclasses.replace(labels_without_audio("demo", {"utterances": 300}), drawn=False)
 
 
 @pytest.mark.parametrize("fold", ["fold1", "fold2"])  # C-E2 is tested in one and validates in the other
@@ -175,6 +175,15 @@ def test_a_held_out_rater_under_a_second_name_is_refused(people, fold, scenario,
     (doubt,) = make_split(copied, scenario=scenario, fold=fold, equal_raters="allow").doubts
     assert "C-E2" in doubt
     assert "zoe" in doubt
+
+
+def test_raters_whom_a_program_drew_from_one_table_are_under_no_suspicion():
+    drawn = labels_without_audio("demo", {"utterances": 240, "raters": "opposed"})
+    as_people = dataclasses.replace(drawn, drawn=False)
+    doubts, suspicions = (make_split(corpus, scenario="seen", fold="fold2").doubts for corpus in (drawn, as_people))
+    assert doubts == ()
+    assert "C-E2 and C-M3" in suspicions[0]
+    assert validation_report(drawn, decode_audio=False)["problems"] == []
 
 
 def test_a_copy_with_a_few_changes_is_noted_and_one_among_training_raters_leaks_nothing(people):

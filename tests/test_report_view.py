@@ -304,6 +304,10 @@ def test_the_page_in_a_browser_is_sorted_copied_and_read_on_every_screen(tmp_pat
         assert page.run(f"document.querySelectorAll('{unnamed}').length") == 0
         page.screen(720, 1000)
         page.call("Emulation.setEmulatedMedia", media="print")
+        page.run("dispatchEvent(new Event('beforeprint'))")
+        assert page.run("document.querySelectorAll('details:not([open])').length") == page.run(
+            "document.querySelectorAll('details.absent').length"
+        )
         page.run("document.querySelectorAll('details').forEach(folded => { folded.open = true; })")
         cut = "[...document.querySelectorAll('table')].filter(t => t.getBoundingClientRect().right > innerWidth).length"
         assert page.run(cut) == 0

@@ -172,6 +172,7 @@ class Corpus:
         suggested: how it is split by default.
         merged: ``"label -> class"`` -> how many ticks the label set's ``merges`` changed so.
         traits: rater -> what is published of the person, e.g. ``{"gender": "female", "age": "34"}``.
+        drawn: whether a program drew each rater's answers alone, so that raters who answer alike are no copies.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Corpus:
     suggested: Suggestions = NONE_SUGGESTED
     merged: Mapping[str, int] = field(default_factory=dict)
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    drawn: bool = False
 
     def __repr__(self) -> str:
         counts = f"{len(self.utterances)} utterances, {len(self.ratings)} ratings by {len(self.raters())} raters"

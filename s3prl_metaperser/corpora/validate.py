@@ -51,7 +51,8 @@ def validation_report(corpus: Corpus, decode_audio: bool = True, progress: bool 
         - ``merged``: ``"label -> class"`` -> how many ticks the label set merged so
         - ``problems``: list of ``{"path": file or file:line, "what": text, "serious": bool}``
     """
-    problems = [*corpus.problems, *(Problem(str(corpus.root), str(a), a.certain) for a in corpus.answers.all_alike())]
+    alike = [each for each in corpus.answers.all_alike() if each.certain or not corpus.drawn]
+    problems = [*corpus.problems, *(Problem(str(corpus.root), str(each), each.certain) for each in alike)]
     if decode_audio:
         problems += _audio_problems(corpus, progress)
     card = _card(corpus)

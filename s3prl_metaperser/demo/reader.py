@@ -52,7 +52,7 @@ def read(
 def stored(root: Path) -> Corpus:
     """The demo corpus at ``root``, whatever its settings."""
     read_it = ratings_csv.read if (root / "ratings.csv").exists() else iemocap.read_layout
-    return dataclasses.replace(read_it(root), name="demo")
+    return dataclasses.replace(read_it(root), name="demo", drawn=True)
 
 
 def home(cache: Path, options: Mapping[str, Any]) -> Path:
@@ -118,6 +118,7 @@ def _without_audio(
         tuple(sorted(made, key=lambda u: u.id)),
         tuple(sorted(ratings, key=lambda r: (r.utterance, r.rater))),
         suggested=suggested,
+        drawn=True,
     )
 
 

@@ -30,6 +30,8 @@ def doubtful_raters(corpus: Corpus, roles: Mapping[str, Sequence[str]], answers:
             if role_of.get(alike.other, role_of[rater]) != role_of[rater]:
                 found.setdefault(frozenset((rater, alike.other)), alike)
     doubtful = [*found.values(), *(vote for vote in answers.votes if vote.rater in role_of)]
+    if corpus.drawn:  # whoever shares a table answers alike
+        doubtful = [alike for alike in doubtful if alike.certain]
     certain = [alike for alike in doubtful if alike.certain]
     if certain and not allow:
         guests = [name for alike in certain for name in (alike.other or alike.rater, alike.rater)]

@@ -40,5 +40,5 @@ for (const button of document.querySelectorAll(".do")) {
   });
 }
 addEventListener("beforeprint", () => {
-  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  for (const folded of document.querySelectorAll("details:not(.absent)")) folded.open = true;
 });
