@@ -24,6 +24,7 @@ from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.upload import Upload
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
+from s3prl_metaperser.storage.provenance import digest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OURS = ["-d", "personalized_emotion", "-u", "fbank_no_cmvn"]
@@ -185,6 +186,19 @@ def test_a_checkpoint_of_another_system_is_refused(trained, tmp_path, capsys):
     command = train_command(tmp_path / "exp", "-v", "Linear-Few", "-i", str(trained / "dev-best.ckpt"))
     assert launcher.main(command) == 2
     assert "holds Meta-PerSER, not Linear-Few" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_says_nothing_of_pooling_as_those_of_0_1_0_is_evaluated_to_the_same_result(trained, tmp_path):
+    folder = Path(shutil.copytree(trained, tmp_path / "exp"))
+    content = read_checkpoint(folder / "dev-best.ckpt")
+    del content["MadeFrom"]["upstream"]["pooling"]
+    content["Task"] = digest(content["MadeFrom"])
+    save_checkpoint(folder / "dev-best.ckpt", content)
+    before = result(folder)
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    after = result(folder)
+    assert after["hashes"].pop("task") == content["Task"] != before["hashes"].pop("task")
+    assert after == before
 
 
 def test_init_ckpt_starts_a_new_run_from_its_parameters(trained, tmp_path):

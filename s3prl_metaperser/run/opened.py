@@ -28,8 +28,9 @@ from s3prl_metaperser.run.settings import CellOptions
 from s3prl_metaperser.run.starting import refuse_heard, refuse_heard_upstream, start_of
 from s3prl_metaperser.run.workspace import Workspace, foresee, say
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
-from s3prl_metaperser.storage.provenance import refuse
+from s3prl_metaperser.storage.provenance import differences, refuse
 from s3prl_metaperser.upstream.heard import Heard
+from s3prl_metaperser.upstream.store import FeatureIdentity
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,9 @@ class OpenCell:
             stored = content.get("MadeFrom")
             if not isinstance(stored, dict):
                 raise UserError(f"{checkpoint.path} was trained on other data, and does not say on which. {advice}")
-            raise refuse(f"{checkpoint.path} was trained on other data: it", stored, self.task.made_from, advice)
+            stored = {**stored, "upstream": {"pooling": FeatureIdentity.pooling, **stored.get("upstream", {})}}  # 0.1.0
+            if differences(stored, self.task.made_from):
+                raise refuse(f"{checkpoint.path} was trained on other data: it", stored, self.task.made_from, advice)
         state = unpack_state(content, self.system.blank(self.task), str(checkpoint.path)).to(self.cell.device)
         if content.get("System") == name:
             state.priors.update(content.get("OutputPriors", {}))
