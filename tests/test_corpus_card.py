@@ -258,6 +258,16 @@ def test_ten_lines_say_what_was_found(crowds):
     assert "agree no more than if their answers were shuffled: r0" in differ[9]
 
 
+def test_no_sentence_contradicts_its_interval_or_adds_up_to_more_than_all(crowds):
+    card = crowds["crowd-identical"]
+    last, parts = card.personal[-1], {"clip": -0.05, "rater": 0.01, "rest": 1.04}
+    right = replace(last.measures[1], gain=replace(last.measures[1].gain, mean=0.06, low=0.01, high=0.11))
+    few = replace(last, measures=(last.measures[0], right))
+    said = "\n".join(first_lines(replace(card, personal=(few,), varies_with=parts)))
+    assert "no gain is told from zero, though more answers are right: " in said
+    assert "the clip to 0%, with the rater's habit on any clip to 1.0%; the rest, 99%, is" in said
+
+
 def test_the_page_shows_names_as_text_and_nothing_runs_in_it(crowds):
     labels = LabelSet("<b>", "single", ("a", "b"))
     clip, rater, values = incomplete("single", classes=2)

@@ -2,7 +2,7 @@
 
 ``head.onnx`` is everything behind the upstream: one matrix, since layer weights, standardisation, projector and
 classifier are all linear, and behind it what a listener's outputs are adapted by. ``upstream.onnx`` makes its features
-of a waveform: log-mel filterbanks, whose frames are one convolution each, are written down here; Whisper's encoder,
+of a waveform: log-mel filterbanks, whose frames are one convolution each, are written down here; Whisper's encoder
 is exported by torch. What was written is run and compared with the model before it is kept.
 """
 

@@ -134,11 +134,11 @@ def _others(card: CorpusCard) -> str:
 def _varies(card: CorpusCard) -> str:
     if not card.varies_with:
         return "what answers vary with: cannot be said"
-    clip, rater, rest = (max(card.varies_with[name], 0.0) for name in ("clip", "rater", "rest"))
+    clip, rater = (max(card.varies_with[name], 0.0) for name in ("clip", "rater"))
     icc = " (ICC(2,1))" if card.kind == "ordinal" else ""
     return (
         f"answers vary with the clip to {clip:.0%}{icc}, with the rater's habit on any clip to {rater:.1%}; the rest, "
-        f"{rest:.0%}, is a rater's own hearing of single clips, and chance"
+        f"{max(1 - clip - rater, 0.0):.0%}, is a rater's own hearing of single clips, and chance"
     )
 
 
@@ -162,6 +162,8 @@ def _worth(card: CorpusCard) -> str:
     verdict = "there is something to personalise" if likelier.low > 0 else "no gain is told from zero"
     if likelier.low > 0 > better.high:
         verdict += ", though no more answers are right"
+    elif better.low > 0 >= likelier.low:
+        verdict += ", though more answers are right"
     return f"worth of {best.shots} own answers: {verdict}: {', '.join(gains)} (of {best.raters:,} raters; a floor)"
 
 
