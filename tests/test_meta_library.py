@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import doctest
 import importlib
@@ -404,8 +405,9 @@ HOOKED = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
         (lambda: with_middle(InPlace()), cross_entropy, "the model", "in place"),
         (lambda: nn.Linear(3, 4), ctc, "the model", "CTC"),
         (lambda: with_middle(Again()), cross_entropy, "the model", "use_reentrant=False"),
+        (lambda: nn.Sequential(Again(), nn.Linear(3, 2)), cross_entropy, "the model", "use_reentrant=False"),
     ],
-    ids=["once", "weight norm", "weight norm, hook", "in place", "CTC", "checkpoint"],
+    ids=["once", "weight norm", "weight norm, hook", "in place", "CTC", "checkpoint", "checkpoint that comes first"],
 )
 def test_what_has_no_right_second_derivative_is_named_before_training(build, loss, where, what):
     model, batch = made(build), drawn(6, 3)
@@ -414,8 +416,17 @@ def test_what_has_no_right_second_derivative_is_named_before_training(build, los
     assert what in str(finding)
     with pytest.raises(meta.NotTwice, match=what):
         meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1)
-    if what not in ("in place", "use_reentrant=False"):  # those have no first one either
-        meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1, second_order=False)
+    if what == "in place":  # has no first one either
+        return
+    refused = pytest.raises(meta.NotTwice, match=what) if "reentrant" in what else contextlib.nullcontext()
+    for call in (
+        lambda: meta.outer_gradient(model, batch, batch, loss, 0.1, steps=1, second_order=False),
+        lambda: meta.adapt(model, batch, loss, 0.1, steps=1),
+    ):
+        with refused:
+            call()
+    if "reentrant" in what:  # anybody else's goes on as it was
+        checkpoint(nn.Linear(3, 3), batch[0].clone().requires_grad_(), use_reentrant=True).sum().backward()
 
 
 def test_weight_norm_is_right_once_it_is_prepared():

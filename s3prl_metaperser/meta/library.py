@@ -33,7 +33,7 @@ from s3prl_metaperser.meta.batches import part, samples
 from s3prl_metaperser.meta.masks import drawn_from
 from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
-from s3prl_metaperser.meta.twice import differentiable_twice, refuse_fused, refuse_once
+from s3prl_metaperser.meta.twice import differentiable_twice, reentrant_refused, refuse_fused, refuse_once
 
 #: (model, batch) -> the mean loss over the batch's samples, a scalar.
 Loss = Callable[[Any, Any], Tensor]
@@ -162,7 +162,8 @@ def outer_gradient(
             wrapped by DDP or FSDP (:func:`all_reduce` is what several processes use);
             micro-batches of a model whose batch norm takes its statistics from the batch; batches without samples.
         NonFinite: a loss or gradient is NaN or infinite; it names the step and the parameter.
-        NotTwice: a part cannot be differentiated twice; it is named, with what to use instead.
+        NotTwice: a part cannot be differentiated twice, or a checkpoint is reentrant; it is named, with what to use
+            instead.
     """
     task = _Task(model, loss, micro_batch, seed)
     inner_loop = _steps_of(inner, rates, steps)
@@ -319,7 +320,7 @@ class _Share:
         task.hold(parameters)
         devices = {tensor.device for tensor in parameters.values()}
         names = (task.seed, step, self.number, self.term or 0)
-        with drawn_from(devices, *names) if task.model.training else contextlib.nullcontext():
+        with reentrant_refused(), drawn_from(devices, *names) if task.model.training else contextlib.nullcontext():
             found = self.loss(task.model, self.batch)
         if not isinstance(found, Tensor) or found.dim():
             kind = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.utils.checkpoint as checkpoints
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -58,7 +59,6 @@ _ADVICE = {
     ),
     r"WeightNorm": "Use s3prl_metaperser.meta.prepare(model), which composes it of elementary operations.",
     r"Ctc": "CTC has no second derivative in torch. Use a loss of elementary operations, or second_order=False.",
-    r"Checkpoint": "Use torch.utils.checkpoint with use_reentrant=False.",
 }
 _ONCE = once_differentiable(lambda context: None).__code__  # that of every backward so marked
 _OTHER = (
@@ -122,6 +122,31 @@ def _without_onednn() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(before)
 
 
+_BEGINS = checkpoints.check_backward_validity  # what a reentrant checkpoint, and nothing else, calls first
+
+
+@contextlib.contextmanager
+def reentrant_refused() -> Iterator[None]:
+    """Within the block a checkpoint with ``use_reentrant=True`` raises :class:`NotTwice` as soon as it begins.
+
+    It has no gradient by named parameters; torch says so on the way back, or, where none of its inputs has a gradient
+    (it comes first in the model), leaves all of its parameters out, first order included, with a warning.
+    """
+
+    def refused(inputs: object) -> None:
+        raise NotTwice(
+            "A checkpoint with use_reentrant=True is in the model, which loses gradients here. "
+            "Use torch.utils.checkpoint with use_reentrant=False (Hugging Face: "
+            "gradient_checkpointing_enable({'use_reentrant': False}))."
+        )
+
+    checkpoints.check_backward_validity = refused
+    try:
+        yield
+    finally:
+        checkpoints.check_backward_validity = _BEGINS
+
+
 def refuse_once(value: Tensor) -> None:
     """Raise :class:`NotTwice` if a function in the graph of ``value`` is marked ``once_differentiable``.
 
@@ -149,7 +174,8 @@ def not_twice(model: nn.Module, batch: Any, loss: Callable[[Any, Any], Tensor]) 
     hooks = [module.register_forward_hook(_noting(name, made_by)) for name, module in model.named_modules() if name]
     try:
         with differentiable_twice(model), torch.enable_grad():
-            value = loss(model, batch)
+            with reentrant_refused():
+                value = loss(model, batch)
             found += _of_graph(value, made_by)
             if not found:
                 _differentiated_twice(value, model)
@@ -223,8 +249,6 @@ def _in_words(error: RuntimeError) -> Exception:
     missing = re.search(r"derivative for '?(?:aten::)?(\w+)'? is not implemented", text)
     if missing:
         return NotTwice(f"torch has no second derivative of {missing[1]}. {_advice(missing[1])}")
-    if "use_reentrant=True" in text:
-        return NotTwice(f"A checkpoint with use_reentrant=True is in the model. {_ADVICE['Checkpoint']}")
     if "once_differentiable" in text:
         return NotTwice(f"A function of its own in the model or its loss is marked @once_differentiable. {_OTHER}")
     if "inplace operation" in text:
