@@ -336,6 +336,14 @@ def test_kinks_padding_and_a_loss_in_float32_are_no_false_alarm():
     assert result.passed, result.worst
 
 
+def test_rounding_of_a_loss_that_is_large_beside_its_gradient_is_no_false_alarm():
+    def far(model, batch):
+        return cross_entropy(model, batch) + 3e4
+
+    result = meta.check(made(linear), far, drawn(6, 3), rate=0.1, show=False)
+    assert result.passed, result.worst
+
+
 # ------------------------------------------------------------------ what cannot be differentiated twice
 
 

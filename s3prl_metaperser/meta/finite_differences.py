@@ -17,8 +17,8 @@ from s3prl_metaperser.meta.library import Loss, learned_rates, outer_gradient
 #: (place, weight): the first derivative to fourth order, in units of the step.
 _POINTS = ((1, 8 / 12), (-1, -8 / 12), (2, -1 / 12), (-2, 1 / 12))
 #: In units of a tensor's size. An inner gradient jumps where ReLU or max pooling switch; where they do within the first
-#: step, they seldom do within the second, which has more rounding.
-_STEPS = (1e-4, 1e-6)
+#: step, they seldom do within the second, which has more rounding. The third has less, for gradients that are tiny.
+_STEPS = (1e-4, 1e-6, 1e-3)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def check(
 
     Works on a copy in float64; floating-point tensors of the batches become float64, too, and so does what model and
     loss convert to float32. Each tensor is moved in one random direction of the size of its own values; four forward
-    adaptations a tensor, and four more where those differ, nearer by.
+    adaptations a tensor, and four more where those differ, nearer by, then farther off.
 
     Args:
         batch: of the inner steps, small.
