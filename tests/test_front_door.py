@@ -84,8 +84,9 @@ def test_the_demos_grid_tests_listeners_of_whom_some_are_permuted():
 
 def test_the_demo_says_what_to_install_and_touches_no_folder_of_others(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.txt").write_text("mine")
-    assert cli.main(["demo", str(tmp_path)]) == 2
-    assert "holds something else. Name a new folder" in capsys.readouterr().err
+    for place in (tmp_path, tmp_path / "mine.txt"):
+        assert cli.main(["demo", str(place)]) == 2
+        assert f"{place} holds something else. Name a new folder" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "parselmouth", None)
     assert cli.main(["demo", str(tmp_path / "new")]) == 2
     assert "needs praat-parselmouth. Type: python" in capsys.readouterr().err

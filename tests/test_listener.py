@@ -586,10 +586,12 @@ def test_adapt_says_which_clips_are_copies_and_what_that_does_to_leave_out(rando
         ("file,label\nclip0.wav,happy\nclip0.wav,sad\n", "mine.csv:3: a second row"),
         ("file,rater,label\nclip0.wav,,happy\n", "mine.csv:2: the rater is blank"),
         ("file\nclip0.wav\n", "no ratings"),
+        (None, "mine.csv: there is no such file of labels"),
     ],
 )
 def test_mistakes_in_ratings_name_file_and_line(random_folder, clips, tmp_path, capsys, content, message):
-    (tmp_path / "mine.csv").write_text(content)
+    if content is not None:
+        (tmp_path / "mine.csv").write_text(content)
     command = ["adapt", str(random_folder), "--ratings", str(tmp_path / "mine.csv"), "--root", str(clips[0].parent)]
     assert main([*command, "--out", str(tmp_path / "listener")]) == 2
     assert message in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_the_report_of_a_listener_says_what_differs_and_plays_where(tmp_path, ca
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:audio/flac") == 8
     assert "<b>" not in page
-    assert re.search(r"<h1>listener hears .*more", page)
+    assert re.search(r"<h1>This listener hears .*more", page)
     recognizer = PersonalizedEmotionRecognizer.load(model)
     order = sorted(clips)
     labels = ListenerLabels.read([dict(zip(clips, LABELS, strict=True))[clip] for clip in order], recognizer.label_set)

@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
             "'s3prl-metaperser[demo]'"
         )
     folder = user_path(arguments.folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _RESULTS).is_dir():
+    if folder.exists() and not (folder.is_dir() and ((folder / _RESULTS).is_dir() or not any(folder.iterdir()))):
         raise UserError(f"{folder} holds something else. Name a new folder: metaperser demo DIR.")
     with held(beside(folder), f"The demo in {folder}"):
         page = _made(folder)

@@ -219,6 +219,8 @@ def writers() -> dict[str, Reader]:
 
 def _tools_export(path: Path, options: Mapping[str, Any]) -> tuple[str, Export | None]:
     """What an annotation tool's export holds, and which reader recognised it; "" and None for a table."""
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file of labels. Correct its name.")
     readers = ((name, reader_of(name)) for name in CORPORA.names())
     name, reader = next(((n, r) for n, r in readers if r.recognises and r.find and r.recognises(path)), ("", None))
     known = ["answer", *list(inspect.signature(reader.find).parameters)[1:]] if reader and reader.find else []

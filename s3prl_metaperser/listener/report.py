@@ -10,6 +10,7 @@ import numpy as np
 from s3prl_metaperser.listener.enrolment import Enrolled
 from s3prl_metaperser.listener.labels import ListenerLabels, answer_text
 from s3prl_metaperser.listener.leave_out import Fit
+from s3prl_metaperser.listener.ratings import NAMELESS
 from s3prl_metaperser.listener.recognizer import PersonalizedEmotionRecognizer
 from s3prl_metaperser.report.page import Section, page
 from s3prl_metaperser.report.sounds import Sound, Sounds, sound_of
@@ -52,17 +53,18 @@ def _shares(labels: ListenerLabels) -> np.ndarray:
 
 def _headline(base: PersonalizedEmotionRecognizer, rater: str, labels: ListenerLabels, before: np.ndarray) -> str:
     """What the answers have more and less of than the average listener's prediction, where two points apart."""
+    who = "This listener" if rater == NAMELESS else rater
     if len(labels.label_set.levels):
         apart = float(np.mean(_shares(labels) @ np.array(labels.label_set.levels) - _values(base, before)))
         word = "higher" if apart > 0 else "lower"
-        return f"{rater} rates {abs(apart):.1f} {word} than the average listener, on these clips"
+        return f"{who} rates {abs(apart):.1f} {word} than the average listener, on these clips"
     apart = 100 * (_shares(labels) - before).mean(0)
     order = np.argsort(-apart, kind="stable")
     more = [f"{base.classes[i]} ({apart[i]:+.0f})" for i in order[:3] if apart[i] >= 2]
     less = [f"{base.classes[i]} ({apart[i]:+.0f})" for i in order[::-1][:3] if apart[i] <= -2]
     parts = [f"more {', '.join(more)}"] * bool(more) + [f"less {', '.join(less)}"] * bool(less)
     said = " and ".join(parts) or "what the average listener does"
-    return f"{rater} hears {said}, in points, on these clips"
+    return f"{who} hears {said}, in points, on these clips"
 
 
 def _values(base: PersonalizedEmotionRecognizer, probabilities: np.ndarray) -> np.ndarray:
