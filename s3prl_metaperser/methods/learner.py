@@ -90,7 +90,7 @@ class Learner:
             return torch.softmax(self.logits(parameters, inputs).float(), dim=-1).cpu().numpy()
 
     def classifier(self, parameters: Parameters) -> tuple[torch.Tensor, torch.Tensor]:
-        """The last layer's weight and bias among ``parameters``."""
+        """The last layer's weight [C, H] and bias [C] among ``parameters``; of stacked raters [R, C, H] and [R, C]."""
         return parameters[f"{self.prefix}classifier.weight"], parameters[f"{self.prefix}classifier.bias"]
 
     def with_head(self, parameters: Parameters, changed: Parameters) -> dict[str, torch.Tensor]:

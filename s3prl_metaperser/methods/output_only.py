@@ -305,7 +305,11 @@ def held_out(
 ) -> list[np.ndarray]:
     """Probabilities [K, C] of each episode's samples, each part's from an adaptation to the others.
 
-    Where there is one part, or the system does not adapt, they are those before adaptation.
+    Args:
+        parts: places of samples; each of the K is in one of them.
+
+    Returns:
+        One array an episode; where there is one part, or the system does not adapt, those before adaptation.
     """
     if len(parts) == 1 or not system.personalises:
         return [system.predict(state, system.unadapted(state), support.features) for support in supports]
