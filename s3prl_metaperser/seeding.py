@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -26,4 +25,6 @@ def torch_generator(*names: object) -> torch.Generator:
 
 def numpy_generator(*names: object) -> np.random.Generator:
     """A NumPy generator that belongs to these names alone."""
+    import numpy as np  # torch comes without it, and `meta` needs no more than torch
+
     return np.random.default_rng(seed_from(*names))

@@ -389,7 +389,7 @@ def ratios(parts: list[dict[str, Any]]) -> list[str]:
                 if more := bytes_of.get((size, shots, steps, other)):
                     found.append(f"- memory, {size}, K={shots}, S={steps}: {other} / {engine} = {more / used:.2f}")
     for row in parts:
-        if row["part"] == "times" and "unrolled" in row.get("seconds", {}):
+        if row["part"] == "times" and "error" not in row and "unrolled" in row["seconds"]:
             for engine, seconds in row["seconds"].items():
                 ratio = statistics.median(a / b for a, b in zip(seconds, row["seconds"]["unrolled"], strict=True))
                 where = f"{row['size']}, K={row['shots']}, S={row['steps']}"
