@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import string
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from s3prl_metaperser.corpora.label_set import LabelSet
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.listener import question
 from s3prl_metaperser.listener.curve import gained
+from s3prl_metaperser.listener.diary import Diary
 from s3prl_metaperser.listener.labels import ListenerLabels
 from s3prl_metaperser.listener.leave_out import leave_out
 from s3prl_metaperser.listener.next_clip import design_gain
@@ -114,6 +116,27 @@ def test_plays_times_and_skips_are_in_the_table_and_the_list_and_survive_a_resta
     again.tick(1, "fear")
     assert facts(folder / "ratings.csv")[names[1]]["status"] == ""
     assert again.session.view().skipped == frozenset()
+
+
+def test_a_reload_does_not_start_the_clock_anew_but_another_clip_and_an_answer_do(monkeypatch):
+    diary, now = Diary(), [100.0]
+    monkeypatch.setattr("s3prl_metaperser.listener.diary.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def seconds(*shown):
+        diary.played("clip/0")
+        for where in shown:
+            now[0] += 3
+            diary.opened(where)
+        diary.played("clip/0")
+        now[0] += 2
+        return float(diary.facts("clip/0")["response_time"])
+
+    diary.opened("clip/0")
+    assert seconds("clip/0", "clip/0") == 8
+    diary.opened("clip/0")
+    assert seconds("clip/1", "clip/0") == 2
+    diary.opened("clip/0")
+    assert seconds() == 2
 
 
 def test_back_leads_to_the_clip_before_and_what_was_skipped_does_not_come_by_itself(visit):

@@ -20,7 +20,7 @@ class Entry:
     Attributes:
         plays: how often it was started from its beginning.
         whole: whether it was heard to its end.
-        opened, started: when it was shown last, and when it was played first since then; in seconds of a clock that
+        opened, started: when it was come to last, and when it was played first since then; in seconds of a clock that
             never goes back.
     """
 
@@ -35,13 +35,16 @@ class Diary:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._shown: str | None = None
 
     def __getitem__(self, where: str) -> Entry:
         return self._entries.setdefault(where, Entry())
 
     def opened(self, where: str) -> None:
-        """The page of a clip is shown."""
-        self[where].opened, self[where].started = time.monotonic(), None
+        """The page of a clip, or of a break, is shown; a reload is no new one."""
+        if where != self._shown:
+            self[where].opened, self[where].started = time.monotonic(), None
+        self._shown = where
 
     def played(self, where: str) -> None:
         """A clip is played from its beginning."""
@@ -55,7 +58,7 @@ class Diary:
 
     def facts(self, where: str) -> dict[str, str]:
         """``plays``, ``heard``, ``response_time`` in seconds and ``labelled_at`` in UTC of an answer given now."""
-        entry = self[where]
+        entry, self._shown = self[where], None
         start = entry.started or entry.opened
         return {
             PLAYS: str(entry.plays),

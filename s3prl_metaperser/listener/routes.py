@@ -84,6 +84,7 @@ class Routes:
             said = {"busy": page.busy_words(session, view), "version": page.version(view)}
             return Reply(json.dumps(said).encode(), "application/json")
         if path == "/break":
+            session.diary.opened("break")
             return self._html(page.card(session, "break", self.token, then=self._onward()))
         if path == "/end":
             return self._html(page.card(session, "end", self.token, then="/clip/0"))
