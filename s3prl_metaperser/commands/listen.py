@@ -141,7 +141,8 @@ def _tell(arguments: argparse.Namespace, session: ListeningSession, clips: Path,
     for what in session.view().said_of_unlike():
         print(f"warning: {what}", file=sys.stderr)
     if found := session.agreement():
-        print(f"the same clip again: {found[1]} of {found[0]} answers alike, Krippendorff's alpha {found[2]:.2f}")
+        alpha = "" if found[2] is None else f", Krippendorff's alpha {found[2]:.2f}"
+        print(f"the same clip again: {found[1]} of {found[0]} answers alike{alpha}")
     if done:
         root = [] if file.parent.resolve() == clips.resolve() else ["--root", clips]
         who = ["--rater", rater] if several else []

@@ -298,8 +298,11 @@ class ListeningSession:
         drawn = sorted(early, key=lambda index: seed_from("again", self.file.rater, self.clips[index]))
         return drawn[0] if drawn else None
 
-    def agreement(self) -> tuple[int, int, float] | None:
-        """Answers to clips that came again: how many, how many alike, and Krippendorff's alpha; None without any."""
+    def agreement(self) -> tuple[int, int, float | None] | None:
+        """Answers to clips that came again: how many, how many alike, and Krippendorff's alpha; None without any.
+
+        Alpha is None of one clip, and where all answers are one and the same: it has no value then.
+        """
         view = self.worker.view
         if not view.again:
             return None
@@ -308,7 +311,8 @@ class ListeningSession:
         if len(levels := self.recognizer.label_set.levels):
             values = values @ np.array(levels)[:, None]
         alike = sum(answer_text(first) == answer_text(second) for first, second in pairs)
-        return len(pairs), alike, krippendorff_alpha(np.repeat(np.arange(len(pairs)), 2), values)
+        alpha = krippendorff_alpha(np.repeat(np.arange(len(pairs)), 2), values)
+        return len(pairs), alike, alpha if len(pairs) > 1 and np.isfinite(alpha) else None
 
     def due_break(self) -> bool:
         """Whether a break is to be offered after the label that was just saved."""
