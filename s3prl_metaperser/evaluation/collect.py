@@ -9,7 +9,7 @@ from typing import Any
 
 from s3prl_metaperser.config.options import flat, options_that_affect
 from s3prl_metaperser.corpora.replicates import drawn_by
-from s3prl_metaperser.errors import UserError, unknown_name
+from s3prl_metaperser.errors import UserError, listed, unknown_name
 from s3prl_metaperser.evaluation.corpora_apart import reader_of, told_apart
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.evaluation.result_keys import Cell, Setting
@@ -257,10 +257,9 @@ def said_of_other_results(folder: Path) -> str:
     others = [path for path in sorted(Path(folder).rglob(f"{stem}-*.json")) if not set_aside(path.relative_to(folder))]
     if not others:
         return ""
-    shown = ", ".join(path.name for path in others[:3]) + (", ..." if len(others) > 3 else "")
-    many = len(others) > 1
+    names, many = listed([path.name for path in others]), len(others) > 1
     return (
-        f"{len(others)} result{'s' * many} of other cells than the trained one ({shown}) {'are' if many else 'is'} not "
+        f"{len(others)} result{'s' * many} of other cells than the trained one ({names}) {'are' if many else 'is'} not "
         "in it: evaluate into a folder of its own (-p) what a report is to show."
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from s3prl_metaperser.config.options import merged
-from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.errors import UserError, listed
 from s3prl_metaperser.evaluation.collect import RESULT
 from s3prl_metaperser.evaluation.controls import control_of
 from s3prl_metaperser.evaluation.decided import UNADAPTED
@@ -175,13 +175,9 @@ def _check_ids(folder: Folder, predictions: Predictions) -> None:
     if extra := [name for name in predictions.answers if name not in known]:
         line = predictions.lines[extra[0]]
         raise UserError(
-            f"{predictions.path}:{line}: {len(extra)} id(s) that no prompt in {folder.path} has: {_some(extra)}. Are "
-            "they answers to other episodes?"
+            f"{predictions.path}:{line}: {len(extra)} id(s) that no prompt in {folder.path} has: "
+            f"{listed(extra, NAMED)}. Are they answers to other episodes?"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _rows(folder: Folder, predictions: Predictions, given: Given, twin: bool) -> dict[int, list[tuple[Row, bool]]]:
@@ -204,8 +200,8 @@ def _rows(folder: Folder, predictions: Predictions, given: Given, twin: bool) ->
     if missing and given.missing == "error":
         raise UserError(
             f"{predictions.path}: {len(missing)} prompt(s) of folds that it answers have no prediction: "
-            f"{_some(missing)}. Answer them too (the file is appended to), or count them as answers that say nothing: "
-            "--missing na."
+            f"{listed(missing, NAMED)}. Answer them too (the file is appended to), or count them as answers that say "
+            "nothing: --missing na."
         )
     return found
 

@@ -18,6 +18,7 @@ from s3prl_metaperser.corpora.base import by_utterance
 from s3prl_metaperser.corpora.contents import sound_hash
 from s3prl_metaperser.corpora.folders import files_below
 from s3prl_metaperser.corpora.reader import NamedClip
+from s3prl_metaperser.errors import listed
 from s3prl_metaperser.exchange.split_files import PARTS, Item, SplitFiles
 from s3prl_metaperser.progress import tqdm
 
@@ -55,7 +56,7 @@ class Shared(NamedTuple):
     allowed: bool = False
 
     def __str__(self) -> str:
-        where, names = self.parts[-1], ", ".join(self.names[:_SHOWN]) + (", ..." if len(self.names) > _SHOWN else "")
+        where, names = self.parts[-1], listed(self.names, _SHOWN)
         of = f" of {self.of} in {where}" if len(self.parts) > 1 else ""
         verdict = "meant so" if self.allowed else "LEAK" if len(self.parts) > 1 else "DOUBLED"
         return (
@@ -107,8 +108,7 @@ class SplitAudit:
         for kind, count in self.unknown.items():
             lines.append(f"  not known: {kind} of {'all' if count == total else count} files{_HINT.get(kind, '')}")
         if self.passed_over:
-            some = ", ".join(self.passed_over[:3]) + (", ..." if len(self.passed_over) > 3 else "")
-            lines.append(f"  passed over: {len(self.passed_over)} files that list no part ({some})")
+            lines.append(f"  passed over: {len(self.passed_over)} files that list no part ({listed(self.passed_over)})")
         return "\n".join(lines)
 
     def _found(self, kind: str) -> bool:

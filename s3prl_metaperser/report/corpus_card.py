@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s3prl_metaperser.corpora.agreement import FEWEST, SHUFFLED
-from s3prl_metaperser.errors import printable
+from s3prl_metaperser.errors import listed, printable
 from s3prl_metaperser.evaluation.before_training import QUERIES, Measure
 from s3prl_metaperser.evaluation.corpus_card import OF_A_KIND, SHARED, CorpusCard
 from s3prl_metaperser.evaluation.statistics import Interval
@@ -171,7 +171,7 @@ def _told(card: CorpusCard) -> str:
     judged = f"of {card.judged:,} with {FEWEST} ratings or more"
     if not card.tell_nothing:
         return f"raters who tell nothing: none {judged}"
-    names = ", ".join(card.tell_nothing[:NAMED]) + (", ..." if len(card.tell_nothing) > NAMED else "")
+    names = listed(card.tell_nothing, NAMED)
     count = f"{len(card.tell_nothing):,} {judged}"
     return f"raters who tell nothing: {count} agree no more than if their answers were shuffled: {names}"
 

@@ -70,7 +70,7 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         hashes={
             "corpus": opened.workspace.corpus.fingerprint(),
             "audio": opened.workspace.contents.fingerprint,
-            "task": checkpoint.content["Task"] if checkpoint.resumed else task.identity,
+            "task": checkpoint.content.get("Task", task.identity) if checkpoint.resumed else task.identity,
             "features": opened.scope.identity.key,
             "upstream_checkpoint": opened.scope.identity.checkpoint,
             "parameters": parameters,
