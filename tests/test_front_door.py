@@ -20,12 +20,13 @@ from s3prl_metaperser.commands.cell import TRAIN
 from s3prl_metaperser.demo.raters import rater_models
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.metrics import METRICS
+from s3prl_metaperser.evaluation.statistics import Interval
 from s3prl_metaperser.grid.cells import expand
 from s3prl_metaperser.grid.definition import known_grids, read_grid
 from s3prl_metaperser.grid.relevance import nested
 from s3prl_metaperser.listener.folder import read_card
 from s3prl_metaperser.run import scopes
-from s3prl_metaperser.run.unadapted import _bar
+from s3prl_metaperser.run.unadapted import Gains, _bar
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.arguments import build_parser
 from s3prl_metaperser.s3prl_stack.hub_index import hub_index
@@ -148,6 +149,15 @@ def check_bars(said: str, result: dict) -> None:
     assert float(found[1][3]) == pytest.approx(100 * result["metrics"]["macro_f1"]["mean"], abs=0.05)
     assert _bar(0.5, blocks=True) == "█" * 20 + " " * 20
     assert _bar(0.5, blocks=False) == "#" * 20 + "." * 20
+
+
+def test_a_scale_has_bars_too():
+    before, after = {"ccc": -0.2, "mae": 1.5, "qwk": 0.25}, {"ccc": 0.5, "mae": 1.0, "qwk": 0.75}
+    gains = Gains(before, after, dict.fromkeys(before, Interval(0.0, 0.0, 0.0)), ("zoe",))
+    found = re.findall(r"^(\w*) +(?:zero-shot|adapted) ([#.]{40}) (\S+)$", gains.bars(blocks=False), flags=re.MULTILINE)
+    assert [(title, bar.count("#"), number) for title, bar, number in found] == [
+        *(("CCC", 0, "-0.200"), ("", 20, "0.500"), ("QWK", 10, "0.250"), ("", 30, "0.750")),
+    ]
 
 
 def check_board(folder: Path, result: dict) -> None:

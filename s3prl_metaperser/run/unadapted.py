@@ -51,16 +51,18 @@ class Gains:
     def bars(self, blocks: bool = True) -> str:
         """A bar for each metric that goes from 0 to 1, before and after; a whole bar is 1.
 
+        Where there is none, as on a scale, for those of at most 1: below 0 a bar is empty.
+
         Args:
             blocks: draw with block characters; otherwise with ``#``.
         """
+        named = {name: METRICS.get(name) for name in self.difference}
+        good = {name: metric for name, metric in named.items() if metric.higher_is_better and metric.bounds[1] == 1.0}
         lines = []
-        for name in self.difference:
-            metric = METRICS.get(name)
-            if metric.bounds == (0.0, 1.0) and metric.higher_is_better:
-                for said, value in (("zero-shot", self.before[name]), ("adapted", self.after[name])):
-                    title = metric.heading if said == "zero-shot" else ""
-                    lines.append(f"{title:<28} {said:>9} {_bar(value, blocks)} {metric.shown(value)}")
+        for name, metric in ({n: metric for n, metric in good.items() if metric.bounds[0] == 0.0} or good).items():
+            for said, value in (("zero-shot", self.before[name]), ("adapted", self.after[name])):
+                title = metric.heading if said == "zero-shot" else ""
+                lines.append(f"{title:<28} {said:>9} {_bar(value, blocks)} {metric.shown(value)}")
         return "\n".join(lines)
 
     def scalars(self) -> dict[str, float]:
