@@ -33,6 +33,11 @@ def cross_entropy(model, batch):
     return F.cross_entropy(model(batch[0]), batch[1])
 
 
+def of_another(model):
+    other = copy.deepcopy(model)
+    return lambda model, batch: cross_entropy(other, batch)
+
+
 def drawn(*shape, classes=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, generator=generator), torch.randint(classes, shape[:1], generator=generator)
@@ -480,6 +485,7 @@ def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivati
         (lambda m, b: meta.outer_gradient(m, b, b, lambda m, b: m(b[0]), 0.1, steps=1), r"shape \[6, 2\]"),
         (lambda m, b: meta.adapt(m, b, lambda m, b: 1.0, 0.1, steps=1), "returned float"),
         (lambda m, b: meta.adapt(m, b, lambda m, b: m(b[0]).mean().detach(), 0.1, steps=1), "does not depend on"),
+        (lambda m, b: meta.adapt(m, b, of_another(m), 0.1, steps=1), "another model"),
         (lambda m, b: meta.adapt(m, b, cross_entropy, meta.learned_rates(made(Tied), 1, 0.1)), "a rate for one.weight"),
         (lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1, steps=1, keep_graphs=-1), "keep_graphs is -1"),
         (lambda m, b: meta.learned_rates(m, 2, 0.1, only="head.*"), r"'head\.\*'.*0\.weight"),
@@ -493,7 +499,7 @@ def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivati
             "NaN or infinite at inner step 1",
         ),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_wrong_use_is_one_error_in_words(call, message):
     with pytest.raises(UserError, match=message):

@@ -150,7 +150,8 @@ def outer_gradient(
             reuse it.
         second_order: False: first-order MAML (Finn et al. 2017); a list says it for each step
             (:func:`~s3prl_metaperser.meta.annealing.second_order_steps` makes one for derivative annealing).
-        micro_batch: samples of one forward and backward pass; by default all. The result is the same to rounding.
+        micro_batch: samples of one forward and backward pass; by default all. The result is the same to rounding, if
+            the model's output for a sample does not depend on the others (padding to the longest may).
         keep: where the S - 1 copies of the parameters wait: ``"device"``, ``"cpu"`` (exact) or ``"bfloat16"`` (half
             the bytes; what it changes is in docs/meta_gradients.md).
         keep_graphs: of how many micro-batches the graph is kept for the way back, the last steps' first: time for

@@ -75,6 +75,11 @@ def gradient_of(
         else:
             torch.autograd.backward(share, inputs=[leaves[name] for name in wanted])
         del share
+    if wanted and all(leaves[name].grad is None for name in wanted):
+        raise UserError(
+            "The loss does not depend on the parameters: it is of another model than the one that it is given, or of a "
+            "part that does not adapt."
+        )
     gradient = {name: _taken(leaves[name]) for name in wanted}
     check_finite(gradient, step, steps)
     return total, gradient
