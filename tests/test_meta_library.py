@@ -10,6 +10,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -322,6 +323,20 @@ def test_a_checkpoint_runs_again_with_the_parameters_of_its_step(changed):
     one, other = (meta.outer_gradient(m, batch, None, cross_entropy, 0.5, steps=3, **changed) for m in (plain, kept))
     for name, gradient in one.parameters.items():
         torch.testing.assert_close(other.parameters[name], gradient)
+
+
+def test_autocast_around_a_call_keeps_no_step_alive():
+    model, batch, seen, alive = made(linear), drawn(6, 3), {}, []
+
+    def counting(model, batch):
+        weight = model[0].weight
+        seen[id(weight)] = weakref.ref(weight)
+        alive.append(sum(known() is not None for known in seen.values()))
+        return cross_entropy(model, batch)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        meta.outer_gradient(model, batch, None, counting, 0.1, steps=4, micro_batch=2)
+    assert max(alive) == 1
 
 
 class Kinked(nn.Module):

@@ -74,6 +74,7 @@ OWN = [name for name in ENGINES if name not in others.PEERS]
 
 def correctness(device: str, size: str, **_: Any) -> dict[str, Any]:
     """Outer gradient against finite differences in float64, the CPU's float32, and bfloat16's error."""
+    torch.backends.cudnn.allow_tf32 = False  # cuDNN's convolutions round float32 otherwise, which a CPU does not
     model = Encoder("tiny").to(device)
     batch = batch_of(model, 3, 0.4)
     checked = meta.check(model, loss64, batch, rate=0.05, show=False)

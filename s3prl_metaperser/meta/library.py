@@ -276,10 +276,12 @@ class _Task:
 
     def __exit__(self, *what: object) -> None:
         self.holding.close()
+        torch.clear_autocast_cache()
 
     def hold(self, parameters: Mapping[str, Tensor]) -> None:
         """The model has these until it gets others or the task ends: a checkpoint runs again on the way back."""
         self.holding.close()
+        torch.clear_autocast_cache()  # an autocast around all keeps a copy of every step's parameters, and their graphs
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         self.holding.enter_context(_reparametrize_module(self.model, {**buffers, **parameters}, tie_weights=True))
 
