@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -32,13 +36,26 @@ def at_once(function: Callable[[Item], Found], items: Sequence[Item], *, few: in
     if len(items) <= few or cores == 1 or multiprocessing.current_process().daemon:
         yield from map(function, items)
         return
-    with multiprocessing.get_context("fork").Pool(cores, _take, (function, items)) as pool:
+    with _rare_collection(), multiprocessing.get_context("fork").Pool(cores, _take, (function, items)) as pool:
         yield from pool.imap(_do, range(len(items)), chunk)
+
+
+@contextlib.contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Cycles are looked for a hundredth as often: what is read and sent holds none, in millions of objects."""
+    often, *older = gc.get_threshold()
+    gc.set_threshold(100 * often, *older)
+    try:
+        yield
+    finally:
+        gc.set_threshold(often, *older)
 
 
 def _take(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
     global _work
     _work = function, items
+    gc.freeze()  # what came with the fork is the parent's to collect
+    threadpool_limits(1)  # every core has a process; threads of small matrix products would only wait for each other
 
 
 def _do(number: int) -> Any:
