@@ -76,6 +76,18 @@ class Tied(nn.Module):
         return self.two(torch.tanh(self.one(x)))
 
 
+class TwoNames(nn.Module):
+    """One module under two names, as the embeddings of T5 and BART."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = self.two = nn.Linear(3, 3)
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.out(torch.tanh(self.two(torch.tanh(self.one(x)))))
+
+
 def transformer():
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.2, activation="gelu", batch_first=True)
     return nn.Sequential(layer, nn.Flatten(), nn.Linear(32, 2))
@@ -90,6 +102,7 @@ MODELS = {
     "LSTM": (Recurrent, (5, 4, 3)),
     "residual network, batch norm in training mode": (Residual, (4, 1, 5, 5)),
     "tied weights": (Tied, (5, 3)),
+    "one module under two names": (TwoNames, (5, 3)),
 }
 
 

@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.stateless import _reparametrize_module  # what torch.func.functional_call is made of
 
 from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.meta import adjoint
@@ -33,6 +32,7 @@ from s3prl_metaperser.meta.batches import part, samples
 from s3prl_metaperser.meta.masks import drawn_from
 from s3prl_metaperser.meta.micro_gradients import MicroLoss
 from s3prl_metaperser.meta.rates import InnerRates
+from s3prl_metaperser.meta.stateless import in_place_of_its_own
 from s3prl_metaperser.meta.twice import differentiable_twice, reentrant_refused, refuse_fused, refuse_once
 
 #: (model, batch) -> the mean loss over the batch's samples, a scalar.
@@ -210,7 +210,9 @@ def adapt(
     """The model's parameters after the inner steps, for one task's use; the model stays as it is.
 
     Use them with ``torch.func.functional_call(model, adapted, inputs)``, or load them into a copy
-    (``copy.load_state_dict(adapted, strict=False)``). Arguments and errors are those of :func:`outer_gradient`.
+    (``copy.load_state_dict(adapted, strict=False)``), which you must where a module of the model has two names (T5,
+    BART): torch's ``functional_call`` leaves such a model changed. Arguments and errors are those of
+    :func:`outer_gradient`.
 
     Returns:
         every parameter that requires a gradient, by name, detached.
@@ -283,7 +285,7 @@ class _Task:
         self.holding.close()
         torch.clear_autocast_cache()  # an autocast around all keeps a copy of every step's parameters, and their graphs
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        self.holding.enter_context(_reparametrize_module(self.model, {**buffers, **parameters}, tie_weights=True))
+        self.holding.enter_context(in_place_of_its_own(self.model, {**buffers, **parameters}))
 
     def losses(
         self, batch: Any, loss: Loss | None = None, weight: float = 1.0, term: int | None = None

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from s3prl_metaperser.corpora.audio import RATE
 from s3prl_metaperser.errors import UserError
+from s3prl_metaperser.meta.stateless import in_place_of_its_own
 from s3prl_metaperser.meta.twice import double_backward_attention, refuse_once
 from s3prl_metaperser.meta.weight_norm import replace_fused
 from s3prl_metaperser.upstream.batching import hidden_states
@@ -139,8 +140,8 @@ class FineTunedModel(nn.Module):
             missing, unknown = sorted(expected - parameters.keys()), sorted(parameters.keys() - expected)
             raise ValueError(f"parameters must be those that adapt: missing {missing[:3]}, unknown {unknown[:3]}")
         in_force = getattr(self.head, "in_force", dict)  # a head may hold additions to the upstream's parameters
-        with double_backward_attention():
-            return torch.func.functional_call(self, in_force(parameters), (wavs,), strict=False)
+        with double_backward_attention(), in_place_of_its_own(self, in_force(parameters)):
+            return self(wavs)
 
     def _pooled(self, frames: Tensor, seconds: float) -> Tensor:
         """[L, T, D] -> [L', D], in at least float32."""
