@@ -24,6 +24,7 @@ from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.s3prl_plugin import launcher
 from s3prl_metaperser.s3prl_plugin.upload import Upload
 from s3prl_metaperser.storage.checkpoints import read_checkpoint, save_checkpoint
+from s3prl_metaperser.storage.paths import steps_of
 from s3prl_metaperser.storage.provenance import digest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -114,6 +115,18 @@ def test_evaluating_again_gives_the_same_file(trained, capsys):
 def test_the_validation_rater_can_be_evaluated_too(trained):
     assert launcher.main(["-m", "evaluate", "-t", "dev", "-e", str(trained)]) == 0
     assert result(trained, "dev")["raters"]["test"] == result(trained)["raters"]["validation"]
+
+
+def test_a_training_that_was_stopped_is_evaluated_and_that_is_said_and_recorded(trained, tmp_path, capsys):
+    folder = tmp_path / "stopped"
+    shutil.copytree(trained, folder)
+    [(total, last)] = steps_of(folder)
+    last.rename(folder / f"states-{total - 1}.ckpt")
+    assert launcher.main(["-m", "evaluate", "-e", str(folder)]) == 0
+    doubt = f"the training had not ended: step {total - 1} of {total}"
+    assert f"NOTE: {doubt}. To go on with it: " in "".join(capsys.readouterr())
+    assert stored(folder / "result_test.json")["doubts"] == [doubt]
+    assert "doubts" not in stored(trained / "result_test.json")
 
 
 def test_a_moved_experiment_is_evaluated_where_it_is(trained, tmp_path):

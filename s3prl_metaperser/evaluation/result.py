@@ -77,7 +77,7 @@ class Result:
     controls: tuple[Control, ...] | None = None  # with labels that are not the listener's
     diverged: str | None = None  # how training ended early; what was tested is the last step before; left out without
     curves: dict[str, tuple[tuple[float, float], ...]] | None = None  # logged value -> (step, mean since the last)
-    doubts: tuple[str, ...] = ()  # what may have leaked, or what the upstream heard before; left out where nothing
+    doubts: tuple[str, ...] = ()  # what may have leaked, was heard before, is unfinished or no test; left out without
     hashes: Hashes  # of what the numbers depend on
     options: dict[str, Any]  # the whole configuration, defaults filled in
     versions: dict[str, str]  # of Python and the packages that numbers depend on

@@ -109,10 +109,10 @@ def facts(gathered: Gathered) -> list[tuple[str, str]]:
 
 
 def cautions(gathered: Gathered) -> list[tuple[str, str]]:
-    """What whoever reads the numbers must know: how labels came about, and what may have leaked."""
+    """What whoever reads the numbers must know: how labels came about, and what results say against themselves."""
     doubts = dict.fromkeys(doubt for result in gathered.results for doubt in result.doubts)
     said = [(f"Labels of {name}", text) for name, text in _caveats(gathered).items() if text]
-    return [*said, *([("What may have leaked", "; ".join(doubts))] if doubts else [])]
+    return [*said, *([("Doubts", "; ".join(doubts))] if doubts else [])]
 
 
 def facts_table(gathered: Gathered) -> Table:

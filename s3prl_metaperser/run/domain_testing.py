@@ -17,7 +17,7 @@ from s3prl_metaperser.methods.state import packed_hash
 from s3prl_metaperser.protocol.episodes import Episode, EpisodeList
 from s3prl_metaperser.run.domain_cell import OpenDomains
 from s3prl_metaperser.run.opened import Checkpoint
-from s3prl_metaperser.run.result_files import result_name, write_result
+from s3prl_metaperser.run.result_files import result_name, unfinished, write_result
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.s3prl_stack.trained_on import heard_before
 from s3prl_metaperser.storage.provenance import digest
@@ -116,7 +116,8 @@ def evaluate_domains(opened: OpenDomains, checkpoint: Checkpoint) -> Result:
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
-        doubts=heard_before(cell.upstream.name, cell.upstream.checkpoint, [split.domains.target]),
+        doubts=heard_before(cell.upstream.name, cell.upstream.checkpoint, [split.domains.target])
+        + unfinished(checkpoint, opened.total_steps),
         selected=Selected(loss if loss is not None and math.isfinite(loss) else None),
         engine="autograd",
         seconds=time.perf_counter() - begun,

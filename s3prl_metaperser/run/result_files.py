@@ -12,9 +12,10 @@ from s3prl_metaperser.errors import UserError
 from s3prl_metaperser.evaluation.result import Result
 from s3prl_metaperser.run.experiment import BEST
 from s3prl_metaperser.run.opened import Checkpoint
+from s3prl_metaperser.run.shown_commands import launcher
 from s3prl_metaperser.run.workspace import say
 from s3prl_metaperser.storage.hashing import text_hash
-from s3prl_metaperser.storage.paths import new_previous
+from s3prl_metaperser.storage.paths import new_previous, steps_of
 
 #: A longer description of what was changed is replaced by its hash.
 _LONGEST = 100
@@ -47,6 +48,17 @@ def result_name(
     if len(text) > _LONGEST:
         text = f"-{text_hash(text)[:12]}"
     return f"result_{split}{text}.json"
+
+
+def unfinished(checkpoint: Checkpoint, total: int) -> tuple[str, ...]:
+    """For a result's doubts, a line where the training that chose its best step has not ended, which is said."""
+    states = steps_of(checkpoint.path.parent)
+    ended = not states or states[-1][0] >= total or checkpoint.content.get("Diverged")
+    if ended or not checkpoint.resumed or checkpoint.path.name != BEST:
+        return ()
+    doubt = f"the training had not ended: step {states[-1][0]} of {total}"
+    say(f"NOTE: {doubt}. To go on with it: {launcher('-m', 'train', '-e', checkpoint.path.parent)}")
+    return (doubt,)
 
 
 def write_result(folder: Path, name: str, result: Result) -> Path:

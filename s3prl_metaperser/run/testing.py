@@ -23,7 +23,7 @@ from s3prl_metaperser.protocol.episodes import shrink_notes
 from s3prl_metaperser.protocol.splits import in_role, named
 from s3prl_metaperser.run.controls import controls
 from s3prl_metaperser.run.opened import Checkpoint, OpenCell
-from s3prl_metaperser.run.result_files import result_name, write_result
+from s3prl_metaperser.run.result_files import result_name, unfinished, write_result
 from s3prl_metaperser.run.threshold import learned_threshold
 from s3prl_metaperser.run.unadapted import Gains, against_unadapted
 from s3prl_metaperser.run.workspace import say
@@ -78,7 +78,11 @@ def evaluate(opened: OpenCell, checkpoint: Checkpoint | None, split: str = "test
         },
         options=opened.options.as_config(),
         selected_step=checkpoint.step,
-        doubts=folds.doubts + heard_before(upstream.name, upstream.checkpoint, [opened.workspace.corpus.name]),
+        doubts=(
+            *folds.doubts,
+            *heard_before(upstream.name, upstream.checkpoint, [opened.workspace.corpus.name]),
+            *unfinished(checkpoint, system.outer_steps),
+        ),
         selected=_selected(opened, state, checkpoint),
         engine=system.engine(state),
         seconds=seconds,
