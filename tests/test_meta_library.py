@@ -514,6 +514,8 @@ def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivati
         (lambda m, b: meta.adapt(m, b, lambda m, b: 1.0, 0.1, steps=1), "returned float"),
         (lambda m, b: meta.adapt(m, b, lambda m, b: m(b[0]).mean().detach(), 0.1, steps=1), "does not depend on"),
         (lambda m, b: meta.adapt(m, b, of_another(m), 0.1, steps=1), "another model"),
+        (lambda m, b: meta.adapt(nn.Embedding(3, 2, max_norm=1), b, cross_entropy, 0.1, steps=1), "max_norm"),
+        (lambda m, b: meta.adapt(nn.Embedding(3, 2, sparse=True), b, cross_entropy, 0.1, steps=1), "sparse=True"),
         (lambda m, b: meta.adapt(m, b, cross_entropy, meta.learned_rates(made(Tied), 1, 0.1)), "a rate for one.weight"),
         (lambda m, b: meta.outer_gradient(m, b, b, cross_entropy, 0.1, steps=1, keep_graphs=-1), "keep_graphs is -1"),
         (lambda m, b: meta.learned_rates(m, 2, 0.1, only="head.*"), r"'head\.\*'.*0\.weight"),
@@ -527,7 +529,7 @@ def test_recurrent_layers_and_attention_run_by_kernels_that_have_second_derivati
             "NaN or infinite at inner step 1",
         ),
     ],
-    ids=range(18),
+    ids=range(20),
 )
 def test_wrong_use_is_one_error_in_words(call, message):
     with pytest.raises(UserError, match=message):

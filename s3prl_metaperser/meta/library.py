@@ -268,6 +268,7 @@ class _Task:
                 "Put it into evaluation mode, or leave micro_batch out."
             )
         _refuse_wrapped(model)
+        _refuse_embeddings(model)
         self.model, self.loss, self.micro_batch, self.seed = model, loss, micro_batch, seed
         self.holding = contextlib.ExitStack()
         self.values: dict[int, float] = {}
@@ -395,6 +396,14 @@ def _refuse_wrapped(model: nn.Module) -> None:
                 "Give the plain module on every process, each with its own tasks, and meta.all_reduce(model, rates) "
                 "before the optimiser's step; against memory, micro_batch and keep='cpu'."
             )
+
+
+def _refuse_embeddings(model: nn.Module) -> None:
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    for name, part_ in model.named_modules():
+        if isinstance(part_, kinds) and part_.weight.requires_grad and (part_.sparse or part_.max_norm is not None):
+            what = "sparse=True" if part_.sparse else "max_norm, which changes its weight in every pass"
+            raise UserError(f"{name or 'The model'} is an embedding with {what}. Make it without, or freeze it.")
 
 
 def _refuse_compiled(model: nn.Module) -> None:
