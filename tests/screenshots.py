@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     if CHROMIUM is None:
         print("There is no Chromium here; install it (Debian: chromium).", file=sys.stderr)
         return 2
+    if asked.page != "listening" and not Path(asked.page).is_file():
+        parser.error(f"{asked.page}: no such file")
     asked.out.mkdir(parents=True, exist_ok=True)
     with browser() as page, tempfile.TemporaryDirectory() as place:
         path = Path(asked.page).resolve()
