@@ -350,6 +350,8 @@ def _rows(array: np.ndarray) -> Rows:
 
 def _smallest(array: np.ndarray, kind: type) -> np.ndarray:
     """The array as ``kind``, where that loses nothing."""
+    if array.dtype == kind:
+        return array
     found: np.ndarray = array.astype(kind)
     return found if (found == array).all() else array
 
