@@ -57,3 +57,19 @@ def test_what_people_write_is_read(tmp_path):
     (tmp_path / "from_windows.json").write_bytes(b'\xef\xbb\xbf{"a": [1, 2.5, null, "\xc3\xbc"]}\r\n')
     assert read_json(tmp_path / "from_windows.json") == {"a": [1, 2.5, None, "ü"]}
     assert parse_json('"text"') == "text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [0.1, 1e-7, 123456789012345678, "\\ud83d\\ude00"]}',
+        "[NaN, 1e400, -Infinity]",
+        '["\\ud800"]',
+        '{"a": 1, "a": 2}',
+    ],
+)
+def test_the_faster_reader_finds_what_pythons_own_finds(text, monkeypatch):
+    pytest.importorskip("orjson", reason="the faster reader is not installed")
+    found = parse_json(text)
+    monkeypatch.setattr("s3prl_metaperser.storage.json_files.orjson", None)
+    assert repr(found) == repr(parse_json(text))

@@ -328,10 +328,11 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
     def convert(value: Any, keys: Keys, walk: _Walk) -> Any:
         if not isinstance(value, list | tuple) or not (any_number or len(value) == len(kinds)):
             return walk.bad(value, keys, f", expected {expected}.")
-        if numbers and _plain(value):  # results hold hundreds of thousands of them
-            return made(map(float, value))
-        if tables and set(map(type, value)) <= {list, tuple} and _plain(list(itertools.chain.from_iterable(value))):
-            return made(tuple(map(float, row)) for row in value)
+        if numbers and (plain := _plain(value)):  # results hold hundreds of thousands of them
+            return made(value if plain == {float} else map(float, value))
+        rows = tables and set(map(type, value)) <= {list, tuple}
+        if rows and (plain := _plain(list(itertools.chain.from_iterable(value)))):
+            return made(map(tuple, value) if plain == {float} else (tuple(map(float, row)) for row in value))
         if names and walk.strict and set(map(type, value)) == {str} and "\0" not in "".join(value):
             return made(value)
         if any_number and len(value) > 1 and set(map(type, value)) == {int}:
@@ -351,14 +352,16 @@ def _list(made: type, kinds: tuple[Any, ...]) -> _Converter:
     return convert
 
 
-def _plain(values: Sequence[Any]) -> bool:
-    """Whether these are finite numbers without exception."""
+def _plain(values: Sequence[Any]) -> set[type]:
+    """The types of finite numbers; empty where there are none, or where one is something else."""
+    kinds = set(map(type, values))
+    if not kinds <= {float, int}:
+        return set()
     try:
-        return set(map(type, values)) <= {float, int} and (
-            math.isfinite(sum(map(float, values))) or all(map(math.isfinite, values))
-        )
+        total = sum(values if kinds == {float} else map(float, values))
     except OverflowError:  # a whole number that is no float
-        return False
+        return set()
+    return kinds if math.isfinite(total) or all(map(math.isfinite, values)) else set()
 
 
 def _mapping(key_kind: Any, value_kind: Any) -> _Converter:

@@ -15,6 +15,7 @@ from s3prl_metaperser.evaluation.metrics import Metric, metrics_for
 from s3prl_metaperser.evaluation.result_keys import Cell, Setting
 from s3prl_metaperser.evaluation.statistics import Interval, Scored, influences, mean_intervals, mean_scores
 from s3prl_metaperser.methods import zero_shot_of
+from s3prl_metaperser.storage.at_once import at_once
 
 __all__ = [
     "Calibration",
@@ -30,6 +31,9 @@ __all__ = [
     "summarise",
     "summarise_all",
 ]
+
+#: Up to so many cells are summed up by one process.
+FEW = 500
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def summarise_all(cells: Mapping[Cell, Mapping[str, Sequence[Scored]]]) -> dict[
         name = zero_shot_of(cell.system, cell.scope) or ""
         return cells.get(replace(cell, system=name))
 
-    return {cell: summarise(raters, twin(cell)) for cell, raters in cells.items()}
+    found = at_once(lambda cell: summarise(cells[cell], twin(cell)), list(cells), few=FEW, chunk=8)
+    return dict(zip(cells, found, strict=True))
 
 
 def share_improved(

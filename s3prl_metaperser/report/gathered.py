@@ -187,7 +187,7 @@ class Study:
         """The metrics of the corpus's label set; the first is that of verdicts and of tables with room for one."""
         return self.everything.metrics(self.cells[0])
 
-    @property
+    @cached_property
     def trial(self) -> bool:
         """Whether a result says that its numbers mean nothing (``evalrc.verdicts``)."""
         return any(result.option("evalrc", "verdicts") is False for result in self.results)

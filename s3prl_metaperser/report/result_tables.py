@@ -15,6 +15,10 @@ from s3prl_metaperser.report.paper import TableSpec
 from s3prl_metaperser.report.tables import ABSENT, MISSING, Column, Table
 from s3prl_metaperser.report.tables import Cell as TableCell
 from s3prl_metaperser.report.training_table import annealing_notes
+from s3prl_metaperser.storage.at_once import at_once
+
+#: The numbers of up to so many cells are looked up, or pooled, by one process.
+FEW = 200
 
 INTERVALS = "Means over seeds, then test {units}, with 95 % intervals for further {units} and utterances."
 
@@ -42,9 +46,10 @@ def result_table(key: str, spec: TableSpec, study: Study) -> Table:
     beside = [metric for metric in study.metrics if study.complete and metric.name in paper.spec().metrics]
     same_shots = spec.rows == "shots" or study.shots == paper.spec().shots
     rows = []
-    for line in lines:
+    few = len(lines) if sum(len(line.cells) for line in lines) <= FEW else 0
+    numbers = at_once(lambda line: study.spans(line.cells), lines, few=few)
+    for line, (spans, note) in zip(lines, numbers, strict=True):
         row: list[TableCell] = list(line.lead)
-        spans, note = study.spans(line.cells)
         for metric in study.metrics:
             row.append(MISSING if spans is None else value(metric, spans.get(metric.name), note))
             if metric in beside:

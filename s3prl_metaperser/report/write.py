@@ -10,7 +10,7 @@ from typing import Any
 
 from s3prl_metaperser.corpora import Corpus, stored_corpus
 from s3prl_metaperser.errors import UserError
-from s3prl_metaperser.evaluation.collect import result_files
+from s3prl_metaperser.evaluation.collect import MANY, result_files
 from s3prl_metaperser.report import page, provenance
 from s3prl_metaperser.report.alone import Alone
 from s3prl_metaperser.report.drawing import Drawing, require_matplotlib
@@ -21,6 +21,7 @@ from s3prl_metaperser.report.sections import TaskReport
 from s3prl_metaperser.report.tables import Table
 from s3prl_metaperser.report.writers import WRITERS, comma_separated
 from s3prl_metaperser.storage import resources
+from s3prl_metaperser.storage.at_once import at_once
 from s3prl_metaperser.storage.locks import beside, held
 from s3prl_metaperser.storage.sources import code_hash
 
@@ -82,10 +83,9 @@ def _made_from(
     here, paper = Path(__file__).parent, resources.folder("benchmarks/paper")
     others = [*sorted((here / "templates").iterdir()), *sorted(paper.glob("*.yaml"))]
     listed = [(path.relative_to(results).as_posix(), path) for path in result_files(results)]
-    digests = [
-        (name, hashlib.sha256(path.read_bytes()).hexdigest())
-        for name, path in [*listed, *((p.name, p) for p in others)]
-    ]
+    named = [*listed, *((path.name, path) for path in others)]
+    hashed = at_once(lambda one: hashlib.sha256(one[1].read_bytes()).hexdigest(), named, few=MANY, chunk=64)
+    digests = [(name, digest) for (name, _), digest in zip(named, hashed, strict=True)]
     said = (code_hash(), protocol, None if corpus is None else corpus.fingerprint(), digests, traits)
     return hashlib.sha256(repr(said).encode()).hexdigest()
 

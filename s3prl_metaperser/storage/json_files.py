@@ -7,6 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+try:
+    import orjson
+except ImportError:
+    orjson = None
+
 #: Deeper than anything that is written here or by others in earnest; far from what Python can recurse into.
 DEEPEST = 100
 
@@ -25,7 +30,7 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is nested more than 100 levels deep
     """
     try:
-        content = json.loads(text)
+        content = _loaded(text)
     except RecursionError:
         content = None
         too_deep = True
@@ -34,6 +39,16 @@ def parse_json(text: str | bytes) -> Any:
     if too_deep:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep")
     return content
+
+
+def _loaded(text: str | bytes) -> Any:
+    """By orjson, in half the time, where it is installed and has nothing against it; errors are those of Python."""
+    if orjson is not None:
+        try:
+            return orjson.loads(text)
+        except ValueError:
+            pass
+    return json.loads(text)
 
 
 def read_json(path: Path) -> Any:
