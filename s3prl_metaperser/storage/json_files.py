@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-try:
-    import orjson
-except ImportError:
-    orjson = None
+orjson = importlib.import_module("orjson") if importlib.util.find_spec("orjson") else None
 
 #: Deeper than anything that is written here or by others in earnest; far from what Python can recurse into.
 DEEPEST = 100
