@@ -23,6 +23,7 @@ from s3prl_metaperser.evaluation.metrics import episode_scores
 from s3prl_metaperser.exchange import clips, prompts, unanswered, with_audio, words
 from s3prl_metaperser.exchange import record as append
 from s3prl_metaperser.exchange.clips import copy_audio
+from s3prl_metaperser.exchange.folder import prompt_rows
 from s3prl_metaperser.exchange.prompts import Phrasing
 from s3prl_metaperser.exchange.scoring import Answers, Rated, row_of
 from s3prl_metaperser.exchange.words import Vocabulary
@@ -370,6 +371,18 @@ def test_an_edited_folder_of_episodes_is_refused(made, tmp_path):
         list(unanswered(tmp_path / "e", "p.jsonl"))
     with pytest.raises(UserError, match=r"not a folder of episodes"):
         list(unanswered(tmp_path, "p.jsonl"))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_row_of_edited_prompts_without_an_id_is_named(form, tmp_path):
+    path = tmp_path / f"prompts.{form}"
+    if form == "parquet":
+        pyarrow = pytest.importorskip("pyarrow", reason="the form needs pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"id": ["a", None]}), path)
+    else:
+        path.write_text('{"id": "a"}\n{"id": null}\n')
+    with pytest.raises(UserError, match=rf"prompts\.{form}:2: not a prompt \(id is no text\)"):
+        list(prompt_rows(path))
 
 
 def test_the_examples_of_the_modules_run():

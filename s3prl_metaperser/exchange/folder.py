@@ -175,20 +175,26 @@ def prompt_rows(path: Path) -> Iterator[dict[str, Any]]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file. `metaperser episodes` writes it.")
-    if path.suffix == ".parquet":
-        parquet = import_pyarrow("parquet")
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
-            yield from batch.to_pylist()
-        return
+    table = path.suffix == ".parquet"
+    for number, item in enumerate(_table_rows(path) if table else _lines(path), start=1):
+        try:
+            row = item if table else json.loads(item)
+            if not isinstance(row["id"], str):
+                raise TypeError("id is no text")
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}:{number}: not a prompt ({error}). Write the episodes again.") from None
+        yield row
+
+
+def _lines(path: Path) -> Iterator[Any]:
     with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                row = json.loads(line)
-                if not isinstance(row["id"], str):
-                    raise TypeError("id is no text")
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"{path}:{number}: not a prompt ({error}). Write the episodes again.") from None
-            yield row
+        yield from file
+
+
+def _table_rows(path: Path) -> Iterator[Any]:
+    parquet = import_pyarrow("parquet")
+    for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
+        yield from batch.to_pylist()
 
 
 def read_card(path: Path) -> Card:
