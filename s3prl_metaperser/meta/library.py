@@ -103,17 +103,17 @@ def learned_rates(
         >>> learned_rates(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1)), 3, 0.1, only="1.*").names
         ('1.weight', '1.bias')
     """
-    trainable = list(_trainable(model))
+    trainable = _trainable(model)
     patterns = [only] if isinstance(only, str) else list(only)
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in trainable):
             raise UserError(
                 f"No parameter of the model that requires a gradient is called {pattern!r}. Its names are "
-                f"{', '.join(trainable[:4])}{' ...' if len(trainable) > 4 else ''}."
+                f"{', '.join(list(trainable)[:4])}{' ...' if len(trainable) > 4 else ''}."
             )
     names = [name for name in trainable if any(fnmatchcase(name, pattern) for pattern in patterns)]
     rates = InnerRates(names, steps, initial, learned)
-    example = _trainable(model)[trainable[0]]
+    example = next(iter(trainable.values()))
     return rates.to(device=example.device, dtype=torch.promote_types(example.dtype, torch.float32))
 
 
@@ -368,7 +368,8 @@ def _by_step(support: list[list[MicroLoss]]) -> adjoint.Support:
 def _rates_for(model: nn.Module, rates: InnerRates | float, steps: int) -> InnerRates:
     if not isinstance(rates, InnerRates):
         return learned_rates(model, max(steps, 1), float(rates), learned=False)
-    if unknown := [name for name in rates.names if name not in _trainable(model)]:
+    trainable = _trainable(model)
+    if unknown := [name for name in rates.names if name not in trainable]:
         raise UserError(
             f"There is a rate for {unknown[0]}, which is no parameter of the model that requires a gradient. "
             "Make the rates with learned_rates(model, ...) once it is as it will be trained."
